@@ -1,0 +1,1 @@
+"""Typed ids, units, clock, errors, limits: what every other folder stands on."""

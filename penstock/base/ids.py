@@ -1,0 +1,78 @@
+"""Typed, prefixed, time-ordered identifiers that are stable for life.
+
+An id is ``<prefix>_<26 characters>``: 48 bits of milliseconds and 80 random bits in Crockford base 32
+(the ULID layout, https://github.com/ulid/spec), in lower case. Ids made later sort later, so that the
+primary-key index grows at one end.
+"""
+
+import os
+import re
+from collections.abc import Callable
+from datetime import datetime
+from typing import NewType
+
+from penstock.base.clock import to_epoch_us
+
+SiteId = NewType("SiteId", str)
+RackId = NewType("RackId", str)
+NodeId = NewType("NodeId", str)
+DeviceId = NewType("DeviceId", str)
+PowerFeedId = NewType("PowerFeedId", str)
+AgentId = NewType("AgentId", str)
+TenantId = NewType("TenantId", str)
+ProjectId = NewType("ProjectId", str)
+PrincipalId = NewType("PrincipalId", str)
+ApiKeyId = NewType("ApiKeyId", str)
+OfferId = NewType("OfferId", str)
+PriceBookId = NewType("PriceBookId", str)
+ServiceId = NewType("ServiceId", str)
+ClaimId = NewType("ClaimId", str)
+AllocationId = NewType("AllocationId", str)
+DecisionId = NewType("DecisionId", str)
+InvoiceId = NewType("InvoiceId", str)
+ModelId = NewType("ModelId", str)
+
+PREFIXES: dict[str, str] = {
+    "site": "sit",
+    "rack": "rck",
+    "node": "nod",
+    "device": "dev",
+    "power_feed": "pwr",
+    "agent": "agt",
+    "join_token": "jtk",
+    "tenant": "ten",
+    "project": "prj",
+    "user": "usr",
+    "service_account": "sva",
+    "role_binding": "rbd",
+    "api_key": "key",
+    "quota": "quo",
+    "offer": "off",
+    "price_book": "pbk",
+    "service": "svc",
+    "claim": "clm",
+    "allocation": "alc",
+    "decision": "dec",
+    "invoice": "inv",
+    "model": "mdl",
+}
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_PATTERN = re.compile(r"[a-z]{3}_[0-9a-hjkmnp-tv-z]{26}\Z")
+
+Entropy = Callable[[int], bytes]
+
+
+def new_id(noun: str, now: datetime, entropy: Entropy = os.urandom) -> str:
+    """Return a fresh id for ``noun`` (a key of ``PREFIXES``).
+
+    ``entropy(n)`` gives n random bytes; the twin passes a seeded source. Raises KeyError on an unknown noun.
+    """
+    number = (to_epoch_us(now) // 1000) << 80 | int.from_bytes(entropy(10), "big")
+    characters = [_ALPHABET[(number >> shift) & 31] for shift in range(125, -5, -5)]
+    return PREFIXES[noun] + "_" + "".join(characters)
+
+
+def is_id(text: str, noun: str) -> bool:
+    """Tell whether ``text`` has the form of an id of ``noun``; says nothing about existence."""
+    return text.startswith(PREFIXES[noun] + "_") and _PATTERN.match(text) is not None

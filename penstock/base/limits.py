@@ -1,0 +1,51 @@
+"""A limit on everything: every list, body, retry, queue, step and state is bounded by a number here."""
+
+from datetime import timedelta
+
+# Lists and bodies of the API.
+PAGE_DEFAULT = 100
+PAGE_MAX = 1_000
+BODY_BYTES_MAX = 1 << 20
+NAME_CHARACTERS_MAX = 63
+TEXT_CHARACTERS_MAX = 2_000
+WATCH_EVENTS_BATCH_MAX = 500
+WATCH_CONNECTION_TIME = timedelta(minutes=30)
+
+# Orders.
+DEVICES_PER_SERVICE_MAX = 72
+REPLICAS_PER_SERVICE_MAX = 16
+IDEMPOTENCY_KEY_CHARACTERS_MAX = 128
+IDEMPOTENCY_KEY_LIFE = timedelta(hours=24)
+
+# The engine.
+ENGINE_BATCH = 256
+LEASE_TIME = timedelta(seconds=30)
+RETRY_FIRST = timedelta(milliseconds=250)
+RETRY_MAX = timedelta(seconds=30)
+ATTEMPTS_MAX = 8
+START_DEADLINE = timedelta(minutes=15)
+RELEASE_DEADLINE = timedelta(minutes=15)
+QUEUED_RECHECK = timedelta(seconds=2)
+IDLE_TICK_SECONDS = 1.0
+
+# Agents.
+AGENT_PULL_BATCH = 512
+AGENT_LONG_POLL_SECONDS = 20.0
+AGENT_HEARTBEAT_SECONDS = 5.0
+AGENT_SILENT_AFTER = timedelta(seconds=30)
+AGENT_CERTIFICATE_LIFE = timedelta(hours=24)
+JOIN_TOKEN_LIFE_MAX = timedelta(days=7)
+
+# Keys and sessions.
+API_KEY_LIFE_MAX = timedelta(days=366 * 2)
+SESSION_LIFE = timedelta(hours=12)
+PASSWORD_CHARACTERS_MIN = 12
+PASSWORD_CHARACTERS_MAX = 256
+LOGIN_FAILURES_PER_MINUTE_MAX = 10
+
+# Tokens.
+USAGE_RECORDS_BATCH_MAX = 1_000
+
+# Explanations.
+COUNTERFACTUALS_MAX = 4
+CANDIDATES_SHOWN_MAX = 8

@@ -1,0 +1,1 @@
+"""What we run on: one folder per backend, each behind the six verbs of ``drivers.base``."""

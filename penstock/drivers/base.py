@@ -1,0 +1,167 @@
+"""The protocol every backend speaks: six level-triggered, repeatable verbs.
+
+``ensure`` and ``remove`` may be called any number of times with the same argument, by a process that
+remembers nothing of the calls before. "Already there" and "already gone" are successes. Slow work answers
+``Phase.PENDING`` at once and goes on in the background; the agent calls again.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import ClassVar, Protocol, runtime_checkable
+
+Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
+Config = Mapping[str, Json]
+
+
+class Phase(StrEnum):
+    """How far a thing on a backend has come."""
+
+    PENDING = "pending"  # accepted, not there yet: ask again
+    STARTED = "started"  # it exists (process, VM, job) but does not serve yet
+    READY = "ready"  # it serves
+    FAILED = "failed"  # it will not come by itself; ``code`` and ``message`` say why
+    ABSENT = "absent"  # it is not there, and nothing of it is left
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One thing that must exist on a node: ``config`` is what ``validate`` accepts for this driver."""
+
+    allocation_id: str
+    generation: int
+    config: Config
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What a backend says about one allocation.
+
+    ``at_us`` maps a phase name (``started``, ``ready``) to the epoch microseconds at which it was reached.
+    ``endpoint`` is a base URL where there is one. ``busy_permille`` is utilisation 0..1000, None if unknown.
+    """
+
+    allocation_id: str
+    generation: int
+    phase: Phase
+    at_us: Mapping[str, int] = field(default_factory=dict[str, int])
+    endpoint: str | None = None
+    busy_permille: int | None = None
+    code: str | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFacts:
+    """One accelerator as its backend reports it; ``device_class`` is a name in classes.toml or 'unknown'."""
+
+    index: int
+    device_class: str
+    model: str
+    vendor: str
+    memory_bytes: int
+    serial: str | None = None
+    uuid: str | None = None
+    pci_address: str | None = None
+    numa_node: int | None = None
+    nvlink_domain: str | None = None
+    health: str = "ok"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """One node as its backend reports it. ``disks`` and ``nics`` are lists of small JSON objects.
+
+    ``notes`` are sentences for a person, for example "no GPU found: the NVIDIA management library is not
+    installed".
+    """
+
+    name: str
+    architecture: str
+    cpu_model: str
+    cpu_cores: int
+    cpu_threads: int
+    memory_bytes: int
+    numa: Sequence[Mapping[str, Json]] = ()
+    disks: Sequence[Mapping[str, Json]] = ()
+    nics: Sequence[Mapping[str, Json]] = ()
+    devices: Sequence[DeviceFacts] = ()
+    rack: str | None = None
+    leaf: str | None = None
+    spine: str | None = None
+    core: str | None = None
+    power_feed: str | None = None
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What a driver found: nodes with their devices; empty for drivers that only run things on a node."""
+
+    nodes: Sequence[NodeFacts] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a driver can do, for the support table. ``kinds`` are the service kinds it can carry."""
+
+    kinds: frozenset[str]
+    simulated: bool
+    untested_on_hardware: Sequence[str] = ()
+
+
+class Driver(Protocol):
+    """The six required verbs."""
+
+    name: ClassVar[str]
+    simulated: ClassVar[bool]
+
+    def validate(self, config: Config) -> None:
+        """Raise ``InvalidInputError`` naming the field if ``config`` cannot work; touch nothing."""
+        ...
+
+    def inventory(self) -> Inventory:
+        """Report the nodes and devices this driver manages."""
+        ...
+
+    def ensure(self, wanted: Wanted) -> Observed:
+        """Bring the thing closer to existing as wanted and say how far it is; never blocks for long."""
+        ...
+
+    def observe(self) -> Sequence[Observed]:
+        """Report everything of ours that exists on the backend now, known to this process or not."""
+        ...
+
+    def remove(self, allocation_id: str) -> Observed:
+        """Bring the thing closer to being gone; ``ABSENT`` once nothing is left; gone already is success."""
+        ...
+
+    def capabilities(self) -> Capabilities:
+        """Say what this driver can carry."""
+        ...
+
+
+@runtime_checkable
+class EnsuresMany(Protocol):
+    """Option: drives a whole batch in one call, for backends where a call per thing would dominate."""
+
+    def ensure_many(self, wanted: Sequence[Wanted]) -> Sequence[Observed]:
+        """Like ``ensure`` for each, in order."""
+        ...
+
+    def remove_many(self, allocation_ids: Sequence[str]) -> Sequence[Observed]:
+        """Like ``remove`` for each, in order."""
+        ...
+
+
+@runtime_checkable
+class InjectsFaults(Protocol):
+    """Option of simulated backends: fail and heal nodes, so that operators can rehearse."""
+
+    def fail_node(self, node_name: str) -> None:
+        """Make a node silent, as if its power were gone."""
+        ...
+
+    def heal_node(self, node_name: str) -> None:
+        """Bring a failed node back."""
+        ...
