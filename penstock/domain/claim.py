@@ -1,0 +1,161 @@
+"""Claims: what a service holds, and the one judge of whether it fits.
+
+``fits`` is called by the planner on what it chose and by the gate on what it is about to commit. There is
+no second opinion on feasibility anywhere in the product.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a service needs from placement.
+
+    ``count`` devices (``slices`` == 0: whole ones; else that many slices of one device each), of
+    ``device_class`` or of any class with at least ``memory_bytes_min`` per device or slice. With ``count``
+    0 the ask is for a node: ``node_memory_bytes`` and ``node_cpu_millis`` on a node that offers ``driver``.
+    For asks with devices the node amounts are per device.
+    """
+
+    count: int
+    device_class: str | None = None
+    memory_bytes_min: int = 0
+    slices: int = 0
+    same_nvlink_domain: bool = False
+    node_memory_bytes: int = 0
+    node_cpu_millis: int = 0
+    driver: str = "simulated"
+    architecture: str | None = None
+    prefer_nodes: frozenset[str] = frozenset()
+    avoid_nodes: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """One piece of a plan: a mask of slices of one device, or (``device_id`` None) a share of a node."""
+
+    node_id: str
+    device_id: str | None
+    mask: int
+    node_memory_bytes: int
+    node_cpu_millis: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceState:
+    """The part of a device that decides whether it can be granted."""
+
+    device_id: str
+    node_id: str
+    device_class: str
+    slices: int
+    memory_bytes: int
+    slice_memory_bytes: int
+    used_mask: int
+    healthy: bool
+    nvlink_domain: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """The part of a node that decides whether it can be granted."""
+
+    node_id: str
+    schedulable: bool
+    memory_bytes: int
+    memory_used_bytes: int
+    cpu_millis: int
+    cpu_used_millis: int
+    drivers: frozenset[str]
+    architecture: str
+
+
+class Refusal(StrEnum):
+    """Why a grant does not fit; stable codes, each with a sentence in ``REFUSAL_SENTENCES``."""
+
+    NODE_NOT_SCHEDULABLE = "node_not_schedulable"
+    NODE_AVOIDED = "node_avoided"
+    DRIVER_MISSING = "driver_missing"
+    ARCHITECTURE = "architecture"
+    NODE_MEMORY = "node_memory"
+    NODE_CPU = "node_cpu"
+    DEVICE_UNHEALTHY = "device_unhealthy"
+    DEVICE_CLASS = "device_class"
+    DEVICE_MEMORY = "device_memory"
+    DEVICE_USED = "device_used"
+    SLICES = "slices"
+
+
+REFUSAL_SENTENCES: dict[Refusal, str] = {
+    Refusal.NODE_NOT_SCHEDULABLE: "the node is cordoned, unreachable or not yet ready",
+    Refusal.NODE_AVOIDED: "the service just failed on this node",
+    Refusal.DRIVER_MISSING: "the node does not run the driver this kind of service needs",
+    Refusal.ARCHITECTURE: "the node has another CPU architecture",
+    Refusal.NODE_MEMORY: "the node has too little free memory",
+    Refusal.NODE_CPU: "the node has too little free CPU",
+    Refusal.DEVICE_UNHEALTHY: "the device is not healthy",
+    Refusal.DEVICE_CLASS: "the device is of another class",
+    Refusal.DEVICE_MEMORY: "the device or slice has too little memory",
+    Refusal.DEVICE_USED: "the device is in use",
+    Refusal.SLICES: "the device cannot be cut into slices of this size",
+}
+
+
+def fits(ask: Ask, grant: Grant, node: NodeState, device: DeviceState | None) -> Refusal | None:
+    """Say why ``grant`` cannot be given for ``ask``, or None if it can.
+
+    ``node`` and ``device`` are the state just before this grant; ``device`` is None exactly when the grant
+    is for a node share.
+    """
+    refusal = _node_fits(ask, grant, node)
+    if refusal is not None or device is None:
+        return refusal
+    return _device_fits(ask, grant, device)
+
+
+def _node_fits(ask: Ask, grant: Grant, node: NodeState) -> Refusal | None:
+    if not node.schedulable:
+        return Refusal.NODE_NOT_SCHEDULABLE
+    if node.node_id in ask.avoid_nodes:
+        return Refusal.NODE_AVOIDED
+    if ask.driver not in node.drivers:
+        return Refusal.DRIVER_MISSING
+    if ask.architecture is not None and ask.architecture != node.architecture:
+        return Refusal.ARCHITECTURE
+    if node.memory_used_bytes + grant.node_memory_bytes > node.memory_bytes:
+        return Refusal.NODE_MEMORY
+    if node.cpu_used_millis + grant.node_cpu_millis > node.cpu_millis:
+        return Refusal.NODE_CPU
+    return None
+
+
+def _device_fits(ask: Ask, grant: Grant, device: DeviceState) -> Refusal | None:
+    if not device.healthy:
+        return Refusal.DEVICE_UNHEALTHY
+    if ask.device_class is not None and ask.device_class != device.device_class:
+        return Refusal.DEVICE_CLASS
+    if ask.slices == 0:
+        if device.memory_bytes < ask.memory_bytes_min:
+            return Refusal.DEVICE_MEMORY
+        if grant.mask != (1 << device.slices) - 1:
+            return Refusal.SLICES
+    else:
+        if device.slices <= 1 or ask.slices > device.slices or grant.mask.bit_count() != ask.slices:
+            return Refusal.SLICES
+        if device.slice_memory_bytes * ask.slices < ask.memory_bytes_min:
+            return Refusal.DEVICE_MEMORY
+        if grant.mask >> device.slices:
+            return Refusal.SLICES
+    if device.used_mask & grant.mask:
+        return Refusal.DEVICE_USED
+    return None
+
+
+def lowest_free_run(used_mask: int, slices_total: int, wanted: int) -> int | None:
+    """Return the mask of the lowest ``wanted`` adjacent free slices, or None; partitions are contiguous."""
+    run = (1 << wanted) - 1
+    for shift in range(slices_total - wanted + 1):
+        if used_mask & (run << shift) == 0:
+            return run << shift
+    return None

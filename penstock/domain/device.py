@@ -1,0 +1,88 @@
+"""Devices (accelerators) and their classes, which are data rather than code."""
+
+import tomllib
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib import resources
+
+from penstock.base.errors import InvalidInputError
+from penstock.base.units import BYTES_PER_GIB
+
+SLICES_MAX = 62  # a slice mask is a signed 64-bit integer in the database
+
+
+class DeviceHealth(StrEnum):
+    """Whether a device may carry work."""
+
+    OK = "ok"
+    SUSPECT = "suspect"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceClass:
+    """One kind of accelerator as data: what it is, how it can be cut, what it draws.
+
+    ``slices`` is the number of equal compute slices the partitioning scheme offers (MIG: 7), 1 if the
+    device cannot be cut. ``slice_memory_bytes`` is the memory of one slice.
+    """
+
+    name: str
+    vendor: str
+    model: str
+    memory_bytes: int
+    slices: int
+    slice_memory_bytes: int
+    power_watts: int
+    match: tuple[str, ...]
+    source: str
+
+    @property
+    def whole_mask(self) -> int:
+        """Return the mask with every slice set."""
+        return (1 << self.slices) - 1
+
+
+def load_device_classes(text: str | None = None) -> dict[str, DeviceClass]:
+    """Read device classes from TOML ``text``, by default the shipped ``classes.toml``.
+
+    Raises InvalidInputError naming the class and field that is wrong.
+    """
+    if text is None:
+        text = resources.files("penstock.domain").joinpath("classes.toml").read_text("utf-8")
+    classes: dict[str, DeviceClass] = {}
+    for name, row in tomllib.loads(text).items():
+        try:
+            slices = int(row.get("slices", 1))
+            memory_bytes = int(row["memory_gib"] * BYTES_PER_GIB)
+            classes[name] = DeviceClass(
+                name=name,
+                vendor=str(row["vendor"]),
+                model=str(row["model"]),
+                memory_bytes=memory_bytes,
+                slices=slices,
+                slice_memory_bytes=int(
+                    row.get("slice_memory_gib", row["memory_gib"] / slices) * BYTES_PER_GIB
+                ),
+                power_watts=int(row["power_watts"]),
+                match=tuple(str(text) for text in row.get("match", [])),
+                source=str(row["source"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InvalidInputError(
+                f"device class '{name}' is incomplete or has a value of the wrong type: {error}", field=name
+            ) from error
+        if not 1 <= slices <= SLICES_MAX:
+            raise InvalidInputError(f"a device has 1 to {SLICES_MAX} slices", field=f"{name}.slices")
+    return classes
+
+
+def classify(model: str, classes: dict[str, DeviceClass]) -> str:
+    """Return the class whose longest ``match`` text occurs in the ``model`` a driver reports, else 'unknown'."""
+    lowered = model.lower()
+    best, best_length = "unknown", 0
+    for device_class in classes.values():
+        for text in device_class.match:
+            if text.lower() in lowered and len(text) > best_length:
+                best, best_length = device_class.name, len(text)
+    return best

@@ -1,0 +1,101 @@
+"""Quotas: what a tenant or project may hold or consume at most.
+
+A dimension is ``<measure>`` or ``<measure>:<device class>``. Held measures count what is held now; monthly
+measures count what was consumed since the first of the month, UTC.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from penstock.base.errors import InvalidInputError
+
+
+class Measure(StrEnum):
+    """What a quota counts, with its unit."""
+
+    DEVICES = "devices"
+    SLICES = "slices"
+    DEVICE_MEMORY_BYTES = "device_memory_bytes"
+    SERVICES = "services"
+    GPU_SECONDS_PER_MONTH = "gpu_seconds_per_month"
+    TOKENS_PER_MONTH = "tokens_per_month"
+    MICROEUR_PER_MONTH = "microeur_per_month"
+
+
+HELD = frozenset({Measure.DEVICES, Measure.SLICES, Measure.DEVICE_MEMORY_BYTES, Measure.SERVICES})
+PER_CLASS = frozenset({Measure.DEVICES, Measure.SLICES, Measure.DEVICE_MEMORY_BYTES})
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaLine:
+    """One limit with what counts against it now; amounts in the measure's unit."""
+
+    dimension: str
+    project_id: str | None
+    limit: int
+    used: int
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """The quota that an order would break."""
+
+    line: QuotaLine
+    asked: int
+
+    @property
+    def sentence(self) -> str:
+        """Return the public sentence: which quota, how much is left, what to do."""
+        whose = "project" if self.line.project_id else "tenant"
+        left = max(0, self.line.limit - self.line.used)
+        return (
+            f"the {whose}'s quota '{self.line.dimension}' has {left} of {self.line.limit} left and this order needs "
+            f"{self.asked}; order less, release something, or ask an operator to raise the quota"
+        )
+
+
+def parse_dimension(text: str, classes: frozenset[str]) -> tuple[Measure, str | None]:
+    """Split a dimension into its measure and device class; InvalidInputError if either is unknown."""
+    head, _, tail = text.partition(":")
+    try:
+        measure = Measure(head)
+    except ValueError:
+        known = ", ".join(m.value for m in Measure)
+        raise InvalidInputError(
+            f"unknown quota measure '{head}'; known: {known}", field="dimension"
+        ) from None
+    if not tail:
+        return measure, None
+    if measure not in PER_CLASS:
+        raise InvalidInputError(f"'{head}' is not counted per device class", field="dimension")
+    if tail not in classes:
+        raise InvalidInputError(f"unknown device class '{tail}'", field="dimension")
+    return measure, tail
+
+
+def dimensions_of(amounts: Mapping[tuple[Measure, str | None], int]) -> dict[str, int]:
+    """Spread amounts over the dimensions they count against: the class's own and the measure's total."""
+    spread: dict[str, int] = {}
+    for (measure, device_class), amount in amounts.items():
+        spread[measure.value] = spread.get(measure.value, 0) + amount
+        if device_class is not None:
+            key = f"{measure.value}:{device_class}"
+            spread[key] = spread.get(key, 0) + amount
+    return spread
+
+
+def check(lines: list[QuotaLine], asked: Mapping[str, int]) -> Breach | None:
+    """Return the first quota that ``asked`` (amount by dimension) would exceed, or None.
+
+    A monthly line breaks when it is used up, because what an order will consume is not known before.
+    """
+    for line in lines:
+        measure = Measure(line.dimension.partition(":")[0])
+        amount = asked.get(line.dimension, 0)
+        if measure in HELD:
+            if amount and line.used + amount > line.limit:
+                return Breach(line, amount)
+        elif line.used >= line.limit:
+            return Breach(line, 1)
+    return None

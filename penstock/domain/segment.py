@@ -1,0 +1,120 @@
+"""The ledger's law: for each device the segments tile (time x slices) without gap or overlap.
+
+A segment says that a range of slices of one device was in exactly one state during ``[start, end)``. An
+open segment has no end yet. ``cut`` is the only way to change states; it keeps the tiling by construction.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+
+from penstock.base.clock import duration_us
+
+
+class SegmentState(StrEnum):
+    """The one state of a GPU-second."""
+
+    SOLD_BUSY = "sold_busy"
+    SOLD_IDLE = "sold_idle"
+    RESERVED_UNUSED = "reserved_unused"
+    CLEANING = "cleaning"
+    REPAIR = "repair"
+    POWER_HELD = "power_held"
+    STRANDED = "stranded"
+    FREE = "free"
+    DARK = "dark"
+
+
+SOLD = frozenset({SegmentState.SOLD_BUSY, SegmentState.SOLD_IDLE})
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """Whose segment it is and at which price; empty for capacity that nobody holds."""
+
+    state: SegmentState
+    cause: str | None = None
+    tenant_id: str | None = None
+    project_id: str | None = None
+    service_id: str | None = None
+    offer_id: str | None = None
+    price_book_id: str | None = None
+
+
+FREE = Holding(SegmentState.FREE)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Slices ``[slice_low, slice_high)`` of a device in one state during ``[start, end)``; ``end`` None: open."""
+
+    device_id: str
+    slice_low: int
+    slice_high: int
+    start: datetime
+    end: datetime | None
+    holding: Holding
+
+    @property
+    def width(self) -> int:
+        """Return the number of slices covered."""
+        return self.slice_high - self.slice_low
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What must be written: segments that end, and segments that begin at the same instant."""
+
+    closed: tuple[Segment, ...]
+    opened: tuple[Segment, ...]
+
+
+def cut(
+    open_segments: Sequence[Segment], slice_low: int, slice_high: int, at: datetime, holding: Holding
+) -> Cut:
+    """Put slices ``[slice_low, slice_high)`` of one device into ``holding`` from ``at`` on.
+
+    ``open_segments`` are all open segments of that device. Parts of them outside the range go on in a new
+    segment with the same holding. If the clock went back, the cut happens at the latest start it touches,
+    so that no duration is negative. Raises ValueError if the open segments do not cover the range.
+    """
+    touched = [s for s in open_segments if s.slice_low < slice_high and slice_low < s.slice_high]
+    if (
+        sum(min(s.slice_high, slice_high) - max(s.slice_low, slice_low) for s in touched)
+        != slice_high - slice_low
+    ):
+        raise ValueError("the open segments do not cover the slices that change")
+    if len(touched) == 1 and touched[0].holding == holding and touched[0].width == slice_high - slice_low:
+        return Cut((), ())
+    at = max([at, *(s.start for s in touched)])
+    opened = [Segment(touched[0].device_id, slice_low, slice_high, at, None, holding)]
+    for segment in touched:
+        if segment.slice_low < slice_low:
+            opened.append(replace(segment, slice_high=slice_low, start=at))
+        if segment.slice_high > slice_high:
+            opened.append(replace(segment, slice_low=slice_high, start=at))
+    return Cut(tuple(replace(s, end=at) for s in touched), tuple(opened))
+
+
+def conservation_error_us(segments: Iterable[Segment], slices: int, start: datetime, end: datetime) -> int:
+    """Return slice-microseconds missing from or surplus to a perfect tiling of one device over [start, end).
+
+    0 means: every slice-microsecond has exactly one state. Overlaps and gaps both count, so they cannot
+    cancel each other: each slice is swept on its own.
+    """
+    error = 0
+    spans: list[list[tuple[datetime, datetime]]] = [[] for _ in range(slices)]
+    for segment in segments:
+        low, high = max(segment.start, start), min(segment.end or end, end)
+        if low < high:
+            for index in range(segment.slice_low, segment.slice_high):
+                spans[index].append((low, high))
+    for slice_spans in spans:
+        slice_spans.sort()
+        reached = start
+        for low, high in slice_spans:
+            error += abs(duration_us(reached, low))
+            reached = max(reached, high)
+        error += duration_us(reached, end)
+    return error
