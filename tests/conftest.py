@@ -1,0 +1,52 @@
+"""What holds for every test: it reaches nothing outside this machine and leaves nothing behind.
+
+Fixtures do not go here: each module in tests/fixtures/ is loaded as a plugin by being there. Helpers that are
+no fixtures live in tests/support/ and are imported as ``from tests.support import ...``.
+"""
+
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+from tests.support import homes, leaks, network
+
+# Before anything else is imported: libraries read these settings at import time.
+homes.move_away()
+leaks.mark_this_run()
+network.refuse_strangers()
+
+pytest_plugins = [
+    f"tests.fixtures.{path.stem}"
+    for path in sorted((Path(__file__).parent / "fixtures").glob("*.py"))
+    if path.stem != "__init__"
+]
+
+# Wall-clock deadlines per example fail on a busy machine and say nothing about the code.
+hypothesis.settings.register_profile("penstock", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("penstock")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail the run if a process of it is still alive, and stop that process."""
+    if not leaks.is_owner():
+        return  # a worker's processes are looked for by the run that started it, when all workers are done
+    left_behind = leaks.stop_left_behind()
+    if left_behind:
+        session.config.stash[leaks.KEY] = left_behind
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Name the processes that were left behind."""
+    for sentence in config.stash.get(leaks.KEY, []):
+        terminalreporter.write_line(f"LEFT BEHIND: {sentence}", red=True)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the temporary home of this process."""
+    del config
+    homes.remove()

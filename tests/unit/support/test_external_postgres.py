@@ -1,0 +1,39 @@
+"""The machine's own PostgreSQL serves the tests and goes away again."""
+
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.support import external_postgres as subject
+
+
+def test_it_serves_an_ordinary_owner_and_leaves_nothing() -> None:
+    if subject.find_binaries() is None:
+        pytest.skip("no PostgreSQL is installed on this machine (Debian: apt-get install postgresql)")
+    before = set(Path("/tmp").glob("penstock-pg-*"))  # noqa: S108 - only looked at
+    with subject.external_postgres() as server:
+        assert server is not None
+        with psycopg.connect(server.owner_url) as connection:
+            row = connection.execute(
+                "SELECT current_user, rolsuper, rolbypassrls FROM pg_roles WHERE rolname = current_user"
+            ).fetchone()
+            assert row == (subject.OWNER, False, False)
+            connection.execute("CREATE TABLE owned (n int)")
+        with psycopg.connect(server.new_database("second")) as connection:
+            assert connection.execute("SELECT current_database()").fetchone() == ("second",)
+            assert connection.execute("SELECT to_regclass('owned')").fetchone() == (None,)
+        with psycopg.connect(server.superuser_url) as connection:
+            assert connection.execute("SHOW is_superuser").fetchone() == ("on",)
+        with pytest.raises(psycopg.OperationalError, match="password"):
+            psycopg.connect(server.owner_url.replace(f"{subject.OWNER}:", f"{subject.OWNER}:x"))
+        url = server.owner_url
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(url)
+    assert set(Path("/tmp").glob("penstock-pg-*")) <= before  # noqa: S108 - only looked at
+
+
+def test_it_yields_none_where_no_postgresql_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "find_binaries", lambda: None)
+    with subject.external_postgres() as server:
+        assert server is None
