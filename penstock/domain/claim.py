@@ -59,7 +59,11 @@ class DeviceState:
 
 @dataclass(frozen=True, slots=True)
 class NodeState:
-    """The part of a node that decides whether it can be granted."""
+    """The part of a node that decides whether it can be granted.
+
+    ``site_id``, ``rack_id`` and ``simulated`` do not decide feasibility; the planner keeps an order inside
+    one site and says in words where it went.
+    """
 
     node_id: str
     schedulable: bool
@@ -69,6 +73,9 @@ class NodeState:
     cpu_used_millis: int
     drivers: frozenset[str]
     architecture: str
+    site_id: str = ""
+    rack_id: str | None = None
+    simulated: bool = False
 
 
 class Refusal(StrEnum):

@@ -1,0 +1,1 @@
+"""What somebody asks for: authorise, check, one transaction."""

@@ -1,0 +1,1 @@
+"""HTTP in, actions out. One file per noun."""

@@ -1,0 +1,100 @@
+"""The HTTP application: routers, error bodies, request ids, body limit, metrics."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from penstock import __version__
+from penstock.api.edge import answer
+from penstock.api.middleware import EdgeMiddleware
+from penstock.base.errors import PenstockError, RateLimitedError
+
+if TYPE_CHECKING:
+    from penstock.control_plane import ControlPlane
+
+log = structlog.get_logger(__name__)
+
+# One module per noun; each has a ``router``.
+ROUTERS = ("service",)
+
+
+def create_app(control_plane: "ControlPlane") -> FastAPI:
+    """Build the application over ``control_plane``."""
+    app = FastAPI(
+        title="Penstock",
+        version=__version__,
+        description="The control plane of an AI factory. Amounts of money are integers in micro-euro.",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/v1/openapi.json",
+    )
+    app.state.control_plane = control_plane
+    for name in ROUTERS:
+        app.include_router(import_module(f"penstock.api.{name}").router)
+    app.add_exception_handler(PenstockError, _on_penstock_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(Exception, _on_defect)
+    app.add_middleware(EdgeMiddleware)
+    return app
+
+
+def error_answer(request: Request, status: int, code: str, message: str, **more: Any) -> Response:
+    """Return the documented error body."""
+    request_id = request.scope.get("penstock_request_id", "")
+    detail: dict[str, Any] = {
+        "code": code,
+        "message": message,
+        "field": more.get("field"),
+        "data": more.get("data") or {},
+        "request_id": request_id,
+    }
+    return answer({"error": detail}, status)
+
+
+async def _on_penstock_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, PenstockError)  # noqa: S101 - narrows the type that Starlette erased
+    if error.internal:
+        log.warning("request_refused", code=error.code, internal=error.internal)
+    response = error_answer(
+        request, error.status, error.code, error.sentence, field=error.field, data=error.data
+    )
+    if isinstance(error, RateLimitedError):
+        response.headers["Retry-After"] = str(error.data.get("retry_after_seconds", 1))
+    if error.status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+async def _on_invalid_request(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - narrows the type that Starlette erased
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    field = ".".join(path[1:]) if path and path[0] in {"body", "query", "path", "header"} else ".".join(path)
+    where = path[0] if path else "body"
+    message = f"{where} '{field}': {first['msg']}" if field else f"{where}: {first['msg']}"
+    return error_answer(request, 422, "invalid_input", message, field=field or None)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - narrows the type that Starlette erased
+    code, message = {
+        404: ("not_found", f"no such endpoint: {request.url.path}; see /v1/openapi.json"),
+        405: ("method_not_allowed", f"{request.method} is not offered here; see /v1/openapi.json"),
+    }.get(error.status_code, ("invalid_input", str(error.detail)))
+    response = error_answer(request, error.status_code, code, message)
+    for name, value in (error.headers or {}).items():
+        response.headers[name] = value
+    return response
+
+
+async def _on_defect(request: Request, error: Exception) -> Response:
+    log.error("defect", path=request.url.path, exc_info=error)
+    return error_answer(
+        request, 500, "internal_error", "a defect of the product; please report it with the request id"
+    )

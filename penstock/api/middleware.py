@@ -1,0 +1,102 @@
+"""The outermost layer: request ids, the body limit, request metrics. Plain ASGI, because it is on every path."""
+
+import os
+import time
+
+import orjson
+from prometheus_client import Counter, Histogram
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from penstock.base import limits
+
+REQUESTS = Counter(
+    "penstock_api_requests_total", "API requests by route and status.", ("method", "route", "status")
+)
+SECONDS = Histogram(
+    "penstock_api_request_seconds",
+    "Time to answer by route.",
+    ("route",),
+    buckets=(0.001, 0.003, 0.005, 0.01, 0.03, 0.1, 0.3, 1, 3, 10),
+)
+
+
+class _TooLarge(Exception):  # noqa: N818 - a signal inside this file, never seen outside
+    """The body passed its limit."""
+
+
+class EdgeMiddleware:
+    """Give each request an id, bound its body, count it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection event."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = "req_" + os.urandom(10).hex()
+        scope["penstock_request_id"] = request_id
+        started = time.perf_counter()
+        status = 500
+        answered = False
+        received = 0
+
+        async def bounded_receive() -> Message:
+            nonlocal received
+            message = await receive()
+            if message["type"] == "http.request":
+                received += len(message.get("body", b""))
+                if received > limits.BODY_BYTES_MAX:
+                    raise _TooLarge
+            return message
+
+        async def marked_send(message: Message) -> None:
+            nonlocal status, answered
+            if message["type"] == "http.response.start":
+                status, answered = message["status"], True
+                message["headers"] = [
+                    *message["headers"],
+                    (b"x-request-id", request_id.encode()),
+                    (b"x-content-type-options", b"nosniff"),
+                    (b"cache-control", b"no-store"),
+                ]
+            await send(message)
+
+        try:
+            if _declared_length(scope) > limits.BODY_BYTES_MAX:
+                await _send_too_large(marked_send, request_id)
+            else:
+                await self._app(scope, bounded_receive, marked_send)
+        except _TooLarge:
+            if not answered:
+                await _send_too_large(marked_send, request_id)
+        finally:
+            route = scope.get("route")
+            path = getattr(route, "path", "unmatched")
+            REQUESTS.labels(scope["method"], path, str(status)).inc()
+            SECONDS.labels(path).observe(time.perf_counter() - started)
+
+
+def _declared_length(scope: Scope) -> int:
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            return int(value) if value.isdigit() else 0
+    return 0
+
+
+async def _send_too_large(send: Send, request_id: str) -> None:
+    body = orjson.dumps(
+        {
+            "error": {
+                "code": "too_large",
+                "message": f"the body is over the limit of {limits.BODY_BYTES_MAX} bytes",
+                "field": None,
+                "data": {"limit_bytes": limits.BODY_BYTES_MAX},
+                "request_id": request_id,
+            }
+        }
+    )
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 413, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,99 @@
+"""Roles as data: what each may do, and how bindings and key scopes combine.
+
+A permission is ``<noun>:<verb>``. A role grants patterns (``service:*``, ``*:read``). A key's scopes narrow
+what its principal may do and never widen it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from fnmatch import fnmatchcase
+
+
+class Role(StrEnum):
+    """What a principal is to a tenant, a project, or the whole factory."""
+
+    OPERATOR = "operator"
+    TENANT_ADMIN = "tenant_admin"
+    MEMBER = "member"
+    AUDITOR = "auditor"
+
+
+GRANTS: dict[Role, tuple[str, ...]] = {
+    Role.OPERATOR: ("*:*",),
+    Role.TENANT_ADMIN: (
+        "*:read",
+        "service:*",
+        "project:*",
+        "principal:*",
+        "role_binding:*",
+        "api_key:*",
+        "quota:write",
+        "llm:call",
+    ),
+    Role.MEMBER: (
+        "offer:read",
+        "service:*",
+        "model:read",
+        "project:read",
+        "tenant:read",
+        "quota:read",
+        "usage:read",
+        "event:read",
+        "price:read",
+        "invoice:read",
+        "api_key:read",
+        "api_key:own",
+        "device_class:read",
+        "llm:call",
+    ),
+    Role.AUDITOR: ("*:read",),
+}
+
+# What the tenant's own "*:read" never reaches: the operator's view of hardware, agents and other tenants.
+OPERATOR_ONLY = frozenset(
+    {"node", "device", "site", "rack", "power_feed", "agent", "join_token", "report", "simulated"}
+)
+
+# Key scopes as people name them, each a list of permission patterns.
+SCOPES: dict[str, tuple[str, ...]] = {
+    "*": ("*:*",),
+    "read": ("*:read",),
+    "services": ("service:*", "offer:read", "model:read", "event:read", "quota:read"),
+    "llm": ("llm:call", "model:read"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A role given on the factory (both None), a tenant, or one project of it."""
+
+    role: Role
+    tenant_id: str | None
+    project_id: str | None
+
+
+def granted(
+    permission: str,
+    bindings: Iterable[Binding],
+    scopes: Iterable[str],
+    tenant_id: str | None,
+    project_id: str | None,
+) -> bool:
+    """Tell whether ``bindings`` narrowed by ``scopes`` give ``permission`` on an object of that tenant/project.
+
+    ``tenant_id`` None means an object of the factory itself; ``project_id`` None one of the whole tenant.
+    """
+    noun = permission.partition(":")[0]
+    if not any(fnmatchcase(permission, pattern) for scope in scopes for pattern in SCOPES.get(scope, ())):
+        return False
+    for binding in bindings:
+        if binding.tenant_id is not None and binding.tenant_id != tenant_id:
+            continue
+        if binding.project_id is not None and binding.project_id != project_id:
+            continue
+        if binding.tenant_id is not None and noun in OPERATOR_ONLY:
+            continue
+        if any(fnmatchcase(permission, pattern) for pattern in GRANTS[binding.role]):
+            return True
+    return False

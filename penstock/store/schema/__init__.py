@@ -1,0 +1,66 @@
+"""Every table, as SQLAlchemy Core metadata; one file per group of nouns.
+
+Importing this package registers all tables on ``metadata``. ``TENANT_TABLES`` names the tables that carry
+row-level security (see ``store/migrations`` and ADR 0002).
+"""
+
+from penstock.store.schema.base import TENANT_TABLES, metadata
+from penstock.store.schema.commerce import decision, model, offer, price, price_book, service
+from penstock.store.schema.infrastructure import (
+    agent,
+    allocation,
+    claim,
+    device,
+    device_class,
+    join_token,
+    node,
+    power_feed,
+    rack,
+    site,
+)
+from penstock.store.schema.ledger import invoice, invoice_line, segment, token_usage
+from penstock.store.schema.operations import audit, event, setting
+from penstock.store.schema.tenancy import (
+    api_key,
+    principal,
+    project,
+    quota,
+    quota_use,
+    role_binding,
+    tenant,
+)
+
+__all__ = [
+    "TENANT_TABLES",
+    "agent",
+    "allocation",
+    "api_key",
+    "audit",
+    "claim",
+    "decision",
+    "device",
+    "device_class",
+    "event",
+    "invoice",
+    "invoice_line",
+    "join_token",
+    "metadata",
+    "model",
+    "node",
+    "offer",
+    "power_feed",
+    "price",
+    "price_book",
+    "principal",
+    "project",
+    "quota",
+    "quota_use",
+    "rack",
+    "role_binding",
+    "segment",
+    "service",
+    "setting",
+    "site",
+    "tenant",
+    "token_usage",
+]

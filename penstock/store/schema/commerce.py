@@ -1,0 +1,141 @@
+"""Offers, prices, models, services and the decisions made about them.
+
+Growth: service and decision grow with orders; decisions of ended services are removed after 90 days.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from penstock.store.schema.base import amount, document, id_column, instant, metadata
+
+offer = Table(
+    "offer",
+    metadata,
+    id_column(),
+    Column("name", Text, nullable=False, unique=True),
+    Column("kind", Text, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    document("form"),
+    document("fixed"),
+    Column("eligible_tenants", ARRAY(Text)),  # NULL: everybody
+    Column("state", Text, nullable=False),  # active | retired
+    Column("generation", BigInteger, nullable=False, server_default=text("1")),
+    instant("created_at"),
+)
+
+price_book = Table(
+    "price_book",
+    metadata,
+    id_column(),
+    Column("version", Integer, nullable=False, unique=True),
+    Column("note", Text, nullable=False),
+    Column("created_by", Text, nullable=False),
+    instant("created_at"),
+)
+
+price = Table(
+    "price",
+    metadata,
+    Column("price_book_id", Text, ForeignKey("price_book.id"), primary_key=True),
+    Column("meter", Text, primary_key=True),
+    Column("item", Text, primary_key=True),
+    amount("microeur_per_unit"),
+)
+
+model = Table(
+    "model",
+    metadata,
+    id_column(),
+    Column("name", Text, nullable=False, unique=True),
+    Column("format", Text, nullable=False),
+    Column("folder", Text, nullable=False),
+    amount("size_bytes"),
+    amount("parameters"),
+    Column("context_tokens", Integer, nullable=False),
+    Column("licence", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("engines", ARRAY(Text), nullable=False),
+    Column("device_classes", ARRAY(Text), nullable=False),
+    Column("demonstration", Boolean, nullable=False),
+    Column("state", Text, nullable=False),  # active | retired
+    instant("created_at"),
+)
+
+service = Table(
+    "service",
+    metadata,
+    id_column(),
+    Column("tenant_id", Text, ForeignKey("tenant.id"), nullable=False),
+    Column("project_id", Text, ForeignKey("project.id"), nullable=False),
+    Column("offer_id", Text, ForeignKey("offer.id"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    document("spec"),
+    document("holds"),  # quota amounts by dimension, given back on release
+    Column("ordered_by", Text, nullable=False),
+    Column("price_book_id", Text, ForeignKey("price_book.id"), nullable=False),
+    Column("simulated", Boolean),  # NULL until placed
+    Column("wanted", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reason", Text, nullable=False, server_default="none"),
+    Column("message", Text, nullable=False, server_default=""),
+    Column("ends_as", Text, nullable=False, server_default="released"),
+    Column("avoid_nodes", ARRAY(Text), nullable=False, server_default=text("'{}'::text[]")),
+    Column("generation", BigInteger, nullable=False, server_default=text("1")),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    # A leased row is due again when the lease ends; NULL: nothing will happen by itself.
+    instant("due_at", nullable=True),
+    Column("lease_token", Text),
+    instant("deadline_at", nullable=True),
+    instant("ordered_at"),
+    instant("queued_at"),
+    instant("placed_at", nullable=True),
+    instant("started_at", nullable=True),
+    instant("loaded_at", nullable=True),
+    instant("running_at", nullable=True),
+    instant("first_token_at", nullable=True),
+    instant("released_at", nullable=True),
+    Column("idempotency_key", Text),
+    Column("request_sha256", Text, nullable=False),
+    Index("ix_service_due_at", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    Index("ix_service_tenant_id_id", "tenant_id", "id"),
+    Index(
+        "uq_service_live_name",
+        "project_id",
+        "name",
+        unique=True,
+        postgresql_where=text("state NOT IN ('released', 'failed')"),
+    ),
+    Index(
+        "uq_service_idempotency_key",
+        "project_id",
+        "idempotency_key",
+        unique=True,
+        postgresql_where=text("idempotency_key IS NOT NULL"),
+    ),
+)
+
+decision = Table(
+    "decision",
+    metadata,
+    id_column(),
+    Column("service_id", Text, ForeignKey("service.id"), nullable=False),
+    Column("tenant_id", Text, nullable=False),
+    instant("at"),
+    Column("outcome", Text, nullable=False),  # placed | pending | never_fits | conflict
+    Column("snapshot_id", Text, nullable=False),
+    Column("policy", Text, nullable=False),
+    document("detail"),
+    Index(None, "service_id", "at"),
+)

@@ -1,0 +1,205 @@
+"""Sites, racks, power feeds, nodes, devices, agents, and what is held and driven on them.
+
+Growth: site to device rows grow with hardware only. claim grows with orders (one to a few rows each, kept
+for history). allocation holds live work only: rows go when the backend confirmed the removal.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    Sequence,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, INT8RANGE, ExcludeConstraint
+
+from penstock.store.schema.base import amount, changed_column, document, id_column, instant, metadata
+
+site = Table(
+    "site",
+    metadata,
+    id_column(),
+    Column("name", Text, nullable=False, unique=True),
+    Column("simulated", Boolean, nullable=False),
+    Column("timezone", Text, nullable=False, server_default="UTC"),
+    instant("created_at"),
+)
+
+power_feed = Table(
+    "power_feed",
+    metadata,
+    id_column(),
+    Column("site_id", Text, ForeignKey("site.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("level", Text, nullable=False),
+    amount("budget_watts"),
+    UniqueConstraint("site_id", "name"),
+)
+
+rack = Table(
+    "rack",
+    metadata,
+    id_column(),
+    Column("site_id", Text, ForeignKey("site.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("power_feed_id", Text, ForeignKey("power_feed.id")),
+    UniqueConstraint("site_id", "name"),
+)
+
+agent = Table(
+    "agent",
+    metadata,
+    id_column(),
+    Column("name", Text, nullable=False),
+    Column("transport", Text, nullable=False),  # in_process | https
+    Column("certificate_sha256", Text, unique=True),
+    instant("certificate_expires_at", nullable=True),
+    Column("state", Text, nullable=False),  # active | silent | revoked
+    instant("last_seen_at"),
+    instant("created_at"),
+)
+
+join_token = Table(
+    "join_token",
+    metadata,
+    id_column(),
+    Column("secret_sha256", Text, nullable=False),
+    Column("created_by", Text, nullable=False),
+    instant("created_at"),
+    instant("expires_at"),
+    instant("used_at", nullable=True),
+    Column("used_by_agent_id", Text, ForeignKey("agent.id")),
+)
+
+node = Table(
+    "node",
+    metadata,
+    id_column(),
+    Column("site_id", Text, ForeignKey("site.id"), nullable=False),
+    Column("rack_id", Text, ForeignKey("rack.id")),
+    Column("agent_id", Text, ForeignKey("agent.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("simulated", Boolean, nullable=False),
+    Column("cordoned", Boolean, nullable=False, server_default=text("false")),
+    Column("state", Text, nullable=False),  # ready | unreachable | recovering | retired
+    Column("state_message", Text, nullable=False, server_default=""),
+    Column("architecture", Text, nullable=False),
+    Column("cpu_model", Text, nullable=False),
+    Column("cpu_cores", Integer, nullable=False),
+    Column("cpu_threads", Integer, nullable=False),
+    amount("memory_bytes"),
+    amount("memory_used_bytes"),
+    amount("cpu_millis"),
+    amount("cpu_used_millis"),
+    document("numa"),
+    document("disks"),
+    document("nics"),
+    document("notes"),
+    Column("drivers", ARRAY(Text), nullable=False),
+    Column("leaf", Text),
+    Column("spine", Text),
+    Column("core", Text),
+    Column("power_feed_id", Text, ForeignKey("power_feed.id")),
+    Column("generation", BigInteger, nullable=False, server_default=text("1")),
+    changed_column(),
+    instant("created_at"),
+    UniqueConstraint("site_id", "name"),
+    Index(None, "agent_id"),
+    Index(None, "changed_xid"),
+)
+
+device_class = Table(
+    "device_class",
+    metadata,
+    Column("name", Text, primary_key=True),
+    document("data"),
+)
+
+# Each device owns 64 numbers of one line, so that "no slice sold twice" is a built-in range exclusion.
+device_unit = Sequence("device_unit", metadata=metadata, data_type=BigInteger, increment=64, start=64)
+
+device = Table(
+    "device",
+    metadata,
+    id_column(),
+    Column("node_id", Text, ForeignKey("node.id"), nullable=False),
+    Column("position", SmallInteger, nullable=False),
+    Column("device_class", Text, ForeignKey("device_class.name"), nullable=False),
+    Column("model", Text, nullable=False),
+    Column("vendor", Text, nullable=False),
+    amount("memory_bytes"),
+    Column("slices", SmallInteger, nullable=False),
+    amount("slice_memory_bytes"),
+    Column("serial", Text),
+    Column("uuid", Text),
+    Column("pci_address", Text),
+    Column("numa_node", SmallInteger),
+    Column("nvlink_domain", Text),
+    Column("health", Text, nullable=False),
+    Column("simulated", Boolean, nullable=False),
+    Column("used_mask", BigInteger, nullable=False, server_default=text("0")),
+    Column("unit_base", BigInteger, nullable=False, server_default=device_unit.next_value(), unique=True),
+    Column("generation", BigInteger, nullable=False, server_default=text("1")),
+    changed_column(),
+    instant("created_at"),
+    UniqueConstraint("node_id", "position"),
+    Index(None, "changed_xid"),
+)
+
+allocation = Table(
+    "allocation",
+    metadata,
+    id_column(),
+    Column("service_id", Text, ForeignKey("service.id"), nullable=False),
+    Column("tenant_id", Text, nullable=False),
+    Column("project_id", Text, nullable=False),
+    Column("node_id", Text, ForeignKey("node.id"), nullable=False),
+    Column("agent_id", Text, nullable=False),
+    Column("driver", Text, nullable=False),
+    Column("wanted", Text, nullable=False),  # present | absent
+    Column("generation", BigInteger, nullable=False),
+    document("config"),
+    Column("phase", Text, nullable=False),
+    Column("phase_generation", BigInteger, nullable=False, server_default=text("0")),
+    Column("code", Text),
+    Column("message", Text),
+    Column("endpoint", Text),
+    Column("busy_permille", SmallInteger),
+    instant("observed_at", nullable=True),
+    instant("started_at", nullable=True),
+    instant("ready_at", nullable=True),
+    changed_column(),
+    Index(None, "service_id"),
+    Index(None, "agent_id", "changed_xid"),
+    Index(None, "node_id"),
+)
+
+claim = Table(
+    "claim",
+    metadata,
+    id_column(),
+    Column("service_id", Text, ForeignKey("service.id"), nullable=False),
+    Column("allocation_id", Text, nullable=False),
+    Column("tenant_id", Text, nullable=False),
+    Column("project_id", Text, nullable=False),
+    Column("node_id", Text, ForeignKey("node.id"), nullable=False),
+    Column("device_id", Text, ForeignKey("device.id")),
+    Column("mask", BigInteger, nullable=False),
+    Column("units", INT8RANGE),
+    amount("node_memory_bytes"),
+    amount("node_cpu_millis"),
+    instant("held_from"),
+    instant("released_at", nullable=True),
+    Index(None, "service_id"),
+    Index("ix_claim_held_node_id", "node_id", postgresql_where=text("released_at IS NULL")),
+    ExcludeConstraint(
+        ("units", "&&"), name="ex_claim_units", using="gist", where=text("released_at IS NULL")
+    ),
+)

@@ -1,0 +1,120 @@
+"""Tenants, projects, principals, role bindings, keys, quotas.
+
+Growth: a few rows per member and key; sessions are keys and expired ones are removed daily.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from penstock.store.schema.base import id_column, instant, metadata
+
+tenant = Table(
+    "tenant",
+    metadata,
+    id_column(),
+    Column("name", Text, nullable=False, unique=True),
+    Column("description", Text, nullable=False, server_default=""),
+    Column("state", Text, nullable=False),  # active | suspended | deleted
+    instant("created_at"),
+)
+
+project = Table(
+    "project",
+    metadata,
+    id_column(),
+    Column("tenant_id", Text, ForeignKey("tenant.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("description", Text, nullable=False, server_default=""),
+    Column("state", Text, nullable=False),  # active | deleted
+    instant("created_at"),
+    Index("uq_project_name", "tenant_id", "name", unique=True, postgresql_where=text("state <> 'deleted'")),
+)
+
+# Users and service accounts. Operators belong to no tenant.
+principal = Table(
+    "principal",
+    metadata,
+    id_column(),
+    Column("tenant_id", Text, ForeignKey("tenant.id")),
+    Column("kind", Text, nullable=False),  # user | service_account
+    Column("name", Text, nullable=False),  # a user's e-mail address, unique in the factory
+    Column("password_hash", Text),
+    instant("disabled_at", nullable=True),
+    instant("created_at"),
+    Index("uq_principal_user_name", "name", unique=True, postgresql_where=text("kind = 'user'")),
+    Index(
+        "uq_principal_service_account_name",
+        "tenant_id",
+        "name",
+        unique=True,
+        postgresql_where=text("kind = 'service_account'"),
+    ),
+)
+
+role_binding = Table(
+    "role_binding",
+    metadata,
+    id_column(),
+    Column("tenant_id", Text, ForeignKey("tenant.id")),
+    Column("project_id", Text, ForeignKey("project.id")),
+    Column("principal_id", Text, ForeignKey("principal.id"), nullable=False),
+    Column("role", Text, nullable=False),
+    instant("created_at"),
+    Index(None, "principal_id"),
+    Index(None, "tenant_id"),
+)
+
+api_key = Table(
+    "api_key",
+    metadata,
+    id_column(),
+    Column("tenant_id", Text, ForeignKey("tenant.id")),
+    Column("project_id", Text, ForeignKey("project.id")),
+    Column("principal_id", Text, ForeignKey("principal.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("prefix", Text, nullable=False, unique=True),
+    Column("secret_sha256", Text, nullable=False),
+    Column("scopes", ARRAY(Text), nullable=False),
+    Column("session", Boolean, nullable=False, server_default=text("false")),
+    Column("requests_per_minute", Integer),
+    Column("tokens_per_minute", BigInteger),
+    instant("created_at"),
+    instant("expires_at", nullable=True),
+    instant("revoked_at", nullable=True),
+    Index(None, "tenant_id"),
+    Index(None, "principal_id"),
+)
+
+quota = Table(
+    "quota",
+    metadata,
+    id_column(),
+    Column("tenant_id", Text, ForeignKey("tenant.id"), nullable=False),
+    Column("project_id", Text, ForeignKey("project.id")),
+    Column("dimension", Text, nullable=False),
+    Column("limit_amount", BigInteger, nullable=False),
+    instant("created_at"),
+    UniqueConstraint("tenant_id", "project_id", "dimension", postgresql_nulls_not_distinct=True),
+)
+
+# What is held now, by dimension: project_id '' is the tenant's total. Kept in the order's own transaction,
+# so that check and insert are one; the row lock is what keeps 64 concurrent orders honest.
+quota_use = Table(
+    "quota_use",
+    metadata,
+    Column("tenant_id", Text, ForeignKey("tenant.id"), primary_key=True),
+    Column("project_id", Text, primary_key=True),
+    Column("dimension", Text, primary_key=True),
+    Column("used", BigInteger, nullable=False),
+)

@@ -1,0 +1,106 @@
+"""Wake-ups: signals that shorten waits and never carry meaning.
+
+A signal is heard at once in this process and, through LISTEN/NOTIFY, in the other replicas. A lost signal
+costs one polling interval, nothing else. NOTIFY is sent from a thread of its own and coalesced: inside the
+order's transaction it would serialise every commit of the factory on PostgreSQL's notification lock.
+"""
+
+import threading
+from collections.abc import Iterable
+
+import psycopg
+import structlog
+
+TOPICS = ("service", "allocation", "gateway", "event")
+_CHANNEL = "penstock"
+_COALESCE_SECONDS = 0.02
+_RECONNECT_SECONDS = 1.0
+_POLL_SECONDS = 5.0
+
+log = structlog.get_logger(__name__)
+
+
+class Wakeups:
+    """One condition per topic, with a counter so that a signal between look and wait is not lost."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._counts: dict[str, int] = dict.fromkeys(TOPICS, 0)
+        self._dirty: set[str] = set()
+        self._dirty_event = threading.Event()
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._sender_pid = 0
+
+    def signal(self, topic: str) -> None:
+        """Wake whoever waits for ``topic``, here and in the other replicas."""
+        self._bump((topic,))
+        self._dirty.add(topic)
+        self._dirty_event.set()
+
+    def count(self, topic: str) -> int:
+        """Return how often ``topic`` was signalled so far; pass it to ``wait``."""
+        return self._counts[topic]
+
+    def wait(self, topic: str, seen: int, seconds: float) -> bool:
+        """Wait until ``topic`` was signalled more than ``seen`` times, at most ``seconds``; say whether it was."""
+        with self._condition:
+            return self._condition.wait_for(
+                lambda: self._counts[topic] != seen or self._stop.is_set(), timeout=seconds
+            )
+
+    def share(self, dsn: str) -> None:
+        """Start carrying signals to and from other processes over the database at ``dsn``."""
+        for target in (self._send, self._receive):
+            thread = threading.Thread(
+                target=target, args=(dsn,), name=f"wakeups-{target.__name__}", daemon=True
+            )
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self) -> None:
+        """End the carrying threads and release every waiter."""
+        self._stop.set()
+        self._dirty_event.set()
+        with self._condition:
+            self._condition.notify_all()
+        for thread in self._threads:
+            thread.join(timeout=_POLL_SECONDS + 1)
+
+    def _bump(self, topics: Iterable[str]) -> None:
+        with self._condition:
+            for topic in topics:
+                if topic in self._counts:
+                    self._counts[topic] += 1
+            self._condition.notify_all()
+
+    def _send(self, dsn: str) -> None:
+        while not self._stop.is_set():
+            try:
+                with psycopg.connect(dsn, autocommit=True, application_name="penstock-notify") as connection:
+                    self._sender_pid = connection.info.backend_pid
+                    while not self._stop.is_set():
+                        self._dirty_event.wait(_POLL_SECONDS)
+                        self._dirty_event.clear()
+                        topics, self._dirty = self._dirty, set()
+                        for topic in topics:
+                            connection.execute("SELECT pg_notify(%s, %s)", (_CHANNEL, topic))
+                        self._stop.wait(_COALESCE_SECONDS)
+            except psycopg.OperationalError as error:
+                log.warning("wakeups_send_lost", error=str(error))
+                self._stop.wait(_RECONNECT_SECONDS)
+
+    def _receive(self, dsn: str) -> None:
+        while not self._stop.is_set():
+            try:
+                with psycopg.connect(dsn, autocommit=True, application_name="penstock-listen") as connection:
+                    connection.execute(f"LISTEN {_CHANNEL}")
+                    while not self._stop.is_set():
+                        for notice in connection.notifies(timeout=_POLL_SECONDS):
+                            if notice.pid != self._sender_pid:
+                                self._bump((notice.payload,))
+                            if self._stop.is_set():
+                                break
+            except psycopg.OperationalError as error:
+                log.warning("wakeups_receive_lost", error=str(error))
+                self._stop.wait(_RECONNECT_SECONDS)
