@@ -33,6 +33,7 @@ up: .venv/.ready-runtime ## Start the whole factory in the foreground; Ctrl-C st
 
 .PHONY: setup
 setup: .venv/.ready-dev ## Put the environment into .venv, development tools included
+	@:
 
 .PHONY: test
 test: .venv/.ready-dev ## Run all tests (ARGS="-k name" narrows them, WORKERS=8 for a bigger machine)

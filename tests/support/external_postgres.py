@@ -59,8 +59,16 @@ def _run(user: str | None, *command: str) -> None:
     """Run one of PostgreSQL's tools to its end; RuntimeError with its last words if it fails."""
     group = user and pwd.getpwnam(user).pw_gid
     done = subprocess.run(
-        command, user=user, group=group, extra_groups=[] if user else None,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, cwd="/",
+        command,
+        user=user,
+        group=group,
+        extra_groups=[] if user else None,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+        cwd="/",
         check=False,
     )  # fmt: skip - one line a group of arguments
     if done.returncode != 0:
@@ -83,7 +91,18 @@ def _start(binaries: Path, user: str | None, folder: Path) -> int:
         )
         try:
             log = str(folder / "log")
-            _run(user, str(binaries / "pg_ctl"), "-D", str(folder / "data"), "-w", "-l", log, "-o", options, "start")
+            _run(
+                user,
+                str(binaries / "pg_ctl"),
+                "-D",
+                str(folder / "data"),
+                "-w",
+                "-l",
+                log,
+                "-o",
+                options,
+                "start",
+            )
         except RuntimeError:
             if attempt == _ATTEMPTS - 1:
                 raise
@@ -113,8 +132,19 @@ def external_postgres() -> Iterator[ExternalPostgres | None]:
         secret.write_text(password)
         secret.chmod(0o644)  # initdb reads it as the server's user; the folder is closed to everybody else
         _run(
-            user, str(binaries / "initdb"), "-D", str(folder / "data"), "-U", "postgres", "-A", "scram-sha-256",
-            f"--pwfile={secret}", "-E", "UTF8", "--locale=C", "--no-sync",
+            user,
+            str(binaries / "initdb"),
+            "-D",
+            str(folder / "data"),
+            "-U",
+            "postgres",
+            "-A",
+            "scram-sha-256",
+            f"--pwfile={secret}",
+            "-E",
+            "UTF8",
+            "--locale=C",
+            "--no-sync",
         )  # fmt: skip - one line a group of arguments
         port = _start(binaries, user, folder)
         try:

@@ -42,7 +42,9 @@ def left_behind(*, keep: set[int] | None = None) -> list[psutil.Process]:
     return [process for process in psutil.process_iter() if _is_ours(process, mine)]
 
 
-def stop_left_behind(*, keep: set[int] | None = None, patience_seconds: float = _PATIENCE_SECONDS) -> list[str]:
+def stop_left_behind(
+    *, keep: set[int] | None = None, patience_seconds: float = _PATIENCE_SECONDS
+) -> list[str]:
     """Wait for the processes of this run to end, stop those that do not, and return a sentence about each.
 
     Waiting is fair: a process that was told to stop a moment ago is not a leak.

@@ -41,8 +41,12 @@ def _judge(event: str, arguments: tuple[Any, ...]) -> None:
                 f"{event} to {address!r}: tests stay on the loopback. Bind to 127.0.0.1 with port 0 and read the "
                 "port back; stand in for an outside service with a real local server."
             )
-    elif event in {"socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"} and not is_here(arguments[0]):
-        raise NetworkRefusedError(f"{event} of {arguments[0]!r}: tests resolve no outside names; use 127.0.0.1.")
+    elif event in {"socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"} and not is_here(
+        arguments[0]
+    ):
+        raise NetworkRefusedError(
+            f"{event} of {arguments[0]!r}: tests resolve no outside names; use 127.0.0.1."
+        )
 
 
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:

@@ -9,7 +9,11 @@ import platformdirs
 
 def test_the_home_is_a_temporary_one() -> None:
     real = Path(pwd.getpwuid(os.getuid()).pw_dir)
-    for place in (Path.home(), platformdirs.user_data_path("penstock"), platformdirs.user_config_path("penstock")):
+    for place in (
+        Path.home(),
+        platformdirs.user_data_path("penstock"),
+        platformdirs.user_config_path("penstock"),
+    ):
         assert not place.is_relative_to(real)
         assert "penstock-home-" in str(place)
 

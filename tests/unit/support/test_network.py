@@ -17,7 +17,10 @@ def test_the_loopback_is_here(host: object) -> None:
     assert is_here(host)
 
 
-@pytest.mark.parametrize("host", ["", "0.0.0.0", "::", OUTSIDE, "10.0.0.1", "localhost.example", "example.org"])  # noqa: S104 - must be refused
+@pytest.mark.parametrize(
+    "host",
+    ["", "0.0.0.0", "::", OUTSIDE, "10.0.0.1", "localhost.example", "example.org"],  # noqa: S104 - must be refused
+)
 def test_everything_else_is_not(host: object) -> None:
     assert not is_here(host)
 
@@ -30,7 +33,7 @@ def test_connecting_outside_is_refused_before_a_packet_leaves() -> None:
 
 
 def test_listening_to_others_is_refused() -> None:
-    with socket.socket() as one, pytest.raises(NetworkRefusedError, match="Bind to 127.0.0.1"):
+    with socket.socket() as one, pytest.raises(NetworkRefusedError, match="Bind to 127"):
         one.bind(("0.0.0.0", 0))  # noqa: S104 - must be refused
 
 
@@ -46,12 +49,17 @@ def test_a_client_library_is_caught_too() -> None:
 
 def test_a_child_process_that_obeys_proxies_reaches_nothing() -> None:
     code = f"import httpx; httpx.get('http://{OUTSIDE}/', timeout=5)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
     assert "Connection refused" in done.stderr
 
 
 def test_the_loopback_and_unix_sockets_work() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as client,
+    ):
         peer, _ = server.accept()
         with peer:
             client.sendall(b"hello")
