@@ -19,8 +19,9 @@ event = Table(
     document("data"),
     # Readers stop before transactions that may still commit a smaller id; see store/event.py.
     changed_column(),
-    Index(None, "tenant_id", "id"),
-    Index(None, "subject_id", "id"),
+    Index(None, "changed_xid", "id"),
+    Index(None, "tenant_id", "changed_xid", "id"),
+    Index(None, "subject_id", "changed_xid", "id"),
 )
 
 audit = Table(
