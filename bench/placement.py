@@ -1,0 +1,126 @@
+"""Decisions a second of the planner: one at a time and in batches, at 8,000 and at 100,000 devices.
+
+Prints one JSON line per case. A decision is a whole one: filters, score, topology, the verdict of ``fits``,
+reasons, and marking the fleet. The fleet starts empty and fills by at most half.
+"""
+
+import argparse
+import json
+import random
+import statistics
+import time
+
+from penstock.base.units import BYTES_PER_GIB
+from penstock.domain.claim import Ask, DeviceState, NodeState
+from penstock.domain.device import load_device_classes
+from penstock.scheduler import Fleet, Plan, place, place_many
+
+CLASSES = load_device_classes()
+BATCH = 256
+
+
+def fleet_of(nodes: int, per_node: int, nodes_per_domain: int, device_class: str) -> Fleet:
+    kind = CLASSES[device_class]
+    fleet = Fleet(CLASSES)
+    fleet.upsert_nodes(
+        NodeState(
+            node_id=f"node-{number:06d}",
+            schedulable=True,
+            memory_bytes=1024 * BYTES_PER_GIB,
+            memory_used_bytes=0,
+            cpu_millis=128_000,
+            cpu_used_millis=0,
+            drivers=frozenset({"simulated"}),
+            architecture="x86_64",
+        )
+        for number in range(nodes)
+    )
+    fleet.upsert_devices(
+        DeviceState(
+            device_id=f"device-{number:06d}-{position}",
+            node_id=f"node-{number:06d}",
+            device_class=device_class,
+            slices=kind.slices,
+            memory_bytes=kind.memory_bytes,
+            slice_memory_bytes=kind.slice_memory_bytes,
+            used_mask=0,
+            healthy=True,
+            nvlink_domain=f"domain-{number // nodes_per_domain:05d}",
+        )
+        for number in range(nodes)
+        for position in range(per_node)
+    )
+    return fleet
+
+
+def asks_of(mix: str, count: int, device_class: str) -> list[Ask]:
+    def one(devices: int, slices: int = 0) -> Ask:
+        return Ask(
+            count=devices,
+            device_class=device_class,
+            slices=slices,
+            same_nvlink_domain=slices == 0 and devices > 1,
+            node_memory_bytes=8 * BYTES_PER_GIB,
+            node_cpu_millis=4_000,
+        )
+
+    source = random.Random(7)  # noqa: S311 - a reproducible load, not a secret
+    if mix == "single":
+        return [one(1)] * count
+    return [
+        one(source.choice((1, 1, 1, 1, 2, 4, 8))) if source.random() < 0.8 else one(1, source.randint(1, 4))
+        for _ in range(count)
+    ]
+
+
+def run_case(case: str, fleet: Fleet, asks: list[Ask], *, batch: bool) -> dict[str, object]:
+    decision_s: list[float] = []
+    decisions = []
+    place(fleet, asks[0])  # the first look at a class is paid once per start, not per decision
+    started = time.perf_counter()
+    if batch:
+        for first in range(0, len(asks), BATCH):
+            decisions.extend(place_many(fleet, asks[first : first + BATCH]))
+    else:
+        for ask in asks:
+            before = time.perf_counter()
+            decision = place(fleet, ask)
+            decision_s.append(time.perf_counter() - before)
+            if isinstance(decision, Plan):
+                fleet.apply(decision.grants)
+            decisions.append(decision)
+    elapsed = time.perf_counter() - started
+    placed = [decision for decision in decisions if isinstance(decision, Plan)]
+    for decision in placed:
+        fleet.revert(decision.grants)
+    figure: dict[str, object] = {
+        "bench": "placement",
+        "case": case,
+        "devices": fleet.device_count,
+        "decisions": len(asks),
+        "placed": len(placed),
+        "decisions_per_s": round(len(asks) / elapsed),
+    }
+    if decision_s:
+        figure["place_p99_ms"] = round(1000 * statistics.quantiles(decision_s, n=100)[98], 3)
+    return figure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=3, help="runs of each case; the median is printed")
+    parser.add_argument("--decisions", type=int, default=2_000)
+    arguments = parser.parse_args()
+    for nodes, per_node, nodes_per_domain, device_class in ((1_000, 8, 1, "H100"), (25_000, 4, 18, "GB200")):
+        fleet = fleet_of(nodes, per_node, nodes_per_domain, device_class)
+        for mix in ("single", "mixed"):
+            asks = asks_of(mix, arguments.decisions, device_class)
+            for batch in (False, True):
+                case = f"{mix} orders, {'batches of 256' if batch else 'one at a time'}"
+                figures = [run_case(case, fleet, asks, batch=batch) for _ in range(arguments.runs)]
+                figures.sort(key=lambda figure: str(figure["decisions_per_s"]).zfill(9))
+                print(json.dumps(figures[len(figures) // 2]), flush=True)
+
+
+if __name__ == "__main__":
+    main()

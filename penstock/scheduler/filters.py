@@ -1,0 +1,386 @@
+"""Filters: how much of an ask each place could hold, kept as vectors that follow the fleet in O(changes).
+
+A ``Capacity`` answers for one shape of ask (``Need``) and one class. It is worked out once for the whole
+class and afterwards only where the change log says that something moved. The filters follow the order of
+``domain.claim.fits`` so that a device is counted under the same refusal; ``fits`` itself judges every plan.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from penstock.domain.claim import Ask, Refusal
+from penstock.scheduler.arrays import I16, I64, UNBOUNDED
+from penstock.scheduler.pool import (
+    CELL,
+    CELL_NODE,
+    FREE,
+    GROUP,
+    HEALTHY,
+    ISLAND,
+    LINKED,
+    MEMORY,
+    SLICE_MEMORY,
+    SLICES,
+    TOTAL,
+    UNHEALTHY,
+    USED,
+    Pool,
+)
+from penstock.scheduler.score import node_key
+from penstock.scheduler.snapshot import (
+    ALIVE,
+    ARCHITECTURE,
+    CPU,
+    CPU_USED,
+    DRIVERS,
+    NODE_MEMORY,
+    NODE_MEMORY_USED,
+    SCHEDULABLE,
+    Fleet,
+)
+
+CAPACITIES_PER_CLASS_MAX = 32  # least recently used goes first; one is about 60 bytes a node
+REFUSALS: tuple[Refusal, ...] = tuple(Refusal)
+_CODE = {refusal: number for number, refusal in enumerate(REFUSALS, start=1)}  # 0: not refused
+_CODES = len(REFUSALS) + 1
+_PATCH_CELLS_MAX = 256  # above this a fresh start is cheaper than following each change
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """The part of an ask that decides capacity; asks that differ elsewhere share their vectors."""
+
+    slices: int
+    memory_bytes_min: int
+    node_memory_bytes: int
+    node_cpu_millis: int
+    driver: str
+    architecture: str | None
+
+
+def need_of(ask: Ask) -> Need:
+    """Return the shape of ``ask``."""
+    return Need(
+        ask.slices,
+        ask.memory_bytes_min,
+        ask.node_memory_bytes,
+        ask.node_cpu_millis,
+        ask.driver,
+        ask.architecture,
+    )
+
+
+def filter_nodes(fleet: Fleet, need: Need, rows: I64, *, empty: bool = False) -> tuple[I64, I64]:
+    """Return for each node row its refusal code (0: none) and how many units its memory and CPU allow.
+
+    With ``empty`` the answer is for a node that is ready and on which nothing runs: could it ever?
+    """
+    data = fleet.nodes.data[:, rows]
+    memory, cpu = data[NODE_MEMORY], data[CPU]
+    if not empty:
+        memory, cpu = memory - data[NODE_MEMORY_USED], cpu - data[CPU_USED]
+    units = np.full(len(rows), UNBOUNDED, dtype=np.int64)
+    if need.node_memory_bytes:
+        np.minimum(units, memory // need.node_memory_bytes, out=units)
+    if need.node_cpu_millis:
+        np.minimum(units, cpu // need.node_cpu_millis, out=units)
+    code = np.zeros(len(rows), dtype=np.int64)
+    # From the last rule of ``fits`` to its first, so that the first one stands.
+    code[cpu < need.node_cpu_millis] = _CODE[Refusal.NODE_CPU]
+    code[memory < need.node_memory_bytes] = _CODE[Refusal.NODE_MEMORY]
+    if need.architecture is not None:
+        code[data[ARCHITECTURE] != fleet.name_code(need.architecture)] = _CODE[Refusal.ARCHITECTURE]
+    code[data[DRIVERS] & fleet.driver_mask(need.driver) == 0] = _CODE[Refusal.DRIVER_MISSING]
+    if not empty:
+        code[data[SCHEDULABLE] == 0] = _CODE[Refusal.NODE_NOT_SCHEDULABLE]
+    units[code != 0] = 0
+    return code, units
+
+
+def free_runs(free: I64, wanted: int, slices_max: int) -> I64:
+    """Return how many disjoint runs of ``wanted`` adjacent slices each mask of free slices holds.
+
+    Taking the lowest run each time, as ``domain.claim.lowest_free_run`` does, gives the most runs.
+    """
+    starts = free.copy()
+    for shift in range(1, wanted):
+        starts &= free >> shift
+    runs = np.zeros_like(free)
+    for _ in range(slices_max // wanted):
+        lowest = starts & -starts
+        runs += lowest != 0
+        # A run at bit b rules out every start below b + wanted.
+        starts &= ~((lowest << wanted) - 1)
+        starts[lowest == 0] = 0
+    return runs
+
+
+def filter_devices(pool: Pool, need: Need, rows: I64, *, empty: bool = False) -> tuple[I64, I64]:
+    """Return for each device row its refusal code (0: none) and how many units it can hold now."""
+    data = pool.devices.data[:, rows]
+    slices = data[SLICES]
+    whole = (np.int64(1) << slices) - 1
+    used = np.zeros_like(slices) if empty else data[USED]
+    code = np.zeros(len(rows), dtype=np.int64)
+    if need.slices == 0:
+        units = (used == 0).astype(np.int64)
+        code[units == 0] = _CODE[Refusal.DEVICE_USED]
+        code[data[MEMORY] < need.memory_bytes_min] = _CODE[Refusal.DEVICE_MEMORY]
+    else:
+        units = free_runs(whole & ~used, need.slices, pool.layout().slices_max)
+        code[units == 0] = _CODE[Refusal.DEVICE_USED]
+        code[data[SLICE_MEMORY] * need.slices < need.memory_bytes_min] = _CODE[Refusal.DEVICE_MEMORY]
+        code[(slices <= 1) | (slices < need.slices)] = _CODE[Refusal.SLICES]
+    if not empty:
+        code[data[HEALTHY] == 0] = _CODE[Refusal.DEVICE_UNHEALTHY]
+    units[code != 0] = 0
+    return code, units
+
+
+class Capacity:
+    """How many units of one need each cell, node, NVLink domain and outer of one class could hold."""
+
+    def __init__(self, fleet: Fleet, pool: Pool, need: Need) -> None:
+        self.fleet, self.pool, self.need = fleet, pool, need
+        self.layout = pool.layout()
+        self.by_device = need.slices > 0 or self.layout.memory_min < need.memory_bytes_min
+        self._restart()
+
+    def refresh(self) -> Self:
+        """Catch up with the fleet."""
+        changed = self.pool.log.since(self.position)
+        if changed is None or len(changed) > _PATCH_CELLS_MAX:
+            self._restart()
+        elif changed:
+            self._patch(np.array(changed, dtype=np.int64))
+        return self
+
+    def narrowed(self, nodes: Iterable[str], *, keep: bool) -> "Capacity":
+        """Return a copy for one ask without the named ``nodes``, or with ``keep`` with nothing but them."""
+        fleet, cells = self.fleet, self.pool.cells
+        rows = [row for row in map(fleet.node_row, nodes) if row is not None]
+        hit = np.isin(cells.column(CELL_NODE), np.array(rows, dtype=np.int64))
+        if keep:
+            hit = ~hit
+        copy = object.__new__(Capacity)
+        copy.__dict__.update(self.__dict__)
+        copy.cell = np.where(hit, 0, self.cell)
+        copy.cut = np.where(hit, UNBOUNDED, self.cut) if len(self.cut) else self.cut
+        copy.tally = self.tally.copy()
+        gone = np.flatnonzero(hit)
+        copy.tally[gone] = 0
+        copy.tally[gone, _CODE[Refusal.NODE_AVOIDED]] = cells.data[TOTAL, gone]
+        copy.refused = copy.tally.sum(axis=0, dtype=np.int64)
+        copy._aggregate()
+        return copy
+
+    def refusals(self) -> dict[Refusal, int]:
+        """Return how many devices of the class each filter turns away."""
+        counts: list[int] = self.refused.tolist()
+        return {REFUSALS[code - 1]: count for code, count in enumerate(counts) if code and count}
+
+    def units(self) -> int:
+        """Return how many units the class could hold in all."""
+        return int(self.group.sum())
+
+    # -- inside -----------------------------------------------------------------------------------------
+
+    def _restart(self) -> None:
+        self.position = self.pool.log.position
+        cells = np.arange(self.pool.cells.size, dtype=np.int64)
+        self.cell, self.cut, self.tally, self.node_units = self._measure(cells)
+        self.refused: I64 = self.tally.sum(axis=0, dtype=np.int64)
+        self._aggregate()
+
+    def _aggregate(self) -> None:
+        """Work out the sums over nodes, domains and outers from ``cell``."""
+        pool, layout = self.pool, self.layout
+        columns = pool.cells.data[:, : pool.cells.size]
+        self.island: I64 = np.zeros(pool.islands.size, dtype=np.int64)
+        np.add.at(self.island, columns[ISLAND], self.cell)
+        self.group: I64 = np.zeros(pool.groups.size, dtype=np.int64)
+        np.add.at(self.group, columns[GROUP], self.cell)
+        budget = np.zeros(pool.groups.size, dtype=np.int64)
+        np.maximum.at(budget, columns[GROUP], self.node_units)
+        np.minimum(self.group, budget, out=self.group)
+        inner = self._inner(np.arange(pool.cells.size, dtype=np.int64))
+        self.outer_best: I64 = np.zeros(len(layout.outer_free), dtype=np.int64)
+        np.maximum.at(self.outer_best, layout.outer_of_cell, inner)
+
+    def _inner(self, cells: I64) -> I64:
+        """Return what one order can get at each cell without leaving its node."""
+        by_island = self.layout.outer_by_island[self.layout.outer_of_cell[cells]]
+        return np.where(by_island, self.cell[cells], self.group[self.pool.cells.data[GROUP, cells]])
+
+    def _measure(self, cells: I64) -> tuple[I64, I64, I16, I64]:
+        """Return units, best cut device, refusal tally and node allowance of ``cells``."""
+        columns = self.pool.cells.data[:, cells]
+        node_code, node_units = filter_nodes(self.fleet, self.need, columns[CELL_NODE])
+        tally = np.zeros((len(cells), _CODES), dtype=np.int16)
+        cut = np.zeros(0, dtype=np.int64)
+        if self.by_device:
+            units, cut = self._measure_devices(cells, tally)
+        else:
+            units = columns[FREE]
+            tally[:, _CODE[Refusal.DEVICE_UNHEALTHY]] = columns[UNHEALTHY]
+            tally[:, _CODE[Refusal.DEVICE_USED]] = columns[TOTAL] - columns[UNHEALTHY] - columns[FREE]
+        refused = np.flatnonzero(node_code)
+        if len(refused):
+            tally[refused] = 0
+            tally[refused, node_code[refused]] = columns[TOTAL, refused]
+            if len(cut):
+                cut[refused] = UNBOUNDED
+        return np.minimum(units, node_units), cut, tally, node_units
+
+    def _measure_devices(self, cells: I64, tally: I16) -> tuple[I64, I64]:
+        """Look at each device: units per cell, and free slices of the fullest cut device that still fits."""
+        pool = self.pool
+        if len(cells) == pool.cells.size:
+            devices = np.flatnonzero(pool.devices.column(SLICES))
+            local = pool.devices.data[CELL, devices]
+        else:
+            numbers: list[int] = cells.tolist()
+            lists = [pool.cell_devices[cell] for cell in numbers]
+            devices = np.array([row for rows in lists for row in rows], dtype=np.int64)
+            local = np.repeat(np.arange(len(cells)), [len(rows) for rows in lists])
+        code, device_units = filter_devices(pool, self.need, devices)
+        units = np.zeros(len(cells), dtype=np.int64)
+        np.add.at(units, local, device_units)
+        np.add.at(tally, (local, code), 1)
+        cut = np.zeros(0, dtype=np.int64)
+        if self.need.slices:
+            data = pool.devices.data[:, devices]
+            started = (data[USED] != 0) & (device_units > 0)
+            cut = np.full(len(cells), UNBOUNDED, dtype=np.int64)
+            np.minimum.at(cut, local[started], free_slices(data[:, started]))
+        return units, cut
+
+    def _patch(self, cells: I64) -> None:
+        """Redo ``cells`` and only the sums they are part of."""
+        self.position = self.pool.log.position
+        units, cut, tally, node_units = self._measure(cells)
+        self.refused += tally.sum(axis=0, dtype=np.int64) - self.tally[cells].sum(axis=0, dtype=np.int64)
+        self.tally[cells], self.node_units[cells] = tally, node_units
+        columns, layout = self.pool.cells.data[:, cells], self.layout
+        np.add.at(self.island, columns[ISLAND], units - self.cell[cells])
+        self.cell[cells] = units
+        if self.need.slices:
+            self.cut[cells] = cut
+        for group, budget in set(zip(columns[GROUP].tolist(), node_units.tolist(), strict=True)):
+            held = int(self.cell[layout.cells_of_group(group)].sum())
+            self.group[group] = min(held, budget)
+        for outer in set(layout.outer_of_cell[cells].tolist()):
+            self.outer_best[outer] = self._inner(layout.cells_of_outer(outer)).max()
+
+
+def free_slices(devices: I64) -> I64:
+    """Return how many slices are free of each device, given its columns."""
+    free = ((np.int64(1) << devices[SLICES]) - 1) & ~devices[USED]
+    return np.bitwise_count(free).astype(np.int64)
+
+
+def capacity_of(fleet: Fleet, pool: Pool, need: Need) -> Capacity:
+    """Return the up-to-date capacity of one class for one need, from the cache where it is known."""
+    capacity = pool.capacities.get(need)
+    if capacity is not None:
+        pool.capacities.move_to_end(need)
+        return capacity.refresh()
+    capacity = pool.capacities[need] = Capacity(fleet, pool, need)
+    if len(pool.capacities) > CAPACITIES_PER_CLASS_MAX:
+        pool.capacities.popitem(last=False)
+    return capacity
+
+
+class NodeCapacity:
+    """Which nodes could hold one node share; the ask without devices."""
+
+    def __init__(self, fleet: Fleet, need: Need) -> None:
+        self.fleet, self.need = fleet, need
+        self._restart()
+
+    def refresh(self) -> Self:
+        """Catch up with the fleet."""
+        changed = self.fleet.node_log.since(self.position)
+        if changed is None or self.fleet.nodes.size != len(self.code) or len(changed) > _PATCH_CELLS_MAX:
+            self._restart()
+        elif changed:
+            self.position = self.fleet.node_log.position
+            rows = np.array(changed, dtype=np.int64)
+            self.code[rows], self.key[rows] = self._measure(rows)
+        return self
+
+    def refusals(self, avoided: list[int]) -> dict[Refusal, int]:
+        """Return how many nodes each filter turns away; ``avoided`` are the rows the ask avoids."""
+        code = self.code
+        if avoided:
+            code = code.copy()
+            code[avoided] = _CODE[Refusal.NODE_AVOIDED]
+        counts: list[int] = np.bincount(code, minlength=_CODES).tolist()
+        return {REFUSALS[code - 1]: count for code, count in enumerate(counts) if code and count}
+
+    def _restart(self) -> None:
+        self.position = self.fleet.node_log.position
+        self.code, self.key = self._measure(np.arange(self.fleet.nodes.size, dtype=np.int64))
+
+    def _measure(self, rows: I64) -> tuple[I64, I64]:
+        """Return refusal codes, and keys by which the least is the best node (see ``score.node_key``)."""
+        code, _ = filter_nodes(self.fleet, self.need, rows)
+        key = node_key(self.fleet, rows)
+        key[code != 0] = UNBOUNDED
+        code[self.fleet.nodes.data[ALIVE, rows] == 0] = 0
+        return code, key
+
+
+def node_capacity_of(fleet: Fleet, need: Need) -> NodeCapacity:
+    """Return the up-to-date node shares for one need, from the cache where it is known."""
+    known = fleet.node_capacities.get(need)
+    if known is not None:
+        fleet.node_capacities.move_to_end(need)
+        return known.refresh()
+    capacity = fleet.node_capacities[need] = NodeCapacity(fleet, need)
+    if len(fleet.node_capacities) > CAPACITIES_PER_CLASS_MAX:
+        fleet.node_capacities.popitem(last=False)
+    return capacity
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """The most units of a need that could ever be held together if everything were ready and free."""
+
+    one_site: int
+    one_domain: int
+
+
+def ceiling_of(fleet: Fleet, pool: Pool, need: Need) -> Ceiling:
+    """Return what the hardware of one class allows for one need, whatever runs on it now."""
+    known = pool.ceilings.get(need)
+    if known is not None and known[0] == fleet.facts_version:
+        return known[1]
+    columns = pool.cells.data[:, : pool.cells.size]
+    _, node_units = filter_nodes(fleet, need, columns[CELL_NODE], empty=True)
+    devices = np.flatnonzero(pool.devices.column(SLICES))
+    _, device_units = filter_devices(pool, need, devices, empty=True)
+    units = np.zeros(pool.cells.size, dtype=np.int64)
+    np.add.at(units, pool.devices.data[CELL, devices], device_units)
+    group = np.zeros(pool.groups.size, dtype=np.int64)
+    np.add.at(group, columns[GROUP], units)
+    budget = np.zeros(pool.groups.size, dtype=np.int64)
+    np.maximum.at(budget, columns[GROUP], node_units)
+    group_site = pool.layout().group_site
+    site = np.zeros(int(group_site.max(initial=0)) + 1, dtype=np.int64)
+    np.add.at(site, group_site, np.minimum(group, budget))
+    island = np.zeros(pool.islands.size, dtype=np.int64)
+    np.add.at(island, columns[ISLAND], np.minimum(units, node_units))
+    linked = island[pool.islands.column(LINKED) == 1]
+    on_one = np.minimum(device_units, node_units[pool.devices.data[CELL, devices]])
+    ceiling = Ceiling(
+        one_site=int(site.max(initial=0)),
+        one_domain=int(max(linked.max(initial=0), on_one.max(initial=0))),
+    )
+    if len(pool.ceilings) >= 4 * CAPACITIES_PER_CLASS_MAX:
+        pool.ceilings.clear()
+    pool.ceilings[need] = (fleet.facts_version, ceiling)
+    return ceiling

@@ -1,0 +1,318 @@
+"""Place one order, or a batch: filters, score, topology, and the verdict of ``domain.claim.fits``.
+
+Complete within its rules: if devices of one class at one site can hold an order in the shape it asks for,
+a plan is found. Sources of the policy: best fit and few domains, as argued in docs/reference/placement.md.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+
+from penstock.base.units import format_bytes
+from penstock.domain.claim import Ask, DeviceState, Grant, NodeState, Refusal, fits
+from penstock.scheduler import slices
+from penstock.scheduler.arrays import UNBOUNDED
+from penstock.scheduler.filters import (
+    REFUSALS,
+    Capacity,
+    capacity_of,
+    ceiling_of,
+    filter_devices,
+    filter_nodes,
+    need_of,
+    node_capacity_of,
+)
+from penstock.scheduler.plan import Binding, Chosen, Limit, NoPlan, Plan, PlanDefectError, ScoreReason
+from penstock.scheduler.pool import CELL_NODE, FREE, ISLAND, TOTAL, Pool
+from penstock.scheduler.score import least
+from penstock.scheduler.snapshot import DEVICES, NODE_MEMORY, NODE_MEMORY_USED, Fleet
+from penstock.scheduler.topology import Take, in_one_domain, on_one_node, over_nodes, site_units
+
+# Filters in the order in which an order runs out of candidates: hardware first, then what happens to it.
+_HARDWARE = (Refusal.DEVICE_CLASS, Refusal.SLICES, Refusal.DEVICE_MEMORY)
+_HARDWARE_OF_NODE = (Refusal.DRIVER_MISSING, Refusal.ARCHITECTURE)
+
+
+def place(fleet: Fleet, ask: Ask, *, seed: int = 0) -> Plan | NoPlan:
+    """Choose where ``ask`` goes, or say why it cannot go anywhere now; the fleet is left as it was.
+
+    The same fleet, ask and seed give the same answer. Raises ValueError for a count or slices below 0 and
+    PlanDefectError if the choice does not pass ``fits`` (a defect).
+    """
+    if ask.count < 0 or ask.slices < 0:
+        raise ValueError("an ask has no negative count or slices")
+    if ask.count == 0:
+        return _place_node(fleet, ask, seed)
+    need = need_of(ask)
+    tried: list[Capacity] = []
+    for pool in fleet.pools_for(ask):
+        capacity = capacity_of(fleet, pool, need)
+        if ask.avoid_nodes:
+            capacity = capacity.narrowed(ask.avoid_nodes, keep=False)
+        grants = None
+        if ask.prefer_nodes:
+            grants = _grants(capacity.narrowed(ask.prefer_nodes, keep=True), ask, seed)
+        if grants is None:
+            grants = _grants(capacity, ask, seed)
+        tried.append(capacity)
+        if grants is not None:
+            verify(fleet, ask, grants)
+            return _plan(fleet, ask, grants, tried, seed)
+    return _no_plan(fleet, ask, tried, seed)
+
+
+def place_many(fleet: Fleet, asks: Iterable[Ask], *, seed: int = 0) -> list[Plan | NoPlan]:
+    """Place ``asks`` in order, each on the fleet that the ones before it leave, and leave it so.
+
+    What the gate then refuses is to be given back by ``fleet.revert(plan.grants)``.
+    """
+    decisions: list[Plan | NoPlan] = []
+    for ask in asks:
+        decision = place(fleet, ask, seed=seed)
+        if isinstance(decision, Plan):
+            fleet.apply(decision.grants)
+        decisions.append(decision)
+    return decisions
+
+
+def verify(fleet: Fleet, ask: Ask, grants: Iterable[Grant]) -> None:
+    """Have ``domain.claim.fits`` judge ``grants`` one after the other; raises PlanDefectError at a refusal."""
+    nodes: dict[str, NodeState] = {}
+    devices: dict[str, DeviceState] = {}
+    for grant in grants:
+        node = nodes.get(grant.node_id) or fleet.node_state(grant.node_id)
+        device = None
+        if grant.device_id is not None:
+            device = devices.get(grant.device_id) or fleet.device_state(grant.device_id)
+        refusal = fits(ask, grant, node, device)
+        if refusal is not None:
+            raise PlanDefectError(f"planned {grant} for {ask} but it is refused: {refusal}")
+        if grant.node_memory_bytes or grant.node_cpu_millis:
+            node = replace(
+                node,
+                memory_used_bytes=node.memory_used_bytes + grant.node_memory_bytes,
+                cpu_used_millis=node.cpu_used_millis + grant.node_cpu_millis,
+            )
+        nodes[grant.node_id] = node
+        if device is not None:
+            devices[device.device_id] = replace(device, used_mask=device.used_mask | grant.mask)
+
+
+def _grants(capacity: Capacity, ask: Ask, seed: int) -> list[Grant] | None:
+    """Choose the grants of one class, None if the class does not hold the order."""
+    if ask.slices:
+        return slices.choose(capacity, ask, seed)
+    if ask.same_nvlink_domain and ask.count > 1:
+        takes = in_one_domain(capacity, ask.count, seed)
+    else:
+        takes = on_one_node(capacity, ask.count, seed)
+        if takes is None and ask.count > 1:
+            takes = over_nodes(capacity, ask.count, seed)
+    if takes is None:
+        return None
+    return [grant for take in takes for grant in _whole_devices(capacity, ask, take)]
+
+
+def _whole_devices(capacity: Capacity, ask: Ask, take: Take) -> list[Grant]:
+    """Return grants for the first free devices of a cell."""
+    fleet, pool = capacity.fleet, capacity.pool
+    node_id = fleet.node_name(int(pool.cells.data[CELL_NODE, take.cell]))
+    rows = np.array(pool.cell_devices[take.cell], dtype=np.int64)
+    _, units = filter_devices(pool, capacity.need, rows)
+    chosen: list[int] = rows[units > 0][: take.devices].tolist()
+    return [
+        Grant(
+            node_id=node_id,
+            device_id=pool.device_ids[row],
+            mask=pool.whole_mask(row),
+            node_memory_bytes=ask.node_memory_bytes,
+            node_cpu_millis=ask.node_cpu_millis,
+        )
+        for row in chosen
+    ]
+
+
+def _plan(fleet: Fleet, ask: Ask, grants: list[Grant], tried: list[Capacity], seed: int) -> Plan:
+    pool = tried[-1].pool
+    per_cell: dict[int, int] = {}
+    for grant in grants:
+        cell = fleet.cell_of(grant.device_id or "")
+        per_cell[cell] = per_cell.get(cell, 0) + 1
+    chosen = tuple(_chosen(fleet, pool, cell, count) for cell, count in per_cell.items())
+    return Plan(
+        grants=tuple(grants),
+        device_class=pool.device_class,
+        score_reasons=_reasons(fleet, ask, tried, chosen, grants[0]),
+        candidates_considered=fleet.device_count,
+        rejected=_rejected(fleet, ask, tried),
+        chosen=chosen,
+        snapshot=fleet.digest(),
+        seed=seed,
+    )
+
+
+def _chosen(fleet: Fleet, pool: Pool, cell: int, count: int) -> Chosen:
+    cells, islands = pool.cells.data, pool.islands.data
+    domain = pool.island_name(cell)
+    why = f"{cells[FREE, cell]} of {cells[TOTAL, cell]} devices were wholly free here"
+    if domain is not None:
+        island = cells[ISLAND, cell]
+        why += f", {islands[FREE, island]} of {islands[TOTAL, island]} in its NVLink domain"
+    return Chosen(fleet.node_name(int(cells[CELL_NODE, cell])), domain, count, why)
+
+
+def _reasons(
+    fleet: Fleet, ask: Ask, tried: list[Capacity], chosen: tuple[Chosen, ...], first: Grant
+) -> tuple[ScoreReason, ...]:
+    """Say which rules decided, the strongest first."""
+    pool = tried[-1].pool
+    reasons: list[ScoreReason] = []
+    if ask.device_class is None:
+        at_least = format_bytes(ask.memory_bytes_min)
+        sentence = f"{pool.device_class} is the smallest class with at least {at_least} that has room"
+        reasons.append(ScoreReason("smallest_class", sentence, len(tried)))
+    nodes = len({place.node for place in chosen})
+    domains = len({place.nvlink_domain for place in chosen})
+    if ask.count > 1:
+        sentence = (
+            "all on one node"
+            if nodes == 1
+            else f"over {nodes} nodes, the fewest that its shape and site allow"
+        )
+        reasons.append(ScoreReason("few_nodes", sentence, nodes))
+        if ask.same_nvlink_domain:
+            sentence = "the tightest NVLink domain that holds all of it, so that larger ones stay whole"
+            reasons.append(ScoreReason("tightest_domain", sentence, domains))
+    if ask.slices:
+        held = fleet.device_state(first.device_id or "").used_mask.bit_count()
+        sentence = (
+            f"a device that is cut already comes first; this one had {held} slices in use"
+            if held
+            else "no device that is cut already has room, so a fresh one is cut"
+        )
+        reasons.append(ScoreReason("cut_first", sentence, held))
+    layout = pool.layout()
+    outer = layout.outer_of_cell[fleet.cell_of(first.device_id or "")]
+    free = int(layout.outer_free[outer])
+    kind = "NVLink domain" if layout.outer_by_island[outer] else "node"
+    sentence = f"best fit: its {kind} had {free} wholly free, so that fuller-free ones stay whole"
+    reasons.append(ScoreReason("best_fit", sentence, free))
+    if ask.prefer_nodes and any(place.node in ask.prefer_nodes for place in chosen):
+        reasons.append(ScoreReason("preferred_node", "the order prefers this node", 1))
+    return tuple(reasons)
+
+
+def _rejected(fleet: Fleet, ask: Ask, tried: list[Capacity]) -> dict[Refusal, int]:
+    """Count the devices each filter turned away, over all classes."""
+    total: dict[Refusal, int] = {}
+    for capacity in tried:
+        for refusal, count in capacity.refusals().items():
+            total[refusal] = total.get(refusal, 0) + count
+    seen = {capacity.pool.device_class for capacity in tried}
+    for pool in fleet.pools.values():
+        if pool.device_class in seen or not pool.total:
+            continue
+        if ask.device_class is not None:
+            refusal = Refusal.DEVICE_CLASS
+        elif not ask.slices and pool.layout().memory_max < ask.memory_bytes_min:
+            refusal = Refusal.DEVICE_MEMORY
+        else:
+            continue  # large enough, but a smaller class did: not turned away
+        total[refusal] = total.get(refusal, 0) + pool.total
+    return total
+
+
+def _no_plan(fleet: Fleet, ask: Ask, tried: list[Capacity], seed: int) -> NoPlan:
+    need = need_of(ask)
+    ceilings = [ceiling_of(fleet, capacity.pool, need) for capacity in tried]
+    most = max(
+        ((one.one_domain if ask.same_nvlink_domain and ask.count > 1 else one.one_site) for one in ceilings),
+        default=0,
+    )
+    rejected = _rejected(fleet, ask, tried)
+    free = sum(capacity.units() for capacity in tried)
+    return NoPlan(
+        binding=_binding(ask, tried, rejected),
+        candidates_considered=fleet.device_count,
+        rejected=rejected,
+        never_fits=most < ask.count,
+        free_matching=free,
+        snapshot=fleet.digest(),
+        seed=seed,
+    )
+
+
+def _binding(ask: Ask, tried: list[Capacity], rejected: dict[Refusal, int]) -> Binding:
+    """Name what stands in the way: the shape if enough is free, else the filter that turned most away."""
+    if any(int(site_units(capacity).max()) >= ask.count for capacity in tried):
+        return Limit.NVLINK_DOMAIN
+    if any(capacity.units() >= ask.count for capacity in tried):
+        return Limit.ONE_SITE
+    if sum(capacity.units() for capacity in tried) >= ask.count:
+        return Limit.ONE_CLASS
+    return _strongest(rejected, _HARDWARE)
+
+
+def _strongest(rejected: dict[Refusal, int], hardware: tuple[Refusal, ...]) -> Binding:
+    """Return the filter that turned most away among those that matched in hardware, else among all."""
+    passing = {refusal: count for refusal, count in rejected.items() if refusal not in hardware}
+    ranked = passing or rejected
+    if not ranked:
+        return Limit.NOTHING_KNOWN
+    return max(ranked, key=lambda refusal: (ranked[refusal], -REFUSALS.index(refusal)))
+
+
+def _place_node(fleet: Fleet, ask: Ask, seed: int) -> Plan | NoPlan:
+    """Choose a node for an ask without devices."""
+    capacity = node_capacity_of(fleet, need_of(ask))
+    keys = capacity.key
+    avoided = [row for row in map(fleet.node_row, ask.avoid_nodes) if row is not None]
+    if avoided:
+        keys = keys.copy()
+        keys[avoided] = UNBOUNDED
+    preferred = [row for row in map(fleet.node_row, sorted(ask.prefer_nodes)) if row is not None]
+    row, is_preferred = None, False
+    if preferred:
+        best = least(keys[preferred], seed)
+        row, is_preferred = (None, False) if best is None else (preferred[best], True)
+    if row is None:
+        row = least(keys, seed)
+    rejected = capacity.refusals(avoided)
+    if row is None:
+        every = np.arange(fleet.nodes.size, dtype=np.int64)
+        _, possible = filter_nodes(fleet, capacity.need, every, empty=True)
+        return NoPlan(
+            binding=_strongest(rejected, _HARDWARE_OF_NODE),
+            candidates_considered=fleet.node_count,
+            rejected=rejected,
+            never_fits=not possible.any(),
+            free_matching=0,
+            snapshot=fleet.digest(),
+            seed=seed,
+        )
+    grant = Grant(fleet.node_name(row), None, 0, ask.node_memory_bytes, ask.node_cpu_millis)
+    verify(fleet, ask, [grant])
+    free = int(fleet.nodes.data[NODE_MEMORY, row] - fleet.nodes.data[NODE_MEMORY_USED, row])
+    return Plan(
+        grants=(grant,),
+        device_class=None,
+        score_reasons=_node_reasons(fleet, row, free, is_preferred=is_preferred),
+        candidates_considered=fleet.node_count,
+        rejected=rejected,
+        chosen=(Chosen(grant.node_id, None, 0, f"{format_bytes(free)} of memory were free here"),),
+        snapshot=fleet.digest(),
+        seed=seed,
+    )
+
+
+def _node_reasons(fleet: Fleet, row: int, free: int, *, is_preferred: bool) -> tuple[ScoreReason, ...]:
+    reasons: list[ScoreReason] = []
+    if is_preferred:
+        reasons.append(ScoreReason("preferred_node", "this node holds the weights already", 1))
+    devices = int(fleet.nodes.data[DEVICES, row])
+    if not devices:
+        reasons.append(ScoreReason("spares_devices", "a node without accelerators, which keeps them free", 0))
+    sentence = f"best fit: {format_bytes(free)} of memory free, the least that is enough"
+    reasons.append(ScoreReason("best_fit", sentence, free))
+    return tuple(reasons)

@@ -1,0 +1,226 @@
+"""All devices of one class, counted where placement decides: by node, by NVLink domain, by both.
+
+A *cell* is the devices of the class on one node in one NVLink domain; a *group* is all of them on one node;
+an *island* is all of them in one NVLink domain (devices without a link form an island per node that is
+marked unlinked). The *outer* of a cell is the larger of its island and its group: a rack-wide domain of
+four-GPU nodes, or an eight-GPU node with pairs in it. Outers are what best fit keeps whole.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from penstock.domain.claim import DeviceState
+from penstock.scheduler.arrays import I64, ChangeLog, Table
+
+if TYPE_CHECKING:
+    from penstock.scheduler.filters import Capacity, Ceiling, Need
+
+# Columns of a device.
+NODE, CELL, SLICES, MEMORY, SLICE_MEMORY, USED, HEALTHY = range(7)
+# Columns of a cell; a group has the first four, an island FREE and TOTAL and the last two.
+FREE, TOTAL, UNHEALTHY, CELL_NODE, GROUP, ISLAND = range(6)
+SITE, LINKED = CELL_NODE, GROUP
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the cells of a pool nest, worked out once per change of topology."""
+
+    version: int
+    outer_of_cell: I64
+    outer_by_island: I64  # 1 where the outer is an island, 0 where it is a group
+    outer_free: I64  # kept up to date by Pool.change
+    group_site: I64
+    cells_by_outer: I64
+    outer_starts: I64
+    cells_by_group: I64
+    group_starts: I64
+    memory_min: int
+    memory_max: int
+    slices_min: int
+    slices_max: int
+
+    def cells_of_outer(self, outer: int) -> I64:
+        """Return the cells in one outer."""
+        return self.cells_by_outer[self.outer_starts[outer] : self.outer_starts[outer + 1]]
+
+    def cells_of_group(self, group: int) -> I64:
+        """Return the cells of one node."""
+        return self.cells_by_group[self.group_starts[group] : self.group_starts[group + 1]]
+
+
+def _bucket(keys: I64, count: int) -> tuple[I64, I64]:
+    """Return the rows sorted by key, and where each of the ``count`` keys starts."""
+    starts = np.zeros(count + 1, dtype=np.int64)
+    np.cumsum(np.bincount(keys, minlength=count), out=starts[1:])
+    return np.argsort(keys, kind="stable"), starts
+
+
+class Pool:
+    """The devices of one class. Only ``Fleet`` writes to it."""
+
+    def __init__(self, device_class: str) -> None:
+        self.device_class = device_class
+        self.devices = Table(7)
+        self.device_ids: list[str] = []
+        self.cells = Table(6)
+        self.groups = Table(4)
+        self.islands = Table(5)
+        self.island_names: list[str | None] = []
+        self.cell_devices: list[list[int]] = []
+        self.log = ChangeLog()
+        self.total = 0
+        self.topology_version = 0
+        self.capacities: OrderedDict[Need, Capacity] = OrderedDict()
+        self.ceilings: dict[Need, tuple[int, Ceiling]] = {}
+        self._cell_rows: dict[tuple[int, str | None], int] = {}
+        self._cell_keys: list[tuple[int, str | None]] = []
+        self._group_rows: dict[int, int] = {}
+        self._island_rows: dict[tuple[int, str | int], int] = {}
+        self._island_keys: list[tuple[int, str | int]] = []
+        self._layout: Layout | None = None
+
+    def add(self, device: DeviceState, node: int, site: int) -> tuple[int, int, bool]:
+        """Store a device that is not here yet; return its row, its cell and whether the cell is new."""
+        cell, is_new = self._cell(node, site, device.nvlink_domain)
+        row = self.devices.add(
+            (node, cell, device.slices, device.memory_bytes, device.slice_memory_bytes, 0, 1)
+        )
+        if row == len(self.device_ids):
+            self.device_ids.append(device.device_id)
+        else:
+            self.device_ids[row] = device.device_id
+        self.cell_devices[cell].append(row)
+        self.total += 1
+        self._count(cell, total=1, free=1, unhealthy=0)
+        self._relaid()
+        self.change(row, device.used_mask, healthy=device.healthy)
+        return row, cell, is_new
+
+    def remove(self, row: int) -> tuple[int, int, bool]:
+        """Forget the device at ``row``; return its node, its cell and whether the cell is gone too."""
+        self.change(row, 0, healthy=True)
+        node, cell = int(self.devices.data[NODE, row]), int(self.devices.data[CELL, row])
+        self.cell_devices[cell].remove(row)
+        self._count(cell, total=-1, free=-1, unhealthy=0)
+        self.devices.drop(row)
+        self.total -= 1
+        self._relaid()
+        gone = not self.cell_devices[cell]
+        if gone:
+            self._drop_cell(cell)
+        return node, cell, gone
+
+    def change(self, row: int, used_mask: int, *, healthy: bool) -> None:
+        """Set the slices in use and the health of one device and keep every count right."""
+        data = self.devices.data
+        was_used, was_healthy = int(data[USED, row]), bool(data[HEALTHY, row])
+        data[USED, row], data[HEALTHY, row] = used_mask, healthy
+        free = int(healthy and used_mask == 0) - int(was_healthy and was_used == 0)
+        unhealthy = int(was_healthy) - int(healthy)
+        if free or unhealthy:
+            self._count(int(data[CELL, row]), total=0, free=free, unhealthy=unhealthy)
+
+    def layout(self) -> Layout:
+        """Return how the cells nest now."""
+        if self._layout is None:
+            self._layout = self._lay_out()
+        return self._layout
+
+    def whole_mask(self, row: int) -> int:
+        """Return the mask of every slice of the device at ``row``."""
+        return (1 << int(self.devices.data[SLICES, row])) - 1
+
+    def island_name(self, cell: int) -> str | None:
+        """Return the NVLink domain of a cell, None if its devices have no link."""
+        return self.island_names[int(self.cells.data[ISLAND, cell])]
+
+    def _count(self, cell: int, *, total: int, free: int, unhealthy: int) -> None:
+        cells = self.cells.data
+        for table, row in (
+            (cells, cell),
+            (self.groups.data, cells[GROUP, cell]),
+            (self.islands.data, cells[ISLAND, cell]),
+        ):
+            table[FREE, row] += free
+            table[TOTAL, row] += total
+            table[UNHEALTHY, row] += unhealthy
+        if self._layout is not None and free:
+            self._layout.outer_free[self._layout.outer_of_cell[cell]] += free
+
+    def _relaid(self) -> None:
+        self.topology_version += 1
+        self._layout = None
+        self.capacities.clear()
+
+    def _cell(self, node: int, site: int, domain: str | None) -> tuple[int, bool]:
+        known = self._cell_rows.get((node, domain))
+        if known is not None:
+            return known, False
+        group = self._group_rows.get(node)
+        if group is None:
+            group = self.groups.add((0, 0, 0, node))
+            self._group_rows[node] = group
+        island_key = (site, node if domain is None else domain)
+        island = self._island_rows.get(island_key)
+        if island is None:
+            island = self.islands.add((0, 0, 0, site, int(domain is not None)))
+            self._island_rows[island_key] = island
+            if island == len(self.island_names):
+                self.island_names.append(domain)
+                self._island_keys.append(island_key)
+            else:
+                self.island_names[island], self._island_keys[island] = domain, island_key
+        cell = self.cells.add((0, 0, 0, node, group, island))
+        self._cell_rows[(node, domain)] = cell
+        if cell == len(self.cell_devices):
+            self.cell_devices.append([])
+            self._cell_keys.append((node, domain))
+        else:
+            self._cell_keys[cell] = (node, domain)
+        return cell, True
+
+    def _drop_cell(self, cell: int) -> None:
+        group, island = int(self.cells.data[GROUP, cell]), int(self.cells.data[ISLAND, cell])
+        del self._cell_rows[self._cell_keys[cell]]
+        if self.groups.data[TOTAL, group] == 0:
+            del self._group_rows[int(self.groups.data[CELL_NODE, group])]
+            self.groups.drop(group)
+        if self.islands.data[TOTAL, island] == 0:
+            del self._island_rows[self._island_keys[island]]
+            self.islands.drop(island)
+        self.cells.drop(cell)
+
+    def _lay_out(self) -> Layout:
+        cells, groups, islands = self.cells, self.groups, self.islands
+        group, island = cells.column(GROUP), cells.column(ISLAND)
+        by_island = islands.data[TOTAL][island] > groups.data[TOTAL][group]
+        names, outer = np.unique(np.where(by_island, 2 * island, 2 * group + 1), return_inverse=True)
+        outer = outer.astype(np.int64).reshape(-1)
+        free = np.zeros(len(names), dtype=np.int64)
+        np.add.at(free, outer, cells.column(FREE))
+        cells_by_outer, outer_starts = _bucket(outer, len(names))
+        cells_by_group, group_starts = _bucket(group, groups.size)
+        group_site = np.zeros(groups.size, dtype=np.int64)
+        held = cells.column(TOTAL) > 0  # a spare row points at row 0 and must not speak for it
+        group_site[group[held]] = islands.data[SITE][island[held]]
+        memory, slices = self.devices.column(MEMORY), self.devices.column(SLICES)
+        alive = slices > 0
+        return Layout(
+            version=self.topology_version,
+            outer_of_cell=outer,
+            outer_by_island=(names % 2 == 0).astype(np.int64),
+            outer_free=free,
+            group_site=group_site,
+            cells_by_outer=cells_by_outer,
+            outer_starts=outer_starts,
+            cells_by_group=cells_by_group,
+            group_starts=group_starts,
+            memory_min=int(memory[alive].min(initial=1 << 62)),
+            memory_max=int(memory[alive].max(initial=0)),
+            slices_min=int(slices[alive].min(initial=1 << 62)),
+            slices_max=int(slices[alive].max(initial=0)),
+        )

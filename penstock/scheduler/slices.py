@@ -1,0 +1,109 @@
+"""Slices: part of a device. What is cut already is filled first, so that whole devices stay whole."""
+
+import numpy as np
+
+from penstock.domain.claim import Ask, Grant, lowest_free_run
+from penstock.scheduler.arrays import UNBOUNDED, Bools
+from penstock.scheduler.filters import Capacity, capacity_of, filter_devices, free_slices
+from penstock.scheduler.pool import CELL, CELL_NODE, GROUP, ISLAND, LINKED, SLICES, USED
+from penstock.scheduler.score import cell_key, least
+from penstock.scheduler.topology import on_one_node, tightest_site
+
+
+def choose(capacity: Capacity, ask: Ask, seed: int) -> list[Grant] | None:
+    """Choose ``ask.count`` runs of ``ask.slices`` adjacent slices in one class, None if there are not enough.
+
+    Two runs may share a device. Each choice is applied to the fleet before the next one is made; the fleet
+    is put back before this returns.
+    """
+    if ask.count == 1:
+        grant = _one(capacity, ask, None, seed)
+        return None if grant is None else [grant]
+    allowed = _allowed(capacity, ask, seed)
+    if allowed is None:
+        return _on_one_device(capacity, ask) if ask.same_nvlink_domain else None
+    fleet, version = capacity.fleet, capacity.fleet.version
+    grants: list[Grant] = []
+    try:
+        while len(grants) < ask.count:
+            grant = _one(capacity, ask, allowed, seed)
+            if grant is None:
+                return None
+            fleet.apply([grant])
+            grants.append(grant)
+            capacity = capacity_of(fleet, capacity.pool, capacity.need)
+    finally:
+        fleet.revert(grants)
+        fleet.version = version
+    return grants
+
+
+def _allowed(capacity: Capacity, ask: Ask, seed: int) -> Bools | None:
+    """Return the cells an order of several runs may use: those of one NVLink domain, or of one site."""
+    pool = capacity.pool
+    offered = capacity.cell > 0  # also leaves out what the ask avoids; later capacities do not know of that
+    if ask.same_nvlink_domain:
+        enough = (capacity.island >= ask.count) & (pool.islands.column(LINKED) == 1)
+        island = least(np.where(enough, capacity.island, UNBOUNDED), seed)
+        return None if island is None else offered & (pool.cells.column(ISLAND) == island)
+    site = tightest_site(capacity, ask.count, seed)
+    if site is None:
+        return None
+    return offered & (capacity.layout.group_site[pool.cells.column(GROUP)] == site)
+
+
+def _one(capacity: Capacity, ask: Ask, allowed: Bools | None, seed: int) -> Grant | None:
+    """Choose one run: on the fullest cut device that has it, else on a fresh device by best fit."""
+    pool = capacity.pool
+    if allowed is None:
+        cell = least(capacity.cut, seed)
+        if cell is None:
+            takes = on_one_node(capacity, 1, seed)
+            cell = None if takes is None else takes[0].cell
+    else:
+        cell = least(np.where(allowed, capacity.cut, UNBOUNDED), seed)
+        if cell is None:
+            cells = np.flatnonzero(allowed & (capacity.cell > 0))
+            best = least(cell_key(pool, cells), seed)
+            cell = None if best is None else int(cells[best])
+    if cell is None:
+        return None
+    rows = np.array(pool.cell_devices[cell], dtype=np.int64)
+    _, units = filter_devices(pool, capacity.need, rows)
+    keys = free_slices(pool.devices.data[:, rows])
+    row = least(np.where(units > 0, keys, UNBOUNDED), 0)
+    return None if row is None else _grant(capacity, ask, int(rows[row]), 0)
+
+
+def _on_one_device(capacity: Capacity, ask: Ask) -> list[Grant] | None:
+    """Choose all runs on one device: without an NVLink domain that is the only place as close."""
+    pool = capacity.pool
+    rows = np.flatnonzero(pool.devices.column(SLICES))
+    _, units = filter_devices(pool, capacity.need, rows)
+    cell = pool.devices.data[CELL, rows]
+    enough = (units >= ask.count) & (capacity.cell[cell] >= ask.count)
+    best = least(np.where(enough, free_slices(pool.devices.data[:, rows]), UNBOUNDED), 0)
+    if best is None:
+        return None
+    row, taken = int(rows[best]), 0
+    grants: list[Grant] = []
+    for _ in range(ask.count):
+        grant = _grant(capacity, ask, row, taken)
+        taken |= grant.mask
+        grants.append(grant)
+    return grants
+
+
+def _grant(capacity: Capacity, ask: Ask, row: int, taken: int) -> Grant:
+    fleet, pool = capacity.fleet, capacity.pool
+    data = pool.devices.data
+    mask = lowest_free_run(int(data[USED, row]) | taken, int(data[SLICES, row]), ask.slices)
+    if mask is None:
+        raise ValueError("the device holds fewer runs than were counted")
+    return Grant(
+        node_id=fleet.node_name(int(pool.cells.data[CELL_NODE, data[CELL, row]])),
+        device_id=pool.device_ids[row],
+        mask=mask,
+        node_memory_bytes=ask.node_memory_bytes,
+        node_cpu_millis=ask.node_cpu_millis,
+    )
