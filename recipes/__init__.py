@@ -1,0 +1,1 @@
+"""How the things that the product ships as data were made."""
