@@ -1,0 +1,223 @@
+"""The ledger's segments: opened with a device, cut when something changes, never removed.
+
+Whoever changes states locks the device rows first (``cut_many`` does), in id order: two changes of one
+device are serialised there, so each sees the open segments the other left. All functions need the system
+scope, because free capacity belongs to no tenant.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from penstock.domain.segment import FREE, Holding, Segment, SegmentState, cut
+from penstock.store.rows import Row, every
+
+Change = tuple[str, int, int, Holding]  # device id, first slice, slice after the last, what it becomes
+
+_COLUMNS = (
+    "id, device_id, slice_low, slice_high, start_at, end_at, state, cause, "
+    "tenant_id, project_id, service_id, offer_id, price_book_id"
+)
+# NO KEY: a lock that inserting a claim or a segment of the device does not wait for.
+_LOCK_DEVICES = sa.text(
+    "SELECT id, device_class, slices, simulated FROM device WHERE id = ANY(CAST(:ids AS text[])) "
+    "ORDER BY id FOR NO KEY UPDATE"
+)
+_OPEN = sa.text(
+    f"SELECT {_COLUMNS} FROM segment WHERE end_at IS NULL AND device_id = ANY(CAST(:ids AS text[])) "  # noqa: S608 - a constant
+    "ORDER BY device_id, slice_low"
+)
+_CLOSE = sa.text(
+    "UPDATE segment SET end_at = u.end_at "
+    "FROM unnest(CAST(:ids AS bigint[]), CAST(:ends AS timestamptz[])) AS u(id, end_at) "
+    "WHERE segment.id = u.id AND segment.end_at IS NULL"
+)
+_INSERT = sa.text(
+    "INSERT INTO segment (device_id, device_class, device_slices, simulated, slice_low, slice_high, start_at, "
+    "end_at, state, cause, tenant_id, project_id, service_id, offer_id, price_book_id) "
+    "SELECT * FROM unnest("
+    "CAST(:device_id AS text[]), CAST(:device_class AS text[]), CAST(:device_slices AS smallint[]), "
+    "CAST(:simulated AS boolean[]), CAST(:slice_low AS smallint[]), CAST(:slice_high AS smallint[]), "
+    "CAST(:start_at AS timestamptz[]), CAST(:end_at AS timestamptz[]), CAST(:state AS text[]), CAST(:cause AS text[]), "
+    "CAST(:tenant_id AS text[]), CAST(:project_id AS text[]), CAST(:service_id AS text[]), "
+    "CAST(:offer_id AS text[]), CAST(:price_book_id AS text[]))"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentDevice:
+    """What a segment row repeats of its device, so that the ledger can be read without it."""
+
+    device_class: str
+    slices: int
+    simulated: bool
+
+
+@dataclass(slots=True)
+class _Written:
+    """An open segment and the row it is in; ``row_id`` None: not written yet."""
+
+    segment: Segment
+    row_id: int | None
+
+
+@dataclass(slots=True)
+class _Ended:
+    """What the changes so far ended: written rows with their end, and segments that were never written."""
+
+    written: dict[int, datetime]
+    unwritten: list[Segment]
+
+
+def open_for_new_devices(
+    connection: Connection, devices: Mapping[str, SegmentDevice], at: datetime, holding: Holding = FREE
+) -> None:
+    """Open the first segment of each new device over all its slices; one statement for all of them.
+
+    Raises an integrity error if a device has an open segment already.
+    """
+    segments = [Segment(id_, 0, device.slices, at, None, holding) for id_, device in sorted(devices.items())]
+    _insert(connection, segments, devices)
+
+
+def open_segments(connection: Connection, device_ids: Iterable[str]) -> dict[str, list[Segment]]:
+    """Return the open segments of each device, by first slice."""
+    found: dict[str, list[Segment]] = {id_: [] for id_ in device_ids}
+    for row in every(connection.execute(_OPEN, {"ids": list(found)})):
+        found[row["device_id"]].append(to_segment(row))
+    return found
+
+
+def cut_many(connection: Connection, changes: Sequence[Change], at: datetime) -> int:
+    """Put slices of devices into new states from ``at`` on; return how many segments began.
+
+    Changes of one device are applied in the order given. Four statements whatever the number of changes:
+    lock the devices, read their open segments, close, open. A change to the state that is there already
+    writes nothing. Raises ValueError if a device is unknown or its open segments do not cover the slices.
+    """
+    if not changes:
+        return 0
+    devices = lock_devices(connection, {change[0] for change in changes})
+    current: dict[str, list[_Written]] = {id_: [] for id_ in devices}
+    for row in every(connection.execute(_OPEN, {"ids": list(devices)})):
+        current[row["device_id"]].append(_Written(to_segment(row), row["id"]))
+    ended = _Ended({}, [])
+    for device_id, slice_low, slice_high, holding in changes:
+        if device_id not in devices:
+            raise ValueError(f"no device '{device_id}' to cut segments of")
+        current[device_id] = _apply(current[device_id], (slice_low, slice_high), at, holding, ended)
+    _close(connection, ended.written)
+    opened = [w.segment for written in current.values() for w in written if w.row_id is None]
+    _insert(connection, ended.unwritten + opened, devices)
+    return len(opened)
+
+
+def lock_devices(connection: Connection, device_ids: Iterable[str]) -> dict[str, SegmentDevice]:
+    """Lock the device rows in id order until the transaction ends and return what segments repeat of them."""
+    rows = connection.execute(_LOCK_DEVICES, {"ids": sorted(set(device_ids))})
+    return {id_: SegmentDevice(class_, slices, simulated) for id_, class_, slices, simulated in rows}
+
+
+def _apply(
+    current: list[_Written],
+    slices: tuple[int, int],
+    at: datetime,
+    holding: Holding,
+    ended: _Ended,
+) -> list[_Written]:
+    """Return the open segments after one change; note in ``ended`` what it ends.
+
+    A segment that this call opened and ends again is written only if it has a length: it has one where the
+    clock went back and a later cut touches slices that began in the future.
+    """
+    change = cut([w.segment for w in current], *slices, at, holding)
+    if all(segment.holding == holding for segment in change.closed):
+        return current
+    ends = {segment.slice_low: segment for segment in change.closed}
+    kept: list[_Written] = []
+    for written in current:
+        closed = ends.get(written.segment.slice_low)
+        if closed is None or closed.end is None:
+            kept.append(written)
+        elif written.row_id is not None:
+            ended.written[written.row_id] = closed.end
+        elif closed.end > closed.start:
+            ended.unwritten.append(closed)
+    return kept + [_Written(segment, None) for segment in change.opened]
+
+
+def replace_width(connection: Connection, device_ids: Iterable[str], at: datetime) -> None:
+    """Close all open segments of devices whose number of slices changed and open one over the new width.
+
+    Only for devices that nobody holds. The new segment keeps the state of the first old one.
+    """
+    devices = lock_devices(connection, device_ids)
+    rows = every(connection.execute(_OPEN, {"ids": list(devices)}))
+    closed: dict[int, datetime] = {}
+    first: dict[str, Segment] = {}
+    for row in rows:
+        segment = to_segment(row)
+        end = max(at, segment.start)
+        closed[row["id"]] = end
+        known = first.setdefault(row["device_id"], segment)
+        first[row["device_id"]] = replace(
+            known, slice_low=0, slice_high=devices[row["device_id"]].slices, start=max(end, known.start)
+        )
+    _close(connection, closed)
+    _insert(connection, list(first.values()), devices)
+
+
+def to_segment(row: Row) -> Segment:
+    """Return the domain's segment of a row."""
+    return Segment(
+        device_id=row["device_id"],
+        slice_low=row["slice_low"],
+        slice_high=row["slice_high"],
+        start=row["start_at"],
+        end=row["end_at"],
+        holding=Holding(
+            state=SegmentState(row["state"]),
+            cause=row["cause"],
+            tenant_id=row["tenant_id"],
+            project_id=row["project_id"],
+            service_id=row["service_id"],
+            offer_id=row["offer_id"],
+            price_book_id=row["price_book_id"],
+        ),
+    )
+
+
+def _close(connection: Connection, ends: Mapping[int, datetime]) -> None:
+    if ends:
+        connection.execute(_CLOSE, {"ids": list(ends), "ends": list(ends.values())})
+
+
+def _insert(
+    connection: Connection, segments: Sequence[Segment], devices: Mapping[str, SegmentDevice]
+) -> None:
+    if not segments:
+        return
+    about = [devices[s.device_id] for s in segments]
+    connection.execute(
+        _INSERT,
+        {
+            "device_id": [s.device_id for s in segments],
+            "device_class": [d.device_class for d in about],
+            "device_slices": [d.slices for d in about],
+            "simulated": [d.simulated for d in about],
+            "slice_low": [s.slice_low for s in segments],
+            "slice_high": [s.slice_high for s in segments],
+            "start_at": [s.start for s in segments],
+            "end_at": [s.end for s in segments],
+            "state": [s.holding.state.value for s in segments],
+            "cause": [s.holding.cause for s in segments],
+            "tenant_id": [s.holding.tenant_id for s in segments],
+            "project_id": [s.holding.project_id for s in segments],
+            "service_id": [s.holding.service_id for s in segments],
+            "offer_id": [s.holding.offer_id for s in segments],
+            "price_book_id": [s.holding.price_book_id for s in segments],
+        },
+    )
