@@ -1,0 +1,202 @@
+"""What is served where: models, completions, health and metrics, and who may have them."""
+
+import hashlib
+import hmac
+
+import orjson
+
+from penstock import __version__
+from penstock.gateway import openai_errors as errors
+from penstock.gateway import wire
+from penstock.gateway.body import for_engine, parse, prompt_tokens_estimate
+from penstock.gateway.client import ClientConnection, Request
+from penstock.gateway.core import Core
+from penstock.gateway.directory import Key, Model
+from penstock.gateway.exchange import Exchange
+from penstock.gateway.limits import Refused, Reservation, admit
+from penstock.gateway.metrics import render
+
+_COMPLETIONS = {b"/v1/chat/completions": b"/chat/completions", b"/v1/completions": b"/completions"}
+
+
+class App:
+    """The routes."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def handle(self, client: ClientConnection, request: Request) -> None:
+        """Answer one request; raises ApiError."""
+        path = request.target
+        engine_path = _COMPLETIONS.get(path)
+        if engine_path is None:
+            path = path.partition(b"?")[0]
+            engine_path = _COMPLETIONS.get(path)
+        if engine_path is not None:
+            if request.method != b"POST":
+                raise errors.wrong_method("POST")
+            self._complete(client, request, engine_path)
+        elif path == b"/v1/models":
+            self._models(client, request)
+        elif path.startswith(b"/v1/models/"):
+            self._model(client, request, path[11:].decode("utf-8", "replace"))
+        elif path == b"/healthz":
+            self._health(client, request)
+        elif path == b"/metrics":
+            self._metrics(client, request)
+        else:
+            raise errors.no_route(path.decode("utf-8", "replace"))
+
+    # Who.
+
+    def _key(self, request: Request) -> Key:
+        """Return the caller's key; raises ApiError.
+
+        The digest is looked up in a dictionary. That is safe against timing: what is compared is the SHA-256
+        of the secret, of which an attacker can choose no prefix without inverting the hash.
+        """
+        header = request.authorization
+        if header[:7].lower() != b"bearer ":
+            raise errors.missing_key()
+        directory = self._core.directory
+        key = directory.keys.get(hashlib.sha256(header[7:].strip()).digest())
+        if key is None:
+            if directory.version is None:
+                raise errors.unavailable(
+                    "not_ready", "The gateway has no configuration yet; try again in a second."
+                )
+            raise errors.invalid_key()
+        if key.expires_at_us is not None and key.expires_at_us <= self._core.now_us():
+            raise errors.invalid_key()
+        if not key.usable:
+            raise errors.missing_scope()
+        return key
+
+    # Completions.
+
+    def _complete(self, client: ClientConnection, request: Request, path: bytes) -> None:
+        core = self._core
+        key = self._key(request)
+        if core.draining:
+            raise errors.unavailable(
+                "shutting_down", "The gateway stops; send the request again.", close=True
+            )
+        ask = parse(request.body, chat=path == b"/chat/completions")
+        model = key.models.get(ask.model)
+        if model is None:
+            raise errors.model_not_found(ask.model)
+        if core.journal is not None and not core.journal.can_serve:
+            message = "Usage cannot be recorded right now, so nothing is served; the operator must look at the disk."
+            raise errors.unavailable("metering_unavailable", message, retry_after_seconds=10)
+        # The estimate reads the messages as the client sent them: before they are written again.
+        body = for_engine(ask, model.entry.model)
+        reservation: Reservation | None = None
+        if key.limited:
+            stated = ask.completion_tokens is not None
+            bound = (ask.completion_tokens or core.settings.completion_tokens_default) * ask.choices
+            held = admit(
+                key.limits,
+                key.quota,
+                core.clock.monotonic(),
+                prompt_tokens_estimate(ask),
+                bound,
+                stated=stated,
+            )
+            if isinstance(held, Refused):
+                core.metrics.limit(held.reason)
+                model.stats.answered(429)
+                client.reply_error(self._limited(held, key))
+                return
+            reservation = held
+        exchange = Exchange(core, client, key, model, ask, path=path, body=body, reservation=reservation)
+        client.exchange = exchange
+        exchange.start()
+
+    @staticmethod
+    def _limited(refused: Refused, key: Key) -> errors.ApiError:
+        headers = key.limits.headers()
+        seconds = refused.retry_after_seconds
+        if refused.reason == "quota":
+            left = max(0, refused.limit)
+            message = (
+                f"The monthly tokens are spent: {left} are free, this request needs up to {refused.asked}. "
+                "Lower max_tokens, wait for running requests, or ask for a larger quota."
+            )
+            return errors.insufficient_quota(message)
+        if refused.reason == "oversize":
+            message = (
+                f"This request may use {refused.asked} tokens, more than the key's {refused.limit} a minute. "
+                "Lower max_tokens or shorten the prompt."
+            )
+            return errors.over_token_limit(message, headers)
+        message = f"The key's limit of {refused.limit} {refused.reason} a minute is reached; try again in {seconds} s."
+        return errors.rate_limited(message, kind=refused.reason, retry_after_seconds=seconds, headers=headers)
+
+    # Models.
+
+    @staticmethod
+    def _described(model: Model) -> dict[str, object]:
+        return {"id": model.name, "object": "model", "created": 0, "owned_by": model.entry.project}
+
+    def _models(self, client: ClientConnection, request: Request) -> None:
+        _only_get(request)
+        models = self._key(request).models
+        data = [self._described(models[name]) for name in sorted(models)]
+        client.reply(200, orjson.dumps({"object": "list", "data": data}))
+
+    def _model(self, client: ClientConnection, request: Request, name: str) -> None:
+        _only_get(request)
+        model = self._key(request).models.get(name)
+        if model is None:
+            raise errors.model_not_found(name)
+        client.reply(200, orjson.dumps(self._described(model)))
+
+    # Health.
+
+    def _health(self, client: ClientConnection, request: Request) -> None:
+        _only_get(request)
+        core = self._core
+        version = core.directory.version
+        journal = core.journal
+        if core.draining:
+            status = "draining"
+        elif version is None:
+            status = "starting"
+        elif journal is not None and not journal.can_serve:
+            status = "metering_unavailable"
+        else:
+            status = "ok"
+        age = None if core.confirmed_at is None else round(max(0.0, core.loop.time() - core.confirmed_at), 3)
+        document = {
+            "status": status,
+            "version": __version__,
+            "snapshot_version": version,
+            "snapshot_age_seconds": age,
+            "in_flight": len(core.in_flight),
+            "journal_backlog_bytes": journal.backlog_bytes if journal is not None else 0,
+        }
+        client.reply(200 if status == "ok" else 503, orjson.dumps(document))
+
+    def _metrics(self, client: ClientConnection, request: Request) -> None:
+        """Metrics name every tenant's models: for this machine, or with the gateway's own token."""
+        _only_get(request)
+        core = self._core
+        if not client.is_local:
+            digest = hashlib.sha256(request.authorization[7:].strip()).digest()
+            if core.operator_digest is None or not hmac.compare_digest(digest, core.operator_digest):
+                raise errors.missing_key()
+        journal = core.journal
+        gauges: dict[str, float] = {
+            "connections": core.metrics.connections,
+            "journal_backlog_bytes": journal.backlog_bytes if journal is not None else 0,
+            "journal_sealed_segments": journal.sealed_count if journal is not None else 0,
+            "snapshot_version": core.directory.version or 0,
+        }
+        if core.confirmed_at is not None:
+            gauges["snapshot_age_seconds"] = round(max(0.0, core.loop.time() - core.confirmed_at), 3)
+        client.reply(200, render(core.metrics, core.directory.stats.values(), gauges), content_type=wire.TEXT)
+
+
+def _only_get(request: Request) -> None:
+    if request.method not in (b"GET", b"HEAD"):
+        raise errors.wrong_method("GET")

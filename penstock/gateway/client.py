@@ -1,0 +1,400 @@
+"""A client's connection: HTTP/1.1 in and out, one request at a time, everything bounded.
+
+Requests that arrive behind the one in flight wait, parsed or as bytes, up to a limit. Reading goes on
+meanwhile, because only reading tells that the client has left.
+"""
+
+import asyncio
+from collections import deque
+from typing import Protocol, cast
+
+import httptools
+
+from penstock.gateway import log, wire
+from penstock.gateway import openai_errors as errors
+from penstock.gateway.core import Core
+from penstock.gateway.exchange import Exchange
+from penstock.gateway.openai_errors import ApiError
+
+
+class Request:
+    """One parsed request."""
+
+    __slots__ = ("authorization", "body", "chunked", "keep_alive", "method", "target")
+
+    def __init__(
+        self,
+        method: bytes,
+        target: bytes,
+        authorization: bytes,
+        body: bytes,
+        *,
+        keep_alive: bool,
+        chunked: bool,
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.authorization = authorization
+        self.body = body
+        self.keep_alive = keep_alive
+        self.chunked = chunked  # the client understands chunks: HTTP/1.1
+
+
+class Application(Protocol):
+    """What answers requests."""
+
+    def handle(self, client: "ClientConnection", request: Request) -> None:
+        """Reply through ``client``, now or later; may raise ApiError."""
+        ...
+
+
+class ClientConnection(asyncio.Protocol):
+    """One connection of a client."""
+
+    __slots__ = (
+        "_app",
+        "_authorization",
+        "_backlog",
+        "_backlog_bytes",
+        "_body",
+        "_body_bytes",
+        "_busy",
+        "_completed",
+        "_connections",
+        "_core",
+        "_deadline",
+        "_expects",
+        "_head_bytes",
+        "_headers",
+        "_in_head",
+        "_in_message",
+        "_lingering",
+        "_parser",
+        "_pending",
+        "_pumping",
+        "_reading",
+        "_refusal",
+        "_request",
+        "_target",
+        "_transport",
+        "_wire_bytes",
+        "exchange",
+        "paused_since",
+    )
+
+    def __init__(self, core: Core, app: Application, connections: "set[ClientConnection]") -> None:
+        self._core = core
+        self._app = app
+        self._connections = connections
+        self._transport: asyncio.Transport | None = None
+        self.exchange: Exchange | None = None
+        self.paused_since: float | None = None
+        # The message being received.
+        self._parser = httptools.HttpRequestParser(self)
+        self._in_message = self._in_head = self._completed = self._expects = False
+        self._target = self._authorization = b""
+        self._headers = self._head_bytes = self._body_bytes = self._wire_bytes = 0
+        self._body: list[bytes] = []
+        # What waits, and the request being answered.
+        self._pending: deque[Request] = deque()
+        self._backlog: list[bytes] = []
+        self._backlog_bytes = 0
+        self._refusal: ApiError | None = None
+        self._request: Request | None = None
+        self._busy = self._pumping = self._lingering = False
+        self._reading = True
+        self._deadline = core.now + core.settings.idle_seconds
+
+    @property
+    def is_local(self) -> bool:
+        """Tell whether the peer is this machine."""
+        peer: object = self._transport.get_extra_info("peername") if self._transport is not None else None
+        host = cast("tuple[object, ...]", peer)[0] if isinstance(peer, tuple) and peer else ""
+        return isinstance(host, str) and (host.startswith("127.") or host in ("::1", "::ffff:127.0.0.1"))
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Admit the connection, or refuse it when there are too many."""
+        self._transport = cast("asyncio.Transport", transport)
+        if len(self._connections) >= self._core.settings.connections_max or self._core.draining:
+            self._core.metrics.connections_refused += 1
+            self.reply_error(
+                errors.unavailable("too_many_connections", "Too many connections; try again.", close=True)
+            )
+            self._transport.close()
+            return
+        self._connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
+        """Tell the exchange, if one runs."""
+        self._transport = None
+        self._connections.discard(self)
+        self._pending.clear()
+        self._drop_backlog()
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            exchange.client_gone()
+
+    def eof_received(self) -> bool:
+        """Take a half-close for leaving, as other servers of this API do."""
+        return False
+
+    def pause_writing(self) -> None:
+        """Stop the engine's flow: the client does not read."""
+        self.paused_since = self._core.now
+        if self.exchange is not None:
+            self.exchange.client_paused()
+
+    def resume_writing(self) -> None:
+        """Let the engine's answer flow again."""
+        self.paused_since = None
+        if self.exchange is not None:
+            self.exchange.client_resumed()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, or keep for after the request in flight."""
+        if self._busy:
+            self._backlog.append(data)
+            self._backlog_bytes += len(data)
+            if self._backlog_bytes > self._core.settings.backlog_bytes_max and self._transport is not None:
+                self._reading = False
+                self._transport.pause_reading()
+        elif not self._lingering and self._refusal is None:
+            self._feed(data)
+            self._pump()
+
+    # Parsing.
+
+    def _feed(self, data: bytes) -> None:
+        self._completed = False
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._refusal = errors.malformed()
+        except httptools.HttpParserCallbackError as error:
+            if self._refusal is None:
+                self._refusal = self._defect(error.__context__ or error)
+        except httptools.HttpParserError:
+            self._refusal = errors.malformed()
+        if self._in_message and self._refusal is None:
+            self._bound_wire_bytes(len(data))
+
+    def _bound_wire_bytes(self, size: int) -> None:
+        """Bound an unfinished message on the wire: the parser keeps an unfinished header in memory."""
+        settings = self._core.settings
+        self._wire_bytes = 0 if self._completed else self._wire_bytes + size
+        if self._in_head and self._wire_bytes > settings.head_bytes_max:
+            self._refusal = errors.head_too_large()
+        elif self._wire_bytes > 8 * settings.body_bytes_max + settings.head_bytes_max:
+            self._refusal = errors.body_too_large(settings.body_bytes_max)  # a body of tiny chunks
+
+    def on_message_begin(self) -> None:
+        """Start a request."""
+        self._in_message = self._in_head = True
+        self._expects = False
+        self._target = self._authorization = b""
+        self._headers = self._head_bytes = self._body_bytes = self._wire_bytes = 0
+        self._body = []
+        self._deadline = self._core.now + self._core.settings.head_seconds
+
+    def on_url(self, url: bytes) -> None:
+        """Collect the target."""
+        self._target += url
+        if len(self._target) > self._core.settings.head_bytes_max:
+            self._refuse(errors.head_too_large())
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep the credential, look at what decides early, count the rest."""
+        settings = self._core.settings
+        size = len(name)
+        self._headers += 1
+        self._head_bytes += size + len(value)
+        if self._headers > settings.headers_max or self._head_bytes > settings.head_bytes_max:
+            self._refuse(errors.head_too_large())
+        if size == 13:
+            if name.lower() == b"authorization":
+                self._authorization = value
+        elif size == 14:
+            if name.lower() == b"content-length" and value.isdigit() and int(value) > settings.body_bytes_max:
+                self._refuse(errors.body_too_large(settings.body_bytes_max))
+        elif size == 6 and name.lower() == b"expect" and value.lower() == b"100-continue":
+            self._expects = True
+
+    def on_headers_complete(self) -> None:
+        """Wait for the body."""
+        self._in_head = False
+        self._deadline = self._core.now + self._core.settings.body_seconds
+        if self._expects and not self._pending and self._transport is not None:
+            self._transport.write(wire.CONTINUE)
+
+    def on_body(self, body: bytes) -> None:
+        """Collect the body up to its limit."""
+        self._body_bytes += len(body)
+        if self._body_bytes > self._core.settings.body_bytes_max:
+            self._refuse(errors.body_too_large(self._core.settings.body_bytes_max))
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        """Queue the request; requests are answered in order."""
+        self._in_message = False
+        self._completed = True
+        if len(self._pending) >= self._core.settings.pipeline_max:
+            self._refuse(errors.too_many_pipelined())
+        body = self._body
+        self._pending.append(
+            Request(
+                self._parser.get_method(),
+                self._target,
+                self._authorization,
+                body[0] if len(body) == 1 else b"".join(body),
+                keep_alive=self._parser.should_keep_alive(),
+                chunked=self._parser.get_http_version() != "1.0",
+            )
+        )
+        self._body = []
+
+    def _refuse(self, error: ApiError) -> None:
+        """Stop parsing: the error is answered after what came before it."""
+        self._refusal = error
+        raise error
+
+    # Answering.
+
+    def _pump(self) -> None:
+        """Answer what waits, one request at a time."""
+        if self._pumping:
+            return
+        self._pumping = True
+        try:
+            while not self._busy and not self._lingering and self._transport is not None:
+                if self._pending:
+                    self._answer(self._pending.popleft())
+                elif self._refusal is not None:
+                    self.reply_error(self._refusal)
+                elif self._backlog:
+                    data = b"".join(self._backlog)
+                    self._drop_backlog()
+                    self._feed(data)
+                else:
+                    break
+        finally:
+            self._pumping = False
+
+    def _drop_backlog(self) -> None:
+        self._backlog.clear()
+        self._backlog_bytes = 0
+        if not self._reading and self._transport is not None and not self._transport.is_closing():
+            self._reading = True
+            self._transport.resume_reading()
+
+    def _answer(self, request: Request) -> None:
+        self._request = request
+        self._busy = True
+        self._deadline = float("inf")
+        try:
+            self._app.handle(self, request)
+        except ApiError as error:
+            self._core.metrics.refuse(error.code)
+            self.reply_error(error)
+        except Exception as error:  # noqa: BLE001 - the last wall: a defect costs one answer, not the process
+            self.reply_error(self._defect(error))
+
+    def _defect(self, error: BaseException) -> ApiError:
+        self._core.metrics.defects += 1
+        log.event("defect", error=repr(error))
+        return errors.internal()
+
+    def _answered(self, *, close: bool) -> None:
+        """Go on with the connection, or close it."""
+        self.exchange = None
+        self._request = None
+        self._busy = False
+        settings = self._core.settings
+        if close:
+            self._linger()
+        else:
+            self._deadline = self._core.now + (
+                settings.head_seconds if self._in_message else settings.idle_seconds
+            )
+            if self._pending or self._backlog or self._refusal is not None:
+                self._pump()
+
+    def _linger(self) -> None:
+        """Close for writing and read on for a moment: a reset would take the answer with it (RFC 9112 9.6)."""
+        self._lingering = True
+        self._pending.clear()
+        self._drop_backlog()
+        self._deadline = self._core.now + self._core.settings.linger_seconds
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write_eof()
+
+    @property
+    def _closes(self) -> bool:
+        return self._core.draining or (self._request is not None and not self._request.keep_alive)
+
+    def reply(self, status: int, body: bytes, headers: bytes = b"", content_type: bytes = wire.JSON) -> None:
+        """Send a whole answer."""
+        close = self._closes
+        if self._transport is not None:
+            head = wire.answer_head(
+                status, len(body), content_type=content_type, headers=headers, close=close
+            )
+            headless = self._request is not None and self._request.method == b"HEAD"
+            self._transport.write(head if headless else head + body)
+        self._answered(close=close)
+
+    def reply_error(self, error: ApiError, headers: bytes = b"") -> None:
+        """Send a refusal in OpenAI's shape."""
+        close = error.close or self._closes
+        if self._transport is not None:
+            body = error.body()
+            self._transport.write(
+                wire.answer_head(error.status, len(body), headers=error.headers + headers, close=close) + body
+            )
+        self._answered(close=close)
+
+    def begin_stream(self, headers: bytes) -> None:
+        """Send the head of a stream of events."""
+        if self._transport is not None and self._request is not None:
+            self._transport.write(
+                wire.stream_head(headers, chunked=self._request.chunked, close=self._closes)
+            )
+
+    def send(self, data: bytes) -> None:
+        """Send events of a stream."""
+        if self._transport is not None and self._request is not None:
+            self._transport.write(wire.chunk(data) if self._request.chunked else data)
+
+    def end_stream(self, data: bytes, *, close: bool) -> None:
+        """Send the last events and the end of the stream."""
+        request = self._request
+        if self._transport is None or request is None:
+            return
+        self._transport.write(wire.chunk(data) + wire.LAST_CHUNK if request.chunked else data)
+        self._answered(close=close or self._closes or not request.chunked)
+
+    def drop(self) -> None:
+        """Cut the connection."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # What the periodic task calls.
+
+    def check(self, now: float) -> None:
+        """Close what is too slow or idle for too long."""
+        if now < self._deadline or self._transport is None:
+            return
+        if self._in_message and not self._lingering:
+            self._deadline = float("inf")
+            self._refusal = errors.too_slow()
+            self._pump()
+        elif self._lingering or self.paused_since is not None:
+            self._transport.abort()
+        else:
+            self._transport.close()
+
+    def close_if_idle(self) -> None:
+        """Close a connection that has no request, at the start of draining."""
+        if not self._busy and not self._pending and not self._in_message and self._transport is not None:
+            self._transport.close()

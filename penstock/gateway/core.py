@@ -1,0 +1,92 @@
+"""What every request of a gateway process shares."""
+
+import asyncio
+import hashlib
+from typing import Protocol
+
+from penstock.base.clock import Clock, to_epoch_us
+from penstock.gateway.directory import Directory
+from penstock.gateway.journal import Journal
+from penstock.gateway.metrics import Metrics
+from penstock.gateway.openai_errors import ApiError
+from penstock.gateway.records import RecordIds
+from penstock.gateway.settings import Settings
+
+
+class Running(Protocol):
+    """A request in flight, as the periodic tasks see it."""
+
+    def check(self, now: float) -> None:
+        """End what is over one of its time limits."""
+        ...
+
+    def progress(self, *, only_news: bool) -> bytes:
+        """Return the journal line of what was generated so far; empty if nothing (new)."""
+        ...
+
+    def stop(self) -> None:
+        """End at once, because the process ends."""
+        ...
+
+
+class ClientSide(Protocol):
+    """The client's connection, as an exchange sees it."""
+
+    paused_since: float | None
+
+    def reply(self, status: int, body: bytes, headers: bytes) -> None:
+        """Send a whole answer; ends the exchange for the client."""
+        ...
+
+    def reply_error(self, error: ApiError, headers: bytes = b"") -> None:
+        """Send a refusal; ends the exchange for the client."""
+        ...
+
+    def begin_stream(self, headers: bytes) -> None:
+        """Send the head of a stream."""
+        ...
+
+    def send(self, data: bytes) -> None:
+        """Send events."""
+        ...
+
+    def end_stream(self, data: bytes, *, close: bool) -> None:
+        """Send the last events and the end of the stream; ends the exchange for the client."""
+        ...
+
+    def drop(self) -> None:
+        """Cut the connection; ``client_gone`` follows."""
+        ...
+
+
+class Core:
+    """Clock, settings, directory, journal, counters, and the requests in flight.
+
+    ``now`` is the loop's clock as of the last tick (every 0.25 s), for time limits that need no better.
+    """
+
+    def __init__(
+        self,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        clock: Clock,
+        settings: Settings,
+        journal: Journal | None,
+        operator_token: str | None = None,
+    ) -> None:
+        self.loop = loop
+        self.clock = clock
+        self.settings = settings
+        self.journal = journal
+        self.directory = Directory(loop, settings)
+        self.metrics = Metrics()
+        self.ids = RecordIds()
+        self.in_flight: set[Running] = set()
+        self.now = loop.time()
+        self.draining = False
+        self.confirmed_at: float | None = None
+        self.operator_digest = hashlib.sha256(operator_token.encode()).digest() if operator_token else None
+
+    def now_us(self) -> int:
+        """Return the wall clock in epoch microseconds."""
+        return to_epoch_us(self.clock.now())

@@ -1,0 +1,478 @@
+"""One admitted request from the choice of an engine to its usage record.
+
+The rules, in the order in which they bind:
+- The record is in the journal before the client has its last byte.
+- What is billed is what the engine says it generated. Only where an engine cannot say (no usage, or cut
+  off) are content events counted and the record marked ``estimated``.
+- A client that leaves stops its engine: by ``/internal/cancel`` where the engine has it, and then the
+  gateway reads on to the final usage; by cutting the connection where not.
+- Another engine is tried only while the client has seen nothing.
+"""
+
+import asyncio
+
+import orjson
+
+from penstock.gateway import openai_errors as errors
+from penstock.gateway.body import Ask, answer_facts, engine_refusal, parse_answer, prompt_tokens_estimate
+from penstock.gateway.cancel import CancelCall
+from penstock.gateway.core import ClientSide, Core
+from penstock.gateway.directory import Key, Model
+from penstock.gateway.limits import Reservation
+from penstock.gateway.openai_errors import ApiError
+from penstock.gateway.records import Usage, ending_of, final_line, progress_line, usage_record
+from penstock.gateway.sse import DONE, Meter
+from penstock.gateway.upstream import Upstream, UpstreamConnection
+
+_COMPLETE_AFTER_DONE_SECONDS = 5.0
+
+
+class Exchange:
+    """A request in flight."""
+
+    __slots__ = (
+        "_begun",
+        "_body",
+        "_connection",
+        "_core",
+        "_cut",
+        "_dialling",
+        "_engine",
+        "_finished",
+        "_first_us",
+        "_got_body",
+        "_leaving",
+        "_meter",
+        "_parts",
+        "_path",
+        "_reported",
+        "_reservation",
+        "_size",
+        "_started",
+        "_started_us",
+        "_status",
+        "_timers",
+        "_touched",
+        "_tried",
+        "_usage",
+        "ask",
+        "client",
+        "key",
+        "model",
+        "record_id",
+    )
+
+    def __init__(
+        self,
+        core: Core,
+        client: ClientSide,
+        key: Key,
+        model: Model,
+        ask: Ask,
+        *,
+        path: bytes,
+        body: bytes,
+        reservation: Reservation | None,
+    ) -> None:
+        self._core = core
+        self.client: ClientSide | None = client
+        self.key = key
+        self.model = model
+        self.ask = ask
+        self._path = path
+        self._body = body
+        self._reservation = reservation
+        self._started_us = core.now_us()
+        self.record_id = core.ids.next(self._started_us)
+        self._started = self._touched = core.now
+        self._engine: Upstream | None = None
+        self._connection: UpstreamConnection | None = None
+        self._dialling: asyncio.Task[None] | None = None
+        self._tried: list[Upstream] = []
+        self._timers: list[asyncio.TimerHandle] = []
+        self._meter: Meter | None = None
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._status = 0
+        self._got_body = False
+        self._begun = False
+        self._finished = False
+        self._leaving: str | None = None
+        self._cut = False
+        self._first_us = 0
+        self._reported = 0
+        self._usage = Usage(0, 0, estimated=False)
+
+    # Towards the engine.
+
+    def start(self) -> None:
+        """Send the request to the engine that is least busy."""
+        self._core.in_flight.add(self)
+        self.model.stats.in_flight += 1
+        self._next_engine()
+
+    def _choose(self) -> Upstream | None:
+        engines = self.model.upstreams
+        full = self._core.settings.in_flight_per_engine_max
+        if len(engines) == 1:
+            only = engines[0]
+            return None if only in self._tried or only.in_flight >= full else only
+        best: Upstream | None = None
+        rank = (True, 0)
+        now = self._core.now
+        for engine in engines:
+            if engine.in_flight < full and engine not in self._tried:
+                own = (engine.down_until > now, engine.in_flight)
+                if best is None or own < rank:
+                    best, rank = engine, own
+        return best
+
+    def _next_engine(self) -> None:
+        engine = self._choose() if len(self._tried) < self._core.settings.attempts_max else None
+        if engine is None:
+            what = "could be reached" if self.model.upstreams else "is running"
+            message = f"No engine of the model '{self.model.name}' {what}; try again in a second."
+            self._refuse(errors.unavailable("engine_unavailable", message))
+            return
+        self._engine = engine
+        engine.in_flight += 1
+        connection = engine.idle_connection()
+        if connection is None:
+            self._dialling = engine.dial(self._connected, self._not_connected)
+        else:
+            self._connected(connection)
+
+    def _connected(self, connection: UpstreamConnection) -> None:
+        self._dialling = None
+        engine = self._engine
+        if self._finished or engine is None:
+            connection.upstream.release(connection)
+            return
+        self._connection = connection
+        self._touched = self._core.now
+        connection.request(self, engine.message(self._path, self.record_id, self._body))
+        if self.client is not None and self.client.paused_since is not None:
+            connection.pause()
+
+    def _not_connected(self, reason: str) -> None:
+        self._dialling = None
+        self.upstream_lost(reason, reused=False)
+
+    def _release_engine(self) -> None:
+        if self._engine is not None:
+            self._engine.in_flight -= 1
+            self._engine = None
+
+    # From the engine.
+
+    def upstream_head(self, status: int, *, event_stream: bool) -> None:
+        """Take the engine's status and decide how its body is read."""
+        self._status = status
+        if status == 200 and event_stream and self.ask.stream:
+            ask = self.ask
+            self._meter = Meter(
+                self.model.name,
+                include_usage=ask.include_usage,
+                continuous=ask.continuous,
+                choices=ask.choices,
+                event_bytes_max=self._core.settings.event_bytes_max,
+            )
+
+    def upstream_body(self, data: bytes) -> None:
+        """Count and pass on a piece of a stream, or keep a piece of a whole answer."""
+        self._touched = self._core.now
+        self._got_body = True
+        meter = self._meter
+        if meter is None:
+            self._size += len(data)
+            self._parts.append(data)
+            if self._size > self._core.settings.answer_bytes_max:
+                self._abandon(
+                    "error", errors.engine_failed("engine_answer_too_large", "The answer is too large.")
+                )
+            return
+        if self._finished:
+            return
+        out = meter.feed(data)
+        if meter.content_seen and not self._first_us:
+            self._first_us = self._core.now_us()
+            self.model.stats.first_token(self._first_us - self._started_us)
+        if meter.done:
+            self._end_of_events(meter, out + DONE)
+        elif meter.overflow:
+            self._broken(errors.engine_failed("engine_broken", "The engine sent an endless event."))
+        elif out and self.client is not None:
+            if not self._begun:
+                self._begin()
+            self.client.send(out)
+
+    def _begin(self) -> None:
+        self._begun = True
+        self.model.stats.answered(200)
+        if self.client is not None:
+            self.client.begin_stream(self._headers())
+
+    def _headers(self) -> bytes:
+        line = b"x-request-id: %b\r\n" % self.record_id.encode()
+        return line + self.key.limits.headers() if self.key.limited else line
+
+    def _end_of_events(self, meter: Meter, last: bytes) -> None:
+        self._finish(self._leaving or ("error" if meter.error_seen else ending_of(meter.finish_reason)))
+        client, self.client = self.client, None
+        if client is not None:
+            if not self._begun:
+                self._begun = True
+                self.model.stats.answered(200)
+                client.begin_stream(self._headers())
+            client.end_stream(last, close=False)
+
+    def upstream_complete(self) -> None:
+        """Take the end of the engine's answer; its connection is back in the pool."""
+        self._connection = None
+        if self._finished:
+            self._core.in_flight.discard(self)
+            return
+        if self._meter is not None:
+            # The connection ended well but the stream did not say so: the client must not take it for whole.
+            self._lost(errors.engine_failed("engine_broken", "The engine ended the stream early."))
+            return
+        body = b"".join(self._parts)
+        self._parts.clear()
+        if self._status != 200:
+            self._engine_refused(body)
+            return
+        answer = parse_answer(body)
+        if answer is None or not isinstance(answer.get("choices"), list):
+            self._refuse(errors.engine_failed("engine_broken", "The engine answered nonsense; try again."))
+            return
+        self._whole_answer(answer, body)
+
+    def _whole_answer(self, answer: dict[str, object], body: bytes) -> None:
+        usage, reason = answer_facts(answer)
+        if usage is None:
+            usage = Usage(self._prompt_estimate(), max(1, len(body) // 8), estimated=True)
+        self._usage = usage
+        if answer.get("model", self.model.name) != self.model.name:
+            answer["model"] = self.model.name
+            body = orjson.dumps(answer)
+        self._finish(self._leaving or ending_of(reason or "stop"))
+        self._reply(200, body)
+
+    def _reply(self, status: int, body: bytes) -> None:
+        self._core.in_flight.discard(self)
+        client, self.client = self.client, None
+        if client is not None:
+            self.model.stats.answered(status)
+            client.reply(status, body, self._headers())
+
+    def _engine_refused(self, body: bytes) -> None:
+        engine = self._engine
+        if self._status == 503 and engine is not None and self.client is not None:
+            self._tried.append(engine)
+            if self._choose() is not None:
+                self._again()
+                return
+        self._refuse(engine_refusal(self._status, body))
+
+    def upstream_lost(self, reason: str, *, reused: bool) -> None:
+        """Try another engine while the client has seen nothing; else end the answer as lost."""
+        self._connection = None
+        if self._finished:
+            self._core.in_flight.discard(self)
+            return
+        engine = self._engine
+        if engine is not None and self.client is not None and not self._got_body:
+            if not reused:  # a kept connection that the engine had closed says nothing about the engine
+                self._tried.append(engine)
+                engine.down_until = self._core.now + self._core.settings.engine_down_seconds
+            self._again()
+            return
+        self._lost(errors.engine_failed("engine_lost", f"The engine was lost while it answered ({reason})."))
+
+    def _again(self) -> None:
+        self._core.metrics.retries += 1
+        self._release_engine()
+        self._meter = None
+        self._status = 0
+        self._next_engine()
+
+    def _lost(self, error: ApiError) -> None:
+        self._finish(self._leaving or "engine_lost")
+        self._core.in_flight.discard(self)
+        self._tell(error)
+
+    def _refuse(self, error: ApiError) -> None:
+        self._finish(self._leaving or "error")
+        self._core.in_flight.discard(self)
+        self._tell(error)
+
+    def _tell(self, error: ApiError) -> None:
+        """Report a failure to a client that still waits."""
+        client, self.client = self.client, None
+        if client is None:
+            return
+        if self._begun:
+            client.end_stream(error.event(), close=True)
+        else:
+            self.model.stats.answered(error.status)
+            client.reply_error(error, self._headers())
+
+    def _broken(self, error: ApiError) -> None:
+        """Cut off an engine that misbehaves; it is not asked to cancel, it would not listen."""
+        self._tell(error)
+        self._leaving = self._leaving or "error"
+        self._cut_off()
+
+    # From the client.
+
+    def client_paused(self) -> None:
+        """Stop reading from the engine while the client does not read."""
+        if self._connection is not None:
+            self._connection.pause()
+
+    def client_resumed(self) -> None:
+        """Read on."""
+        self._touched = self._core.now
+        if self._connection is not None:
+            self._connection.resume()
+
+    def client_gone(self) -> None:
+        """Stop the engine and bill what it generated."""
+        self.client = None
+        if not self._finished:
+            if not self._begun:
+                self.model.stats.answered(499)
+            self._leave("disconnect")
+
+    def _abandon(self, ending: str, error: ApiError) -> None:
+        self._tell(error)
+        if not self._finished:
+            self._leave(ending)
+
+    def _leave(self, ending: str) -> None:
+        """End without a client: through the engine's own final usage where it can be had."""
+        self._leaving = ending
+        if self._dialling is not None:
+            self._dialling.cancel()
+            self._dialling = None
+        connection = self._connection
+        if connection is not None and self._engine is not None and self._engine.entry.cancel:
+            connection.resume()
+            self._timers.append(self._core.loop.call_later(self._core.settings.cancel_seconds, self._give_up))
+            self._cancel()
+        else:
+            self._cut_off()
+
+    def _cancel(self) -> None:
+        """Send the cancel, and again until the stream ends: it may have overtaken the request itself."""
+        engine = self._engine
+        if self._finished or engine is None:
+            return
+        settings = self._core.settings
+        CancelCall(engine, self.record_id, self._core.loop, settings.cancel_seconds)
+        self._timers.append(self._core.loop.call_later(settings.cancel_retry_seconds, self._cancel))
+
+    def _give_up(self) -> None:
+        self._cut = True
+        self._cut_off()
+
+    def _cut_off(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abort()
+        self._finish(self._leaving or "error")
+        self._core.in_flight.discard(self)
+
+    # From the periodic tasks.
+
+    def check(self, now: float) -> None:
+        """End what is over one of its time limits."""
+        settings = self._core.settings
+        silent = now - self._touched
+        if self._finished:
+            if silent > _COMPLETE_AFTER_DONE_SECONDS:
+                self._cut_off()
+            return
+        client = self.client
+        if client is not None and client.paused_since is not None:
+            if now - client.paused_since > settings.stall_seconds:
+                client.drop()
+            return
+        if self._leaving is None and (
+            silent > settings.engine_idle_seconds or now - self._started > settings.request_seconds
+        ):
+            self._abandon(
+                "error", errors.engine_failed("engine_timeout", "The engine did not answer in time.", 504)
+            )
+
+    def progress(self, *, only_news: bool) -> bytes:
+        """Return the journal line of what a stream has generated so far; empty if nothing (new)."""
+        meter = self._meter
+        if meter is None or self._finished:
+            return b""
+        tokens = meter.completion_tokens + meter.since
+        if not tokens or (only_news and tokens == self._reported):
+            return b""
+        self._reported = tokens
+        return progress_line(self._record("error")[1])
+
+    def stop(self) -> None:
+        """End at once, because the process ends."""
+        if not self._finished and self._leaving is None:
+            self._abandon(
+                "cancelled",
+                errors.unavailable("shutting_down", "The gateway stops; send it again.", close=True),
+            )
+
+    # The record.
+
+    def _prompt_estimate(self) -> int:
+        """Return a prompt estimate for billing: rather low, where the reservation's is rather high."""
+        return max(1, prompt_tokens_estimate(self.ask) // 2)
+
+    def _record(self, ending: str) -> tuple[Usage, dict[str, object]]:
+        usage = self._usage
+        meter = self._meter
+        if meter is not None:
+            usage = Usage(
+                meter.prompt_tokens, meter.completion_tokens + meter.since, estimated=not meter.exact
+            )
+            if not meter.usage_seen and meter.content_seen:
+                usage.prompt = self._prompt_estimate()
+        usage.estimated = usage.estimated or self._cut
+        record = usage_record(
+            self.key.entry,
+            self.model.entry,
+            self._engine.entry.id if self._engine is not None else "",
+            usage,
+            identity=self.record_id,
+            ending=ending,
+            times_us=(self._started_us, self._first_us, self._core.now_us()),
+            streamed=self.ask.stream,
+        )
+        return usage, record
+
+    def _finish(self, ending: str) -> None:
+        """Write the record, settle the reservation, count. Only the first call does anything."""
+        if self._finished:
+            return
+        self._finished = True
+        for timer in self._timers:
+            timer.cancel()
+        usage, record = self._record(ending)
+        total = usage.prompt + usage.completion
+        stats = self.model.stats
+        stats.in_flight -= 1
+        if total:
+            if self._core.journal is not None:
+                self._core.journal.append(final_line(record))
+            self.key.quota.recorded(total)
+            stats.prompt_tokens += usage.prompt
+            stats.completion_tokens += usage.completion
+            stats.estimated += usage.estimated
+        stats.endings[ending] = stats.endings.get(ending, 0) + 1
+        if self._meter is not None:
+            stats.unreadable_events += self._meter.unreadable
+        if self._reservation is not None:
+            self._reservation.settle(self._core.clock.monotonic(), total)
+        self._release_engine()

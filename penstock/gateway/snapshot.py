@@ -1,0 +1,221 @@
+"""What the control plane tells the gateway, checked and frozen: keys, token quotas, models and their engines.
+
+The document is documented in docs/reference/gateway.md. A document that is wrong in any place is refused
+as a whole, so that the gateway never serves half of one.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar, cast
+from urllib.parse import urlsplit
+
+import orjson
+
+T = TypeVar("T")
+
+
+class SnapshotError(ValueError):
+    """A snapshot that cannot be used; the text names the place."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyEntry:
+    """One API key: only the SHA-256 of its text is known here."""
+
+    id: str
+    digest: bytes
+    tenant: str
+    project: str
+    principal: str
+    scopes: frozenset[str]
+    expires_at_us: int | None = None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamEntry:
+    """One replica of an engine; ``prefix`` is the path before ``/chat/completions``."""
+
+    id: str
+    host: str
+    port: int
+    tls: bool
+    prefix: str
+    cancel: bool
+    authorization: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """A public model name of one project, and the engines that serve it."""
+
+    name: str
+    service: str
+    tenant: str
+    project: str
+    model: str
+    upstreams: tuple[UpstreamEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One version of everything; ``tokens_left`` holds only tenants that have a token quota."""
+
+    version: int
+    keys: tuple[KeyEntry, ...]
+    tokens_left: Mapping[str, int]
+    models: tuple[ModelEntry, ...]
+
+
+def _object(value: object, place: str) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise SnapshotError(f"{place} must be an object")
+    return cast("dict[str, object]", value)
+
+
+def _list(value: object, place: str) -> list[object]:
+    if not isinstance(value, list):
+        raise SnapshotError(f"{place} must be a list")
+    return cast("list[object]", value)
+
+
+def _text(entry: dict[str, object], field: str, place: str) -> str:
+    value = entry.get(field)
+    if not isinstance(value, str) or not value:
+        raise SnapshotError(f"{place}.{field} must be a text that is not empty")
+    return value
+
+
+def _count(entry: dict[str, object], field: str, place: str) -> int | None:
+    value = entry.get(field)
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise SnapshotError(f"{place}.{field} must be a whole number or null")
+    return value
+
+
+def _key(value: object, place: str) -> KeyEntry:
+    entry = _object(value, place)
+    try:
+        digest = bytes.fromhex(_text(entry, "sha256", place))
+    except ValueError as error:
+        raise SnapshotError(f"{place}.sha256 must be hexadecimal") from error
+    if len(digest) != 32:
+        raise SnapshotError(f"{place}.sha256 must have 64 digits")
+    scopes = _list(entry.get("scopes"), f"{place}.scopes")
+    if not all(isinstance(scope, str) for scope in scopes):
+        raise SnapshotError(f"{place}.scopes must hold texts")
+    return KeyEntry(
+        id=_text(entry, "id", place),
+        digest=digest,
+        tenant=_text(entry, "tenant", place),
+        project=_text(entry, "project", place),
+        principal=_text(entry, "principal", place),
+        scopes=frozenset(cast("list[str]", scopes)),
+        expires_at_us=_count(entry, "expires_at_us", place),
+        requests_per_minute=_count(entry, "requests_per_minute", place),
+        tokens_per_minute=_count(entry, "tokens_per_minute", place),
+    )
+
+
+def parse_upstream(value: object, place: str) -> UpstreamEntry:
+    """Return one upstream of ``{"id", "url", "cancel", "api_key"?}``; raises SnapshotError."""
+    entry = _object(value, place)
+    url = _text(entry, "url", place)
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise SnapshotError(f"{place}.url is not a URL") from error
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or not url.isascii()
+        or not url.isprintable()
+    ):
+        raise SnapshotError(f"{place}.url must be http://host:port or https://host")
+    tls = parts.scheme == "https"
+    path = parts.path.rstrip("/")
+    secret = entry.get("api_key")
+    if secret is not None and not (isinstance(secret, str) and secret.isascii() and secret.isprintable()):
+        raise SnapshotError(f"{place}.api_key must be printable ASCII")
+    return UpstreamEntry(
+        id=_text(entry, "id", place),
+        host=parts.hostname,
+        port=port or (443 if tls else 80),
+        tls=tls,
+        prefix=path if path.endswith("/v1") else path + "/v1",
+        cancel=entry.get("cancel") is True,
+        authorization=f"Bearer {secret}" if secret else None,
+    )
+
+
+def _model(value: object, place: str) -> ModelEntry:
+    entry = _object(value, place)
+    upstreams = _list(entry.get("upstreams"), f"{place}.upstreams")
+    return ModelEntry(
+        name=_text(entry, "name", place),
+        service=_text(entry, "service", place),
+        tenant=_text(entry, "tenant", place),
+        project=_text(entry, "project", place),
+        model=_text(entry, "model", place),
+        upstreams=tuple(parse_upstream(up, f"{place}.upstreams[{i}]") for i, up in enumerate(upstreams)),
+    )
+
+
+def _tenant(value: object, place: str) -> tuple[str, int | None]:
+    entry = _object(value, place)
+    return _text(entry, "id", place), _count(entry, "tokens_left", place)
+
+
+def _every(document: dict[str, object], field: str, parse: Callable[[object, str], T]) -> tuple[T, ...]:
+    return tuple(parse(value, f"{field}[{i}]") for i, value in enumerate(_list(document.get(field), field)))
+
+
+def parse_snapshot(value: object) -> Snapshot:
+    """Return the checked snapshot of a decoded JSON document; raises SnapshotError naming the place."""
+    document = _object(value, "the snapshot")
+    version = _count(document, "version", "the snapshot")
+    if version is None:
+        raise SnapshotError("the snapshot has no version")
+    tenants = _every(document, "tenants", _tenant)
+    return Snapshot(
+        version=version,
+        keys=_every(document, "keys", _key),
+        tokens_left={tenant: left for tenant, left in tenants if left is not None},
+        models=_every(document, "models", _model),
+    )
+
+
+def save_cache(path: Path, raw: bytes) -> None:
+    """Write the document as received to ``path``, readable by its owner only, in one atomic step.
+
+    Raises OSError; a half-written file is never seen under the final name.
+    """
+    temporary = path.with_suffix(".new")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        os.fchmod(handle, 0o600)
+        view = memoryview(raw)
+        while view:
+            view = view[os.write(handle, view) :]
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    temporary.replace(path)
+
+
+def load_cache(path: Path) -> Snapshot | None:
+    """Return the cached snapshot, or None if there is none; raises SnapshotError or OSError if it is bad."""
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        return parse_snapshot(orjson.loads(raw))
+    except orjson.JSONDecodeError as error:
+        raise SnapshotError(f"{path} is not JSON") from error

@@ -1,0 +1,211 @@
+"""A stream of server-sent events on its way through: counted exactly, and changed only where it must be.
+
+The gateway always asks the engine for continuous usage. A client that did not ask gets what the OpenAI
+API promises it instead: no ``usage`` on the way, no extra event with empty ``choices``. What stays is
+``usage`` on the event that carries the finish reason, because that is harmless and tells the totals.
+A client that asked for ``include_usage`` gets ``usage: null`` on the way and the usage event at the end.
+"""
+
+from typing import cast
+
+import orjson
+
+DONE = b"data: [DONE]\n\n"
+
+
+def token_count(value: object) -> int | None:
+    """Return a token count from an engine if it is a plausible one, else None."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 40:
+        return value
+    return None
+
+
+class Meter:
+    """Counts one stream and rewrites its events.
+
+    ``prompt_tokens`` and ``completion_tokens`` are what the engine said last; ``since`` counts
+    content-bearing events after that, each of which is at least one token.
+    """
+
+    __slots__ = (
+        "_event_bytes_max",
+        "_include_usage",
+        "_keep_usage",
+        "_per_choice",
+        "_several",
+        "_tail",
+        "completion_tokens",
+        "content_seen",
+        "done",
+        "error_seen",
+        "final_usage",
+        "finish_reason",
+        "name",
+        "overflow",
+        "prompt_tokens",
+        "since",
+        "unreadable",
+        "usage_seen",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        include_usage: bool = False,
+        continuous: bool = False,
+        choices: int = 1,
+        event_bytes_max: int = 1 << 20,
+    ) -> None:
+        self.name = name
+        self._include_usage = include_usage
+        self._keep_usage = include_usage and continuous
+        self._several = choices > 1
+        self._per_choice: dict[object, int] = {}
+        self._event_bytes_max = event_bytes_max
+        self._tail: bytes = b""
+        self.prompt_tokens = 0
+        self.completion_tokens = 0
+        self.since = 0
+        self.content_seen = False
+        self.usage_seen = False
+        self.final_usage = False
+        self.finish_reason: str | None = None
+        self.error_seen = False
+        self.done = False
+        self.unreadable = 0
+        self.overflow = False
+
+    @property
+    def exact(self) -> bool:
+        """Tell whether the counts are the engine's own and nothing came after them."""
+        return self.usage_seen and self.since == 0
+
+    def feed(self, data: bytes) -> bytes:
+        """Take bytes of the engine's answer; return the complete events for the client, without ``[DONE]``.
+
+        After ``[DONE]`` everything is dropped. ``overflow`` is set when an event is over its limit.
+        """
+        if self.done:
+            return b""
+        buffer = self._tail + data if self._tail else data
+        if b"\r" in buffer:
+            buffer = buffer.replace(b"\r\n", b"\n")
+        end = buffer.rfind(b"\n\n")
+        if end < 0:
+            self._tail = buffer
+            self.overflow = len(buffer) > self._event_bytes_max
+            return b""
+        self._tail = buffer[end + 2 :]
+        self.overflow = len(self._tail) > self._event_bytes_max
+        events = buffer[:end].split(b"\n\n")
+        if len(events) == 1:
+            changed = self._event(events[0])
+            return buffer[: end + 2] if changed is None else changed
+        out: list[bytes] = []
+        for event in events:
+            changed = self._event(event)
+            out.append(event + b"\n\n" if changed is None else changed)
+            if self.done:
+                break
+        return b"".join(out)
+
+    def _event(self, event: bytes) -> bytes | None:
+        """Count one event; return its replacement (empty to drop it), or None to pass it as it is."""
+        payload = event[6:] if event.startswith(b"data: ") and b"\n" not in event else _payload(event)
+        if payload is None:
+            return None
+        if payload[:1] != b"{":
+            if payload.strip() == b"[DONE]":
+                self.done = True
+                self._tail = b""
+                return b""
+            self.unreadable += 1
+            return None
+        try:
+            return self._chunk(orjson.loads(payload))
+        except (orjson.JSONDecodeError, AttributeError, TypeError):
+            # The engine's nonsense is passed on for the client to judge, and shows in the metrics.
+            self.unreadable += 1
+            return None
+
+    def _chunk(self, chunk: dict[str, object]) -> bytes | None:
+        choices = cast("list[dict[str, object]]", chunk.get("choices") or [])
+        finished = self._count(choices)
+        changed = False
+        if "usage" in chunk:
+            usage = cast("dict[str, object] | None", chunk["usage"])
+            if usage:
+                self._usage(usage, choices)
+                if not choices and not self._include_usage:
+                    return b""
+            changed = self._show_usage(chunk, on_the_way=bool(choices), finished=finished)
+        elif "error" in chunk and not choices:
+            self.error_seen = True
+            return None
+        if chunk.get("model", self.name) != self.name:
+            chunk["model"] = self.name
+            changed = True
+        return b"data: " + orjson.dumps(chunk) + b"\n\n" if changed else None
+
+    def _count(self, choices: list[dict[str, object]]) -> bool:
+        """Count content; tell whether a choice is finished with this event."""
+        finished = False
+        for choice in choices:
+            reason = choice.get("finish_reason")
+            if reason:
+                finished = True
+                self.finish_reason = str(reason)
+            if choice.get("text") or _has_content(choice.get("delta")):
+                self.content_seen = True
+                self.since += 1
+        return finished
+
+    def _show_usage(self, chunk: dict[str, object], *, on_the_way: bool, finished: bool) -> bool:
+        """Make ``usage`` what this client was promised; tell whether that changed the event."""
+        if self._include_usage:
+            if self._keep_usage or not on_the_way or chunk["usage"] is None:
+                return False
+            chunk["usage"] = None
+            return True
+        if finished and chunk["usage"]:
+            return False
+        del chunk["usage"]
+        return True
+
+    def _usage(self, usage: dict[str, object], choices: list[dict[str, object]]) -> None:
+        prompt = token_count(usage.get("prompt_tokens"))
+        completion = token_count(usage.get("completion_tokens"))
+        if prompt is None:
+            return
+        completion = completion or 0
+        self.prompt_tokens = prompt
+        self.usage_seen = True
+        self.since = 0
+        if not choices:
+            self.final_usage = True
+        elif self._several:
+            # Engines count each choice by itself until the last event, which has the sum.
+            for choice in choices:
+                self._per_choice[choice.get("index")] = completion
+            completion = sum(self._per_choice.values())
+        self.completion_tokens = completion
+
+
+def _has_content(delta: object) -> bool:
+    if not isinstance(delta, dict):
+        return False
+    fields = cast("dict[str, object]", delta)
+    return bool(
+        fields.get("content")
+        or fields.get("tool_calls")
+        or fields.get("reasoning_content")
+        or fields.get("reasoning")
+        or fields.get("refusal")
+    )
+
+
+def _payload(event: bytes) -> bytes | None:
+    """Return the joined data lines of an event in any legal form; None for comments and empty events."""
+    lines = [line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")]
+    return b"\n".join(lines) if lines else None

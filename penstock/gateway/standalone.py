@@ -1,0 +1,131 @@
+"""The gateway without a factory: keys, models and limits from one TOML file.
+
+The file becomes the same snapshot document that a control plane sends, and is checked by the same code.
+"""
+
+import hashlib
+import tomllib
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import cast
+
+from penstock.base.clock import to_epoch_us
+from penstock.base.errors import StartupError
+from penstock.gateway.snapshot import Snapshot, SnapshotError, parse_snapshot
+
+_TOP = {"listen", "keys", "models", "tenants", "ledger", "ledger_bytes_max", "settings"}
+_KEY = {
+    "key", "sha256", "id", "tenant", "project", "principal", "scopes", "expires_at", "requests_per_minute",
+    "tokens_per_minute",
+}  # fmt: skip
+_MODEL = {"name", "model", "service", "tenant", "project", "upstreams"}
+_TENANT = {"id", "tokens_left"}
+_UPSTREAM = {"id", "url", "cancel", "api_key"}
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A standalone gateway: ``settings`` override fields of ``Settings`` by name."""
+
+    listen: str
+    ledger: Path | None
+    snapshot: Snapshot
+    settings: dict[str, int | float]
+
+
+def _tables(document: dict[str, object], field: str, known: set[str]) -> list[dict[str, object]]:
+    value = document.get(field, [])
+    if not isinstance(value, list) or not all(
+        isinstance(entry, dict) for entry in cast("list[object]", value)
+    ):
+        raise StartupError(f"'{field}' must be written as [[{field}]] tables.")
+    tables = cast("list[dict[str, object]]", value)
+    for i, table in enumerate(tables):
+        _only(table, known, f"{field}[{i}]")
+    return tables
+
+
+def _only(table: dict[str, object], known: set[str], place: str) -> None:
+    for field in table:
+        if field not in known:
+            raise StartupError(
+                f"{place} has an unknown field '{field}'; known are {', '.join(sorted(known))}."
+            )
+
+
+def _key(table: dict[str, object], number: int) -> dict[str, object]:
+    plain, digest, expires = table.get("key"), table.get("sha256"), table.get("expires_at")
+    if (plain is None) == (digest is None):
+        raise StartupError(f"keys[{number}] needs either 'sha256' or, for a bench, 'key'.")
+    if isinstance(plain, str):
+        digest = hashlib.sha256(plain.encode()).hexdigest()
+    if expires is not None and not (isinstance(expires, datetime) and expires.tzinfo is not None):
+        raise StartupError(f"keys[{number}].expires_at must be a date and time with a zone.")
+    return {
+        "id": table.get("id", f"key_{number}"),
+        "sha256": digest,
+        "tenant": table.get("tenant", "default"),
+        "project": table.get("project", "default"),
+        "principal": table.get("principal", "default"),
+        "scopes": table.get("scopes", ["llm"]),
+        "expires_at_us": to_epoch_us(expires) if isinstance(expires, datetime) else None,
+        "requests_per_minute": table.get("requests_per_minute"),
+        "tokens_per_minute": table.get("tokens_per_minute"),
+    }
+
+
+def _model(table: dict[str, object], number: int) -> dict[str, object]:
+    name = table.get("name")
+    upstreams = table.get("upstreams")
+    if not isinstance(upstreams, list) or not upstreams:
+        raise StartupError(f"models[{number}].upstreams must be a list of URLs that is not empty.")
+    entries: list[dict[str, object]] = []
+    for i, value in enumerate(cast("list[object]", upstreams)):
+        entry = cast("dict[str, object]", value) if isinstance(value, dict) else {"url": value}
+        _only(entry, _UPSTREAM, f"models[{number}].upstreams[{i}]")
+        entries.append({"id": f"{name}-{i}", **entry})
+    return {
+        "name": name,
+        "service": table.get("service", name),
+        "tenant": table.get("tenant", "default"),
+        "project": table.get("project", "default"),
+        "model": table.get("model", name),
+        "upstreams": entries,
+    }
+
+
+def read_config(path: Path) -> Config:
+    """Return the checked configuration; raises StartupError with a sentence that says what to change."""
+    try:
+        document: dict[str, object] = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartupError(f"The configuration {path} cannot be read ({error}); check --config.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise StartupError(f"The configuration {path} is not TOML: {error}.") from error
+    _only(document, _TOP, "The configuration")
+    keys = [_key(table, i) for i, table in enumerate(_tables(document, "keys", _KEY))]
+    models = [_model(table, i) for i, table in enumerate(_tables(document, "models", _MODEL))]
+    if not keys or not models:
+        raise StartupError(f"The configuration {path} needs at least one [[keys]] and one [[models]] table.")
+    try:
+        snapshot = parse_snapshot(
+            {"version": 1, "keys": keys, "models": models, "tenants": _tables(document, "tenants", _TENANT)}
+        )
+    except SnapshotError as error:
+        raise StartupError(f"The configuration {path} is wrong: {error}.") from error
+    listen, ledger = document.get("listen", "127.0.0.1:7071"), document.get("ledger")
+    if not isinstance(listen, str) or not (ledger is None or isinstance(ledger, str)):
+        raise StartupError("'listen' and 'ledger' must be texts.")
+    settings = document.get("settings", {})
+    if not isinstance(settings, dict):
+        raise StartupError("'settings' must be a table.")
+    values = dict(cast("dict[str, int | float]", settings))
+    if "ledger_bytes_max" in document:
+        values["journal_bytes_max"] = cast("int", document["ledger_bytes_max"])
+    return Config(
+        listen=listen,
+        ledger=None if ledger is None else (path.parent / ledger),
+        snapshot=snapshot,
+        settings=values,
+    )
