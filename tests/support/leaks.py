@@ -1,5 +1,6 @@
 """Finds processes that a run of the tests left behind, daemonised ones too, by a mark in their environment."""
 
+import contextlib
 import os
 import uuid
 
@@ -55,13 +56,11 @@ def stop_left_behind(
         try:
             command = " ".join(process.cmdline())[:200]
         except psutil.NoSuchProcess:
-            continue
+            continue  # it ended by itself after all
         sentences.append(
             f"process {process.pid} ({command}): stop what a test starts, in the fixture that started it"
         )
-        try:
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ended by itself after all
             process.kill()
-        except psutil.NoSuchProcess:
-            continue
     psutil.wait_procs(alive, timeout=patience_seconds)
     return sentences
