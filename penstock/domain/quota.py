@@ -6,6 +6,7 @@ measures count what was consumed since the first of the month, UTC.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from penstock.base.errors import InvalidInputError
@@ -25,6 +26,11 @@ class Measure(StrEnum):
 
 HELD = frozenset({Measure.DEVICES, Measure.SLICES, Measure.DEVICE_MEMORY_BYTES, Measure.SERVICES})
 PER_CLASS = frozenset({Measure.DEVICES, Measure.SLICES, Measure.DEVICE_MEMORY_BYTES})
+
+
+def month_start(now: datetime) -> datetime:
+    """Return the first instant of the month of ``now``, UTC: what monthly measures count from."""
+    return now.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 
 
 @dataclass(frozen=True, slots=True)

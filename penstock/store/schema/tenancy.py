@@ -108,8 +108,9 @@ quota = Table(
     UniqueConstraint("tenant_id", "project_id", "dimension", postgresql_nulls_not_distinct=True),
 )
 
-# What is held now, by dimension: project_id '' is the tenant's total. Kept in the order's own transaction,
-# so that check and insert are one; the row lock is what keeps 64 concurrent orders honest.
+# What is held now, one row beside each quota of a held measure; project_id '' is the tenant's total. Taken in
+# the order's own transaction, so that check and insert are one; the row lock is what keeps 64 concurrent
+# orders honest. Without a quota there is no row and nothing to queue for: see store/quota.py.
 quota_use = Table(
     "quota_use",
     metadata,

@@ -1,0 +1,97 @@
+"""What tenants consumed since the first of the month: sums over the ledger, for quotas.
+
+Growth: reads the tenant's segments and token rows of the month, so it costs O(rows of that tenant this
+month); only tenants with a monthly quota pay it.
+"""
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from typing import NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from penstock.domain.quota import Measure
+
+
+class Spender(NamedTuple):
+    """Who consumed."""
+
+    tenant_id: str
+    project_id: str
+
+
+# Time of a segment inside [:start, :now), in slice-microseconds: exact, numeric has no rounding here.
+_SLICE_US = """
+    sum(
+        extract(epoch FROM LEAST(coalesce(end_at, :now), :now) - GREATEST(start_at, :start)) * 1000000
+        * (slice_high - slice_low)
+    )
+"""
+_SOLD = """
+    tenant_id = ANY(:tenant_ids) AND state IN ('sold_busy', 'sold_idle')
+    AND start_at < :now AND (end_at IS NULL OR end_at > :start)
+"""
+# Device-microseconds: a slice counts as its share of the device.
+_GPU_US = f"""
+    SELECT tenant_id, project_id, CAST(round(sum(slice_us / device_slices)) AS bigint) AS amount
+    FROM (
+        SELECT tenant_id, project_id, device_slices, {_SLICE_US} AS slice_us
+        FROM segment WHERE {_SOLD} GROUP BY 1, 2, 3
+    ) AS sums GROUP BY 1, 2
+"""  # noqa: S608 - the parts are constants of this file; values travel as parameters
+_TOKENS = """
+    SELECT tenant_id, project_id, CAST(sum(prompt_tokens + completion_tokens) AS bigint) AS amount
+    FROM token_usage WHERE tenant_id = ANY(:tenant_ids) AND ended_at >= :start AND ended_at <= :now
+    GROUP BY 1, 2
+"""
+# One rounding per group, as an invoice has one per line.
+_MICROEUR = f"""
+    WITH metered AS (
+        SELECT tenant_id, project_id, service_id, '' AS key_id, price_book_id, 'gpu_hours' AS meter,
+            device_class AS item, {_SLICE_US} AS quantity, device_slices * 3600000000 AS per_unit, simulated
+        FROM segment WHERE {_SOLD} GROUP BY 1, 2, 3, 5, 7, device_slices, simulated
+        UNION ALL
+        SELECT tenant_id, project_id, service_id, key_id, price_book_id, meter, model,
+            CAST(sum(tokens) AS numeric), 1000000, false
+        FROM token_usage CROSS JOIN LATERAL (
+            VALUES ('input_tokens', prompt_tokens), ('output_tokens', completion_tokens)
+        ) AS counted (meter, tokens)
+        WHERE tenant_id = ANY(:tenant_ids) AND ended_at >= :start AND ended_at <= :now
+        GROUP BY 1, 2, 3, 4, 5, 6, 7
+    )
+    SELECT tenant_id, project_id, CAST(sum(round(quantity * microeur_per_unit / per_unit)) AS bigint) AS amount
+    FROM metered CROSS JOIN LATERAL (
+        SELECT microeur_per_unit FROM price
+        WHERE price.price_book_id = metered.price_book_id AND price.meter = metered.meter
+            AND price.item IN (metered.item, '*')
+        ORDER BY price.item = '*' LIMIT 1
+    ) AS priced
+    GROUP BY 1, 2
+"""  # noqa: S608 - the parts are constants of this file; values travel as parameters
+_STATEMENTS: Mapping[Measure, sa.TextClause] = {
+    Measure.GPU_SECONDS_PER_MONTH: sa.text(_GPU_US),
+    Measure.TOKENS_PER_MONTH: sa.text(_TOKENS),
+    Measure.MICROEUR_PER_MONTH: sa.text(_MICROEUR),
+}
+
+
+def consumed(
+    connection: Connection,
+    measures: Collection[Measure],
+    tenant_ids: list[str],
+    start: datetime,
+    now: datetime,
+) -> dict[Measure, dict[Spender, int]]:
+    """Return what each project of ``tenant_ids`` consumed during [start, now), for each of ``measures``.
+
+    GPU time comes in device-**micro**seconds, so that a tenant's total is rounded once and not per project.
+    """
+    parameters = {"tenant_ids": tenant_ids, "start": start, "now": now}
+    return {
+        measure: {
+            Spender(row.tenant_id, row.project_id): row.amount
+            for row in connection.execute(_STATEMENTS[measure], parameters)
+        }
+        for measure in sorted(measures)
+    }
