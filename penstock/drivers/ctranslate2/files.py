@@ -18,12 +18,11 @@ def write_json(path: Path, document: Mapping[str, object]) -> None:
     """Replace ``path`` by ``document`` in one step: a reader or a crash sees the old or the new, never half.
 
     Callers serialise writers of one path. Raises OSError, also ENOSPC, with the old content still in place.
+    Nothing is forced to the platter: what these files describe are processes, which a power cut ends too.
     """
     temporary = path.with_name(path.name + ".new")
     with temporary.open("wb") as stream:
         stream.write(json.dumps(document, indent=1).encode())
-        stream.flush()
-        os.fsync(stream.fileno())
     temporary.replace(path)
 
 

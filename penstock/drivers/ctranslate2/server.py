@@ -294,7 +294,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return uvloop.run(serve(options, SystemClock()))
     except OSError as error:
-        LOG.error("cannot serve on 127.0.0.1:%d: %s", options.port, error)  # noqa: TRY400 - a sentence, no trace
+        LOG.error("cannot serve: %s", error)  # noqa: TRY400 - a sentence, no trace
         return 1
 
 
