@@ -1,22 +1,54 @@
 """The control plane as one object: production, the twin and the tests build the same one."""
 
+from collections.abc import Callable
+
 from penstock.actions.context import Context
+from penstock.base import limits
 from penstock.base.clock import Clock
+from penstock.catalog.fleet import SharedPicture
 from penstock.domain.device import load_device_classes
+from penstock.drivers.base import InjectsFaults
+from penstock.engine.loop import Loop
+from penstock.engine.service import ServiceEngine
 from penstock.store.database import Database
 from penstock.store.wakeups import Wakeups
 
 
 class ControlPlane:
-    """Database, clock and wake-ups behind one ``context``, and the loops that act by themselves."""
+    """Database, clock and wake-ups behind one ``context``, and the loops that act by themselves.
+
+    ``fault_injectors`` are the simulated drivers of this process by site id, for rehearsals.
+    """
 
     def __init__(self, database_url: str, clock: Clock, *, connections: int = 16) -> None:
+        classes = load_device_classes()
         self.clock = clock
         self.db = Database(database_url, connections=connections)
         self.wakeups = Wakeups()
-        self.context = Context(self.db, clock, self.wakeups, load_device_classes())
+        self.context = Context(self.db, clock, self.wakeups, classes, SharedPicture(classes))
+        self.services = ServiceEngine(self.db, clock, self.wakeups, classes)
+        self.fault_injectors: dict[str, InjectsFaults] = {}
+        self.loops: list[Loop] = []
+
+    def start_loops(self, *, alone: bool) -> None:
+        """Start the engine; ``alone`` says that no other engine runs on this database, so its leases are void."""
+        if alone:
+            self.services.recover()
+        self.wakeups.share(self.db.raw_dsn())
+        self.loops = [self._loop("service", self.services.tick, "service", limits.IDLE_TICK_SECONDS)]
+        for loop in self.loops:
+            loop.start()
+
+    def _loop(self, name: str, tick: Callable[[], int], topic: str | None, idle_seconds: float) -> Loop:
+        return Loop(
+            name, tick, clock=self.clock, wakeups=self.wakeups, topic=topic, idle_seconds=idle_seconds
+        )
 
     def close(self) -> None:
-        """Stop the loops and give every connection back."""
+        """Stop the loops, finish the ticks in progress, give every connection back."""
+        for loop in self.loops:
+            loop.stop()
         self.wakeups.stop()
+        for loop in self.loops:
+            loop.join()
         self.db.dispose()

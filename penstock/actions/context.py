@@ -1,13 +1,14 @@
 """Who asks, and what every action works with."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sqlalchemy.engine import Connection
 
 from penstock.base.clock import Clock
 from penstock.base.errors import ForbiddenError, NotFoundError
 from penstock.base.ids import new_id
+from penstock.catalog.fleet import SharedPicture
 from penstock.domain.device import DeviceClass
 from penstock.domain.role import Binding, Role, granted
 from penstock.store import audit as audit_store
@@ -95,7 +96,8 @@ class Context:
     db: Database
     clock: Clock
     wakeups: Wakeups
-    device_classes: Mapping[str, DeviceClass] = field(default_factory=dict[str, DeviceClass])
+    device_classes: Mapping[str, DeviceClass]
+    picture: SharedPicture
 
     def new_id(self, noun: str) -> str:
         """Return a fresh id for ``noun``."""

@@ -22,7 +22,7 @@ ENGINE_BATCH = 256
 LEASE_TIME = timedelta(seconds=30)
 RETRY_FIRST = timedelta(milliseconds=250)
 RETRY_MAX = timedelta(seconds=30)
-ATTEMPTS_MAX = 8
+PLACES_TRIED_MAX = 3
 START_DEADLINE = timedelta(minutes=15)
 RELEASE_DEADLINE = timedelta(minutes=15)
 QUEUED_RECHECK = timedelta(seconds=2)

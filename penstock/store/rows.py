@@ -2,23 +2,18 @@
 
 from typing import Any
 
-from sqlalchemy.engine import CursorResult, Result
+from sqlalchemy.engine import Result
 
 Row = dict[str, Any]
 
 
-def one(result: Result[Any]) -> Row | None:
+def one(result: Result[*tuple[Any, ...]]) -> Row | None:
     """Return the only row, or None."""
     row = result.mappings().one_or_none()
     return None if row is None else {str(key): value for key, value in row.items()}
 
 
-def every(result: Result[Any]) -> list[Row]:
+def every(result: Result[*tuple[Any, ...]]) -> list[Row]:
     """Return all rows."""
     keys = list(result.keys())
     return [dict(zip(keys, row, strict=True)) for row in result]
-
-
-def touched(result: CursorResult[Any] | Result[Any]) -> int:
-    """Return how many rows an UPDATE or DELETE touched."""
-    return result.rowcount if isinstance(result, CursorResult) else 0

@@ -1,0 +1,168 @@
+"""What an order would do (dry run) and why a service is where it is (explain). Both change nothing."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+from sqlalchemy.engine import Connection
+
+from penstock.actions.context import Actor, Context
+from penstock.actions.service import Order, prepare, visible
+from penstock.base.units import format_eur
+from penstock.catalog.base import Compiled
+from penstock.catalog.kinds import kind_named
+from penstock.catalog.known import read_known
+from penstock.domain.claim import Ask
+from penstock.domain.price import PriceBook
+from penstock.domain.quota import check
+from penstock.domain.service import REASON_SENTENCES, Reason, ServiceState
+from penstock.rating.estimate import GpuOrder, estimate
+from penstock.scheduler import Fleet, NoPlan, Plan, place_many
+from penstock.scheduler.explain import explain
+from penstock.store import fleet as fleet_store
+from penstock.store import price_book as price_book_store
+from penstock.store import quota as quota_store
+from penstock.store import service as service_store
+from penstock.store.database import SYSTEM
+from penstock.store.rows import Row
+
+
+def dry_run(context: Context, actor: Actor, asked: Order) -> dict[str, Any]:
+    """Return plan, price, quota verdict and earliest start of an order, without placing it.
+
+    Raises what ordering would raise for bad input; a quota that stands in the way is part of the answer.
+    """
+    now = context.clock.now()
+    with context.db.transaction(actor.scope) as connection:
+        prepared = prepare(context, actor, connection, asked)
+        tenant_id, project_id = prepared.project["tenant_id"], prepared.project["id"]
+        holds = prepared.compiled.holds
+        lines = quota_store.lines_for_order(connection, tenant_id, project_id, holds, now)
+        breach = check(lines, holds)
+        book = price_book_store.read(connection, [prepared.price_book_id])[prepared.price_book_id]
+    with context.db.transaction(SYSTEM) as connection, context.picture.fresh(connection) as fleet:
+        plans = _try(fleet, prepared.compiled.asks)
+        names = _names(connection, plans)
+        refused = next((plan for plan in plans if isinstance(plan, NoPlan)), None)
+        verdict: dict[str, Any] = {"reason": "it fits now" if refused is None else "", "alternatives": []}
+        if refused is not None:
+            ask = prepared.compiled.asks[plans.index(refused)]
+            told = explain(fleet, ask, refused, replicas=len(prepared.compiled.asks))
+            verdict = {
+                "reason": told.headline,
+                "alternatives": [one.to_json() for one in told.counterfactuals],
+            }
+    starts = refused is None and breach is None
+    return {
+        "would_start_now": starts,
+        "earliest_start": now if starts else None,
+        "reason": breach.sentence if breach is not None else verdict["reason"],
+        "price": price_of(context, prepared.compiled, plans, book),
+        "quota": None
+        if breach is None
+        else {"dimension": breach.line.dimension, "limit": breach.line.limit, "used": breach.line.used},
+        "placement": _with_names([plan.to_json() for plan in plans if isinstance(plan, Plan)], names),
+        "alternatives": verdict["alternatives"],
+    }
+
+
+def _try(fleet: Fleet, asks: Sequence[Ask]) -> list[Plan | NoPlan]:
+    plans = place_many(fleet, asks)
+    for plan in plans:
+        if isinstance(plan, Plan):
+            fleet.revert(plan.grants)
+    return plans
+
+
+def price_of(
+    context: Context, compiled: Compiled, plans: Sequence[Plan | NoPlan], book: PriceBook
+) -> dict[str, Any]:
+    """Return the price of an order; for "any class" that of the class it would get."""
+    gpus = list(compiled.gpu_orders)
+    if not gpus:
+        for ask, plan in zip(compiled.asks, plans, strict=True):
+            if isinstance(plan, Plan) and plan.device_class is not None:
+                total = context.device_classes[plan.device_class].slices
+                gpus.append(GpuOrder(plan.device_class, ask.count, ask.slices or total, total))
+    priced = estimate(book, gpus, compiled.priced_models)
+    return {
+        "price_book_id": book.price_book_id,
+        "price_book_version": book.version,
+        "microeur_per_hour": priced.microeur_per_hour,
+        "per_hour": format_eur(priced.microeur_per_hour),
+        "tokens": [
+            {
+                "model": token.model,
+                "input_microeur_per_1000000_tokens": token.input_microeur_per_1000000_tokens,
+                "output_microeur_per_1000000_tokens": token.output_microeur_per_1000000_tokens,
+            }
+            for token in priced.tokens
+        ],
+    }
+
+
+def explain_service(context: Context, actor: Actor, service_id: str) -> dict[str, Any]:
+    """Return the latest decision about a service in words, with what would succeed now if it waits."""
+    with context.db.transaction(actor.scope) as connection:
+        row = visible(connection, actor, service_id)
+        decisions = service_store.decisions_of(connection, service_id, limit=1)
+    told: dict[str, Any] = {
+        "service_id": row["id"],
+        "name": row["name"],
+        "state": row["state"],
+        "reason": row["reason"],
+        "message": row["message"] or REASON_SENTENCES[Reason(row["reason"])],
+        "decision": None,
+        "explanation": None,
+    }
+    with context.db.transaction(SYSTEM) as connection:
+        if decisions:
+            told["decision"] = _decision_json(connection, decisions[0])
+        if row["state"] == ServiceState.QUEUED:
+            told["explanation"] = _explain_waiting(context, connection, row)
+    return told
+
+
+def _explain_waiting(context: Context, connection: Connection, row: Row) -> dict[str, Any]:
+    known = read_known(connection, context.device_classes)
+    compiled = kind_named(row["kind"]).compile(row["spec"], known)
+    avoid = frozenset[str](row["avoid_nodes"])
+    asks = [replace(ask, avoid_nodes=avoid) for ask in compiled.asks]
+    with context.picture.fresh(connection) as fleet:
+        plans = _try(fleet, asks)
+        first = next((i for i, plan in enumerate(plans) if isinstance(plan, NoPlan)), 0)
+        told = explain(fleet, asks[first], plans[first], replicas=len(asks))
+    names = _names(connection, plans)
+    return _with_names(told.to_json(), names)
+
+
+def _decision_json(connection: Connection, decision: Row) -> dict[str, Any]:
+    nodes = {grant["node"] for plan in decision["detail"]["plans"] for grant in plan.get("grants", ())}
+    names = fleet_store.node_names(connection, sorted(nodes))
+    return {
+        "id": decision["id"],
+        "at": decision["at"],
+        "outcome": decision["outcome"],
+        "policy": decision["policy"],
+        "snapshot_id": decision["snapshot_id"],
+        "plans": _with_names(decision["detail"]["plans"], names),
+    }
+
+
+def _names(connection: Connection, plans: Sequence[Plan | NoPlan]) -> Mapping[str, str]:
+    nodes = {grant.node_id for plan in plans if isinstance(plan, Plan) for grant in plan.grants}
+    return fleet_store.node_names(connection, sorted(nodes))
+
+
+def _with_names(document: Any, names: Mapping[str, str]) -> Any:
+    """Replace node ids in texts and values by the names people know."""
+    if isinstance(document, str):
+        for node_id, name in names.items():
+            if node_id in document:
+                document = document.replace(node_id, name)
+        return document
+    if isinstance(document, Mapping):
+        return {key: _with_names(value, names) for key, value in cast("Mapping[str, Any]", document).items()}
+    if isinstance(document, list | tuple):
+        return [_with_names(value, names) for value in cast("Sequence[Any]", document)]
+    return document

@@ -1,0 +1,1 @@
+"""What we sell: one folder per kind of service, each with its spec and its recipe."""

@@ -1,0 +1,121 @@
+"""What a kind of service must be able to say about an order. Kinds are pure: they read and write nothing."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from jsonschema import Draft202012Validator
+
+from penstock.base.errors import InvalidInputError
+from penstock.domain.claim import Ask, Grant
+from penstock.domain.device import DeviceClass
+from penstock.rating.estimate import GpuOrder
+
+Spec = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """A model of the catalogue, as a kind needs to know it."""
+
+    name: str
+    folder: str
+    size_bytes: int
+    engines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The data an order is compiled against."""
+
+    device_classes: Mapping[str, DeviceClass]
+    models: Mapping[str, ModelFacts]
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """An order turned into what it asks of placement, what it holds of quotas, and what prices it.
+
+    ``asks`` are placed one by one, all or none. ``holds`` are quota amounts by dimension.
+    """
+
+    asks: tuple[Ask, ...]
+    holds: Mapping[str, int]
+    gpu_orders: tuple[GpuOrder, ...] = ()
+    priced_models: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Names that a grant's ids stand for, as the agent's driver needs them."""
+
+    node_name: str
+    device_position: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """One thing an agent must drive on one node, with the grants it stands on."""
+
+    node_id: str
+    driver: str
+    config: Mapping[str, Any]
+    grants: tuple[Grant, ...]
+
+
+class Kind(Protocol):
+    """One kind of service."""
+
+    name: ClassVar[str]
+    form: ClassVar[Mapping[str, Any]]
+
+    def compile(self, spec: Spec, known: Known) -> Compiled:
+        """Turn a validated ``spec`` into asks, holds and prices; InvalidInputError names a field that cannot be."""
+        ...
+
+    def drafts(
+        self,
+        name: str,
+        spec: Spec,
+        granted: Sequence[Sequence[Grant]],
+        places: Mapping[str, Place],
+        known: Known,
+    ) -> list[Draft]:
+        """Say what to start where; ``granted`` has one sequence per ask, ``places`` is by device or node id."""
+        ...
+
+
+def merge_order(form: Mapping[str, Any], fixed: Spec, asked: Spec) -> dict[str, Any]:
+    """Return the full spec of an order: defaults of ``form``, then ``asked``, then what the offer fixes.
+
+    ``form`` is the kind's JSON Schema. Raises InvalidInputError naming the field that is unknown, fixed, of
+    the wrong type or out of range.
+    """
+    properties: Mapping[str, Any] = form["properties"]
+    for field in asked:
+        if field in fixed:
+            raise InvalidInputError(
+                f"'{field}' is fixed by this offer to {fixed[field]!r}; leave it out", field=f"spec.{field}"
+            )
+    spec = {field: schema["default"] for field, schema in properties.items() if "default" in schema}
+    spec |= dict(asked) | dict(fixed)
+    validator: Any = Draft202012Validator(form)  # its stubs leave the errors untyped
+    first = next(iter(validator.iter_errors(spec)), None)
+    if first is not None:
+        path = ".".join(["spec", *map(str, first.path)])
+        raise InvalidInputError(f"{path}: {_sentence(first.message, properties)}", field=path)
+    return spec
+
+
+def _sentence(message: str, properties: Mapping[str, Any]) -> str:
+    message = message[:300]
+    if "Additional properties" in message:
+        return f"{message}; this form has: {', '.join(properties)}"
+    return message
+
+
+def editable_form(form: Mapping[str, Any], fixed: Spec) -> dict[str, Any]:
+    """Return the JSON Schema that a person fills in: ``form`` without what the offer fixes."""
+    shown = {name: schema for name, schema in form["properties"].items() if name not in fixed}
+    required = [name for name in form.get("required", ()) if name not in fixed]
+    return {**form, "properties": shown, "required": required}

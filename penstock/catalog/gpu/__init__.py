@@ -1,0 +1,1 @@
+"""GPU as a service: whole accelerators or slices of them."""

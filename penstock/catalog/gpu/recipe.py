@@ -1,0 +1,47 @@
+"""How kind ``gpu`` is brought up: one allocation per node, on the devices granted there."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from penstock.catalog.base import Compiled, Draft, Known, Place, Spec
+from penstock.catalog.gpu.spec import FORM, compile_order
+from penstock.domain.claim import Grant
+
+
+class GpuKind:
+    """Whole accelerators or slices."""
+
+    name: ClassVar[str] = "gpu"
+    form: ClassVar[Mapping[str, Any]] = FORM
+
+    def compile(self, spec: Spec, known: Known) -> Compiled:
+        """Turn a spec into asks, holds and prices."""
+        return compile_order(spec, known)
+
+    def drafts(
+        self,
+        name: str,
+        spec: Spec,
+        granted: Sequence[Sequence[Grant]],
+        places: Mapping[str, Place],
+        known: Known,
+    ) -> list[Draft]:
+        """Return one allocation per node."""
+        del name, spec, known
+        by_node: dict[str, list[Grant]] = {}
+        for grant in (grant for grants in granted for grant in grants):
+            by_node.setdefault(grant.node_id, []).append(grant)
+        return [
+            Draft(
+                node_id=node_id,
+                driver="simulated",
+                config={
+                    "node": places[node_id].node_name,
+                    "devices": [
+                        {"index": places[g.device_id or ""].device_position, "mask": g.mask} for g in grants
+                    ],
+                },
+                grants=tuple(grants),
+            )
+            for node_id, grants in by_node.items()
+        ]

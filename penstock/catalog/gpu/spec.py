@@ -1,0 +1,118 @@
+"""The order form of kind ``gpu`` and what an order of it asks for."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from penstock.base import limits
+from penstock.base.errors import InvalidInputError
+from penstock.base.units import BYTES_PER_GIB
+from penstock.catalog.base import Compiled, Known, Spec
+from penstock.domain.claim import Ask
+from penstock.domain.quota import Measure, dimensions_of
+from penstock.rating.estimate import GpuOrder
+
+FORM: Mapping[str, Any] = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["count"],
+    "properties": {
+        "count": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": limits.DEVICES_PER_SERVICE_MAX,
+            "default": 1,
+            "title": "Devices",
+            "description": "how many devices, or how many slices if 'slices' is set",
+        },
+        "device_class": {
+            "type": ["string", "null"],
+            "maxLength": 63,
+            "default": None,
+            "title": "Device class",
+            "description": "for example GB200; null: any class with enough memory",
+        },
+        "memory_gib_min": {
+            "type": "integer",
+            "minimum": 0,
+            "maximum": 4096,
+            "default": 0,
+            "title": "Memory at least (GiB)",
+            "description": "per device, or per slice if 'slices' is set",
+        },
+        "slices": {
+            "type": "integer",
+            "minimum": 0,
+            "maximum": 8,
+            "default": 0,
+            "title": "Slices of a device",
+            "description": "0: whole devices; n: each piece is n adjacent slices of one device",
+        },
+        "same_nvlink_domain": {
+            "type": "boolean",
+            "default": False,
+            "title": "All in one NVLink domain",
+            "description": "place every device where all can reach all over NVLink",
+        },
+    },
+}
+
+
+def compile_order(spec: Spec, known: Known) -> Compiled:
+    """Return what an order asks for and holds; InvalidInputError names an impossible field."""
+    name: str | None = spec["device_class"]
+    slices: int = spec["slices"]
+    count: int = spec["count"]
+    memory_bytes_min = spec["memory_gib_min"] * BYTES_PER_GIB
+    if name is not None:
+        _check_class(name, slices, memory_bytes_min, known)
+    ask = Ask(
+        count=count,
+        device_class=name,
+        memory_bytes_min=memory_bytes_min,
+        slices=slices,
+        same_nvlink_domain=spec["same_nvlink_domain"],
+        driver="simulated",
+    )
+    measure = Measure.SLICES if slices else Measure.DEVICES
+    amounts: dict[tuple[Measure, str | None], int] = {
+        (measure, name): count * (slices or 1),
+        (Measure.SERVICES, None): 1,
+    }
+    if name is not None:
+        device = known.device_classes[name]
+        memory_bytes = device.slice_memory_bytes * slices if slices else device.memory_bytes
+        amounts[(Measure.DEVICE_MEMORY_BYTES, name)] = count * memory_bytes
+    priced = (
+        []
+        if name is None
+        else [GpuOrder(name, count, slices or device_slices(name, known), device_slices(name, known))]
+    )
+    return Compiled((ask,), dimensions_of(amounts), gpu_orders=tuple(priced))
+
+
+def device_slices(name: str, known: Known) -> int:
+    """Return how many slices a device of class ``name`` has."""
+    return known.device_classes[name].slices
+
+
+def _check_class(name: str, slices: int, memory_bytes_min: int, known: Known) -> None:
+    device = known.device_classes.get(name)
+    if device is None:
+        raise InvalidInputError(
+            f"no device class '{name}'; there are: {', '.join(sorted(known.device_classes))}",
+            field="spec.device_class",
+        )
+    if slices and (device.slices <= 1 or slices > device.slices):
+        raise InvalidInputError(
+            f"a {name} can be cut into {device.slices} slices at most"
+            if device.slices > 1
+            else f"a {name} cannot be cut",
+            field="spec.slices",
+        )
+    memory_bytes = device.slice_memory_bytes * slices if slices else device.memory_bytes
+    if memory_bytes < memory_bytes_min:
+        raise InvalidInputError(
+            f"a {'slice of this size' if slices else name} has {memory_bytes // BYTES_PER_GIB} GiB",
+            field="spec.memory_gib_min",
+        )

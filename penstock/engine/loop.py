@@ -1,0 +1,96 @@
+"""Threads that tick: each loop calls its ``tick`` until there is nothing to do, then waits to be woken."""
+
+import threading
+from collections.abc import Callable
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+
+from penstock.base import limits
+from penstock.base.clock import Clock
+from penstock.base.errors import UnavailableError
+from penstock.store.wakeups import Wakeups
+
+log = structlog.get_logger(__name__)
+TICKS = Histogram(
+    "penstock_engine_tick_seconds",
+    "Time of one tick that found something to do.",
+    ("loop",),
+    buckets=(0.005, 0.02, 0.05, 0.1, 0.3, 1, 3, 10),
+)
+FAILURES = Counter("penstock_engine_tick_failures_total", "Ticks that ended in an exception.", ("loop",))
+LAST = Gauge("penstock_engine_last_tick_timestamp_seconds", "When the loop last finished a tick.", ("loop",))
+
+
+class Loop:
+    """One named loop. ``tick`` returns how much it did; 0 means: wait for ``topic`` or ``idle_seconds``."""
+
+    def __init__(
+        self,
+        name: str,
+        tick: Callable[[], int],
+        *,
+        clock: Clock,
+        wakeups: Wakeups,
+        topic: str | None,
+        idle_seconds: float,
+    ) -> None:
+        self.name = name
+        self._tick = tick
+        self._clock = clock
+        self._wakeups = wakeups
+        self._topic = topic
+        self._idle_seconds = idle_seconds
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"engine-{name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin ticking."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask for the end; ``join`` waits for it."""
+        self._stop.set()
+
+    def join(self) -> None:
+        """Wait until the tick in progress is over."""
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def is_alive(self) -> bool:
+        """Tell whether the thread runs."""
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        failures = 0
+        while not self._stop.is_set():
+            seen = self._wakeups.count(self._topic) if self._topic else 0
+            started = self._clock.monotonic()
+            try:
+                done = self._tick()
+                failures = 0
+            except Exception as error:  # noqa: BLE001 - a loop must survive whatever one tick meets; it is logged and counted
+                failures += 1
+                done = 0
+                FAILURES.labels(self.name).inc()
+                _log_failure(self.name, error)
+            LAST.labels(self.name).set(self._clock.now().timestamp())
+            if done:
+                TICKS.labels(self.name).observe(self._clock.monotonic() - started)
+            elif failures:
+                backoff = min(
+                    limits.RETRY_MAX.total_seconds(),
+                    limits.RETRY_FIRST.total_seconds() * 2 ** min(failures, 10),
+                )
+                self._stop.wait(backoff)
+            elif self._topic:
+                self._wakeups.wait(self._topic, seen, self._idle_seconds)
+            else:
+                self._stop.wait(self._idle_seconds)
+
+
+def _log_failure(name: str, error: Exception) -> None:
+    if isinstance(error, UnavailableError):
+        log.warning("engine_waits_for_database", loop=name, internal=error.internal)
+    else:
+        log.error("engine_tick_failed", loop=name, exc_info=error)

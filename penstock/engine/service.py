@@ -1,0 +1,204 @@
+"""The service engine: lease due services in batches, work, record; O(changes), never O(fleet).
+
+One ``tick`` handles one batch and takes no input. Everything it needs to go on after a kill is in the rows:
+a leased row falls due again when its lease ends, and each step does nothing where it was done before.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import structlog
+from prometheus_client import Counter
+from sqlalchemy.engine import Connection
+
+from penstock.base import limits
+from penstock.base.clock import Clock
+from penstock.domain.device import DeviceClass
+from penstock.domain.segment import SegmentState
+from penstock.domain.service import Reason, ServiceState, may_move
+from penstock.engine.decide import Act, Move, decide, release
+from penstock.engine.reserve import Reserver
+from penstock.store import claim as gate
+from penstock.store import event as event_store
+from penstock.store import quota as quota_store
+from penstock.store import service as service_store
+from penstock.store.database import SYSTEM, Database
+from penstock.store.event import NewEvent
+from penstock.store.rows import Row
+from penstock.store.wakeups import Wakeups
+
+log = structlog.get_logger(__name__)
+MOVES = Counter("penstock_service_moves_total", "State changes of services.", ("kind", "to", "reason"))
+FENCED = Counter(
+    "penstock_engine_fenced_total", "Results thrown away because the service had changed meanwhile."
+)
+
+
+class ServiceEngine:
+    """Moves services towards what is wanted of them."""
+
+    def __init__(
+        self, db: Database, clock: Clock, wakeups: Wakeups, classes: Mapping[str, DeviceClass]
+    ) -> None:
+        self._db = db
+        self._clock = clock
+        self._wakeups = wakeups
+        self._reserver = Reserver(db, clock, classes)
+
+    def recover(self) -> None:
+        """Take over what a killed process leased; only for a process that knows it is the only engine."""
+        with self._db.transaction(SYSTEM) as connection:
+            service_store.end_leases(connection, self._clock.now())
+
+    def tick(self) -> int:
+        """Handle one batch of due services; return how many."""
+        token = os.urandom(12).hex()
+        with self._db.transaction(SYSTEM) as connection:
+            rows = service_store.lease(
+                connection, self._clock.now(), token, limits.ENGINE_BATCH, limits.LEASE_TIME
+            )
+        if not rows:
+            return 0
+        leaving = [row for row in rows if _leaves(row)]
+        queued = [row for row in rows if not _leaves(row) and row["state"] == ServiceState.QUEUED]
+        placed = [row for row in rows if not _leaves(row) and row["state"] != ServiceState.QUEUED]
+        if queued:
+            placed_now = self._reserver.place(queued, token)
+            self._count(queued, placed_now)
+            if any(move["state"] == ServiceState.STARTING for move in placed_now.values()):
+                self._wakeups.signal("allocation")
+        if placed:
+            self._db.retrying(SYSTEM, lambda c: self._progress(c, placed, token))
+        if leaving:
+            self._db.retrying(SYSTEM, lambda c: self._leave(c, leaving, token))
+        self._wakeups.signal("event")
+        return len(rows)
+
+    def _progress(self, connection: Connection, rows: Sequence[Row], token: str) -> None:
+        now = self._clock.now()
+        held = service_store.lock_leased(connection, [row["id"] for row in rows], token)
+        mine = [row for row in rows if row["id"] in held]
+        allocations = service_store.allocations_of(connection, [row["id"] for row in mine])
+        moves = {row["id"]: decide(row, allocations[row["id"]], now) for row in mine}
+        self._act(connection, mine, moves, now)
+        self._record(connection, mine, moves, token, now)
+        FENCED.inc(len(rows) - len(mine))
+
+    def _leave(self, connection: Connection, rows: Sequence[Row], token: str) -> None:
+        now = self._clock.now()
+        held = service_store.lock_leased(connection, [row["id"] for row in rows], token)
+        mine = [row for row in rows if row["id"] in held]
+        starting_to = [row["id"] for row in mine if row["state"] != ServiceState.RELEASING]
+        if starting_to:
+            gate.meter(connection, dict.fromkeys(starting_to, SegmentState.CLEANING), now)
+            gate.stop(connection, starting_to)
+            self._wakeups.signal("allocation")
+        allocations = service_store.allocations_of(connection, [row["id"] for row in mine])
+        moves = {row["id"]: release(row, allocations[row["id"]], now) for row in mine}
+        for row in mine:
+            if row["state"] not in (ServiceState.RELEASING, moves[row["id"]].state):
+                _note(connection, row, ServiceState.RELEASING, moves[row["id"]].reason, now)
+                row["state"] = ServiceState.RELEASING
+        self._act(connection, mine, moves, now)
+        self._record(connection, mine, moves, token, now)
+        FENCED.inc(len(rows) - len(mine))
+
+    def _act(
+        self, connection: Connection, rows: Sequence[Row], moves: Mapping[str, Move], now: datetime
+    ) -> None:
+        by_act: dict[Act, list[Row]] = {}
+        for row in rows:
+            by_act.setdefault(moves[row["id"]].act, []).append(row)
+        meters = {
+            row["id"]: SegmentState.SOLD_BUSY if moves[row["id"]].busy else SegmentState.SOLD_IDLE
+            for row in by_act.get(Act.OPEN_METER, ())
+        }
+        meters |= {
+            row["id"]: SegmentState.REPAIR
+            for act in (Act.PAUSE_METER, Act.STOP)
+            for row in by_act.get(act, ())
+        }
+        if meters:
+            gate.meter(connection, meters, now)
+        if Act.OPEN_METER in by_act:
+            self._wakeups.signal("gateway")
+        if Act.STOP in by_act:
+            gate.stop(connection, [row["id"] for row in by_act[Act.STOP]])
+            self._wakeups.signal("allocation")
+        if Act.GIVE_BACK in by_act:
+            self._give_back(connection, by_act[Act.GIVE_BACK], moves, now)
+
+    def _give_back(
+        self, connection: Connection, rows: Sequence[Row], moves: Mapping[str, Move], now: datetime
+    ) -> None:
+        ids = [row["id"] for row in rows]
+        gate.unreserve(connection, ids, now)
+        gate.forget(connection, ids)
+        ended = [
+            row for row in rows if moves[row["id"]].state in (ServiceState.RELEASED, ServiceState.FAILED)
+        ]
+        quota_store.give_back_many(connection, [(r["tenant_id"], r["project_id"], r["holds"]) for r in ended])
+        service_store.wake_queued(connection, now, limits.ENGINE_BATCH)
+        self._wakeups.signal("gateway")
+
+    def _record(
+        self,
+        connection: Connection,
+        rows: Sequence[Row],
+        moves: Mapping[str, Move],
+        token: str,
+        now: datetime,
+    ) -> None:
+        written = service_store.record(connection, [as_record(row, moves[row["id"]]) for row in rows], token)
+        events: list[NewEvent] = []
+        for row in rows:
+            move = moves[row["id"]]
+            if row["id"] in written and row["state"] != move.state:
+                events.append(moved_event(row, move.state, move.reason, now))
+                MOVES.labels(row["kind"], move.state, move.reason).inc()
+        event_store.emit_many(connection, events)
+
+    def _count(self, rows: Sequence[Row], moves: Mapping[str, Mapping[str, Any]]) -> None:
+        for row in rows:
+            move = moves.get(row["id"])
+            if move is None:
+                FENCED.inc()
+            elif move["state"] != row["state"]:
+                MOVES.labels(row["kind"], move["state"], move["reason"]).inc()
+
+
+def _leaves(row: Row) -> bool:
+    return row["wanted"] == "released" or row["state"] == ServiceState.RELEASING
+
+
+def _note(connection: Connection, row: Row, state: ServiceState, reason: Reason, now: datetime) -> None:
+    """Record a state that is passed through within one transaction, so that the history has no jump."""
+    event_store.emit_many(connection, [moved_event(row, state, reason, now)])
+
+
+def moved_event(row: Row, state: ServiceState, reason: Reason, now: datetime) -> NewEvent:
+    """Return the event of a state change."""
+    data = {"name": row["name"], "kind": row["kind"], "from": row["state"], "to": state, "reason": reason}
+    return NewEvent(now, "service.state", row["id"], row["tenant_id"], row["project_id"], data)
+
+
+def as_record(row: Row, move: Move) -> dict[str, Any]:
+    """Return a move as ``store.service.record`` takes it; a forbidden transition is a defect of ours."""
+    if not may_move(ServiceState(row["state"]), move.state):
+        raise AssertionError(
+            f"{row['id']}: {row['state']} -> {move.state} is not in the table of transitions"
+        )
+    return {
+        "id": row["id"],
+        "state": move.state,
+        "reason": move.reason,
+        "message": move.message,
+        "ends_as": move.ends_as,
+        "due_at": move.due_at,
+        "deadline_at": move.deadline_at,
+        "attempts": 0,
+        "avoid_nodes": move.avoid_nodes,
+        **move.stamps,
+    }

@@ -1,0 +1,370 @@
+"""The gate: the only place where capacity changes hands, with the planner's own ``fits``.
+
+Each function is one half of a step and has its undo beside it; all are repeatable: what is already so is
+left alone. They run inside the caller's transaction, after the services were locked by lease token.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import Range
+from sqlalchemy.engine import Connection
+
+from penstock.domain.claim import Ask, DeviceState, Grant, NodeState, Refusal, fits
+from penstock.domain.segment import Holding, SegmentState
+from penstock.store.rows import Row, every
+from penstock.store.schema import allocation, claim
+from penstock.store.segment import cut_many
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One allocation to make: what the agent is told, and the grants it stands on (with their ask)."""
+
+    allocation_id: str
+    node_id: str
+    driver: str
+    config: Mapping[str, Any]
+    grants: tuple[tuple[Ask, Grant], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """A plan for one service, ready to be committed. ``draft`` builds the pieces from names of nodes and devices."""
+
+    service: Row
+    granted: tuple[tuple[Ask, tuple[Grant, ...]], ...]
+    draft: Callable[[Mapping[str, Row], Mapping[str, Row]], list[Piece]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """What the gate let through: by service id, its pieces; and by service id, why the others were refused."""
+
+    pieces: Mapping[str, list[Piece]]
+    refused: Mapping[str, Refusal]
+    nodes: Mapping[str, Row]
+
+
+_NODES = sa.text("SELECT * FROM node WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE")
+_DEVICES = sa.text("SELECT * FROM device WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE")
+_SET_DEVICES = sa.text(
+    "UPDATE device d SET used_mask = u.mask, generation = d.generation + 1 "
+    "FROM unnest(CAST(:ids AS text[]), CAST(:masks AS bigint[])) AS u(id, mask) WHERE d.id = u.id"
+)
+_ADD_NODES = sa.text(
+    "UPDATE node n SET memory_used_bytes = n.memory_used_bytes + u.memory, cpu_used_millis = n.cpu_used_millis + u.cpu, "
+    "generation = n.generation + 1 "
+    "FROM unnest(CAST(:ids AS text[]), CAST(:memory AS bigint[]), CAST(:cpu AS bigint[])) AS u(id, memory, cpu) "
+    "WHERE n.id = u.id"
+)
+
+
+def node_state(row: Mapping[str, Any]) -> NodeState:
+    """Return what ``fits`` needs of a node row."""
+    return NodeState(
+        node_id=row["id"],
+        schedulable=row["state"] == "ready" and not row["cordoned"],
+        memory_bytes=row["memory_bytes"],
+        memory_used_bytes=row["memory_used_bytes"],
+        cpu_millis=row["cpu_millis"],
+        cpu_used_millis=row["cpu_used_millis"],
+        drivers=frozenset(row["drivers"]),
+        architecture=row["architecture"],
+        site_id=row["site_id"],
+        rack_id=row["rack_id"],
+        simulated=row["simulated"],
+    )
+
+
+def device_state(row: Mapping[str, Any]) -> DeviceState:
+    """Return what ``fits`` needs of a device row."""
+    return DeviceState(
+        device_id=row["id"],
+        node_id=row["node_id"],
+        device_class=row["device_class"],
+        slices=row["slices"],
+        memory_bytes=row["memory_bytes"],
+        slice_memory_bytes=row["slice_memory_bytes"],
+        used_mask=row["used_mask"],
+        healthy=row["health"] == "ok",
+        nvlink_domain=row["nvlink_domain"],
+    )
+
+
+class _Books:
+    """The locked state of every node and device a batch touches, moved along as grants are accepted."""
+
+    def __init__(self, connection: Connection, grants: Sequence[Grant]) -> None:
+        node_ids = sorted({g.node_id for g in grants})
+        device_ids = sorted({g.device_id for g in grants if g.device_id is not None})
+        self.node_rows = {row["id"]: row for row in every(connection.execute(_NODES, {"ids": node_ids}))}
+        self.device_rows = {
+            row["id"]: row for row in every(connection.execute(_DEVICES, {"ids": device_ids}))
+        }
+        self._nodes = {key: node_state(row) for key, row in self.node_rows.items()}
+        self._devices = {key: device_state(row) for key, row in self.device_rows.items()}
+        self.changed_devices: dict[str, int] = {}
+        self.added_nodes: dict[str, tuple[int, int]] = {}
+
+    def accept(self, granted: Sequence[tuple[Ask, tuple[Grant, ...]]]) -> Refusal | None:
+        """Take all grants of one service, or none and say why."""
+        nodes, devices = dict[str, NodeState](), dict[str, DeviceState]()
+        for ask, grants in granted:
+            for grant in grants:
+                refusal = self._take(ask, grant, nodes, devices)
+                if refusal is not None:
+                    return refusal
+        self._nodes.update(nodes)
+        self._devices.update(devices)
+        self.changed_devices.update({key: device.used_mask for key, device in devices.items()})
+        for _, grants in granted:
+            for grant in grants:
+                if grant.node_memory_bytes or grant.node_cpu_millis:
+                    memory, cpu = self.added_nodes.get(grant.node_id, (0, 0))
+                    self.added_nodes[grant.node_id] = (
+                        memory + grant.node_memory_bytes,
+                        cpu + grant.node_cpu_millis,
+                    )
+        return None
+
+    def _take(
+        self, ask: Ask, grant: Grant, nodes: dict[str, NodeState], devices: dict[str, DeviceState]
+    ) -> Refusal | None:
+        """Judge one grant on the state so far and move that state along."""
+        node = nodes.get(grant.node_id) or self._nodes.get(grant.node_id)
+        if node is None:
+            return Refusal.NODE_NOT_SCHEDULABLE
+        device = None
+        if grant.device_id is not None:
+            device = devices.get(grant.device_id) or self._devices.get(grant.device_id)
+            if device is None:
+                return Refusal.DEVICE_UNHEALTHY
+        refusal = fits(ask, grant, node, device)
+        if refusal is None:
+            nodes[grant.node_id] = replace(
+                node,
+                memory_used_bytes=node.memory_used_bytes + grant.node_memory_bytes,
+                cpu_used_millis=node.cpu_used_millis + grant.node_cpu_millis,
+            )
+            if device is not None:
+                devices[device.device_id] = replace(device, used_mask=device.used_mask | grant.mask)
+        return refusal
+
+    def write(self, connection: Connection) -> None:
+        """Store the moved state."""
+        if self.changed_devices:
+            ids = sorted(self.changed_devices)
+            connection.execute(
+                _SET_DEVICES, {"ids": ids, "masks": [self.changed_devices[key] for key in ids]}
+            )
+        _add_to_nodes(connection, self.added_nodes)
+
+
+def _add_to_nodes(connection: Connection, amounts: Mapping[str, tuple[int, int]]) -> None:
+    if amounts:
+        ids = sorted(amounts)
+        connection.execute(
+            _ADD_NODES,
+            {"ids": ids, "memory": [amounts[i][0] for i in ids], "cpu": [amounts[i][1] for i in ids]},
+        )
+
+
+def reserve(
+    connection: Connection, reservations: Sequence[Reservation], at: datetime, new_id: Callable[[str], str]
+) -> Reserved:
+    """Commit plans in order: claims, allocations and the ledger's ``reserved_unused``; refuse what no longer fits.
+
+    Undo: ``unreserve``.
+    """
+    books = _Books(connection, [g for r in reservations for _, grants in r.granted for g in grants])
+    pieces: dict[str, list[Piece]] = {}
+    refused: dict[str, Refusal] = {}
+    claims: list[dict[str, Any]] = []
+    cuts: list[tuple[str, int, int, Holding]] = []
+    for reservation in reservations:
+        service = reservation.service
+        refusal = books.accept(reservation.granted)
+        if refusal is not None:
+            refused[service["id"]] = refusal
+            continue
+        pieces[service["id"]] = reservation.draft(books.node_rows, books.device_rows)
+        for piece in pieces[service["id"]]:
+            for _, grant in piece.grants:
+                claims.append(
+                    _claim_row(
+                        service, piece, grant, devices=books.device_rows, at=at, claim_id=new_id("claim")
+                    )
+                )
+                if grant.device_id is not None:
+                    low, high = mask_range(grant.mask)
+                    cuts.append((grant.device_id, low, high, holding(service, SegmentState.RESERVED_UNUSED)))
+    books.write(connection)
+    if claims:
+        connection.execute(sa.insert(claim), claims)
+    _insert_allocations(connection, reservations, pieces, books.node_rows)
+    cut_many(connection, cuts, at)
+    return Reserved(pieces, refused, books.node_rows)
+
+
+def _claim_row(
+    service: Row, piece: Piece, grant: Grant, *, devices: Mapping[str, Row], at: datetime, claim_id: str
+) -> dict[str, Any]:
+    units = None
+    if grant.device_id is not None:
+        base = devices[grant.device_id]["unit_base"]
+        low, high = mask_range(grant.mask)
+        units = Range(base + low, base + high)
+    return {
+        "id": claim_id,
+        "service_id": service["id"],
+        "allocation_id": piece.allocation_id,
+        "tenant_id": service["tenant_id"],
+        "project_id": service["project_id"],
+        "node_id": grant.node_id,
+        "device_id": grant.device_id,
+        "mask": grant.mask,
+        "units": units,
+        "node_memory_bytes": grant.node_memory_bytes,
+        "node_cpu_millis": grant.node_cpu_millis,
+        "held_from": at,
+    }
+
+
+def _insert_allocations(
+    connection: Connection,
+    reservations: Sequence[Reservation],
+    pieces: Mapping[str, list[Piece]],
+    nodes: Mapping[str, Row],
+) -> None:
+    rows = [
+        {
+            "id": piece.allocation_id,
+            "service_id": r.service["id"],
+            "tenant_id": r.service["tenant_id"],
+            "project_id": r.service["project_id"],
+            "node_id": piece.node_id,
+            "agent_id": nodes[piece.node_id]["agent_id"],
+            "driver": piece.driver,
+            "wanted": "present",
+            "generation": 1,
+            "config": piece.config,
+            "phase": "pending",
+        }
+        for r in reservations
+        for piece in pieces.get(r.service["id"], ())
+    ]
+    if rows:
+        connection.execute(sa.insert(allocation), rows)
+
+
+_RELEASE = sa.text(
+    """
+    UPDATE claim SET released_at = :at WHERE service_id = ANY(:ids) AND released_at IS NULL
+    RETURNING service_id, node_id, device_id, mask, node_memory_bytes, node_cpu_millis
+    """
+)
+_CLEAR_DEVICES = sa.text(
+    "UPDATE device d SET used_mask = d.used_mask & ~u.mask, generation = d.generation + 1 "
+    "FROM (SELECT id, bit_or(mask) AS mask FROM unnest(CAST(:ids AS text[]), CAST(:masks AS bigint[])) AS v(id, mask) "
+    "GROUP BY id) AS u WHERE d.id = u.id"
+)
+_LOST_NODES = sa.text("SELECT id FROM node WHERE id = ANY(:ids) AND state <> 'ready'")
+
+
+def unreserve(connection: Connection, service_ids: Sequence[str], at: datetime) -> int:
+    """Give back what the services hold and free the ledger's segments; return the number of claims ended.
+
+    Segments on nodes that do not answer become ``dark`` instead of ``free``. Releasing twice does nothing.
+    """
+    rows = every(connection.execute(_RELEASE, {"ids": list(service_ids), "at": at}))
+    if not rows:
+        return 0
+    lost = set(connection.execute(_LOST_NODES, {"ids": sorted({row["node_id"] for row in rows})}).scalars())
+    devices = [row for row in rows if row["device_id"] is not None]
+    if devices:
+        ids, masks = [row["device_id"] for row in devices], [row["mask"] for row in devices]
+        # Lock in one order everywhere, so that two batches cannot wait for each other.
+        connection.execute(_DEVICES, {"ids": sorted(set(ids))})
+        connection.execute(_CLEAR_DEVICES, {"ids": ids, "masks": masks})
+        cut_many(connection, [_given_back(row, lost) for row in devices], at)
+    amounts: dict[str, tuple[int, int]] = {}
+    for row in rows:
+        if row["node_memory_bytes"] or row["node_cpu_millis"]:
+            memory, cpu = amounts.get(row["node_id"], (0, 0))
+            amounts[row["node_id"]] = (memory - row["node_memory_bytes"], cpu - row["node_cpu_millis"])
+    _add_to_nodes(connection, amounts)
+    return len(rows)
+
+
+def _given_back(row: Row, lost: set[str]) -> tuple[str, int, int, Holding]:
+    low, high = mask_range(row["mask"])
+    if row["node_id"] in lost:
+        return row["device_id"], low, high, Holding(SegmentState.DARK, "node_unreachable")
+    return row["device_id"], low, high, Holding(SegmentState.FREE)
+
+
+_HELD_DEVICES = sa.text(
+    "SELECT c.service_id, c.device_id, c.mask, c.node_id, s.tenant_id, s.project_id, s.id, s.offer_id, s.price_book_id "
+    "FROM claim c JOIN service s ON s.id = c.service_id "
+    "WHERE c.service_id = ANY(:ids) AND c.released_at IS NULL AND c.device_id IS NOT NULL ORDER BY c.device_id"
+)
+
+
+def meter(connection: Connection, states: Mapping[str, SegmentState], at: datetime) -> None:
+    """Put the devices of each service (by id) into a ledger state: sold, or on the way out.
+
+    Opening (``sold_busy``/``sold_idle``) and closing (``cleaning``) are each other's undo.
+    """
+    rows = every(connection.execute(_HELD_DEVICES, {"ids": list(states)}))
+    cuts: list[tuple[str, int, int, Holding]] = []
+    for row in rows:
+        low, high = mask_range(row["mask"])
+        state = states[row["service_id"]]
+        whose = holding(row, state) if state is not SegmentState.CLEANING else Holding(state, "after_release")
+        cuts.append((row["device_id"], low, high, whose))
+    cut_many(connection, cuts, at)
+
+
+def holding(service: Mapping[str, Any], state: SegmentState) -> Holding:
+    """Return the ledger's holder for a service row."""
+    return Holding(
+        state,
+        None,
+        service["tenant_id"],
+        service["project_id"],
+        service["id"],
+        service["offer_id"],
+        service["price_book_id"],
+    )
+
+
+_STOP = sa.text(
+    "UPDATE allocation SET wanted = 'absent', generation = generation + 1 "
+    "WHERE service_id = ANY(:ids) AND wanted = 'present'"
+)
+
+
+def stop(connection: Connection, service_ids: Sequence[str]) -> int:
+    """Ask the agents to remove everything of the services; the undo of starting. Return how many were asked."""
+    return connection.execute(_STOP, {"ids": list(service_ids)}).rowcount
+
+
+_FORGET = sa.text(
+    "DELETE FROM allocation a USING node n WHERE a.service_id = ANY(:ids) AND n.id = a.node_id "
+    "AND a.wanted = 'absent' AND a.phase = 'absent' AND a.phase_generation = a.generation"
+)
+
+
+def forget(connection: Connection, service_ids: Sequence[str]) -> None:
+    """Delete allocations whose removal the agents confirmed; those on lost nodes stay until they do."""
+    connection.execute(_FORGET, {"ids": list(service_ids)})
+
+
+def mask_range(mask: int) -> tuple[int, int]:
+    """Return the half-open range of the adjacent slices in ``mask``."""
+    low = (mask & -mask).bit_length() - 1
+    return low, mask.bit_length()

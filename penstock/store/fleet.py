@@ -1,0 +1,43 @@
+"""Nodes and devices as the scheduler reads them: everything, or what changed since."""
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from penstock.store.rows import Row, every
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Rows changed since the mark that was given, and the mark for the next time."""
+
+    nodes: list[Row]
+    devices: list[Row]
+    read_to: int
+
+
+# The mark is read before the rows: what commits in between is read now and once more later, never missed.
+_MARK = sa.text("SELECT CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint)")
+_NODES = sa.text(
+    "SELECT id, site_id, rack_id, simulated, state, cordoned, memory_bytes, memory_used_bytes, cpu_millis, cpu_used_millis, "
+    "drivers, architecture FROM node WHERE changed_xid >= CAST(CAST(:mark AS text) AS xid8)"
+)
+_DEVICES = sa.text(
+    "SELECT id, node_id, device_class, slices, memory_bytes, slice_memory_bytes, used_mask, health, nvlink_domain "
+    "FROM device WHERE changed_xid >= CAST(CAST(:mark AS text) AS xid8)"
+)
+
+
+def changes_since(connection: Connection, mark: int) -> Changes:
+    """Return nodes and devices changed by transactions from ``mark`` on; 0 returns all."""
+    read_to = int(connection.execute(_MARK).scalar_one())
+    nodes = every(connection.execute(_NODES, {"mark": mark}))
+    devices = every(connection.execute(_DEVICES, {"mark": mark}))
+    return Changes(nodes, devices, read_to)
+
+
+def node_names(connection: Connection, node_ids: list[str]) -> dict[str, str]:
+    """Return the names of nodes by id."""
+    rows = connection.execute(sa.text("SELECT id, name FROM node WHERE id = ANY(:ids)"), {"ids": node_ids})
+    return {str(row.id): str(row.name) for row in rows}

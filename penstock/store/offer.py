@@ -1,0 +1,53 @@
+"""Offers: what may be ordered, at which form, by whom."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from penstock.store.rows import Row, every, one
+from penstock.store.schema import offer
+
+_BY_NAME = sa.select(offer).where(
+    sa.or_(offer.c.name == sa.bindparam("name"), offer.c.id == sa.bindparam("name")),
+    offer.c.state == "active",
+)
+
+
+def insert(connection: Connection, row: Mapping[str, Any]) -> None:
+    """Add an offer; IntegrityError if its name is taken."""
+    connection.execute(sa.insert(offer), row)
+
+
+def find_active(connection: Connection, name_or_id: str) -> Row | None:
+    """Return the active offer of that name or id."""
+    return one(connection.execute(_BY_NAME, {"name": name_or_id}))
+
+
+def get(connection: Connection, offer_id: str) -> Row | None:
+    """Return an offer, active or retired."""
+    return one(connection.execute(sa.select(offer).where(offer.c.id == offer_id)))
+
+
+def page(connection: Connection, *, tenant_id: str | None, after: str | None, limit: int) -> list[Row]:
+    """Return active offers by id that ``tenant_id`` may order (None: all, retired ones too)."""
+    query = sa.select(offer).order_by(offer.c.id).limit(limit)
+    if tenant_id is not None:
+        query = query.where(
+            offer.c.state == "active",
+            sa.or_(offer.c.eligible_tenants.is_(None), offer.c.eligible_tenants.any_() == tenant_id),
+        )
+    if after is not None:
+        query = query.where(offer.c.id > after)
+    return every(connection.execute(query))
+
+
+def update(connection: Connection, offer_id: str, generation: int, values: Mapping[str, Any]) -> bool:
+    """Change an offer if it still has ``generation``; False if somebody else was faster."""
+    statement = (
+        sa.update(offer)
+        .where(offer.c.id == offer_id, offer.c.generation == generation)
+        .values(**values, generation=generation + 1)
+    )
+    return connection.execute(statement).rowcount == 1

@@ -1,0 +1,220 @@
+"""Services: insert, read, lease in batches, record in batches guarded by the lease token."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from penstock.store.rows import Row, every, one
+from penstock.store.schema import allocation, claim, decision, service
+
+_INSERT = sa.insert(service)
+_GET = sa.select(service).where(service.c.id == sa.bindparam("id"))
+
+
+def insert(connection: Connection, row: Mapping[str, Any]) -> None:
+    """Add a service; IntegrityError if its live name or idempotency key is taken in the project."""
+    connection.execute(_INSERT, row)
+
+
+def get(connection: Connection, service_id: str) -> Row | None:
+    """Return one service, or None."""
+    return one(connection.execute(_GET, {"id": service_id}))
+
+
+_BY_KEY = sa.select(service).where(
+    service.c.project_id == sa.bindparam("project_id"), service.c.idempotency_key == sa.bindparam("key")
+)
+
+
+def find_by_idempotency_key(connection: Connection, project_id: str, key: str) -> Row | None:
+    """Return the service that was ordered with this key in this project."""
+    return one(connection.execute(_BY_KEY, {"project_id": project_id, "key": key}))
+
+
+def page(
+    connection: Connection,
+    *,
+    tenant_id: str | None,
+    project_ids: Collection[str] | None,
+    states: Sequence[str],
+    kind: str | None,
+    name: str | None,
+    after: str | None,
+    limit: int,
+) -> list[Row]:
+    """Return up to ``limit`` services by id; None filters are open."""
+    query = sa.select(service).order_by(service.c.id).limit(limit)
+    if tenant_id is not None:
+        query = query.where(service.c.tenant_id == tenant_id)
+    if project_ids is not None:
+        query = query.where(service.c.project_id.in_(sorted(project_ids)))
+    if states:
+        query = query.where(service.c.state.in_(states))
+    if kind is not None:
+        query = query.where(service.c.kind == kind)
+    if name is not None:
+        query = query.where(service.c.name == name)
+    if after is not None:
+        query = query.where(service.c.id > after)
+    return every(connection.execute(query))
+
+
+_LEASE = sa.text(
+    """
+    WITH due AS (
+        SELECT id FROM service WHERE due_at <= :now
+        ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED
+    )
+    UPDATE service s SET lease_token = :token, due_at = :until
+    FROM due WHERE s.id = due.id
+    RETURNING s.*
+    """
+)
+
+
+def lease(connection: Connection, now: datetime, token: str, limit: int, lease_time: timedelta) -> list[Row]:
+    """Take up to ``limit`` due services; until ``now + lease_time`` nobody else will."""
+    return every(
+        connection.execute(_LEASE, {"now": now, "limit": limit, "token": token, "until": now + lease_time})
+    )
+
+
+_END_LEASES = sa.text("UPDATE service SET due_at = :now, lease_token = NULL WHERE lease_token IS NOT NULL")
+
+
+def end_leases(connection: Connection, now: datetime) -> None:
+    """Make every leased service due again: the caller knows that no engine holds one."""
+    connection.execute(_END_LEASES, {"now": now})
+
+
+_LOCK = sa.text(
+    "SELECT id FROM service WHERE id = ANY(:ids) AND lease_token = :token ORDER BY id FOR NO KEY UPDATE"
+)
+
+
+def lock_leased(connection: Connection, ids: Sequence[str], token: str) -> set[str]:
+    """Lock those of ``ids`` that are still leased under ``token``; the others changed meanwhile."""
+    return set(connection.execute(_LOCK, {"ids": sorted(ids), "token": token}).scalars())
+
+
+_RECORD = sa.text(
+    """
+    UPDATE service s SET
+        state = u.state, reason = u.reason, message = u.message, ends_as = COALESCE(u.ends_as, s.ends_as),
+        due_at = u.due_at, lease_token = NULL, deadline_at = u.deadline_at, attempts = u.attempts,
+        simulated = COALESCE(u.simulated, s.simulated),
+        avoid_nodes = COALESCE(u.avoid_nodes, s.avoid_nodes),
+        generation = s.generation + 1,
+        placed_at = COALESCE(u.placed_at, s.placed_at), started_at = COALESCE(u.started_at, s.started_at),
+        loaded_at = COALESCE(u.loaded_at, s.loaded_at), running_at = COALESCE(s.running_at, u.running_at),
+        released_at = COALESCE(u.released_at, s.released_at)
+    FROM jsonb_to_recordset(CAST(:moves AS jsonb)) AS u(
+        id text, state text, reason text, message text, ends_as text, due_at timestamptz, deadline_at timestamptz,
+        attempts int, simulated boolean, avoid_nodes text[], placed_at timestamptz, started_at timestamptz,
+        loaded_at timestamptz, running_at timestamptz, released_at timestamptz)
+    WHERE s.id = u.id AND s.lease_token = :token
+    RETURNING s.id
+    """
+)
+
+
+def record(connection: Connection, moves: Sequence[Mapping[str, Any]], token: str) -> set[str]:
+    """Write what was decided about leased services and end their lease; return the ids that still were ours.
+
+    Each move has ``id``, ``state``, ``reason``, ``message``, ``due_at``, ``deadline_at``, ``attempts`` and
+    optionally ``ends_as``, ``simulated``, ``avoid_nodes`` and time stamps, which are kept where not given.
+    """
+    if not moves:
+        return set()
+    document = orjson.dumps(list(moves)).decode()
+    return set(connection.execute(_RECORD, {"moves": document, "token": token}).scalars())
+
+
+_WANT_RELEASED = sa.text(
+    """
+    UPDATE service SET wanted = 'released', due_at = :now, lease_token = NULL, generation = generation + 1
+    WHERE id = :id AND wanted <> 'released' AND state NOT IN ('released', 'failed')
+    """
+)
+
+
+def want_released(connection: Connection, service_id: str, now: datetime) -> bool:
+    """Ask for a release and take the row from whoever leases it; False if it was asked for before."""
+    return connection.execute(_WANT_RELEASED, {"id": service_id, "now": now}).rowcount == 1
+
+
+_REQUEUE = sa.text(
+    """
+    UPDATE service SET due_at = :now WHERE id IN (
+        SELECT id FROM service WHERE state = 'queued' AND lease_token IS NULL AND due_at > :now
+        ORDER BY queued_at LIMIT :limit FOR UPDATE SKIP LOCKED)
+    """
+)
+
+
+def wake_queued(connection: Connection, now: datetime, limit: int) -> int:
+    """Make the longest-waiting queued services due, because capacity came free; return how many."""
+    return connection.execute(_REQUEUE, {"now": now, "limit": limit}).rowcount
+
+
+def next_due(connection: Connection) -> datetime | None:
+    """Return when the next service falls due, or None."""
+    return connection.execute(
+        sa.select(sa.func.min(service.c.due_at)).where(service.c.due_at.is_not(None))
+    ).scalar_one()
+
+
+def count_by_state(connection: Connection) -> dict[str, int]:
+    """Return the number of services in each state that is not terminal."""
+    query = (
+        sa.select(service.c.state, sa.func.count().label("total"))
+        .where(service.c.due_at.is_not(None) | service.c.state.in_(["running", "queued", "starting"]))
+        .group_by(service.c.state)
+    )
+    return {str(row.state): int(row.total) for row in connection.execute(query)}
+
+
+def allocations_of(connection: Connection, service_ids: Sequence[str]) -> dict[str, list[Row]]:
+    """Return the allocations of each service, with the state of their node."""
+    rows = every(connection.execute(_ALLOCATIONS, {"ids": list(service_ids)}))
+    found: dict[str, list[Row]] = {service_id: [] for service_id in service_ids}
+    for row in rows:
+        found[row["service_id"]].append(row)
+    return found
+
+
+_ALLOCATIONS = sa.text(
+    """
+    SELECT a.*, n.state AS node_state, n.name AS node_name, n.simulated AS node_simulated
+    FROM allocation a JOIN node n ON n.id = a.node_id
+    WHERE a.service_id = ANY(:ids) ORDER BY a.id
+    """
+)
+
+
+def claims_of(connection: Connection, service_ids: Sequence[str]) -> list[Row]:
+    """Return the claims that the services hold now."""
+    query = sa.select(claim).where(claim.c.service_id.in_(service_ids), claim.c.released_at.is_(None))
+    return every(connection.execute(query.order_by(claim.c.id)))
+
+
+def decisions_of(connection: Connection, service_id: str, limit: int) -> list[Row]:
+    """Return the latest decisions about a service, newest first."""
+    query = sa.select(decision).where(decision.c.service_id == service_id)
+    return every(connection.execute(query.order_by(decision.c.at.desc(), decision.c.id.desc()).limit(limit)))
+
+
+def insert_decisions(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Store decision records."""
+    if rows:
+        connection.execute(sa.insert(decision), list(rows))
+
+
+def insert_allocations(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Store what agents must drive."""
+    if rows:
+        connection.execute(sa.insert(allocation), list(rows))
