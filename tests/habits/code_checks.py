@@ -10,7 +10,9 @@ FILE_LINES_MAX = 500
 FUNCTION_LINES_MAX = 60
 _REASON_CHARACTERS_MIN = 8
 
-_NOQA = re.compile(r"#\s*noqa(?P<codes>:\s*[A-Z]+[0-9]+(?:[,\s]+[A-Z]+[0-9]+)*)?(?P<rest>.*)", re.IGNORECASE)
+_NOQA = re.compile(
+    r"#\s*(?:ruff:\s*)?noqa(?P<codes>:\s*[A-Z]+[0-9]+(?:[,\s]+[A-Z]+[0-9]+)*)?(?P<rest>.*)", re.IGNORECASE
+)
 _PYRIGHT = re.compile(r"#\s*pyright:\s*ignore(?P<codes>\[[^\]]+\])?(?P<rest>.*)")
 _TYPE_IGNORE = re.compile(r"#\s*type:\s*ignore")
 

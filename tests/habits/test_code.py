@@ -152,6 +152,8 @@ def test_suppressions_carry_their_reason() -> None:
         "# noqa: S603",
         "# noqa: S603 - x",
         "# NOQA",
+        "# ruff: noqa",
+        "# ruff: noqa: S101",
         "# type: ignore[arg-type] - because of this and that",
         "# pyright: ignore",
         "# pyright: ignore[reportPrivateUsage]",

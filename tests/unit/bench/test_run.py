@@ -1,0 +1,75 @@
+"""The driver of the benches keeps what they print and judges it by the limits of figures.toml."""
+
+import tomllib
+
+import pytest
+
+from bench import run
+from tests.habits.sources import python
+
+HERE = run.HERE
+
+
+def outcome(*records: dict[str, object], failure: str = "") -> dict[str, run.Outcome]:
+    return {"b": run.Outcome("b", records, 1.0, failure)}
+
+
+def test_lines_that_are_json_are_figures_and_others_are_not() -> None:
+    assert run.records_in('starting\n{"bench": "b", "x_s": 1}\n[1]\n') == [{"bench": "b", "x_s": 1}]
+
+
+def test_a_figure_is_found_by_case_and_where() -> None:
+    entry = {"bench": "b", "case": "one", "where": {"nodes": 2}, "field": "x_s", "label": "x"}
+    lines = (
+        {"case": "one", "nodes": 1, "x_s": 10},
+        {"case": "one", "nodes": 2, "x_s": 20},
+        {"case": "two", "nodes": 2, "x_s": 30},
+        {"case": "one", "nodes": 2, "y_s": 40},
+    )
+    assert run.value_of(entry, outcome(*lines)) == 20
+    assert run.value_of(entry, outcome(*lines[2:])) is None
+    assert run.value_of(entry, {}) is None
+    with pytest.raises(ValueError, match="more than one line"):
+        run.value_of({**entry, "where": {}}, outcome(*lines))
+
+
+@pytest.mark.parametrize(
+    ("limits", "value", "expected"),
+    [
+        ({"must": 50, "aim": 150}, 49, "MISSED"),
+        ({"must": 50, "aim": 150}, 50, "below the aim"),
+        ({"must": 50, "aim": 150}, 150, "aim reached"),
+        ({"must": 10, "at_most": True}, 10, "reached"),
+        ({"must": 10, "aim": 3, "at_most": True}, 11, "MISSED"),
+        ({"must": 10, "aim": 3, "at_most": True}, 3, "aim reached"),
+        ({}, 1, ""),
+        ({"must": 1}, None, "not measured"),
+    ],
+)
+def test_a_value_is_judged_by_its_limits(
+    limits: dict[str, object], value: float | None, expected: str
+) -> None:
+    assert run.verdict(limits, value) == expected
+
+
+def test_a_bench_that_fails_or_prints_nothing_or_hangs_is_a_failure() -> None:
+    assert run.run_bench("does_not_exist", [], 60).failure == "ended with status 1"
+    assert run.run_bench("__init__", [], 60).failure == "printed no figure"
+    assert "did not end within" in run.run_bench("run", ["--only", "run"], 0.01).failure
+
+
+def test_a_partial_run_is_not_saved() -> None:
+    before = (HERE / "figures.json").exists()
+    with pytest.raises(SystemExit, match="not saved"):
+        run.save([], partial=True)
+    assert (HERE / "figures.json").exists() == before
+
+
+def test_every_bench_is_run_or_explained() -> None:
+    spec = tomllib.loads((HERE / "figures.toml").read_text())
+    files = {source.path.removeprefix("bench/").removesuffix(".py") for source in python("bench")} - {
+        "__init__"
+    }
+    named = set(spec["bench"]) | set(spec["support"])
+    assert files == named, "name each file of bench/ in figures.toml: under [bench.<name>] or in [support]"
+    assert {figure["bench"] for figure in spec["figure"]} <= set(spec["bench"])
