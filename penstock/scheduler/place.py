@@ -4,7 +4,7 @@ Complete within its rules: if devices of one class at one site can hold an order
 a plan is found. Sources of the policy: best fit and few domains, as argued in docs/reference/placement.md.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -76,11 +76,12 @@ def place_many(fleet: Fleet, asks: Iterable[Ask], *, seed: int = 0) -> list[Plan
     return decisions
 
 
-def verify(fleet: Fleet, ask: Ask, grants: Iterable[Grant]) -> None:
+def verify(fleet: Fleet, ask: Ask, grants: Sequence[Grant]) -> None:
     """Have ``domain.claim.fits`` judge ``grants`` one after the other; raises PlanDefectError at a refusal."""
     nodes: dict[str, NodeState] = {}
     devices: dict[str, DeviceState] = {}
-    for grant in grants:
+    last = len(grants) - 1
+    for number, grant in enumerate(grants):
         node = nodes.get(grant.node_id) or fleet.node_state(grant.node_id)
         device = None
         if grant.device_id is not None:
@@ -88,13 +89,13 @@ def verify(fleet: Fleet, ask: Ask, grants: Iterable[Grant]) -> None:
         refusal = fits(ask, grant, node, device)
         if refusal is not None:
             raise PlanDefectError(f"planned {grant} for {ask} but it is refused: {refusal}")
-        if grant.node_memory_bytes or grant.node_cpu_millis:
-            node = replace(
-                node,
-                memory_used_bytes=node.memory_used_bytes + grant.node_memory_bytes,
-                cpu_used_millis=node.cpu_used_millis + grant.node_cpu_millis,
-            )
-        nodes[grant.node_id] = node
+        if number == last:
+            return
+        nodes[grant.node_id] = replace(
+            node,
+            memory_used_bytes=node.memory_used_bytes + grant.node_memory_bytes,
+            cpu_used_millis=node.cpu_used_millis + grant.node_cpu_millis,
+        )
         if device is not None:
             devices[device.device_id] = replace(device, used_mask=device.used_mask | grant.mask)
 
@@ -196,7 +197,7 @@ def _reasons(
     outer = layout.outer_of_cell[fleet.cell_of(first.device_id or "")]
     free = int(layout.outer_free[outer])
     kind = "NVLink domain" if layout.outer_by_island[outer] else "node"
-    sentence = f"best fit: its {kind} had {free} wholly free, so that fuller-free ones stay whole"
+    sentence = f"best fit: its {kind} had {free} devices wholly free; those with more are left whole"
     reasons.append(ScoreReason("best_fit", sentence, free))
     if ask.prefer_nodes and any(place.node in ask.prefer_nodes for place in chosen):
         reasons.append(ScoreReason("preferred_node", "the order prefers this node", 1))
@@ -226,17 +227,21 @@ def _rejected(fleet: Fleet, ask: Ask, tried: list[Capacity]) -> dict[Refusal, in
 def _no_plan(fleet: Fleet, ask: Ask, tried: list[Capacity], seed: int) -> NoPlan:
     need = need_of(ask)
     ceilings = [ceiling_of(fleet, capacity.pool, need) for capacity in tried]
-    most = max(
-        ((one.one_domain if ask.same_nvlink_domain and ask.count > 1 else one.one_site) for one in ceilings),
-        default=0,
-    )
+    at_one_site = max((ceiling.one_site for ceiling in ceilings), default=0)
+    in_one_domain_ever = max((ceiling.one_domain for ceiling in ceilings), default=0)
+    in_domain = ask.same_nvlink_domain and ask.count > 1
+    never_fits = ask.count > (in_one_domain_ever if in_domain else at_one_site)
     rejected = _rejected(fleet, ask, tried)
     free = sum(capacity.units() for capacity in tried)
+    if never_fits and at_one_site:
+        binding = Limit.TOO_LARGE if ask.count > at_one_site else Limit.NVLINK_DOMAIN
+    else:
+        binding = _binding(ask, tried, rejected)
     return NoPlan(
-        binding=_binding(ask, tried, rejected),
+        binding=binding,
         candidates_considered=fleet.device_count,
         rejected=rejected,
-        never_fits=most < ask.count,
+        never_fits=never_fits,
         free_matching=free,
         snapshot=fleet.digest(),
         seed=seed,
@@ -244,7 +249,7 @@ def _no_plan(fleet: Fleet, ask: Ask, tried: list[Capacity], seed: int) -> NoPlan
 
 
 def _binding(ask: Ask, tried: list[Capacity], rejected: dict[Refusal, int]) -> Binding:
-    """Name what stands in the way: the shape if enough is free, else the filter that turned most away."""
+    """Name what stands in the way of an order that fits the hardware: the shape if enough is free, else the filter that turned most away."""
     if any(int(site_units(capacity).max()) >= ask.count for capacity in tried):
         return Limit.NVLINK_DOMAIN
     if any(capacity.units() >= ask.count for capacity in tried):

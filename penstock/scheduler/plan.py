@@ -12,6 +12,7 @@ class Limit(StrEnum):
     NVLINK_DOMAIN = "nvlink_domain"
     ONE_CLASS = "one_class"
     ONE_SITE = "one_site"
+    TOO_LARGE = "too_large"
     NOTHING_KNOWN = "nothing_known"
 
 
@@ -19,6 +20,7 @@ LIMIT_SENTENCES: dict[Limit, str] = {
     Limit.NVLINK_DOMAIN: "enough are free, but not in one NVLink domain",
     Limit.ONE_CLASS: "enough are free, but not of one class, and an order is never mixed",
     Limit.ONE_SITE: "enough are free, but not at one site",
+    Limit.TOO_LARGE: "no site has hardware enough of one class, even with everything free",
     Limit.NOTHING_KNOWN: "the factory has nothing of this kind",
 }
 

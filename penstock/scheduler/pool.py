@@ -85,6 +85,7 @@ class Pool:
 
     def add(self, device: DeviceState, node: int, site: int) -> tuple[int, int, bool]:
         """Store a device that is not here yet; return its row, its cell and whether the cell is new."""
+        self._relaid()  # first: a layout does not know of a cell that is added below
         cell, is_new = self._cell(node, site, device.nvlink_domain)
         row = self.devices.add(
             (node, cell, device.slices, device.memory_bytes, device.slice_memory_bytes, 0, 1)
@@ -96,7 +97,6 @@ class Pool:
         self.cell_devices[cell].append(row)
         self.total += 1
         self._count(cell, total=1, free=1, unhealthy=0)
-        self._relaid()
         self.change(row, device.used_mask, healthy=device.healthy)
         return row, cell, is_new
 

@@ -135,6 +135,8 @@ def _fill(caps: I64, domain: I64, count: int) -> list[tuple[int, int]]:
 
     That is the fewest rows. Among equals a domain already touched comes first, then the roomiest one.
     """
+    if len(caps) == 1:
+        return [(0, count)]
     caps = caps.copy()
     room = np.zeros(int(domain.max(initial=0)) + 1, dtype=np.int64)
     np.add.at(room, domain, caps)
