@@ -1,0 +1,163 @@
+"""One HTTP client for every command: the key, the pages, and errors that say what to do next.
+
+Imported at first use only: the HTTP library takes longer to load than everything else of a command.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+from penstock import __version__
+from penstock.cli.context import Target
+from penstock.cli.errors import REFUSED, UNREACHABLE, CliError
+from penstock.cli.light_httpx import httpx
+
+Document = dict[str, Any]
+PAGE = 500  # items asked for at once while following pages
+_TIMEOUT_SECONDS = 60.0
+
+
+class Client:
+    """Speaks to one factory; close it when done."""
+
+    def __init__(self, target: Target, *, transport: httpx.BaseTransport | None = None) -> None:
+        self.target = target
+        headers = {"User-Agent": f"penstock-cli/{__version__}"}
+        if target.api_key:
+            headers["Authorization"] = f"Bearer {target.api_key}"
+        try:
+            self._http: httpx.Client = httpx.Client(
+                base_url=target.url,
+                headers=headers,
+                timeout=_TIMEOUT_SECONDS,
+                transport=transport,
+                # Loading the certificate store takes longer than the request; plain HTTP never looks at it.
+                verify=target.url.startswith("https://"),
+            )
+        except (httpx.InvalidURL, ValueError) as error:
+            raise CliError(f"'{target.url}' is not the address of a factory: {error}", UNREACHABLE) from error
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._http.close()
+
+    def get(self, path: str, params: Mapping[str, Any] | None = None) -> Document:
+        """Return the document at ``path``; parameters that are None are left out."""
+        return self.request("GET", path, params=params)
+
+    def post(self, path: str, body: Mapping[str, Any] | None = None, **more: Any) -> Document:
+        """Send ``body`` (its None values stay) and return the answer."""
+        return self.request("POST", path, body=body if body is not None else {}, **more)
+
+    def put(self, path: str, body: Mapping[str, Any]) -> Document:
+        """Replace what is at ``path`` and return the answer."""
+        return self.request("PUT", path, body=body)
+
+    def delete(self, path: str) -> Document:
+        """Remove what is at ``path`` and return the answer, empty if there is none."""
+        return self.request("DELETE", path)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Document:
+        """Send one request; raises CliError with exit code 3 if refused and 4 if nothing answers."""
+        try:
+            response = self._http.request(
+                method,
+                path,
+                params=_without_none(params),
+                json=body,
+                headers=dict(headers or {}),
+            )
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+        if response.status_code >= 400:
+            raise refused(response.status_code, response.content)
+        if not response.content:
+            return {}
+        return self._document(response)
+
+    def pages(self, path: str, params: Mapping[str, Any] | None = None) -> Iterator[Document]:
+        """Yield every page at ``path``, following ``next``; ``limit`` of ``params`` is the size of one page."""
+        query = {"limit": PAGE, **(params or {})}
+        while True:
+            page = self.get(path, query)
+            yield page
+            if not page.get("next"):
+                return
+            query["after"] = page["next"]
+
+    def items(
+        self, path: str, params: Mapping[str, Any] | None = None, limit: int | None = None
+    ) -> tuple[list[Document], str | None]:
+        """Return up to ``limit`` items (None: all) and where to go on, None at the end."""
+        found: list[Document] = []
+        query = {**(params or {}), "limit": PAGE if limit is None else max(1, min(PAGE, limit))}
+        after = query.get("after")
+        while True:
+            if limit is not None:
+                query["limit"] = max(1, min(PAGE, limit - len(found)))
+            page = self.get(path, {**query, "after": after})
+            found += page["items"]
+            after = page.get("next")
+            if not after or (limit is not None and len(found) >= limit):
+                return found, after
+
+    def stream_lines(self, path: str, headers: Mapping[str, str] | None = None) -> Iterator[str]:
+        """Yield the lines of a stream that stays open, without their line ends."""
+        try:
+            with self._http.stream("GET", path, headers=dict(headers or {}), timeout=60.0) as response:
+                if response.status_code >= 400:
+                    raise refused(response.status_code, response.read())
+                yield from response.iter_lines()
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+
+    def _document(self, response: httpx.Response) -> Document:
+        try:
+            document = response.json()
+        except ValueError:
+            document = None
+        if not isinstance(document, dict):
+            raise CliError(
+                f"{self.target.url} answered something that is no factory's answer; check the address "
+                "with `penstock context show`",
+                UNREACHABLE,
+            )
+        return cast("Document", document)
+
+    def _unreachable(self, error: Exception) -> CliError:
+        why = str(error) or type(error).__name__
+        return CliError(
+            f"cannot reach the factory at {self.target.url} ({why}); start it with `penstock up`, or choose "
+            "another with `penstock context use` or PENSTOCK_URL",
+            UNREACHABLE,
+        )
+
+
+def refused(status: int, content: bytes) -> CliError:
+    """Return the error of an answer that says no, with what to do next."""
+    try:
+        detail = json.loads(content)["error"]
+        code, message, field = str(detail["code"]), str(detail["message"]), detail.get("field")
+        request_id = detail.get("request_id")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return CliError(f"the address answered with HTTP status {status} and no explanation", REFUSED)
+    sentence = message
+    if field and field not in message:
+        sentence = f"{field}: {message}"
+    if status >= 500:
+        sentence += f" [{code}, {request_id}]"
+    else:
+        sentence += f" [{code}]"
+    return CliError(sentence, REFUSED, code=code)
+
+
+def _without_none(params: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {key: value for key, value in (params or {}).items() if value is not None}

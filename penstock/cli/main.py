@@ -1,0 +1,44 @@
+"""The tree of commands. One module per noun; each has an ``app`` (a group) or a ``register`` (single commands)."""
+
+from importlib import import_module
+from typing import Annotated
+
+import typer
+
+from penstock import __version__
+
+# Command group, module, one line of help. Modules import what is slow (HTTP, tables) inside their functions,
+# so that `penstock --help` and completion answer at once.
+GROUPS: tuple[tuple[str, str, str], ...] = (("context", "contexts", "Which factory the commands talk to."),)
+SINGLES: tuple[str, ...] = ("login",)
+
+app = typer.Typer(
+    name="penstock",
+    help="Use and operate an AI factory.\n\nStart one with `penstock up`, then `penstock login`.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - the form of a Typer callback
+    if wanted:
+        typer.echo(f"penstock {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    _version: Annotated[  # noqa: FBT002 - the form of a Typer flag
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    """Hold the options of `penstock` itself."""
+
+
+for _name, _module, _help in GROUPS:
+    app.add_typer(import_module(f"penstock.cli.{_module}").app, name=_name, help=_help)
+for _module in SINGLES:
+    import_module(f"penstock.cli.{_module}").register(app)
