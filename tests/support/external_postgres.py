@@ -26,7 +26,10 @@ _ATTEMPTS = 5
 
 @dataclass(frozen=True, slots=True)
 class ExternalPostgres:
-    """A running cluster. Both URLs name the same database, which ``OWNER``, no superuser, owns."""
+    """A running cluster. Both URLs name the same database, which ``OWNER`` owns.
+
+    ``OWNER`` is no superuser and may make roles: migrations make the role that row-level security binds.
+    """
 
     superuser_url: str
     owner_url: str
@@ -162,7 +165,9 @@ def _set_up(port: int, password: str) -> ExternalPostgres:
         f"postgresql://postgres:{password}@{_LOOPBACK}:{port}/postgres", autocommit=True
     ) as connection:
         connection.execute(
-            sql.SQL("CREATE ROLE {} LOGIN NOSUPERUSER PASSWORD {}").format(sql.Identifier(OWNER), password)
+            sql.SQL("CREATE ROLE {} LOGIN NOSUPERUSER CREATEROLE PASSWORD {}").format(
+                sql.Identifier(OWNER), password
+            )
         )
         connection.execute(
             sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(OWNER), sql.Identifier(OWNER))

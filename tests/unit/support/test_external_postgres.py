@@ -16,9 +16,9 @@ def test_it_serves_an_ordinary_owner_and_leaves_nothing() -> None:
         assert server is not None
         with psycopg.connect(server.owner_url) as connection:
             row = connection.execute(
-                "SELECT current_user, rolsuper, rolbypassrls FROM pg_roles WHERE rolname = current_user"
+                "SELECT current_user, rolsuper, rolbypassrls, rolcreaterole FROM pg_roles WHERE rolname = current_user"
             ).fetchone()
-            assert row == (subject.OWNER, False, False)
+            assert row == (subject.OWNER, False, False, True)
             connection.execute("CREATE TABLE owned (n int)")
         with psycopg.connect(server.new_database("second")) as connection:
             assert connection.execute("SELECT current_database()").fetchone() == ("second",)
