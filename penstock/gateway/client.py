@@ -65,9 +65,9 @@ class ClientConnection(asyncio.Protocol):
         "_deadline",
         "_expects",
         "_head_bytes",
-        "_headers",
         "_in_head",
         "_in_message",
+        "_length",
         "_lingering",
         "_parser",
         "_pending",
@@ -92,8 +92,8 @@ class ClientConnection(asyncio.Protocol):
         # The message being received.
         self._parser = httptools.HttpRequestParser(self)
         self._in_message = self._in_head = self._completed = self._expects = False
-        self._target = self._authorization = b""
-        self._headers = self._head_bytes = self._body_bytes = self._wire_bytes = 0
+        self._target = self._authorization = self._length = b""
+        self._head_bytes = self._body_bytes = self._wire_bytes = 0
         self._body: list[bytes] = []
         # What waits, and the request being answered.
         self._pending: deque[Request] = deque()
@@ -193,8 +193,8 @@ class ClientConnection(asyncio.Protocol):
         """Start a request."""
         self._in_message = self._in_head = True
         self._expects = False
-        self._target = self._authorization = b""
-        self._headers = self._head_bytes = self._body_bytes = self._wire_bytes = 0
+        self._target = self._authorization = self._length = b""
+        self._head_bytes = self._body_bytes = self._wire_bytes = 0
         self._body = []
         self._deadline = self._core.now + self._core.settings.head_seconds
 
@@ -205,26 +205,28 @@ class ClientConnection(asyncio.Protocol):
             self._refuse(errors.head_too_large())
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep the credential, look at what decides early, count the rest."""
-        settings = self._core.settings
+        """Keep the credential and what decides early; the size counts as in HTTP/2 (RFC 9113 section 6.5.2)."""
         size = len(name)
-        self._headers += 1
-        self._head_bytes += size + len(value)
-        if self._headers > settings.headers_max or self._head_bytes > settings.head_bytes_max:
-            self._refuse(errors.head_too_large())
+        self._head_bytes += size + len(value) + 32
         if size == 13:
             if name.lower() == b"authorization":
                 self._authorization = value
         elif size == 14:
-            if name.lower() == b"content-length" and value.isdigit() and int(value) > settings.body_bytes_max:
-                self._refuse(errors.body_too_large(settings.body_bytes_max))
+            if name.lower() == b"content-length":
+                self._length = value
         elif size == 6 and name.lower() == b"expect" and value.lower() == b"100-continue":
             self._expects = True
 
     def on_headers_complete(self) -> None:
-        """Wait for the body."""
+        """Judge the head, then wait for the body."""
         self._in_head = False
-        self._deadline = self._core.now + self._core.settings.body_seconds
+        core = self._core
+        settings = core.settings
+        if self._head_bytes > settings.head_bytes_max:
+            self._refuse(errors.head_too_large())
+        if len(self._length) > 6 and int(self._length) > settings.body_bytes_max:
+            self._refuse(errors.body_too_large(settings.body_bytes_max))
+        self._deadline = core.now + settings.body_seconds
         if self._expects and not self._pending and self._transport is not None:
             self._transport.write(wire.CONTINUE)
 

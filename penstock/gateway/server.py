@@ -117,7 +117,7 @@ class Server:
 
     def _tick(self) -> None:
         core = self._core
-        core.now = core.loop.time()
+        core.tick()
         self._timer = core.loop.call_later(_TICK_SECONDS, self._tick)
         self._keep_journal()
         self._ticks += 1

@@ -11,8 +11,7 @@ class Settings:
 
     # What a client may send.
     body_bytes_max: int = limits.BODY_BYTES_MAX
-    head_bytes_max: int = 16 << 10
-    headers_max: int = 100
+    head_bytes_max: int = 32 << 10  # names and values of all headers, and 32 for each
     connections_max: int = 10_000
     pipeline_max: int = 32  # requests that wait on one connection behind the one in flight
     backlog_bytes_max: int = 64 << 10  # unparsed bytes that wait there

@@ -6,11 +6,18 @@ API promises it instead: no ``usage`` on the way, no extra event with empty ``ch
 A client that asked for ``include_usage`` gets ``usage: null`` on the way and the usage event at the end.
 """
 
+import re
 from typing import cast
 
 import orjson
 
 DONE = b"data: [DONE]\n\n"
+# Usage as the last member of an event, in the orders in which engines write it.
+_USAGE_MARK = b',"usage":{'
+_USAGE_AT_END = re.compile(
+    rb',"usage":\{"prompt_tokens":(\d{1,12}),'
+    rb'(?:"completion_tokens":(\d{1,12}),"total_tokens":\d{1,12}|"total_tokens":\d{1,12},"completion_tokens":(\d{1,12}))\}\}\Z'
+)
 
 
 def token_count(value: object) -> int | None:
@@ -30,10 +37,15 @@ class Meter:
     __slots__ = (
         "_event_bytes_max",
         "_include_usage",
+        "_instead",
         "_keep_usage",
         "_per_choice",
+        "_prefix",
         "_several",
+        "_shown_prefix",
+        "_suffix",
         "_tail",
+        "_usage_at_end",
         "completion_tokens",
         "content_seen",
         "done",
@@ -58,6 +70,10 @@ class Meter:
         event_bytes_max: int = 1 << 20,
     ) -> None:
         self.name = name
+        self._instead = b',"usage":null}\n\n' if include_usage else b"}\n\n"
+        self._prefix = self._suffix = b""
+        self._shown_prefix: bytes | None = None
+        self._usage_at_end = False
         self._include_usage = include_usage
         self._keep_usage = include_usage and continuous
         self._several = choices > 1
@@ -91,6 +107,11 @@ class Meter:
         buffer = self._tail + data if self._tail else data
         if b"\r" in buffer:
             buffer = buffer.replace(b"\r\n", b"\n")
+        end = buffer.find(b"\n\n")
+        if end == len(buffer) - 2 and end >= 0:  # one whole event: nearly always
+            self._tail = b""
+            changed = self._event(buffer[:end])
+            return buffer if changed is None else changed
         end = buffer.rfind(b"\n\n")
         if end < 0:
             self._tail = buffer
@@ -99,9 +120,6 @@ class Meter:
         self._tail = buffer[end + 2 :]
         self.overflow = len(self._tail) > self._event_bytes_max
         events = buffer[:end].split(b"\n\n")
-        if len(events) == 1:
-            changed = self._event(events[0])
-            return buffer[: end + 2] if changed is None else changed
         out: list[bytes] = []
         for event in events:
             changed = self._event(event)
@@ -111,7 +129,20 @@ class Meter:
         return b"".join(out)
 
     def _event(self, event: bytes) -> bytes | None:
-        """Count one event; return its replacement (empty to drop it), or None to pass it as it is."""
+        """Count one event; return its replacement (empty to drop it), or None to pass it as it is.
+
+        Nearly all events of a stream differ from the one before only in a text and in usage numbers. Those
+        are recognised by comparing the bytes around the text with an event that was decoded and understood;
+        every other event is decoded.
+        """
+        prefix = self._prefix
+        if prefix and event.startswith(prefix):
+            cut = event.rfind(_USAGE_MARK, len(prefix)) if self._usage_at_end else len(event)
+            text = (
+                event[len(prefix) : cut - len(self._suffix)] if event.endswith(self._suffix, 0, cut) else b""
+            )
+            if text and b'"' not in text and self._usage_follows(event, cut):
+                return self._shown(event, cut)
         payload = event[6:] if event.startswith(b"data: ") and b"\n" not in event else _payload(event)
         if payload is None:
             return None
@@ -123,11 +154,64 @@ class Meter:
             self.unreadable += 1
             return None
         try:
-            return self._chunk(orjson.loads(payload))
+            chunk = orjson.loads(payload)
+            if not prefix and not self._several:
+                self._learn(event, chunk)
+            return self._chunk(chunk)
         except (orjson.JSONDecodeError, AttributeError, TypeError):
             # The engine's nonsense is passed on for the client to judge, and shows in the metrics.
             self.unreadable += 1
             return None
+
+    def _usage_follows(self, event: bytes, cut: int) -> bool:
+        """Count an ordinary event whose usage, if there is any, begins at ``cut``."""
+        if not self._usage_at_end:
+            self.since += 1
+            return True
+        found = _USAGE_AT_END.match(event, cut)
+        if found is None:
+            return False
+        prompt, completion, other = found.groups()
+        self.prompt_tokens = int(prompt)
+        self.completion_tokens = int(completion or other)
+        self.since = 0
+        return True
+
+    def _shown(self, event: bytes, cut: int) -> bytes | None:
+        """Return an ordinary event as the client gets it; None for as it is."""
+        strip = self._usage_at_end and not self._keep_usage
+        if self._shown_prefix is not None:
+            event = self._shown_prefix + event[len(self._prefix) : cut if strip else len(event)]
+            return event + self._instead if strip else event + b"\n\n"
+        return event[:cut] + self._instead if strip else None
+
+    def _learn(self, event: bytes, chunk: dict[str, object]) -> None:
+        """Remember the bytes around the text of an event that was understood, if it is an ordinary one."""
+        choices = cast("list[dict[str, object]]", chunk.get("choices") or [])
+        if len(choices) != 1 or choices[0].get("finish_reason") or b"\n" in event:
+            return
+        delta = choices[0].get("delta")
+        field = "text" if delta is None else "content"
+        text = cast("dict[str, object]", choices[0] if delta is None else delta).get(field)
+        mark = b'"%b":"' % field.encode()
+        if not isinstance(text, str) or not text or event.count(mark) != 1:
+            return
+        begin = event.index(mark) + len(mark)
+        end = begin + len(text.encode())
+        if event[begin:end] != text.encode():
+            return  # it holds escapes; a later event will do
+        usage = "usage" in chunk
+        cut = event.rfind(_USAGE_MARK) if usage else len(event)
+        if cut < end or (usage and _USAGE_AT_END.match(event, cut) is None):
+            return
+        prefix = event[:begin]
+        model = chunk.get("model", self.name)
+        if model != self.name:
+            old = b'"model":' + orjson.dumps(model)
+            if prefix.count(old) != 1:
+                return
+            self._shown_prefix = prefix.replace(old, b'"model":' + orjson.dumps(self.name))
+        self._prefix, self._suffix, self._usage_at_end = prefix, event[end:cut], usage
 
     def _chunk(self, chunk: dict[str, object]) -> bytes | None:
         choices = cast("list[dict[str, object]]", chunk.get("choices") or [])

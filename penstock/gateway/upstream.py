@@ -47,6 +47,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_keep",
         "_parser",
         "_paused",
+        "_pieces",
         "_sink",
         "_transport",
         "idle_since",
@@ -62,6 +63,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._paused = False
+        self._pieces: list[bytes] = []
         self._reset()
 
     def _reset(self) -> None:
@@ -127,8 +129,13 @@ class UpstreamConnection(asyncio.Protocol):
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._not_http()
+        else:
+            if self._pieces:
+                self._pass_on()
 
     def _not_http(self) -> None:
+        if self._pieces:
+            self._pass_on()  # what came before the nonsense was generated, and counts
         sink = self._sink  # the parser's callbacks may have ended the answer already
         self.abort()
         if sink is not None:
@@ -157,15 +164,21 @@ class UpstreamConnection(asyncio.Protocol):
             self._sink.upstream_head(status, event_stream=self._event_stream)
 
     def on_body(self, body: bytes) -> None:
-        """Pass on a piece."""
+        """Keep a piece until all that came with it is parsed: one write for many chunks."""
+        self._pieces.append(body)
+
+    def _pass_on(self) -> None:
+        pieces, self._pieces = self._pieces, []
         if self._sink is not None:
-            self._sink.upstream_body(body)
+            self._sink.upstream_body(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
     def on_message_complete(self) -> None:
         """Release the connection, then report."""
         if self._interim:
             self._reset()
             return
+        if self._pieces:
+            self._pass_on()
         sink, self._sink = self._sink, None
         keep = self._keep and self._framed
         self._reset()
