@@ -170,6 +170,58 @@ def replace_width(connection: Connection, device_ids: Iterable[str], at: datetim
     _insert(connection, list(first.values()), devices)
 
 
+# What capacity that nobody holds must be, by its node and its own health. Changed only if it is something else.
+_RESTING = """
+    FROM device d JOIN node n ON n.id = d.node_id
+    JOIN segment s ON s.device_id = d.id AND s.end_at IS NULL
+    CROSS JOIN LATERAL (SELECT
+        CASE WHEN n.state <> 'ready' THEN 'dark' WHEN d.health <> 'ok' THEN 'repair'
+             WHEN n.cordoned THEN 'stranded' ELSE 'free' END AS state,
+        CASE WHEN n.state = 'retired' THEN 'node_retired' WHEN n.state <> 'ready' THEN 'node_unreachable'
+             WHEN d.health <> 'ok' THEN 'device_' || d.health
+             WHEN n.cordoned THEN 'cordoned' END AS cause) AS rest
+    WHERE (s.state IN ('free', 'dark', 'repair') OR (s.state = 'stranded' AND s.cause = 'cordoned'))
+    AND (s.state, s.cause) IS DISTINCT FROM (rest.state, rest.cause)
+"""
+_UNSETTLED = sa.text(
+    "SELECT s.device_id, s.slice_low, s.slice_high, rest.state, rest.cause "
+    + _RESTING
+    + "AND n.id = ANY(CAST(:node_ids AS text[])) ORDER BY s.device_id, s.slice_low"
+)
+_UNSETTLED_NODES = sa.text(
+    "SELECT DISTINCT n.id "
+    + _RESTING
+    + "AND (n.state <> 'ready' OR n.cordoned OR d.health <> 'ok') ORDER BY n.id"
+)
+_LOCK_DEVICES_OF = sa.text(
+    "SELECT id FROM device WHERE node_id = ANY(CAST(:node_ids AS text[])) ORDER BY id FOR NO KEY UPDATE"
+)
+
+
+def settle(connection: Connection, node_ids: Sequence[str], at: datetime) -> int:
+    """Put what nobody holds on these nodes into the state it must be in; return how many segments began.
+
+    ``dark`` on a node that is not ready, ``repair`` on a device that is not well, ``stranded`` on a cordoned
+    node, else ``free``. Sold, reserved and cleaning segments are the service engine's. Repeatable.
+    """
+    connection.execute(_LOCK_DEVICES_OF, {"node_ids": list(node_ids)})
+    rows = connection.execute(_UNSETTLED, {"node_ids": list(node_ids)})
+    changes: list[Change] = [
+        (device_id, low, high, Holding(SegmentState(state), cause))
+        for device_id, low, high, state, cause in rows
+    ]
+    return cut_many(connection, changes, at)
+
+
+def unsettled_nodes(connection: Connection) -> list[str]:
+    """Return nodes that are lost, cordoned or have ailing devices and whose idle segments do not say so yet.
+
+    What a service gave back just after such a change is found here; the cost goes with the nodes in such a
+    state, not with the fleet.
+    """
+    return list(connection.execute(_UNSETTLED_NODES).scalars())
+
+
 def to_segment(row: Row) -> Segment:
     """Return the domain's segment of a row."""
     return Segment(

@@ -1,0 +1,71 @@
+"""Device classes: the shipped ones at first start, then whatever operators add or correct."""
+
+from typing import Any
+
+from penstock.actions.context import Actor, Context, not_found
+from penstock.actions.enrolment import UNKNOWN_CLASS
+from penstock.base.errors import ConflictError
+from penstock.domain.device import DeviceClass
+from penstock.store import device_class as device_class_store
+from penstock.store.database import SYSTEM
+
+
+def seed(context: Context) -> list[str]:
+    """Add the shipped device classes that are missing; what operators changed stays. Return those added."""
+    with context.db.transaction(SYSTEM) as connection:
+        return device_class_store.add_missing(connection, [*context.device_classes.values(), UNKNOWN_CLASS])
+
+
+def page(context: Context, actor: Actor) -> list[dict[str, Any]]:
+    """Return every class by name; there are tens of them."""
+    actor.require("device_class:read", actor.tenant_id)
+    with context.db.transaction(actor.scope) as connection:
+        classes = device_class_store.every_class(connection)
+    return [shown(class_) for class_ in classes.values()]
+
+
+def get(context: Context, actor: Actor, name: str) -> dict[str, Any]:
+    """Return one class; raises NotFoundError."""
+    actor.require_visible("device_class", actor.tenant_id, None, name)
+    with context.db.transaction(actor.scope) as connection:
+        class_ = device_class_store.get(connection, name)
+    if class_ is None:
+        raise not_found("device_class", name)
+    return shown(class_)
+
+
+def put(context: Context, actor: Actor, class_: DeviceClass) -> dict[str, Any]:
+    """Add a class or replace what is said of it.
+
+    Raises ConflictError if the number of slices of a class that has devices would change: they are held and
+    metered by slices. Devices that a new class matches join it at the next enrolment of their node.
+    """
+    actor.require("device_class:write")
+    with context.db.transaction(SYSTEM) as connection:
+        before = device_class_store.get(connection, class_.name)
+        if class_.name == UNKNOWN_CLASS.name:
+            raise ConflictError("'unknown' is the class of what no class matches; use another name")
+        if before is not None and before.slices != class_.slices:
+            devices = device_class_store.devices_of(connection, class_.name)
+            if devices:
+                raise ConflictError(
+                    f"{devices} devices of class '{class_.name}' are cut into {before.slices} slices; add a class with "
+                    "another name for another cut",
+                    field="slices",
+                    data={"devices": devices, "slices": before.slices},
+                )
+        device_class_store.put(connection, class_)
+        context.audit(
+            connection,
+            actor,
+            "device_class.put",
+            class_.name,
+            tenant_id=None,
+            detail={"before": None if before is None else shown(before), "after": shown(class_)},
+        )
+    return shown(class_)
+
+
+def shown(class_: DeviceClass) -> dict[str, Any]:
+    """Return a class as the API shows it."""
+    return {"name": class_.name, **device_class_store.to_data(class_)}

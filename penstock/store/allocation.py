@@ -1,0 +1,146 @@
+"""Allocations as agents see them: what is wanted of each, and what each reports back.
+
+Wishes are stamped with the transaction that made them (``changed_xid``, by a trigger), so an agent asks
+"what changed since" with one number. Reports are fenced by generation: what an agent says about a wish that
+has been replaced meanwhile changes nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from penstock.store.rows import Row, every
+
+# ``xmin`` is the oldest transaction still running: whatever it or a later one changes has changed_xid >= xmin
+# and is seen by the next read that starts there. Rows may come twice and are never missed.
+_CURSOR = sa.text("SELECT CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint)")
+_SHOWN = (
+    "a.id, a.driver, a.wanted, a.generation, a.config, a.changed_xid::text::bigint AS changed, n.name AS node"
+)
+_ALL = sa.text(
+    f"SELECT {_SHOWN} FROM allocation a JOIN node n ON n.id = a.node_id "  # noqa: S608 - a constant
+    "WHERE a.agent_id = :agent_id ORDER BY a.id"
+)
+_CHANGED = sa.text(
+    f"SELECT {_SHOWN} FROM allocation a JOIN node n ON n.id = a.node_id "  # noqa: S608 - a constant
+    "WHERE a.agent_id = :agent_id AND a.changed_xid >= CAST(CAST(:after AS text) AS xid8) ORDER BY a.id"
+)
+
+
+def cursor(connection: Connection) -> int:
+    """Return where a later reader must start; read it before the rows, in the same transaction."""
+    return int(connection.execute(_CURSOR).scalar_one())
+
+
+def of_agent(connection: Connection, agent_id: str, after: int) -> list[Row]:
+    """Return what is wanted of an agent: everything (``after`` 0), or what changed since cursor ``after``."""
+    if after == 0:
+        return every(connection.execute(_ALL, {"agent_id": agent_id}))
+    return every(connection.execute(_CHANGED, {"agent_id": agent_id, "after": after}))
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One agent's word about one allocation; instants are already in the control plane's range."""
+
+    allocation_id: str
+    generation: int
+    phase: str
+    code: str | None
+    message: str | None
+    endpoint: str | None
+    busy_permille: int | None
+    started_at: datetime | None
+    ready_at: datetime | None
+
+
+# Locks in the engine's order: services (by id) before allocations. "Woken" ends a lease: the record step of
+# whoever holds it fails on the token, and the service is looked at again with this report in it.
+_RECORD = sa.text(
+    """
+    WITH said AS (
+        SELECT * FROM unnest(
+            CAST(:ids AS text[]), CAST(:generations AS bigint[]), CAST(:phases AS text[]), CAST(:codes AS text[]),
+            CAST(:messages AS text[]), CAST(:endpoints AS text[]), CAST(:busy AS smallint[]),
+            CAST(:started AS timestamptz[]), CAST(:ready AS timestamptz[])
+        ) AS s(id, generation, phase, code, message, endpoint, busy_permille, started_at, ready_at)
+    ), news AS MATERIALIZED (
+        SELECT s.*, a.service_id,
+            (s.phase, s.generation, s.code, s.endpoint)
+                IS DISTINCT FROM (a.phase, a.phase_generation, a.code, a.endpoint) AS matters
+        FROM said s JOIN allocation a ON a.id = s.id AND a.generation = s.generation AND a.agent_id = :agent_id
+        WHERE (s.phase, s.generation, s.code, s.endpoint, s.message, s.busy_permille)
+            IS DISTINCT FROM (a.phase, a.phase_generation, a.code, a.endpoint, a.message, a.busy_permille)
+    ), locked AS MATERIALIZED (
+        SELECT id FROM service WHERE id IN (SELECT service_id FROM news WHERE matters)
+        ORDER BY id FOR NO KEY UPDATE
+    ), written AS (
+        UPDATE allocation a SET
+            phase = s.phase, phase_generation = s.generation, code = s.code, message = s.message,
+            endpoint = s.endpoint, busy_permille = s.busy_permille, observed_at = :now,
+            started_at = COALESCE(s.started_at, a.started_at), ready_at = COALESCE(s.ready_at, a.ready_at)
+        FROM news s
+        WHERE a.id = s.id AND a.generation = s.generation AND a.agent_id = :agent_id
+            AND (SELECT count(*) FROM locked) >= 0
+        RETURNING a.service_id, s.matters
+    )
+    UPDATE service v SET due_at = :now, lease_token = NULL
+    WHERE v.id IN (SELECT service_id FROM written WHERE matters) AND v.state NOT IN ('released', 'failed')
+    RETURNING v.id
+    """
+)
+
+
+def record_observations(
+    connection: Connection, agent_id: str, reports: Sequence[Report], now: datetime
+) -> list[str]:
+    """Write an agent's reports and make the services they matter to due at ``now``; return those services.
+
+    One statement whatever the number. Skipped without a word: reports about another agent's allocations,
+    about a generation that is not the wanted one, and about what is known already. Each allocation may
+    appear once. System scope.
+    """
+    if not reports:
+        return []
+    parameters: Mapping[str, Any] = {
+        "agent_id": agent_id,
+        "now": now,
+        "ids": [r.allocation_id for r in reports],
+        "generations": [r.generation for r in reports],
+        "phases": [r.phase for r in reports],
+        "codes": [r.code for r in reports],
+        "messages": [r.message for r in reports],
+        "endpoints": [r.endpoint for r in reports],
+        "busy": [r.busy_permille for r in reports],
+        "started": [r.started_at for r in reports],
+        "ready": [r.ready_at for r in reports],
+    }
+    return sorted(connection.execute(_RECORD, parameters).scalars())
+
+
+_MOVE = sa.text(
+    # Naming ``generation`` fires the trigger that stamps the row, so that the new agent's next pull has it.
+    "UPDATE allocation SET agent_id = :agent_id, generation = generation "
+    "WHERE node_id = ANY(CAST(:node_ids AS text[])) AND agent_id <> :agent_id"
+)
+
+
+def move_to_agent(connection: Connection, node_ids: Sequence[str], agent_id: str) -> None:
+    """Hand what is driven on nodes to the agent that took the nodes over."""
+    connection.execute(_MOVE, {"node_ids": list(node_ids), "agent_id": agent_id})
+
+
+_OF_NODE = sa.text(
+    "SELECT id, service_id, tenant_id, project_id, driver, wanted, generation, phase, phase_generation, code, "
+    "message, endpoint, busy_permille, observed_at FROM allocation WHERE node_id = :node_id "
+    "ORDER BY id LIMIT :limit"
+)
+
+
+def of_node(connection: Connection, node_id: str, limit: int) -> list[Row]:
+    """Return up to ``limit`` allocations of a node as a person sees them."""
+    return every(connection.execute(_OF_NODE, {"node_id": node_id, "limit": limit}))
