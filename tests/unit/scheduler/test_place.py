@@ -34,7 +34,7 @@ def nodes_of(plan: Plan) -> set[str]:
     return {grant.node_id for grant in plan.grants}
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(pictures(), st.lists(asks(), min_size=1, max_size=4))
 def test_a_place_is_found_exactly_where_trying_everything_finds_one(
     picture: Picture, orders: list[Ask]
@@ -50,7 +50,7 @@ def test_a_place_is_found_exactly_where_trying_everything_finds_one(
             assert not decision.never_fits or decision.binding != Refusal.DEVICE_USED or ask.count > 0
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(pictures(), st.lists(asks(), min_size=1, max_size=6), st.integers(0, 9))
 def test_a_plan_fits_grant_by_grant_in_the_shape_asked_for(
     picture: Picture, orders: list[Ask], seed: int
