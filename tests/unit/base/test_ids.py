@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from penstock.base.ids import PREFIXES, is_id, new_id
 
 NOW = datetime(2026, 1, 15, 12, 0, tzinfo=UTC)
-instants = st.datetimes(min_value=datetime(1970, 1, 1), max_value=datetime(9999, 1, 1)).map(  # noqa: DTZ001 - made aware below
+instants = st.datetimes(min_value=datetime(1970, 1, 1), max_value=datetime(9998, 1, 1)).map(  # noqa: DTZ001 - made aware below
     lambda naive: naive.replace(tzinfo=UTC)
 )
 randomness = st.binary(min_size=10, max_size=10)

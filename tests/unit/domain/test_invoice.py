@@ -213,7 +213,7 @@ def test_a_line_says_what_it_charges(
     assert describe(meter, "X", quantity, per_unit, simulated=simulated) == expected
 
 
-@given(st.datetimes(min_value=datetime(1970, 1, 2), max_value=datetime(9998, 12, 30)))  # noqa: DTZ001 - made aware below
+@given(st.datetimes(min_value=datetime(1970, 2, 1), max_value=datetime(9998, 11, 30)))  # noqa: DTZ001 - made aware below
 def test_every_instant_is_in_exactly_one_month(naive: datetime) -> None:
     instant = naive.replace(tzinfo=UTC)
     period = period_of(instant)
@@ -293,3 +293,11 @@ def test_what_is_no_invoice_number_is_refused(text: str) -> None:
 def test_a_number_with_impossible_parts_cannot_be_made(name: str, year: int, sequence: int) -> None:
     with pytest.raises(InvalidInputError):
         InvoiceNumber(name, year, sequence)
+
+
+def test_the_first_and_the_last_month_exist_and_the_ones_beyond_are_refused() -> None:
+    assert parse_period("1970-01").start == datetime(1970, 1, 1, tzinfo=UTC)
+    assert parse_period("9998-12").end == datetime(9999, 1, 1, tzinfo=UTC)
+    for beyond in (datetime(1969, 12, 31, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)):
+        with pytest.raises(InvalidInputError):
+            period_of(beyond)

@@ -209,3 +209,11 @@ def test_sold_is_busy_or_idle_and_every_state_of_the_design_exists() -> None:
         "free",
         "dark",
     }
+
+
+def test_the_time_after_a_nested_overlap_is_not_taken_for_a_gap() -> None:
+    hour = timedelta(hours=1)
+    outer = Segment("dev_a", 0, 1, START, START + 10 * hour, FREE)
+    inner = Segment("dev_a", 0, 1, START + 2 * hour, START + 4 * hour, BUSY)
+    error_us = conservation_error_us([outer, inner], 1, START, START + 10 * hour)
+    assert 0 < error_us <= duration_us(outer.start, START + 10 * hour)
