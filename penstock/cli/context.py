@@ -4,9 +4,9 @@ They live in ``config.toml`` of the person's configuration folder, readable by t
 
     current = "lab"
     [contexts.lab]
-    url = "https://factory.example:7400"
+    url = "https://factory.example:7070"
     api_key = "psk_..."
-    gateway_url = "https://factory.example:7401"
+    gateway_url = "https://factory.example:7071"
 
 ``PENSTOCK_CONTEXT`` chooses one; ``PENSTOCK_URL``, ``PENSTOCK_API_KEY`` and ``PENSTOCK_GATEWAY_URL`` override
 its parts, so that a script needs no file.
@@ -27,8 +27,8 @@ import platformdirs
 from penstock.cli.errors import USAGE, CliError
 
 DEFAULT_NAME = "local"
-DEFAULT_URL = "http://127.0.0.1:7400"
-DEFAULT_GATEWAY_URL = "http://127.0.0.1:7401"
+DEFAULT_URL = "http://127.0.0.1:7070"
+DEFAULT_GATEWAY_URL = "http://127.0.0.1:7071"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
 
 

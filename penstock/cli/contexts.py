@@ -60,8 +60,8 @@ def use(session: Session, name: Name) -> None:
     app,
     "add",
     examples=[
-        "penstock context add lab --url https://factory.example:7400",
-        "penstock context add lab --url https://factory.example:7400 --ask-key",
+        "penstock context add lab --url https://factory.example:7070",
+        "penstock context add lab --url https://factory.example:7070 --ask-key",
     ],
 )
 def add(

@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
         "login",
         examples=[
             "penstock login ada@example.org",
-            "penstock login ada@example.org --url https://factory.example:7400 --context lab",
+            "penstock login ada@example.org --url https://factory.example:7070 --context lab",
             "pass factory | penstock login ada@example.org --password-stdin",
         ],
     )(login)
