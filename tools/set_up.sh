@@ -98,8 +98,11 @@ say "installing $lock"
 install_with_uv || install_with_pip
 
 # The project itself, editable; setuptools comes from the lock, so nothing is downloaded for the build.
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index --editable . ||
-    fail "the project itself could not be installed; the lines above say why"
+install_project() {
+    .venv/bin/uv pip install --quiet --python .venv/bin/python --offline --no-deps --no-build-isolation --editable . 2>/dev/null ||
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index --editable .
+}
+install_project || fail "the project itself could not be installed; the lines above say why"
 touch ".venv/.ready-$1"
 if [ "$1" = dev ]; then touch .venv/.ready-runtime; fi  # the development lock contains the runtime one
 say "ready"
