@@ -165,3 +165,12 @@ class InjectsFaults(Protocol):
     def heal_node(self, node_name: str) -> None:
         """Bring a failed node back."""
         ...
+
+
+@runtime_checkable
+class ReportsSilentNodes(Protocol):
+    """Option of drivers that reach several nodes: which of them do not answer now."""
+
+    def silent_nodes(self) -> Sequence[str]:
+        """Return the names of the nodes that do not answer."""
+        ...

@@ -1,0 +1,29 @@
+"""The link of an agent that lives in the control plane's own process: the same actions, without HTTP."""
+
+from collections.abc import Sequence
+
+from penstock.actions import agent as agent_actions
+from penstock.actions.context import Context
+from penstock.agent.link import Item, Pulled
+from penstock.drivers.base import Observed
+
+
+class InProcessLink:
+    """Calls the actions that the HTTPS listener calls for remote agents."""
+
+    def __init__(self, context: Context, agent_id: str) -> None:
+        self._context = context
+        self._agent_id = agent_id
+
+    def pull(self, after: int, wait_seconds: float) -> Pulled:
+        """Return wishes; see ``actions.agent.pull``."""
+        pulled = agent_actions.pull(self._context, self._agent_id, after, wait_seconds)
+        items = [
+            Item(row["id"], row["node"], row["driver"], row["generation"], row["wanted"], row["config"])
+            for row in pulled.allocations
+        ]
+        return Pulled(pulled.full, pulled.cursor, items)
+
+    def push(self, observations: Sequence[Observed], silent_nodes: Sequence[str]) -> None:
+        """Report; see ``actions.agent.push``."""
+        agent_actions.push(self._context, self._agent_id, observations, silent_nodes)

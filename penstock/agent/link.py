@@ -1,0 +1,40 @@
+"""What an agent needs of a control plane, near or far."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from penstock.drivers.base import Observed
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One wish: the allocation shall be ``present`` with this config, or ``absent``."""
+
+    allocation_id: str
+    node: str
+    driver: str
+    generation: int
+    wanted: str
+    config: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """Wishes. ``full``: these are all; else those that changed since the cursor that was asked with."""
+
+    full: bool
+    cursor: int
+    items: Sequence[Item]
+
+
+class Link(Protocol):
+    """The way to the control plane. Every call may raise PenstockError or OSError; the agent goes on without."""
+
+    def pull(self, after: int, wait_seconds: float) -> Pulled:
+        """Return wishes changed since cursor ``after`` (0: all), waiting up to ``wait_seconds`` for one."""
+        ...
+
+    def push(self, observations: Sequence[Observed], silent_nodes: Sequence[str]) -> None:
+        """Report; ``silent_nodes`` are all nodes of this agent that it cannot reach now."""
+        ...

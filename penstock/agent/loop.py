@@ -1,0 +1,272 @@
+"""The agent's loop: level-triggered, batched, and deaf to nothing but its own drivers.
+
+What was wanted last stays wanted while the control plane is away. A driver's exception concerns the
+allocation it was raised for and no other. Things on a backend that nobody wants are removed only after a
+full, successful pull said so twice: an unreachable control plane never makes an agent remove anything.
+"""
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+from prometheus_client import Counter
+
+from penstock.agent.desired import DesiredFile
+from penstock.agent.link import Item, Link, Pulled
+from penstock.base import limits
+from penstock.base.clock import Clock
+from penstock.base.errors import PenstockError
+from penstock.drivers.base import Driver, EnsuresMany, Observed, Phase, ReportsSilentNodes, Wanted
+
+log = structlog.get_logger(__name__)
+DRIVEN = Counter("penstock_agent_drives_total", "Driver calls by outcome.", ("driver", "phase"))
+ORPHANS = Counter("penstock_agent_orphans_removed_total", "Things removed from a backend that nobody wanted.")
+
+FIRST_RECHECK_SECONDS = 0.02
+RECHECK_SECONDS_MAX = 0.5
+OBSERVE_SECONDS = 2.0
+TRIES_MAX = 5
+LINK_RETRY_SECONDS_MAX = 5.0
+SETTLED = frozenset({Phase.READY, Phase.FAILED, Phase.ABSENT})
+
+
+@dataclass(slots=True)
+class _Try:
+    """When an unsettled allocation is driven next."""
+
+    due: float
+    wait: float = FIRST_RECHECK_SECONDS
+    failures: int = 0
+
+
+class Agent:
+    """Drives the wishes of one control plane through ``drivers`` (by name)."""
+
+    def __init__(
+        self, link: Link, drivers: Mapping[str, Driver], clock: Clock, desired_file: DesiredFile | None = None
+    ) -> None:
+        self._link = link
+        self._drivers = drivers
+        self._clock = clock
+        self._file = desired_file
+        self._cursor = 0
+        self._heard = False
+        self._desired: dict[str, Item] = {}
+        self._tries: dict[str, _Try] = {}
+        self._told: dict[str, tuple[object, ...]] = {}
+        self._suspects: dict[str, set[str]] = {}
+        self._silent: tuple[str, ...] | None = None
+        self._observe_at = clock.monotonic()
+        if desired_file is not None:
+            self._take(Pulled(full=True, cursor=0, items=desired_file.read()))
+
+    def run(self, stop: threading.Event) -> None:
+        """Loop until ``stop``; what runs on the backends goes on running."""
+        failures = 0
+        while not stop.is_set():
+            try:
+                self.step(0.0 if failures else None)
+                failures = 0
+            except (PenstockError, OSError) as error:
+                failures += 1
+                log.warning("agent_link_lost", error=str(error), failures=failures)
+                self.drive([])
+                stop.wait(min(LINK_RETRY_SECONDS_MAX, 0.1 * 2 ** min(failures, 8)))
+
+    def step(self, wait_seconds: float | None = None) -> int:
+        """Pull, drive, push once; return how many reports were pushed.
+
+        ``wait_seconds`` bounds the wait for new wishes; None: until the next thing of our own is due.
+        """
+        pulled = self._link.pull(self._cursor, self._patience() if wait_seconds is None else wait_seconds)
+        self._take(pulled)
+        self._cursor = pulled.cursor
+        self._heard = True
+        return self.drive([])
+
+    def drive(self, reports: list[Observed]) -> int:
+        """Drive what is due and push what changed; also called while the control plane is away."""
+        now = self._clock.monotonic()
+        if now >= self._observe_at:
+            self._observe_at = now + OBSERVE_SECONDS
+            self._observe()
+        due = [self._desired[key] for key, attempt in self._tries.items() if attempt.due <= now]
+        by_driver: dict[tuple[str, str], list[Item]] = {}
+        for item in due:
+            by_driver.setdefault((item.driver, item.wanted), []).append(item)
+        for (driver, wanted), items in by_driver.items():
+            for first in range(0, len(items), limits.AGENT_PULL_BATCH):
+                batch = items[first : first + limits.AGENT_PULL_BATCH]
+                reports += self._drive_batch(driver, batch, present=wanted == "present")
+        return self._push(reports)
+
+    def _patience(self) -> float:
+        now = self._clock.monotonic()
+        first = min(
+            (attempt.due for attempt in self._tries.values()), default=now + limits.AGENT_LONG_POLL_SECONDS
+        )
+        return max(0.0, min(first, self._observe_at) - now)
+
+    def _take(self, pulled: Pulled) -> None:
+        """Make the wishes ours; each new or changed one is due at once."""
+        changed = False
+        now = self._clock.monotonic()
+        if pulled.full:
+            keep = {item.allocation_id for item in pulled.items}
+            for key in [key for key in self._desired if key not in keep]:
+                self._drop(key)
+                changed = True
+        for item in pulled.items:
+            if self._desired.get(item.allocation_id) != item:
+                self._desired[item.allocation_id] = item
+                self._tries[item.allocation_id] = _Try(now)
+                changed = True
+        if changed and self._file is not None:
+            self._file.write(self._desired.values())
+
+    def _drop(self, key: str) -> None:
+        self._desired.pop(key, None)
+        self._tries.pop(key, None)
+        self._told.pop(key, None)
+
+    def _drive_batch(self, driver_name: str, items: Sequence[Item], *, present: bool) -> list[Observed]:
+        driver = self._drivers.get(driver_name)
+        if driver is None:
+            return [
+                self._settle(item, _failed(item, "no_driver", f"no driver '{driver_name}' here"))
+                for item in items
+            ]
+        if isinstance(driver, EnsuresMany) and len(items) > 1:
+            try:
+                answers = _ensure_many(driver, items) if present else _remove_many(driver, items)
+                return [self._settle(item, answer) for item, answer in zip(items, answers, strict=True)]
+            except Exception as error:  # noqa: BLE001 - one of the batch is bad: find out which, one by one
+                log.warning("driver_batch_failed", driver=driver_name, error=str(error))
+        return [self._settle(item, self._drive_one(driver, item, present=present)) for item in items]
+
+    def _drive_one(self, driver: Driver, item: Item, *, present: bool) -> Observed:
+        try:
+            if not present:
+                return driver.remove(item.allocation_id)
+            return driver.ensure(Wanted(item.allocation_id, item.generation, item.config))
+        except PenstockError as error:
+            return _failed(item, error.code, error.sentence)
+        except Exception as error:
+            attempt = self._tries[item.allocation_id]
+            attempt.failures += 1
+            log.exception("driver_failed", driver=item.driver, allocation=item.allocation_id)
+            if attempt.failures < TRIES_MAX:
+                return Observed(item.allocation_id, item.generation, Phase.PENDING)
+            return _failed(
+                item, "driver_failed", f"the driver failed {attempt.failures} times: {error}"[:500]
+            )
+
+    def _settle(self, item: Item, answer: Observed) -> Observed:
+        """Note the answer for the wish's generation and decide when to ask again."""
+        DRIVEN.labels(item.driver, answer.phase).inc()
+        told = Observed(
+            item.allocation_id,
+            item.generation,
+            answer.phase,
+            answer.at_us,
+            answer.endpoint,
+            answer.busy_permille,
+            answer.code,
+            answer.message,
+        )
+        attempt = self._tries.get(item.allocation_id)
+        if attempt is not None:
+            if answer.phase in SETTLED:
+                del self._tries[item.allocation_id]
+            else:
+                attempt.due = self._clock.monotonic() + attempt.wait
+                attempt.wait = min(attempt.wait * 2, RECHECK_SECONDS_MAX)
+        return told
+
+    def _push(self, reports: Sequence[Observed]) -> int:
+        silent = self._silent_nodes()
+        news = [report for report in reports if self._told.get(report.allocation_id) != _essence(report)]
+        if not news and silent == (self._silent or ()):
+            return 0
+        for first in range(0, max(len(news), 1), limits.AGENT_PULL_BATCH):
+            batch = news[first : first + limits.AGENT_PULL_BATCH]
+            try:
+                self._link.push(batch, silent)
+            except (PenstockError, OSError):
+                self._retell(news[first:])
+                raise
+            for report in batch:
+                self._note_told(report)
+        self._silent = silent
+        return len(news)
+
+    def _note_told(self, report: Observed) -> None:
+        item = self._desired.get(report.allocation_id)
+        if item is not None and item.wanted == "absent" and report.phase is Phase.ABSENT:
+            self._drop(report.allocation_id)
+        else:
+            self._told[report.allocation_id] = _essence(report)
+
+    def _retell(self, reports: Sequence[Observed]) -> None:
+        """Drive these again: the control plane did not hear of them."""
+        now = self._clock.monotonic()
+        for report in reports:
+            if report.allocation_id in self._desired:
+                self._tries.setdefault(report.allocation_id, _Try(now))
+
+    def _observe(self) -> None:
+        """Look at what really is there: revive what was lost, remove what nobody wants."""
+        now = self._clock.monotonic()
+        for name, driver in self._drivers.items():
+            try:
+                seen = {observed.allocation_id: observed for observed in driver.observe()}
+            except Exception as error:  # noqa: BLE001 - a backend that cannot be read now is read again soon
+                log.warning("observe_failed", driver=name, error=str(error))
+                continue
+            for key, item in self._desired.items():
+                if item.driver == name and key not in self._tries and self._differs(item, seen.get(key)):
+                    self._tries[key] = _Try(now)
+            self._remove_orphans(driver, [key for key in seen if key not in self._desired])
+
+    def _differs(self, item: Item, observed: Observed | None) -> bool:
+        told = self._told.get(item.allocation_id)
+        if item.wanted == "absent" or told is None:
+            return True
+        if told[1] is Phase.FAILED:
+            return False
+        return observed is None or _essence(observed)[1:3] != told[1:3]
+
+    def _remove_orphans(self, driver: Driver, keys: Sequence[str]) -> None:
+        """Remove what was unwanted at the look before as well; a wish may be on its way."""
+        if not self._heard:
+            return
+        before, self._suspects[driver.name] = self._suspects.get(driver.name, set()), set(keys)
+        for key in before.intersection(keys):
+            log.warning("orphan_removed", driver=driver.name, allocation=key)
+            if driver.remove(key).phase is Phase.ABSENT:
+                ORPHANS.inc()
+
+    def _silent_nodes(self) -> tuple[str, ...]:
+        silent: list[str] = []
+        for driver in self._drivers.values():
+            if isinstance(driver, ReportsSilentNodes):
+                silent += driver.silent_nodes()
+        return tuple(silent)
+
+
+def _essence(observed: Observed) -> tuple[object, ...]:
+    """Return what makes a report news; utilisation alone does not."""
+    return (observed.generation, observed.phase, observed.endpoint, observed.code, observed.message)
+
+
+def _failed(item: Item, code: str, message: str) -> Observed:
+    return Observed(item.allocation_id, item.generation, Phase.FAILED, code=code, message=message)
+
+
+def _ensure_many(driver: EnsuresMany, items: Sequence[Item]) -> Sequence[Observed]:
+    return driver.ensure_many([Wanted(item.allocation_id, item.generation, item.config) for item in items])
+
+
+def _remove_many(driver: EnsuresMany, items: Sequence[Item]) -> Sequence[Observed]:
+    return driver.remove_many([item.allocation_id for item in items])
