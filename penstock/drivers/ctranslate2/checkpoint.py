@@ -221,6 +221,14 @@ def _check_json(folder: Path, file: str) -> None:
         raise _fail(file, f"{file} in {folder} is corrupt: it holds no JSON object.")
 
 
+def _check_byte_level(folder: Path) -> None:
+    """Raise InvalidInputError unless the tokenizer is byte-level, the kind whose text the server can stream."""
+    document: dict[str, object] = json.loads((folder / "tokenizer.json").read_bytes())
+    if "ByteLevel" not in json.dumps(document.get("decoder")):
+        sentence = "tokenizer.json is not a byte-level BPE tokenizer; other kinds are not supported yet."
+        raise _fail("tokenizer.json", sentence)
+
+
 def inspect_model_folder(path: Path | str) -> dict[str, object]:
     """Return what a model catalogue records of a local folder, after checking that it can be served.
 
@@ -231,6 +239,7 @@ def inspect_model_folder(path: Path | str) -> dict[str, object]:
     folder = Path(path)
     checksums = Checksums()
     manifest = verify(folder, checksums)
+    _check_byte_level(folder)
     files = {
         file.name: {"size_bytes": file.stat().st_size, "sha256": checksums.of(file)}
         for file in check_layout(folder)

@@ -89,18 +89,30 @@ class Engine:
         self._vocabulary = Vocabulary(self.tokenizer)
         self.device = choose_device(self.device)
         self._generator = self._new_generator(self.parallel)
-        named = self.manifest.chat_template
-        if named is not None and named not in TEMPLATES:
-            raise ValueError(f"unknown chat template {named!r}")
-        self.template: ChatTemplate | None = TEMPLATES[named] if named is not None else None
+        self.template = self._chat_template()
         self._end_ids = self._ends()
         self._warm_up()
         _return_unused_memory()
 
+    def _chat_template(self) -> ChatTemplate | None:
+        """Return the template that the manifest names, else one whose markers the tokenizer has, else None."""
+        named = self.manifest.chat_template
+        if named is not None:
+            if named not in TEMPLATES:
+                raise ValueError(f"unknown chat template {named!r}; known are {', '.join(TEMPLATES)}")
+            return TEMPLATES[named]
+        for template in TEMPLATES.values():
+            markers = (template.opening, template.closing)
+            if all(self.tokenizer.token_to_id(marker) is not None for marker in markers):
+                return template
+        return None
+
     def _ends(self) -> frozenset[int]:
-        """Return the ids that end an answer: the manifest's, else the end token of the model's own config."""
+        """Return the ids that end an answer: the manifest's, else the model's own and its template's."""
         config = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
-        names = self.manifest.stop_tokens or (str(config.get("eos_token", "")),)
+        names = list(self.manifest.stop_tokens) or [str(config.get("eos_token", ""))]
+        if self.template is not None and not self.manifest.stop_tokens:
+            names.append(self.template.closing)
         ids = [self.tokenizer.token_to_id(name) for name in names]
         found = frozenset(token_id for token_id in ids if token_id is not None)
         if len(found) != len(set(names)):

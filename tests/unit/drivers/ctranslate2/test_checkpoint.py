@@ -75,6 +75,14 @@ def test_without_checksums_broken_json_is_found(model_copy: Path) -> None:
     assert refused(model_copy).field == "tokenizer.json"
 
 
+def test_a_tokenizer_that_cannot_be_streamed_is_refused_early(model_copy: Path) -> None:
+    edit(model_copy, lambda manifest: manifest.pop("files"))
+    document = json.loads((model_copy / "tokenizer.json").read_text())
+    document["decoder"] = {"type": "Metaspace", "replacement": "_", "prepend_scheme": "always"}
+    (model_copy / "tokenizer.json").write_text(json.dumps(document))
+    assert refused(model_copy).field == "tokenizer.json"
+
+
 def test_a_link_out_of_the_folder_is_refused(model_copy: Path, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("{}")

@@ -1,6 +1,7 @@
 """A real server, asked by the unmodified ``openai`` client and by raw sockets."""
 
 import json
+import shutil
 import signal
 import socket
 import threading
@@ -302,6 +303,36 @@ def test_sigterm_lets_running_work_end(start: Any, endless_model: Path) -> None:
     assert server.process.wait(timeout=10) == 0
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{server.url}/health")
+
+
+def test_sigterm_cuts_what_would_take_too_long(start: Any, endless_model: Path, until: Until) -> None:
+    server = start(endless_model, "--parallel", "1")
+    streams = [raw_stream(server, {"prompt": "a", "max_tokens": 1_000}, f"r{number}") for number in range(40)]
+    until(lambda: server.metric("requests_waiting") == len(streams) - 1)
+    began = time.monotonic()
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(timeout=10) == 0
+    assert 4.0 < time.monotonic() - began < 5.5
+    last = b""
+    while piece := streams[-1].recv(65536):
+        last += piece
+    assert b'"finish_reason":"cancelled"' in last
+    assert last.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+    for stream in streams:
+        stream.close()
+
+
+def test_a_model_without_a_manifest_finds_its_template_and_its_end(start: Any, tmp_path: Path) -> None:
+    model = tmp_path / "bare"
+    shutil.copytree(demo_model_dir(), model)
+    (model / "manifest.json").unlink()
+    server = start(model)
+    body = {"model": NAME, "messages": HELLO, "temperature": 0, "max_tokens": 100}
+    answer = httpx.post(f"{server.url}/v1/chat/completions", json=body).json()
+    assert answer["choices"][0]["finish_reason"] == "stop"
+    assert answer["usage"]["prompt_tokens"] == len(
+        TEMPLATES["chatml"].prompt(TOKENIZER, [Message("user", "Hello")])
+    )
 
 
 @pytest.mark.parametrize(
