@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from penstock.base.units import BYTES_PER_GIB
 from penstock.domain.claim import Ask, DeviceState, Grant, NodeState, fits
 from penstock.domain.device import load_device_classes
-from penstock.scheduler import Fleet
+from penstock.scheduler import Fleet, Plan, place_many
 
 CLASSES = load_device_classes()
 
@@ -26,7 +26,7 @@ def node(name: str, **changes: object) -> NodeState:
         drivers=frozenset({"simulated"}),
         architecture="x86_64",
     )
-    return replace(ready, **changes)  # type: ignore[arg-type]
+    return replace(ready, **changes)
 
 
 def device(name: str, on: str, device_class: str = "H100", **changes: object) -> DeviceState:
@@ -43,7 +43,7 @@ def device(name: str, on: str, device_class: str = "H100", **changes: object) ->
         healthy=True,
         nvlink_domain=None,
     )
-    return replace(free, **changes)  # type: ignore[arg-type]
+    return replace(free, **changes)
 
 
 def racks(
@@ -202,3 +202,10 @@ def charged(state: NodeState, grant: Grant) -> NodeState:
         memory_used_bytes=state.memory_used_bytes + grant.node_memory_bytes,
         cpu_used_millis=state.cpu_used_millis + grant.node_cpu_millis,
     )
+
+
+def planned(fleet: Fleet, ask: Ask) -> Plan:
+    """Place and apply; the order must go somewhere."""
+    (decision,) = place_many(fleet, [ask])
+    assert isinstance(decision, Plan)
+    return decision

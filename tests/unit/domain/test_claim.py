@@ -1,3 +1,5 @@
+"""The one judge of feasibility refuses for the right reason, and for no other."""
+
 from dataclasses import replace
 
 import pytest

@@ -1,3 +1,5 @@
+"""Tables grow, and readers of a log see what changed."""
+
 from penstock.scheduler.arrays import ChangeLog, Table
 
 

@@ -1,3 +1,5 @@
+"""What the filters count is what is there, however it was reached."""
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,3 +1,5 @@
+"""The least key wins."""
+
 import numpy as np
 
 from penstock.scheduler import Fleet

@@ -1,3 +1,5 @@
+"""The fleet is what it was told, and can be changed and changed back."""
+
 from dataclasses import replace
 
 import pytest

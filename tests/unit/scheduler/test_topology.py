@@ -1,3 +1,5 @@
+"""Few nodes, then few domains."""
+
 from itertools import combinations
 
 import numpy as np
