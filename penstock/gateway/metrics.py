@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Iterable
 
+_P = "penstock_gateway_"
 TTFT_BOUNDS_US = (
     5_000,
     10_000,
@@ -112,7 +113,7 @@ def _family(name: str, kind: str, text: str, samples: Iterable[tuple[str, float]
 
 
 def _ttft(models: list[tuple[str, ModelStats]]) -> str:
-    name = "penstock_gateway_time_to_first_token_seconds"
+    name = _P + "time_to_first_token_seconds"
     lines = [
         f"# HELP {name} From the complete request to the first token of a stream.",
         f"# TYPE {name} histogram",
@@ -128,87 +129,58 @@ def _ttft(models: list[tuple[str, ModelStats]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _of_models(models: list[tuple[str, ModelStats]]) -> list[str]:
+    answers = [(f'{{{of},status="{status}"}}', n) for of, s in models for status, n in s.statuses.items()]
+    endings = [(f'{{{of},ending="{ending}"}}', n) for of, s in models for ending, n in s.endings.items()]
+    prompt = [(f'{{{of},kind="prompt"}}', s.prompt_tokens) for of, s in models]
+    completion = [(f'{{{of},kind="completion"}}', s.completion_tokens) for of, s in models]
+    estimated = [(f"{{{of}}}", s.estimated) for of, s in models]
+    unreadable = [(f"{{{of}}}", s.unreadable_events) for of, s in models]
+    in_flight = [(f"{{{of}}}", s.in_flight) for of, s in models]
+    return [
+        _family(_P + "requests_total", "counter", "Answers by model and status.", answers),
+        _family(_P + "endings_total", "counter", "Requests by how they ended.", endings),
+        _family(_P + "tokens_total", "counter", "Billed tokens.", [*prompt, *completion]),
+        _family(
+            _P + "estimated_records_total",
+            "counter",
+            "Records whose tokens the engine did not state.",
+            estimated,
+        ),
+        _family(
+            _P + "unreadable_events_total",
+            "counter",
+            "Engine events that are not what they must be.",
+            unreadable,
+        ),
+        _family(_P + "in_flight", "gauge", "Requests in flight.", in_flight),
+        _ttft(models),
+    ]
+
+
+def _of_process(metrics: Metrics, gauges: dict[str, float]) -> list[str]:
+    limited = [(f'{{reason="{reason}"}}', n) for reason, n in metrics.limited.items()]
+    refused = [(f'{{code="{code}"}}', n) for code, n in metrics.refused.items()]
+    counters: dict[str, int] = {
+        "connections_refused": metrics.connections_refused,
+        "defects": metrics.defects,
+        "retries": metrics.retries,
+        "records_delivered": metrics.records_delivered,
+        "records_refused": metrics.records_refused,
+        "snapshot_failures": metrics.snapshot_failures,
+    }
+    return [
+        _family(_P + "limited_total", "counter", "Requests answered 429, by limit.", limited),
+        _family(_P + "refused_total", "counter", "Requests refused before a model was reached.", refused),
+        *[
+            _family(f"{_P}{name}_total", "counter", _sentence(name), [("", n)])
+            for name, n in counters.items()
+        ],
+        *[_family(_P + name, "gauge", _sentence(name), [("", value)]) for name, value in gauges.items()],
+    ]
+
+
 def render(metrics: Metrics, stats: Iterable[ModelStats], gauges: dict[str, float]) -> bytes:
     """Return the text exposition format 0.0.4; ``gauges`` are name (without prefix) to value."""
     models = [(f'service="{_escape(s.service)}",model="{_escape(s.name)}"', s) for s in stats]
-    p = "penstock_gateway_"
-    parts = [
-        _family(
-            p + "requests_total",
-            "counter",
-            "Answers by model and status.",
-            [
-                (f'{{{labels},status="{status}"}}', n)
-                for labels, s in models
-                for status, n in s.statuses.items()
-            ],
-        ),
-        _family(
-            p + "endings_total",
-            "counter",
-            "Recorded requests by how they ended.",
-            [
-                (f'{{{labels},ending="{ending}"}}', n)
-                for labels, s in models
-                for ending, n in s.endings.items()
-            ],
-        ),
-        _family(
-            p + "tokens_total",
-            "counter",
-            "Billed tokens.",
-            [
-                sample
-                for labels, s in models
-                for sample in (
-                    (f'{{{labels},kind="prompt"}}', s.prompt_tokens),
-                    (f'{{{labels},kind="completion"}}', s.completion_tokens),
-                )
-            ],
-        ),
-        _family(
-            p + "estimated_records_total",
-            "counter",
-            "Records whose tokens the engine did not state.",
-            [(f"{{{labels}}}", s.estimated) for labels, s in models],
-        ),
-        _family(
-            p + "unreadable_events_total",
-            "counter",
-            "Stream events of engines that are not what the API promises.",
-            [(f"{{{labels}}}", s.unreadable_events) for labels, s in models],
-        ),
-        _family(
-            p + "in_flight",
-            "gauge",
-            "Requests in flight.",
-            [(f"{{{labels}}}", s.in_flight) for labels, s in models],
-        ),
-        _ttft(models),
-        _family(
-            p + "limited_total",
-            "counter",
-            "Requests answered 429, by limit.",
-            [(f'{{reason="{reason}"}}', n) for reason, n in metrics.limited.items()],
-        ),
-        _family(
-            p + "refused_total",
-            "counter",
-            "Requests refused before a model was reached, by code.",
-            [(f'{{code="{code}"}}', n) for code, n in metrics.refused.items()],
-        ),
-    ]
-    plain = (
-        "connections_refused",
-        "defects",
-        "retries",
-        "records_delivered",
-        "records_refused",
-        "snapshot_failures",
-    )
-    parts += [
-        _family(f"{p}{name}_total", "counter", _sentence(name), [("", getattr(metrics, name))])
-        for name in plain
-    ]
-    parts += [_family(p + name, "gauge", _sentence(name), [("", value)]) for name, value in gauges.items()]
-    return "".join(parts).encode()
+    return "".join([*_of_models(models), *_of_process(metrics, gauges)]).encode()
