@@ -230,8 +230,10 @@ def _compare_device(difference: Difference, row: Row, wanted: dict[str, Any]) ->
 
 def _device_row(facts: DeviceFacts, classes: dict[str, DeviceClass]) -> dict[str, Any]:
     """Return the fact columns of a device (``store.device.FACTS``)."""
-    name = facts.device_class if facts.device_class in classes else classify(facts.model, classes)
-    known = classes.get(name)
+    name = facts.device_class
+    if name == UNKNOWN_CLASS.name or name not in classes:
+        name = classify(facts.model, classes)
+    known = classes.get(name) if name != UNKNOWN_CLASS.name else None
     return {
         "device_class": name if known is not None else UNKNOWN_CLASS.name,
         "model": facts.model,
