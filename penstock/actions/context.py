@@ -1,10 +1,11 @@
 """Who asks, and what every action works with."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy.engine import Connection
 
+from penstock.actions.failures import Failures
 from penstock.base.clock import Clock
 from penstock.base.errors import ForbiddenError, NotFoundError
 from penstock.base.ids import new_id
@@ -98,6 +99,7 @@ class Context:
     wakeups: Wakeups
     device_classes: Mapping[str, DeviceClass]
     picture: SharedPicture
+    login_failures: Failures = field(default_factory=Failures)
 
     def new_id(self, noun: str) -> str:
         """Return a fresh id for ``noun``."""

@@ -73,6 +73,38 @@ class Binding:
     project_id: str | None
 
 
+# Who may give a role away: nobody gives more than he has.
+GRANTABLE_BY: dict[Role, frozenset[Role]] = {
+    Role.OPERATOR: frozenset({Role.OPERATOR}),
+    Role.TENANT_ADMIN: frozenset({Role.OPERATOR, Role.TENANT_ADMIN}),
+    Role.MEMBER: frozenset({Role.OPERATOR, Role.TENANT_ADMIN}),
+    Role.AUDITOR: frozenset({Role.OPERATOR, Role.TENANT_ADMIN}),
+}
+
+
+def misplaced(binding: Binding) -> str | None:
+    """Return why a binding makes no sense where it is, as a sentence; None if it does."""
+    if binding.project_id is not None and binding.tenant_id is None:
+        return "a project belongs to a tenant: name the tenant too"
+    if binding.role is Role.OPERATOR and binding.tenant_id is not None:
+        return "an operator operates the whole factory: leave tenant and project out"
+    if binding.role is Role.TENANT_ADMIN and (binding.tenant_id is None or binding.project_id is not None):
+        return "a tenant administrator is one of a whole tenant: name the tenant and leave the project out"
+    if binding.role is Role.MEMBER and binding.tenant_id is None:
+        return "a member is one of a tenant: name the tenant"
+    return None
+
+
+def may_grant(bindings: Iterable[Binding], wanted: Binding) -> bool:
+    """Tell whether a principal with ``bindings`` may give away ``wanted``: only what it has there itself."""
+    return any(
+        held.role in GRANTABLE_BY[wanted.role]
+        and held.tenant_id in (None, wanted.tenant_id)
+        and held.project_id in (None, wanted.project_id)
+        for held in bindings
+    )
+
+
 def granted(
     permission: str,
     bindings: Iterable[Binding],

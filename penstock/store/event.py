@@ -123,3 +123,12 @@ def read_after(
     if subject_id is not None:
         query = query.where(event.c.subject_id == subject_id)
     return every(connection.execute(query))
+
+
+def latest_id(connection: Connection, *, tenant_id: str | None) -> int:
+    """Return the id of the event delivered last to a reader who is up to date, 0 if there is none."""
+    query = sa.select(event.c.id).where(_SETTLED)
+    if tenant_id is not None:
+        query = query.where(event.c.tenant_id == tenant_id)
+    query = query.order_by(event.c.changed_xid.desc(), event.c.id.desc()).limit(1)
+    return connection.execute(query).scalar_one_or_none() or 0

@@ -13,6 +13,8 @@ from penstock.store.schema import api_key, project, quota, quota_use, role_bindi
 
 _GET = sa.select(project).where(project.c.id == sa.bindparam("id"), project.c.state != "deleted")
 
+_HOLD = _GET.with_for_update(key_share=True, read=True)
+
 
 def insert(
     connection: Connection, *, project_id: str, tenant_id: str, name: str, description: str, at: datetime
@@ -32,6 +34,14 @@ def insert(
 def get(connection: Connection, project_id: str) -> Row | None:
     """Return a project that is not deleted."""
     return one(connection.execute(_GET, {"id": project_id}))
+
+
+def hold(connection: Connection, project_id: str) -> Row | None:
+    """Return a project as ``get`` does and keep it from being deleted until the transaction ends.
+
+    For transactions that insert something into it: the foreign key takes the same lock anyway.
+    """
+    return one(connection.execute(_HOLD, {"id": project_id}))
 
 
 def lock(connection: Connection, project_id: str) -> Row | None:

@@ -260,7 +260,7 @@ def _count_held(connection: Connection, tenant_id: str, project_id: str | None, 
 
 
 def remove(connection: Connection, row: Row) -> None:
-    """Remove a limit (a row of ``find`` or ``page``) and its count."""
+    """Remove a limit (a row of ``get`` or ``page``) and its count."""
     connection.execute(_EXCLUDE, {"lock_class": _LOCK_CLASS, "tenant_id": row["tenant_id"]})
     connection.execute(sa.delete(quota).where(quota.c.id == row["id"]))
     connection.execute(
@@ -272,7 +272,7 @@ def remove(connection: Connection, row: Row) -> None:
     )
 
 
-def find(connection: Connection, quota_id: str, now: datetime) -> Row | None:
+def get(connection: Connection, quota_id: str, now: datetime) -> Row | None:
     """Return one limit with ``used``, or None."""
     row = one(connection.execute(_SELECT.where(quota.c.id == quota_id)))
     return None if row is None else _with_used(connection, [row], now)[0]

@@ -267,7 +267,7 @@ def test_removing_a_limit_removes_its_count_and_setting_it_again_counts_anew(pla
     assert order(plane, P1, {"devices": 3}) is None
     assert set_limit(plane, "devices", 12) == first
     with plane.db.transaction(SYSTEM) as connection:
-        row = quota_store.find(connection, first, plane.clock.now())
+        row = quota_store.get(connection, first, plane.clock.now())
         assert row is not None
         assert (row["limit_amount"], row["used"]) == (12, 3)
         quota_store.remove(connection, row)
