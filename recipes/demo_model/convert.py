@@ -103,6 +103,8 @@ def manifest(folder: Path, training: dict[str, Any]) -> dict[str, Any]:
         "quantization": "int8",
         "chat_template": "chatml",
         "stop_tokens": ["<|im_end|>", END_OF_TEXT],
+        "temperature": 0.0,  # a model this small is best at its most likely word
+        "repetition_penalty": 1.1,
         "files": {file: hashlib.sha256((folder / file).read_bytes()).hexdigest() for file in SHIPPED},
         "training": training,
     }

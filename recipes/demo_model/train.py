@@ -67,7 +67,9 @@ def held_out_loss(model: Llama, data: Tensor, window: int = 256) -> float:
     """Return the loss in nats a token over text that was never trained on."""
     count = min(len(data) // (window + 1), 64)
     rows = data[: count * (window + 1)].view(count, window + 1)
-    return sum(loss_of(model, rows[i : i + 8]).item() * len(rows[i : i + 8]) for i in range(0, count, 8)) / count
+    return (
+        sum(loss_of(model, rows[i : i + 8]).item() * len(rows[i : i + 8]) for i in range(0, count, 8)) / count
+    )
 
 
 def learning_rate(step: int, steps: int) -> float:
@@ -134,7 +136,9 @@ def main() -> None:
         "training_loss_nats": round(final, 4),
         "held_out_loss_nats": round(held_out_loss(model, held_out), 4),
     }
-    np.savez(options.out / "weights.npz", **{name: value.numpy() for name, value in model.state_dict().items()})
+    np.savez(
+        options.out / "weights.npz", **{name: value.numpy() for name, value in model.state_dict().items()}
+    )
     (options.out / "training.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     LOG.info("%s", json.dumps(report))
 

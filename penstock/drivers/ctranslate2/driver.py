@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as NotYet
+from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -38,6 +38,7 @@ HEALTH_INTERVAL_SECONDS = 1.0
 HEALTH_FAILURES_MAX = 3
 ANNOUNCE_DEADLINE = timedelta(seconds=60)
 KILL_AFTER = timedelta(seconds=5)
+VERIFIED_SECONDS = 60.0  # how old a finished check of a model's files may be when a start makes use of it
 _WAIT_SECONDS = 0.02  # for a lock, a checksum or a health answer; a call waits for at most two of them
 _LOCK_FILES = 64
 _ALLOCATION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}\Z")
@@ -76,7 +77,7 @@ class CTranslate2Driver:
         self._watches: dict[str, _Watch] = {}
         self._watching = threading.Lock()
         self._checksums = Checksums()
-        self._verifications: dict[str, Future[None]] = {}
+        self._verifications: dict[str, tuple[float, Future[None]]] = {}
 
     # -- the six verbs
 
@@ -223,19 +224,21 @@ class CTranslate2Driver:
 
         The work runs in a thread: a large model takes seconds, and a call must not.
         """
-        running = self._verifications.get(model_dir)
-        if running is None:
-            running = self._verifications[model_dir] = Future()
+        now = self._clock.monotonic()
+        begun, running = self._verifications.get(model_dir, (now, None))
+        if running is None or (running.done() and now - begun > VERIFIED_SECONDS):
+            running = Future[None]()
+            self._verifications[model_dir] = (now, running)
             arguments = (Path(model_dir), self._checksums, running)
             threading.Thread(target=_verify, args=arguments, daemon=True).start()
-        try:
-            running.result(timeout=_WAIT_SECONDS)
-        except NotYet:
+        wait_for([running], timeout=_WAIT_SECONDS)
+        if not running.done():
             return None
+        self._verifications.pop(model_dir, None)
+        try:
+            running.result()
         except InvalidInputError as error:
-            del self._verifications[model_dir]
             return error.sentence
-        del self._verifications[model_dir]
         return True
 
     # -- stopping
@@ -245,11 +248,13 @@ class CTranslate2Driver:
         if not replica.alive():
             replica.collect(state)
             return False
+        if state is None:  # lost, but since when it is to end must be remembered somewhere
+            state = State(replica.folder.name, 0, ReplicaConfig("/lost", "lost"))
         now_us = to_epoch_us(self._clock.now())
-        since = None if state is None else state.stopping_since_us
+        since = state.stopping_since_us
         late = since is not None and now_us - since >= KILL_AFTER // timedelta(microseconds=1)
         replica.signal(state, kill=late)
-        if state is not None and since is None:
+        if since is None:
             state.stopping_since_us = now_us
             replica.save(state)
         return True

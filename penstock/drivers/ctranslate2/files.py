@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import signal
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
@@ -97,7 +98,7 @@ class Identity:
             "started_at_us": self.started_at_us,
         }
 
-    def signal(self, number: int) -> bool:
+    def send(self, number: int) -> bool:
         """Send a signal to exactly this process; return False if it is gone.
 
         The pidfd is opened before the identity is compared, so the process that is compared is the one that
@@ -112,9 +113,7 @@ class Identity:
         try:
             if start_ticks(self.pid) != self.start_ticks:
                 return False
-            import signal as signals  # noqa: PLC0415 - the method's own name shadows it
-
-            signals.pidfd_send_signal(handle, number)
+            signal.pidfd_send_signal(handle, number)
         except ProcessLookupError:
             return False
         finally:

@@ -232,7 +232,7 @@ class Replica:
         """Ask the process to end, or end it; nothing happens if it is gone or not known yet."""
         identity = self.identity(state)
         if identity is not None:
-            identity.signal(signal.SIGKILL if kill else signal.SIGTERM)
+            identity.send(signal.SIGKILL if kill else signal.SIGTERM)
 
     def collect(self, state: State | None) -> None:
         """Reap the dead process if it was our child."""

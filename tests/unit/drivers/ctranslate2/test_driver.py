@@ -190,12 +190,12 @@ def test_a_recycled_pid_is_never_killed(state_dir: Path) -> None:
         assert identity is not None
         recycled = Identity(identity.pid, identity.start_ticks - 1, identity.boot_id, 0)
         other_boot = Identity(identity.pid, identity.start_ticks, "another boot", 0)
-        assert not recycled.signal(signal.SIGKILL)
-        assert not other_boot.signal(signal.SIGKILL)
+        assert not recycled.send(signal.SIGKILL)
+        assert not other_boot.send(signal.SIGKILL)
         assert bystander.poll() is None
-        assert identity.signal(signal.SIGTERM)
+        assert identity.send(signal.SIGTERM)
         assert bystander.wait(timeout=10) == -signal.SIGTERM
-        assert not identity.signal(signal.SIGTERM)
+        assert not identity.send(signal.SIGTERM)
 
 
 def test_another_config_restarts_and_the_same_config_does_not(state_dir: Path, count_replicas: Pids) -> None:
@@ -237,6 +237,17 @@ def test_what_a_crash_left_half_made_is_listed_and_removed(state_dir: Path) -> N
     assert [(one.allocation_id, one.phase) for one in driver.observe()] == [(ALLOCATION, Phase.PENDING)]
     assert driver.remove(ALLOCATION).phase is Phase.ABSENT
     assert driver.observe() == []
+
+
+def test_a_hanging_replica_whose_state_is_lost_is_still_removed(state_dir: Path) -> None:
+    poll(lambda: make(state_dir).ensure(wanted()), Phase.READY)
+    os.kill(pid_of(state_dir), signal.SIGSTOP)
+    (state_dir / ALLOCATION / "state.json").write_text("")
+    clock = ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
+    assert make(state_dir, clock).remove(ALLOCATION).phase is Phase.PENDING
+    clock.advance(timedelta(seconds=6))
+    driver = make(state_dir, clock)
+    poll(lambda: driver.remove(ALLOCATION), Phase.ABSENT, seconds=3)
 
 
 @pytest.mark.parametrize("file", ["model.bin", "tokenizer.json"])
