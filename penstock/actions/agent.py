@@ -62,7 +62,7 @@ def pull(context: Context, agent_id: str, after: int, wait_seconds: float) -> Pu
     """
     if not 0 <= after < 1 << 63:
         raise InvalidInputError("the cursor is what the answer before gave, or 0", field="after")
-    deadline = context.clock.monotonic() + min(max(wait_seconds, 0.0), limits.AGENT_LONG_POLL_SECONDS)
+    remaining = min(max(wait_seconds, 0.0), limits.AGENT_LONG_POLL_SECONDS)
     while True:
         seen = context.wakeups.count("allocation")
         with context.db.transaction(SYSTEM) as connection:
@@ -70,12 +70,16 @@ def pull(context: Context, agent_id: str, after: int, wait_seconds: float) -> Pu
             _note_seen(connection, agent_id, context.clock.now())
             cursor = allocation_store.cursor(connection)
             rows = allocation_store.of_agent(connection, agent_id, after)
-        remaining = deadline - context.clock.monotonic()
         if rows or after == 0 or remaining <= 0:
             return Pulled(after == 0, cursor, rows)
         # Never longer than a heartbeat: the wait must not make the agent look silent, and a signal lost
         # between processes costs this much.
-        context.wakeups.wait("allocation", seen, min(remaining, limits.AGENT_HEARTBEAT_SECONDS))
+        step = min(remaining, limits.AGENT_HEARTBEAT_SECONDS)
+        began = context.clock.monotonic()
+        woken = context.wakeups.wait("allocation", seen, step)
+        remaining -= context.clock.monotonic() - began if woken else step
+        if woken and context.wakeups.count("allocation") == seen:
+            return Pulled(full=False, cursor=cursor, allocations=rows)  # the process is stopping
 
 
 def push(
