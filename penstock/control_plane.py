@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 
+from penstock.actions import device_class as device_class_actions
 from penstock.actions.context import Context
+from penstock.actions.seed import seed_catalogue
 from penstock.base import limits
 from penstock.base.clock import Clock
 from penstock.catalog.fleet import SharedPicture
@@ -38,6 +40,11 @@ class ControlPlane:
         self.loops = [self._loop("service", self.services.tick, "service", limits.IDLE_TICK_SECONDS)]
         for loop in self.loops:
             loop.start()
+
+    def seed(self) -> None:
+        """Write what a new factory starts with: device classes, models, prices, offers."""
+        device_class_actions.seed(self.context)
+        seed_catalogue(self.context)
 
     def _loop(self, name: str, tick: Callable[[], int], topic: str | None, idle_seconds: float) -> Loop:
         return Loop(

@@ -68,6 +68,7 @@ class AllocationOut(BaseModel):
     node_id: str
     node_name: str
     driver: str
+    wanted: str
     phase: str
     code: str | None
     message: str | None
@@ -142,6 +143,7 @@ def out(row: Row) -> dict[str, Any]:
                 "node_id": a["node_id"],
                 "node_name": a["node_name"],
                 "driver": a["driver"],
+                "wanted": a["wanted"],
                 "phase": a["phase"],
                 "code": a["code"],
                 "message": a["message"],

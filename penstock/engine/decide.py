@@ -59,9 +59,15 @@ def is_current(allocation: Row, phase: str) -> bool:
 
 
 def decide(service: Row, allocations: Sequence[Row], now: datetime) -> Move:
-    """Return the next move of a service that is wanted running and is starting, running or degraded."""
-    if not allocations or any(a["wanted"] == "absent" for a in allocations):
+    """Return the next move of a service that is wanted running and is starting, running or degraded.
+
+    Allocations that are wanted ``absent`` beside present ones are what a replaced place left on a node that
+    has not confirmed the removal yet; they decide nothing.
+    """
+    present = [a for a in allocations if a["wanted"] == "present"]
+    if not present:
         return _being_replaced(service, allocations, now)
+    allocations = present
     if any(a["node_state"] in ("unreachable", "retired") for a in allocations):
         return _replace(Reason.NODE_LOST, REASON_SENTENCES[Reason.NODE_LOST], service, now, ())
     failed = [a for a in allocations if is_current(a, "failed")]

@@ -11,7 +11,7 @@ from penstock.store.rows import Row, every, one
 from penstock.store.schema import price, price_book
 
 # New versions are numbered one after the other, whoever writes them.
-_LOCK = sa.text("LOCK TABLE price_book IN SHARE ROW EXCLUSIVE MODE")
+_LOCK = sa.text("SELECT pg_advisory_xact_lock(7331770002)")
 _LATEST_ID = sa.select(price_book.c.id).order_by(price_book.c.version.desc()).limit(1)
 
 

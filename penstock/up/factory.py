@@ -1,0 +1,200 @@
+"""All parts of a factory in one process tree: started in order, supervised, stopped in reverse."""
+
+import json
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from penstock.actions.bootstrap import FirstKeys, bootstrap, write_secret
+from penstock.base.clock import SystemClock
+from penstock.base.errors import StartupError
+from penstock.control_plane import ControlPlane
+from penstock.drivers.embedded_postgres.server import EmbeddedPostgres
+from penstock.store.migrate import migrate
+from penstock.up.child import GatewayProcess
+from penstock.up.context_file import write_contexts
+from penstock.up.demo import Demo, FirstToken
+from penstock.up.logs import configure_logs
+from penstock.up.server import LOOPBACK, ApiServer, bind
+from penstock.up.sites import LocalSite, Site, simulated_site
+
+FIRST_TOKEN_SECONDS = 60.0
+SUPERVISE_SECONDS = 2.0
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a factory is to be started."""
+
+    data: Path
+    host: str
+    port: int
+    gateway_port: int
+    agent_port: int
+    simulated: str
+    database_url: str | None
+    write_context: bool
+
+
+class Factory:
+    """A running factory. ``phases`` has the seconds each part took to start."""
+
+    def __init__(self, options: Options, say: Say) -> None:
+        self.options = options
+        self.phases: dict[str, float] = {}
+        self._say = say
+        self._stack = ExitStack()
+        self._clock = SystemClock()
+        self._keys: FirstKeys | None = None
+        self._plane: ControlPlane | None = None
+        self._api: ApiServer | None = None
+        self._gateway: GatewayProcess | None = None
+        self._sites: list[Site] = []
+        self._agent_url = ""
+
+    def start(self) -> None:
+        """Bring everything up; StartupError says what stands in the way and what to do."""
+        options = self.options
+        if options.host not in LOOPBACK:
+            raise StartupError(
+                f"--host {options.host}: the API speaks plain HTTP and so listens on loopback only; put a TLS proxy in front"
+            )
+        options.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        configure_logs(options.data / "log" / "penstock.log")
+        api_socket = self._phase("listen", lambda: bind(options.host, options.port, "the API", "--port"))
+        self._stack.callback(api_socket.close)
+        url = self._phase("database", self._start_database)
+        self._phase("tables", lambda: migrate(url, self._say))
+        plane = self._plane = ControlPlane(url, self._clock)
+        self._stack.callback(plane.close)
+        self._keys = self._phase("first keys", lambda: self._prepare(plane))
+        self._api = ApiServer(plane, api_socket)
+        self._api.start()
+        self._stack.callback(self._api.stop)
+        self._phase("gateway", self._start_gateway)
+        self._phase("nodes", lambda: self._start_sites(plane))
+        plane.start_loops(alone=options.database_url is None)
+        self._phase("gateway ready", self._wait_gateway)
+        self._write_run_file()
+        if options.write_context:
+            write_contexts(self._keys, self.api_url, self.gateway_url)
+
+    @property
+    def api_url(self) -> str:
+        """Return the base URL of the API."""
+        return self._api.url if self._api else ""
+
+    @property
+    def gateway_url(self) -> str:
+        """Return the base URL of the LLM gateway."""
+        return self._gateway.url if self._gateway else ""
+
+    def _phase(self, name: str, work):  # type: ignore[no-untyped-def]
+        self._say(f"starting: {name}")
+        began = time.monotonic()
+        result = work()
+        self.phases[name] = round(time.monotonic() - began, 3)
+        return result
+
+    def _start_database(self) -> str:
+        if self.options.database_url is not None:
+            return self.options.database_url
+        server = EmbeddedPostgres(self.options.data / "postgres", self._clock)
+        url = server.start()
+        self._stack.callback(server.stop)
+        return url
+
+    def _prepare(self, plane: ControlPlane) -> FirstKeys:
+        plane.seed()
+        return bootstrap(plane.context, self.options.data / "keys")
+
+    def _start_gateway(self) -> None:
+        assert self._plane is not None  # noqa: S101 - start() made it
+        token_file = self.options.data / "keys" / "gateway.token"
+        if not token_file.exists():
+            write_secret(token_file, secrets.token_urlsafe(32))
+        self._plane.trust_gateway(token_file.read_text().strip())
+        port = self.options.gateway_port or _free_port(self.options.host)
+        self._gateway = GatewayProcess(
+            f"{self.options.host}:{port}", self.api_url, token_file, self.options.data / "gateway"
+        )
+        self._gateway.start()
+        self._stack.callback(self._gateway.stop)
+
+    def _wait_gateway(self) -> None:
+        assert self._gateway is not None  # noqa: S101 - start() made it
+        self._gateway.wait_ready()
+
+    def _start_sites(self, plane: ControlPlane) -> None:
+        local = LocalSite(plane, self.options.data / "local")
+        self._sites = [local]
+        if self.options.simulated != "none":
+            self._sites.append(simulated_site(plane, self.options.data / "simulated", self.options.simulated))
+        for site in self._sites:
+            site.start()
+            self._stack.callback(site.stop)
+
+    def _write_run_file(self) -> None:
+        document = {
+            "api_url": self.api_url,
+            "gateway_url": self.gateway_url,
+            "agent_url": self._agent_url,
+            "phases_seconds": self.phases,
+        }
+        file = self.options.data / "run.json"
+        file.write_text(json.dumps(document, indent=1) + "\n")
+        self._stack.callback(lambda: file.unlink(missing_ok=True))
+
+    def first_token(self, on_state: Say, on_text: Say) -> FirstToken:
+        """Order the demonstration endpoint as its tenant and ask it something."""
+        assert self._keys is not None  # noqa: S101 - start() made them
+        demo = Demo(
+            self.api_url,
+            self.gateway_url,
+            self._keys.demo_key,
+            self._keys.demo_project_id,
+            FIRST_TOKEN_SECONDS,
+        )
+        return demo.run(on_state, on_text)
+
+    def supervise(self, stop: threading.Event, say: Say) -> None:
+        """Keep the parts alive and say how things are until ``stop`` is set."""
+        assert self._plane is not None  # noqa: S101 - start() made them
+        assert self._gateway is not None  # noqa: S101 - start() made them
+        while not stop.is_set():
+            self._gateway.keep_alive()
+            say(self._plane.status_sentence() + "; Ctrl-C stops")
+            stop.wait(SUPERVISE_SECONDS)
+
+    def facts(self) -> list[tuple[str, str]]:
+        """Return what a person wants to know first."""
+        found = [
+            ("API", self.api_url + "/v1"),
+            ("LLM gateway", self.gateway_url + "/v1"),
+            ("agents join at", self._agent_url),
+            ("data", str(self.options.data)),
+        ]
+        return found + [fact for site in self._sites for fact in site.facts()]
+
+    def next_steps(self) -> list[str]:
+        """Return commands to go on with."""
+        return [
+            "next: penstock service list            what runs",
+            "      penstock offer list              what may be ordered",
+            "      penstock service order gb200 --set count=8 --wait",
+        ]
+
+    def stop(self) -> None:
+        """Stop everything in reverse order; what is on the data folder is where the next start goes on."""
+        self._stack.close()
+
+
+def _free_port(host: str) -> int:
+    with bind(host, 0, "the gateway", "--gateway-port") as probe:
+        return int(probe.getsockname()[1])

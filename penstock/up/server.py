@@ -1,0 +1,74 @@
+"""The HTTP API in a thread of this process."""
+
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from penstock.api.app import create_app
+from penstock.base.errors import StartupError
+
+if TYPE_CHECKING:
+    from penstock.control_plane import ControlPlane
+
+STOP_SECONDS = 5.0
+BACKLOG = 2048
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def bind(host: str, port: int, what: str, option: str) -> socket.socket:
+    """Return a listening socket; StartupError says which port is taken and by which option to move."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise StartupError(
+            f"{what} cannot listen on {host}:{port} ({error.strerror}); stop what uses that port or choose another with {option}"
+        ) from error
+    listener.listen(BACKLOG)
+    return listener
+
+
+class ApiServer:
+    """Serves the API of a control plane until ``stop``."""
+
+    def __init__(self, control_plane: "ControlPlane", listener: socket.socket) -> None:
+        self._listener = listener
+        config = uvicorn.Config(
+            create_app(control_plane),
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=int(STOP_SECONDS),
+            timeout_keep_alive=75,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._run, name="api", daemon=True)
+
+    @property
+    def url(self) -> str:
+        """Return the base URL."""
+        host, port = self._listener.getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def start(self) -> None:
+        """Begin serving; the socket already listens, so a client may connect at once."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the requests in flight and stop."""
+        self._server.should_exit = True
+        if self._thread.is_alive():
+            self._thread.join(STOP_SECONDS + 2)
+        self._listener.close()
+
+    def _run(self) -> None:
+        self._server.run(sockets=[self._listener])

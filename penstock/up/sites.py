@@ -1,0 +1,132 @@
+"""The sites of a factory that live in its own process: the local machine, and a simulated one."""
+
+import platform
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from penstock.actions import agent as agent_actions
+from penstock.actions import node as node_actions
+from penstock.actions.enrolment import SiteFacts
+from penstock.agent.in_process_link import InProcessLink
+from penstock.agent.loop import Agent
+from penstock.base.units import format_bytes
+from penstock.control_plane import ControlPlane
+from penstock.drivers.base import Driver, NodeFacts
+from penstock.drivers.ctranslate2.driver import CTranslate2Driver
+from penstock.drivers.local.driver import LocalDriver
+from penstock.drivers.simulated.driver import SimulatedDriver
+from penstock.drivers.simulated.site import SiteSpec, parse_site
+
+STOP_SECONDS = 30.0
+
+
+class Site(Protocol):
+    """A site that starts, stops and says what it is."""
+
+    def start(self) -> None:
+        """Enrol its nodes and begin driving."""
+        ...
+
+    def stop(self) -> None:
+        """Stop driving; what runs goes on running."""
+        ...
+
+    def facts(self) -> list[tuple[str, str]]:
+        """Return what a person wants to know."""
+        ...
+
+
+class _AgentThread:
+    """An agent of this process in a thread of its own."""
+
+    def __init__(self, plane: ControlPlane, name: str, drivers: Mapping[str, Driver]) -> None:
+        self.agent_id = agent_actions.ensure_in_process(plane.context, name)
+        self._plane = plane
+        self._stop = threading.Event()
+        agent = Agent(InProcessLink(plane.context, self.agent_id), drivers, plane.clock)
+        self._thread = threading.Thread(
+            target=agent.run, args=(self._stop,), name=f"agent-{name}", daemon=True
+        )
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._plane.wakeups.signal("allocation")
+        if self._thread.is_alive():
+            self._thread.join(STOP_SECONDS)
+
+
+class LocalSite:
+    """This machine, for real."""
+
+    def __init__(self, plane: ControlPlane, folder: Path) -> None:
+        self._plane = plane
+        self._inventory = LocalDriver(plane.clock)
+        self._engine = CTranslate2Driver(folder / "ctranslate2", plane.clock)
+        self._thread = _AgentThread(
+            plane, f"local-{platform.node() or 'node'}", {"ctranslate2": self._engine}
+        )
+        self._nodes: Sequence[NodeFacts] = ()
+
+    def start(self) -> None:
+        """Enrol this machine and begin driving engines on it."""
+        self._nodes = self._inventory.inventory().nodes
+        drivers = {node.name: ("ctranslate2",) for node in self._nodes}
+        site = SiteFacts("local", simulated=False)
+        node_actions.enroll(self._plane.context, self._thread.agent_id, site, self._nodes, drivers)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop driving; engines go on serving and are adopted by the next start."""
+        self._thread.stop()
+
+    def facts(self) -> list[tuple[str, str]]:
+        """Return what this machine is."""
+        found: list[tuple[str, str]] = []
+        for node in self._nodes:
+            gpus = f"{len(node.devices)} GPU" if node.devices else "no GPU found"
+            text = f"{node.name}: {node.cpu_model}, {node.cpu_threads} threads, {format_bytes(node.memory_bytes)}, {gpus}"
+            found.append(("node (real)", text))
+        return found
+
+
+class SimulatedSite:
+    """Nodes that do not exist, to try everything on."""
+
+    def __init__(self, plane: ControlPlane, folder: Path, spec: SiteSpec) -> None:
+        self._plane = plane
+        self._spec = spec
+        self.driver = SimulatedDriver(folder, plane.clock, spec)
+        self._thread = _AgentThread(plane, spec.name, {"simulated": self.driver})
+
+    def start(self) -> None:
+        """Enrol the simulated nodes and begin driving them."""
+        nodes = self.driver.inventory().nodes
+        budgets = {node.power_feed: self._spec.rack_power_watts for node in nodes if node.power_feed}
+        site = SiteFacts(self._spec.name, simulated=True, feed_budget_watts=budgets)
+        drivers = {node.name: ("simulated",) for node in nodes}
+        node_actions.enroll(self._plane.context, self._thread.agent_id, site, nodes, drivers)
+        self._plane.inject_faults_through(self._spec.name, self.driver)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop driving and close the journal."""
+        self._thread.stop()
+        self.driver.close()
+
+    def facts(self) -> list[tuple[str, str]]:
+        """Return what the site is, and that it is simulated."""
+        spec = self._spec
+        count = spec.node_count * spec.devices_per_node
+        text = f"{spec.name}: {spec.racks} racks, {spec.node_count:,} nodes, {count:,} {spec.device_class}"
+        return [("site (simulated)", text)]
+
+
+def simulated_site(plane: ControlPlane, folder: Path, text: str) -> SimulatedSite:
+    """Return the simulated site that ``--simulated`` names."""
+    spec = parse_site(text, dict(plane.context.device_classes))
+    return SimulatedSite(plane, folder / spec.name, spec)

@@ -1,0 +1,147 @@
+"""The straight path of a GPU service through the public API, on simulated hardware that keeps its own books."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from fastapi.testclient import TestClient
+
+from penstock.base.clock import ManualClock
+from penstock.store.database import SYSTEM
+from tests.support.simulated_factory import SimulatedFactory
+
+
+def order(tenant: TestClient, simulated: SimulatedFactory, **spec: Any) -> dict[str, Any]:
+    body = {"offer": "gpu", "project": simulated.keys.demo_project_id, "spec": spec}
+    answer = tenant.post("/v1/services", json=body)
+    assert answer.status_code == 202, answer.text
+    return answer.json()
+
+
+def show(tenant: TestClient, service: dict[str, Any]) -> dict[str, Any]:
+    return tenant.get(f"/v1/services/{service['id']}").json()
+
+
+def segments(simulated: SimulatedFactory, where: str = "true") -> list[Any]:
+    with simulated.plane.db.transaction(SYSTEM) as connection:
+        return connection.execute(sa.text(f"SELECT * FROM segment WHERE {where} ORDER BY id")).all()
+
+
+def test_an_order_runs_is_metered_for_an_hour_and_released(
+    tenant: TestClient, simulated: SimulatedFactory, clock: ManualClock
+) -> None:
+    service = order(tenant, simulated, count=3, device_class="H100")
+    assert service["state"] == "queued"
+    simulated.turn()
+    running = show(tenant, service)
+    assert running["state"] == "running"
+    assert running["simulated"] is True
+    phases = [phase["phase"] for phase in running["phases"]]
+    assert phases == ["ordered", "queued", "placed", "started", "loaded", "running"]
+    assert len(simulated.driver.world()) == 3 * 7
+    clock.advance(timedelta(hours=1))
+    assert tenant.delete(f"/v1/services/{service['id']}").status_code == 202
+    simulated.turn(2)
+    assert show(tenant, service)["state"] == "released"
+    assert simulated.driver.world() == {}
+    sold = segments(simulated, "state = 'sold_busy'")
+    assert [(row.end_at - row.start_at).total_seconds() for row in sold] == [3600.0] * 3
+    still_open = segments(simulated, "end_at IS NULL")
+    assert {row.state for row in still_open} == {"free"}
+    assert len(still_open) == 8
+
+
+def test_what_does_not_fit_waits_and_starts_when_something_is_released(
+    tenant: TestClient, simulated: SimulatedFactory, clock: ManualClock
+) -> None:
+    first = order(tenant, simulated, count=8)
+    simulated.turn()
+    second = order(tenant, simulated, count=2)
+    simulated.turn()
+    waiting = show(tenant, second)
+    assert (waiting["state"], waiting["reason"]) == ("queued", "no_capacity")
+    assert "explain" in waiting["message"]
+    tenant.delete(f"/v1/services/{first['id']}")
+    simulated.turn(3)
+    assert show(tenant, second)["state"] == "running"
+
+
+def test_explain_names_the_reason_and_a_counterfactual_that_works(
+    tenant: TestClient, simulated: SimulatedFactory
+) -> None:
+    order(tenant, simulated, count=5)
+    simulated.turn()
+    waiting = order(tenant, simulated, count=4)
+    simulated.turn()
+    told = tenant.get(f"/v1/services/{waiting['id']}/explain").json()
+    assert told["state"] == "queued"
+    assert told["explanation"]["counterfactuals"], told
+    change = told["explanation"]["counterfactuals"][0]["changes"]
+    better = order(tenant, simulated, **{"count": 4, **change})
+    simulated.turn()
+    assert show(tenant, better)["state"] == "running"
+
+
+def test_a_lost_node_moves_the_service_and_stops_its_meter(
+    tenant: TestClient, simulated: SimulatedFactory, clock: ManualClock
+) -> None:
+    service = order(tenant, simulated, count=2)
+    simulated.turn()
+    node = show(tenant, service)["allocations"][0]["node_name"]
+    simulated.driver.fail_node(node)
+    clock.advance(timedelta(minutes=2))
+    simulated.turn(4)
+    moved = show(tenant, service)
+    assert moved["state"] == "running", moved
+    assert {a["node_name"] for a in moved["allocations"] if a["wanted"] == "present"}.isdisjoint({node})
+    states = [row.state for row in segments(simulated, f"service_id = '{service['id']}'")]
+    assert states.count("sold_busy") == 4
+    simulated.driver.heal_node(node)
+    simulated.turn(3)
+    assert {row.state for row in segments(simulated, "end_at IS NULL")} == {"sold_busy", "free"}
+    with simulated.plane.db.transaction(SYSTEM) as connection:
+        left = connection.execute(sa.text("SELECT count(*) FROM allocation WHERE wanted = 'absent'")).scalar_one()
+    assert left == 0
+
+
+@pytest.mark.parametrize("count", [0, 73, -1, "8", 2.5, None])
+def test_a_bad_count_is_refused_by_name_and_nothing_is_made(
+    tenant: TestClient, simulated: SimulatedFactory, count: Any
+) -> None:
+    body = {"offer": "gpu", "project": simulated.keys.demo_project_id, "spec": {"count": count}}
+    answer = tenant.post("/v1/services", json=body)
+    assert answer.status_code == 422
+    assert answer.json()["error"]["field"] == "spec.count"
+    assert tenant.get("/v1/services").json()["items"] == []
+
+
+def test_the_same_idempotency_key_is_the_same_order(tenant: TestClient, simulated: SimulatedFactory) -> None:
+    body = {"offer": "gpu", "project": simulated.keys.demo_project_id, "spec": {"count": 1}}
+    headers = {"idempotency-key": "abc"}
+    first = tenant.post("/v1/services", json=body, headers=headers)
+    again = tenant.post("/v1/services", json=body, headers=headers)
+    assert (first.status_code, again.status_code) == (202, 200)
+    assert first.json()["id"] == again.json()["id"]
+    other = tenant.post("/v1/services", json=body | {"name": "x"}, headers=headers)
+    assert (other.status_code, other.json()["error"]["code"]) == (409, "idempotency_conflict")
+    assert len(tenant.get("/v1/services").json()["items"]) == 1
+
+
+def test_dry_run_says_plan_and_price_and_changes_nothing(
+    tenant: TestClient, simulated: SimulatedFactory
+) -> None:
+    body = {
+        "offer": "gpu",
+        "project": simulated.keys.demo_project_id,
+        "spec": {"count": 4, "device_class": "H100"},
+    }
+    plan = tenant.post("/v1/services", params={"dry_run": True}, json=body)
+    assert plan.status_code == 200, plan.text
+    assert plan.json()["would_start_now"] is True
+    assert plan.json()["price"]["microeur_per_hour"] == 4 * 2_500_000
+    assert tenant.get("/v1/services").json()["items"] == []
+    body["spec"]["count"] = 9
+    refused = tenant.post("/v1/services", params={"dry_run": True}, json=body).json()
+    assert refused["would_start_now"] is False
+    assert refused["alternatives"]
