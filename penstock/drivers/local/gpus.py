@@ -1,0 +1,95 @@
+"""GPUs through NVML, NVIDIA's management library (nvidia-ml-py calls the driver's own libnvidia-ml.so.1)."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import pynvml
+
+from penstock.domain.device import DeviceClass, classify
+from penstock.drivers.base import DeviceFacts
+
+Result = TypeVar("Result")
+NO_GPU = "no GPU found"
+
+
+def read_gpus(classes: dict[str, DeviceClass]) -> tuple[tuple[DeviceFacts, ...], tuple[str, ...]]:
+    """Return the GPUs of this machine and notes for a person; never fails for want of a GPU or a driver."""
+    nvml: Any = pynvml  # ships no stubs
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError as error:
+        return (), (f"{NO_GPU}: {_why(nvml, error)}",)
+    try:
+        count = int(nvml.nvmlDeviceGetCount())
+        read = [_read(nvml, index, classes) for index in range(count)]
+        notes = tuple(note for _, note in read if note)
+        devices = tuple(device for device, _ in read if device is not None)
+    except nvml.NVMLError as error:
+        return (), (f"GPUs cannot be read: {error}",)
+    else:
+        return devices, notes if count else (f"{NO_GPU}: the driver manages none",)
+    finally:
+        nvml.nvmlShutdown()
+
+
+def _why(nvml: Any, error: Exception) -> str:
+    if isinstance(error, nvml.NVMLError_LibraryNotFound):
+        return "NVIDIA's management library (libnvidia-ml.so.1) is not installed"
+    return str(error)
+
+
+def _read(nvml: Any, index: int, classes: dict[str, DeviceClass]) -> tuple[DeviceFacts | None, str]:
+    try:
+        handle = nvml.nvmlDeviceGetHandleByIndex(index)
+        model = _text(nvml.nvmlDeviceGetName(handle))
+        memory_bytes = int(nvml.nvmlDeviceGetMemoryInfo(handle).total)
+    except nvml.NVMLError as error:
+        return None, f"GPU {index} cannot be read: {error}"
+    pci = _optional(nvml, lambda: _text(nvml.nvmlDeviceGetPciInfo(handle).busId))
+    device = DeviceFacts(
+        index=index,
+        device_class=classify(model, classes),
+        model=model,
+        vendor="nvidia",
+        memory_bytes=memory_bytes,
+        serial=_optional(nvml, lambda: _text(nvml.nvmlDeviceGetSerial(handle))),
+        uuid=_optional(nvml, lambda: _text(nvml.nvmlDeviceGetUUID(handle))),
+        pci_address=pci,
+        numa_node=_optional(nvml, lambda: int(nvml.nvmlDeviceGetNumaNodeId(handle))),
+        nvlink_domain=_nvlink_domain(nvml, handle),
+        health=_health(nvml, handle),
+    )
+    return device, ""
+
+
+def _nvlink_domain(nvml: Any, handle: Any) -> str | None:
+    """Return ``<cluster uuid>.<clique>`` of a GPU in a multi-node NVLink fabric, None elsewhere."""
+    fabric = _optional(nvml, lambda: nvml.nvmlDeviceGetGpuFabricInfo(handle))
+    if fabric is None or not any(bytes(fabric.clusterUuid)):
+        return None
+    return f"{bytes(fabric.clusterUuid).hex()}.{fabric.cliqueId}"
+
+
+def _health(nvml: Any, handle: Any) -> str:
+    """Return ``failed`` on uncorrected memory errors since boot, else ``ok``; unknown counts as ok."""
+    errors = _optional(
+        nvml,
+        lambda: int(
+            nvml.nvmlDeviceGetTotalEccErrors(
+                handle, nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC
+            )
+        ),
+    )
+    return "failed" if errors else "ok"
+
+
+def _optional(nvml: Any, read: Callable[[], Result]) -> Result | None:
+    """Return what ``read`` gives, None where this GPU or driver does not offer it."""
+    try:
+        return read()
+    except (nvml.NVMLError, AttributeError):
+        return None
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
