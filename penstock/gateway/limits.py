@@ -17,11 +17,12 @@ _SLOTS = 61
 class Window:
     """How much was taken in the last 60 seconds, in slots of one second."""
 
-    __slots__ = ("_head", "_slots", "total")
+    __slots__ = ("_head", "_last", "_slots", "total")
 
     def __init__(self) -> None:
         self._slots = [0] * _SLOTS
         self._head = 0
+        self._last = 0
         self.total = 0
 
     def advance(self, second: int) -> None:
@@ -46,6 +47,13 @@ class Window:
             return
         self._slots[at % _SLOTS] += amount
         self.total += amount
+        if at > self._last:
+            self._last = at
+
+    @property
+    def seconds_to_empty(self) -> int:
+        """Return whole seconds until nothing is left in the window."""
+        return self._last + _SLOTS - self._head if self.total > 0 else 0
 
     def seconds_until(self, fits: int) -> int:
         """Return whole seconds from now until ``total`` has shrunk to ``fits`` or less by itself."""
@@ -116,7 +124,7 @@ class KeyLimits:
             (b"tokens", self.tokens_per_minute, self.token_window),
         ):
             if limit is not None:
-                reset = window.seconds_until(0) if window.total > 0 else 0
+                reset = window.seconds_to_empty
                 remaining = max(0, limit - window.total)
                 lines += (
                     b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %d\r\nx-ratelimit-reset-%b: %ds\r\n"

@@ -1,0 +1,229 @@
+"""What the gateway costs, beside nginx as a plain proxy in the same rounds. Prints one JSON line per target.
+
+    python -m bench.gateway [--rounds 5] [--scale 1.0]
+
+Figures (medians over the rounds): CPU microseconds of the gateway's own process per request at 32
+connections and per streamed event at 100 streams (from the kernel's run time of all its threads, which a busy
+machine disturbs least), added latency at one connection and added time to first token at 100 streams against
+the stand-in engine alone, resident memory, start time, and the tokens billed against the tokens generated.
+Without nginx on the machine the peer is reported as absent.
+"""
+
+import argparse
+import http.client
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+GATEWAY = "import sys; from penstock.gateway.main import run; sys.exit(run(sys.argv[1:]))"
+CONFIG = """listen = "127.0.0.1:0"
+ledger = "ledger"
+[[keys]]
+key = "sk-bench"
+requests_per_minute = 1000000000
+tokens_per_minute = 1000000000000
+[[models]]
+name = "mock-model"
+upstreams = [{{ url = "http://127.0.0.1:{port}", cancel = true }}]
+"""
+NGINX = """daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/nginx.err error;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off; keepalive_requests 1000000;
+  client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
+  uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+  upstream engine {{ server 127.0.0.1:{port}; keepalive 512; keepalive_requests 1000000; }}
+  server {{
+    listen 127.0.0.1:{listen} backlog=4096;
+    location / {{ proxy_pass http://engine; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off; }}
+  }}
+}}
+"""
+
+
+def cpu_us(pid: int) -> float:
+    """Return the microseconds that all threads of a process have run."""
+    total = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        total += int((task / "schedstat").read_text().split()[0])
+    return total / 1e3
+
+
+def rss_mib(pid: int) -> float:
+    """Return the resident memory of a process."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    return round(int(text.split("VmRSS:")[1].split()[0]) / 1024, 1)
+
+
+def start(arguments: list[str], log: Path) -> tuple[subprocess.Popen[str], int]:
+    """Start a process of ours and return it with the port that it prints."""
+    with log.open("a") as file:
+        process = subprocess.Popen(
+            [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=file, text=True
+        )
+    line = process.stdout.readline() if process.stdout is not None else ""
+    if not line:
+        raise SystemExit(f"{arguments[0]} did not start: {log.read_text()}")
+    return process, int(line.replace(":", " ").split()[-1])
+
+
+def start_nginx(engine_port: int, folder: Path) -> tuple[subprocess.Popen[str], int] | None:
+    """Start nginx as a plain proxy, one process; None where it is not installed."""
+    program = shutil.which("nginx")
+    if program is None:
+        return None
+    listen = 20_000 + os.getpid() % 20_000
+    config = folder / "nginx.conf"
+    config.write_text(NGINX.format(folder=folder, port=engine_port, listen=listen))
+    process = subprocess.Popen([program, "-c", str(config), "-e", str(folder / "nginx.err")], text=True)
+    for _ in range(200):
+        try:
+            get(listen, "/health")
+        except OSError:
+            time.sleep(0.02)
+        else:
+            return process, listen
+    process.kill()
+    return None
+
+
+def get(port: int, path: str) -> Any:
+    """Return the JSON at ``path``."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path)
+        return json.loads(connection.getresponse().read() or b"{}")
+    finally:
+        connection.close()
+
+
+def load(port: int, mode: str, connections: int, requests: int, tokens: int = 16) -> dict[str, Any]:
+    """Run the load client once and return its figures."""
+    arguments = [str(HERE / "gateway_load.py"), "--port", str(port), "--mode", mode, "--tokens", str(tokens)]
+    arguments += ["--connections", str(connections), "--requests", str(requests)]
+    done = subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=180, check=True
+    )
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    if figures["errors"]:
+        raise SystemExit(f"{figures['errors']} requests failed; the figures would mean nothing")
+    return figures
+
+
+def measure(port: int, pid: int | None, scale: float) -> dict[str, float]:
+    """Measure one target in one round; without ``pid`` only its latencies."""
+    load(port, "unary", 32, 64)  # connections and caches are warm
+    found: dict[str, float] = {"p50_ms": load(port, "unary", 1, int(300 * scale))["p50_ms"]}
+    before = cpu_us(pid) if pid else 0.0
+    figures = load(port, "unary", 32, int(3000 * scale))
+    if pid:
+        found["cpu_us_per_request"] = (cpu_us(pid) - before) / figures["requests"]
+    before = cpu_us(pid) if pid else 0.0
+    figures = load(port, "stream", 100, 200, tokens=64)
+    found["ttft_p50_ms"] = figures["ttft_p50_ms"]
+    if pid:
+        found["cpu_us_per_chunk"] = (cpu_us(pid) - before) / figures["events"]
+    return found
+
+
+def report(case: str, rounds: list[dict[str, float]], base: list[dict[str, float]], **more: float) -> None:
+    """Print the medians of one target."""
+    line: dict[str, Any] = {"bench": "gateway", "case": case, "rounds": len(rounds)}
+    for name in ("cpu_us_per_request", "cpu_us_per_chunk"):
+        line[name] = round(statistics.median(one[name] for one in rounds), 1)
+    for name in ("p50_ms", "ttft_p50_ms"):
+        added = [one[name] - direct[name] for one, direct in zip(rounds, base, strict=True)]
+        line[f"added_{name}"] = round(statistics.median(added), 2)
+    print(json.dumps({**line, **more, "load_average": os.getloadavg()[0]}), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--scale", type=float, default=1.0, help="scales the request counts")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="bench-gateway-") as text:
+        folder = Path(text)
+        engine, engine_port = start([str(HERE / "mock_engine.py")], folder / "engine.log")
+        (folder / "gateway.toml").write_text(CONFIG.format(port=engine_port))
+        began = time.perf_counter()
+        gateway, port = start(
+            ["-c", GATEWAY, "--config", str(folder / "gateway.toml")], folder / "gateway.log"
+        )
+        get(port, "/healthz")
+        started = time.perf_counter() - began
+        nginx = start_nginx(engine_port, folder)
+        try:
+            run(options, engine_port, (gateway.pid, port), nginx, started)
+        finally:
+            for process in (gateway, engine, *([nginx[0]] if nginx else [])):
+                process.send_signal(signal.SIGTERM)
+                process.wait(40)
+        billed(folder / "ledger", folder)
+
+
+def run(
+    options: argparse.Namespace,
+    engine_port: int,
+    gateway: tuple[int, int],
+    nginx: tuple[subprocess.Popen[str], int] | None,
+    started: float,
+) -> None:
+    """Interleave the targets, then print the medians."""
+    direct: list[dict[str, float]] = []
+    ours: list[dict[str, float]] = []
+    peers: list[dict[str, float]] = []
+    pid, port = gateway
+    for _ in range(options.rounds):
+        direct.append(measure(engine_port, None, options.scale))
+        ours.append(measure(port, pid, options.scale))
+        if nginx is not None:
+            peers.append(measure(nginx[1], nginx[0].pid, options.scale))
+    report("penstock", ours, direct, rss_mib=rss_mib(pid), start_s=round(started, 2))
+    if nginx is not None:
+        report(
+            "nginx, a plain proxy without keys, limits or metering",
+            peers,
+            direct,
+            rss_mib=rss_mib(nginx[0].pid),
+        )
+    else:
+        print(
+            json.dumps({"bench": "gateway", "case": "nginx", "absent": "nginx is not installed here"}),
+            flush=True,
+        )
+
+
+def billed(ledger: Path, folder: Path) -> None:
+    """Print the tokens in the journal; every record must be of an engine's own count."""
+    records = [
+        json.loads(line) for path in sorted(ledger.glob("*.jsonl")) for line in path.read_text().splitlines()
+    ]
+    final = [record for record in records if not record.get("progress")]
+    wrong = [record for record in final if record["estimated"]]
+    total = sum(record["completion_tokens"] for record in final)
+    line = {
+        "bench": "gateway",
+        "case": "billed",
+        "completion_tokens": total,
+        "records": len(final),
+        "estimated_records": len(wrong),
+    }
+    print(json.dumps(line), flush=True)
+    if wrong:
+        raise SystemExit(f"estimated records in {folder}: the engine states every count here")
+
+
+if __name__ == "__main__":
+    main()
