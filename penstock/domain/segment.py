@@ -77,8 +77,10 @@ def cut(
 
     ``open_segments`` are all open segments of that device. Parts of them outside the range go on in a new
     segment with the same holding. If the clock went back, the cut happens at the latest start it touches,
-    so that no duration is negative. Raises ValueError if the open segments do not cover the range.
+    so that no duration is negative. Raises ValueError if the range is empty or not covered by the open segments.
     """
+    if slice_low >= slice_high:
+        raise ValueError("a cut covers at least one slice")
     touched = [s for s in open_segments if s.slice_low < slice_high and slice_low < s.slice_high]
     if (
         sum(min(s.slice_high, slice_high) - max(s.slice_low, slice_low) for s in touched)
@@ -101,20 +103,27 @@ def conservation_error_us(segments: Iterable[Segment], slices: int, start: datet
     """Return slice-microseconds missing from or surplus to a perfect tiling of one device over [start, end).
 
     0 means: every slice-microsecond has exactly one state. Overlaps and gaps both count, so they cannot
-    cancel each other: each slice is swept on its own.
+    cancel each other: each slice is swept on its own. A time that is accounted for n times counts n - 1
+    times; what lies on slices that the device does not have is surplus.
     """
     error = 0
-    spans: list[list[tuple[datetime, datetime]]] = [[] for _ in range(slices)]
+    spans: dict[int, list[tuple[datetime, datetime]]] = {index: [] for index in range(slices)}
     for segment in segments:
         low, high = max(segment.start, start), min(segment.end or end, end)
         if low < high:
             for index in range(segment.slice_low, segment.slice_high):
-                spans[index].append((low, high))
-    for slice_spans in spans:
-        slice_spans.sort()
+                spans.setdefault(index, []).append((low, high))
+    for index, slice_spans in spans.items():
+        inside = 0 <= index < slices
         reached = start
-        for low, high in slice_spans:
-            error += abs(duration_us(reached, low))
+        for low, high in sorted(slice_spans):
+            if not inside:
+                error += duration_us(low, high)
+            elif low > reached:
+                error += duration_us(reached, low)
+            else:
+                error += duration_us(low, min(reached, high))
             reached = max(reached, high)
-        error += duration_us(reached, end)
+        if inside:
+            error += duration_us(reached, end)
     return error

@@ -44,7 +44,8 @@ segment = Table(
     CheckConstraint("end_at IS NULL OR end_at >= start_at", name="forward"),
     CheckConstraint("slice_low >= 0 AND slice_high > slice_low", name="slices"),
     Index("uq_segment_open", "device_id", "slice_low", unique=True, postgresql_where=text("end_at IS NULL")),
-    Index(None, "tenant_id", "start_at", postgresql_where=text("tenant_id IS NOT NULL")),
+    # A running month asks for what is open or ended since; what ended before is never looked at.
+    Index(None, "tenant_id", "end_at", postgresql_where=text("tenant_id IS NOT NULL")),
     Index(None, "service_id", postgresql_where=text("service_id IS NOT NULL")),
     Index("ix_segment_start_at", "start_at", postgresql_using="brin"),
 )
@@ -80,7 +81,7 @@ invoice = Table(
     metadata,
     id_column(),
     Column("tenant_id", Text, ForeignKey("tenant.id"), nullable=False),
-    Column("number", Text, nullable=False, unique=True),
+    Column("number", Text, unique=True),  # given when it becomes final
     instant("period_start"),
     instant("period_end"),
     Column("state", Text, nullable=False),  # draft | final
@@ -88,7 +89,15 @@ invoice = Table(
     instant("created_at"),
     instant("final_at", nullable=True),
     Column("corrects_invoice_id", Text, ForeignKey("invoice.id")),
-    Index(None, "tenant_id", "period_start"),
+    # Two replicas that draft the same month meet here.
+    Index(
+        "uq_invoice_period",
+        "tenant_id",
+        "period_start",
+        unique=True,
+        postgresql_where=text("corrects_invoice_id IS NULL"),
+    ),
+    Index(None, "corrects_invoice_id", postgresql_where=text("corrects_invoice_id IS NOT NULL")),
 )
 
 invoice_line = Table(
@@ -104,10 +113,12 @@ invoice_line = Table(
     Column("item", Text, nullable=False),
     amount("quantity"),
     Column("quantity_unit", Text, nullable=False),
+    Column("quantity_per_unit", BigInteger, nullable=False),  # how many of them one price is for
     amount("microeur_per_unit"),
     amount("amount_microeur"),
     Column("price_book_id", Text, nullable=False),
     Column("simulated", Boolean, nullable=False),
     Column("description", Text, nullable=False),
-    Column("corrects_position", Integer),
+    Column("kind", Text, nullable=False),  # charge | correction
+    Column("corrects", Text),  # the line a correction corrects: <invoice number>/<position>
 )

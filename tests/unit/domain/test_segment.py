@@ -216,4 +216,22 @@ def test_the_time_after_a_nested_overlap_is_not_taken_for_a_gap() -> None:
     outer = Segment("dev_a", 0, 1, START, START + 10 * hour, FREE)
     inner = Segment("dev_a", 0, 1, START + 2 * hour, START + 4 * hour, BUSY)
     error_us = conservation_error_us([outer, inner], 1, START, START + 10 * hour)
-    assert 0 < error_us <= duration_us(outer.start, START + 10 * hour)
+    assert error_us == duration_us(inner.start, START + 4 * hour)
+
+
+def test_time_that_is_accounted_for_three_times_counts_twice() -> None:
+    hour = timedelta(hours=1)
+    thrice = [Segment("dev_a", 0, 1, START, START + hour, FREE)] * 3
+    assert conservation_error_us(thrice, 1, START, START + hour) == 2 * 3_600_000_000
+
+
+def test_slices_that_the_device_does_not_have_are_surplus() -> None:
+    hour = timedelta(hours=1)
+    wide = Segment("dev_a", 0, 3, START, START + hour, FREE)
+    assert conservation_error_us([wide], 2, START, START + hour) == 3_600_000_000
+
+
+@pytest.mark.parametrize(("low", "high"), [(3, 3), (5, 2)])
+def test_a_cut_of_no_slices_is_refused(low: int, high: int) -> None:
+    with pytest.raises(ValueError, match="at least one slice"):
+        Device(7).put(low, high, START, BUSY)

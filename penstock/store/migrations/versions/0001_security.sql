@@ -55,7 +55,7 @@ BEGIN
         END IF;
         RETURN NEW;
     END IF;
-    IF EXISTS (SELECT FROM invoice WHERE id = COALESCE(OLD.invoice_id, NEW.invoice_id) AND state = 'final') THEN
+    IF EXISTS (SELECT FROM invoice WHERE id IN (OLD.invoice_id, NEW.invoice_id) AND state = 'final') THEN
         RAISE EXCEPTION 'a line of a final invoice cannot be changed' USING ERRCODE = 'restrict_violation';
     END IF;
     RETURN COALESCE(NEW, OLD);

@@ -156,7 +156,7 @@ CREATE INDEX ix_token_usage_tenant_id_ended_at ON token_usage (tenant_id, ended_
 CREATE TABLE invoice (
     id TEXT NOT NULL,
     tenant_id TEXT NOT NULL,
-    number TEXT NOT NULL,
+    number TEXT,
     period_start TIMESTAMP WITH TIME ZONE NOT NULL,
     period_end TIMESTAMP WITH TIME ZONE NOT NULL,
     state TEXT NOT NULL,
@@ -170,7 +170,9 @@ CREATE TABLE invoice (
     CONSTRAINT fk_invoice_corrects_invoice_id FOREIGN KEY(corrects_invoice_id) REFERENCES invoice (id)
 );
 
-CREATE INDEX ix_invoice_tenant_id_period_start ON invoice (tenant_id, period_start);
+CREATE INDEX ix_invoice_corrects_invoice_id ON invoice (corrects_invoice_id) WHERE corrects_invoice_id IS NOT NULL;
+
+CREATE UNIQUE INDEX uq_invoice_period ON invoice (tenant_id, period_start) WHERE corrects_invoice_id IS NULL;
 
 CREATE TABLE join_token (
     id TEXT NOT NULL,
@@ -279,12 +281,14 @@ CREATE TABLE invoice_line (
     item TEXT NOT NULL,
     quantity BIGINT DEFAULT 0 NOT NULL,
     quantity_unit TEXT NOT NULL,
+    quantity_per_unit BIGINT NOT NULL,
     microeur_per_unit BIGINT DEFAULT 0 NOT NULL,
     amount_microeur BIGINT DEFAULT 0 NOT NULL,
     price_book_id TEXT NOT NULL,
     simulated BOOLEAN NOT NULL,
     description TEXT NOT NULL,
-    corrects_position INTEGER,
+    kind TEXT NOT NULL,
+    corrects TEXT,
     CONSTRAINT pk_invoice_line PRIMARY KEY (invoice_id, position),
     CONSTRAINT fk_invoice_line_invoice_id FOREIGN KEY(invoice_id) REFERENCES invoice (id)
 );
@@ -550,6 +554,6 @@ CREATE INDEX ix_segment_service_id ON segment (service_id) WHERE service_id IS N
 
 CREATE INDEX ix_segment_start_at ON segment USING brin (start_at);
 
-CREATE INDEX ix_segment_tenant_id_start_at ON segment (tenant_id, start_at) WHERE tenant_id IS NOT NULL;
+CREATE INDEX ix_segment_tenant_id_end_at ON segment (tenant_id, end_at) WHERE tenant_id IS NOT NULL;
 
 CREATE UNIQUE INDEX uq_segment_open ON segment (device_id, slice_low) WHERE end_at IS NULL;
