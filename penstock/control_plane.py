@@ -7,12 +7,15 @@ from penstock.actions.context import Context
 from penstock.actions.seed import seed_catalogue
 from penstock.base import limits
 from penstock.base.clock import Clock
+from penstock.base.errors import UnavailableError
 from penstock.catalog.fleet import SharedPicture
 from penstock.domain.device import load_device_classes
 from penstock.drivers.base import InjectsFaults
 from penstock.engine.loop import Loop
+from penstock.engine.node import NodeEngine
 from penstock.engine.service import ServiceEngine
-from penstock.store.database import Database
+from penstock.store import service as service_store
+from penstock.store.database import SYSTEM, Database
 from penstock.store.wakeups import Wakeups
 
 
@@ -29,6 +32,7 @@ class ControlPlane:
         self.wakeups = Wakeups()
         self.context = Context(self.db, clock, self.wakeups, classes, SharedPicture(classes))
         self.services = ServiceEngine(self.db, clock, self.wakeups, classes)
+        self.nodes = NodeEngine(self.db, clock, self.wakeups)
         self.fault_injectors: dict[str, InjectsFaults] = {}
         self.loops: list[Loop] = []
 
@@ -37,7 +41,11 @@ class ControlPlane:
         if alone:
             self.services.recover()
         self.wakeups.share(self.db.raw_dsn())
-        self.loops = [self._loop("service", self.services.tick, "service", limits.IDLE_TICK_SECONDS)]
+        self.nodes.recover()
+        self.loops = [
+            self._loop("service", self.services.tick, "service", limits.IDLE_TICK_SECONDS),
+            self._loop("node", self.nodes.tick, None, limits.NODE_TICK_SECONDS),
+        ]
         for loop in self.loops:
             loop.start()
 
@@ -50,6 +58,16 @@ class ControlPlane:
         return Loop(
             name, tick, clock=self.clock, wakeups=self.wakeups, topic=topic, idle_seconds=idle_seconds
         )
+
+    def status_sentence(self) -> str:
+        """Return one line about how things are, for the terminal."""
+        try:
+            with self.db.transaction(SYSTEM) as connection:
+                counts = service_store.count_by_state(connection)
+        except UnavailableError as error:
+            return error.sentence
+        running = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+        return f"services: {running or 'none'}"
 
     def close(self) -> None:
         """Stop the loops, finish the ticks in progress, give every connection back."""

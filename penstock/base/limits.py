@@ -27,6 +27,7 @@ START_DEADLINE = timedelta(minutes=15)
 RELEASE_DEADLINE = timedelta(minutes=15)
 QUEUED_RECHECK = timedelta(seconds=2)
 IDLE_TICK_SECONDS = 1.0
+NODE_TICK_SECONDS = 1.0
 
 # Agents.
 AGENT_PULL_BATCH = 512

@@ -364,6 +364,17 @@ def forget(connection: Connection, service_ids: Sequence[str]) -> None:
     connection.execute(_FORGET, {"ids": list(service_ids)})
 
 
+_FORGET_ON_NODES = sa.text(
+    "DELETE FROM allocation WHERE node_id = ANY(:ids) "
+    "AND wanted = 'absent' AND phase = 'absent' AND phase_generation = generation"
+)
+
+
+def forget_on_nodes(connection: Connection, node_ids: Sequence[str]) -> None:
+    """Delete allocations on nodes that came back and confirmed the removal; their services went on elsewhere."""
+    connection.execute(_FORGET_ON_NODES, {"ids": list(node_ids)})
+
+
 def mask_range(mask: int) -> tuple[int, int]:
     """Return the half-open range of the adjacent slices in ``mask``."""
     low = (mask & -mask).bit_length() - 1

@@ -98,6 +98,7 @@ def test_a_lost_node_moves_the_service_and_stops_its_meter(
     states = [row.state for row in segments(simulated, f"service_id = '{service['id']}'")]
     assert states.count("sold_busy") == 4
     simulated.driver.heal_node(node)
+    clock.advance(timedelta(seconds=5))
     simulated.turn(3)
     assert {row.state for row in segments(simulated, "end_at IS NULL")} == {"sold_busy", "free"}
     with simulated.plane.db.transaction(SYSTEM) as connection:

@@ -42,6 +42,7 @@ class SimulatedFactory:
             while self.plane.services.tick():
                 pass
             self.agent.step(0.0)
+            self.plane.nodes.tick()
             while self.plane.services.tick():
                 pass
 
