@@ -47,8 +47,7 @@ class Window:
             return
         self._slots[at % _SLOTS] += amount
         self.total += amount
-        if at > self._last:
-            self._last = at
+        self._last = max(self._last, at)
 
     @property
     def seconds_to_empty(self) -> int:
