@@ -109,6 +109,9 @@ def quoted(spec: Mapping[str, Any], outcomes: Mapping[str, Outcome]) -> list[dic
     for figure in spec["figure"]:
         value = value_of(figure, outcomes)
         kept = {name: figure[name] for name in ("label", "must", "aim", "at_most", "peer") if name in figure}
+        if "peer_case" in figure:
+            measured = value_of({**figure, "case": figure["peer_case"]}, outcomes)
+            kept["peer"] = f"{figure['peer']}: {'not installed here' if measured is None else measured}"
         lines.append({**kept, "value": value, "verdict": verdict(figure, value)})
     return lines
 

@@ -33,6 +33,21 @@ def test_a_figure_is_found_by_case_and_where() -> None:
         run.value_of({**entry, "where": {}}, outcome(*lines))
 
 
+def test_a_peer_measured_in_the_same_run_is_quoted_beside() -> None:
+    entry = {
+        "bench": "b",
+        "case": "ours",
+        "peer_case": "theirs",
+        "peer": "nginx",
+        "field": "x_s",
+        "label": "x",
+    }
+    both = outcome({"case": "ours", "x_s": 1}, {"case": "theirs", "x_s": 2})
+    assert run.quoted({"figure": [entry]}, both)[0]["peer"] == "nginx: 2"
+    alone = outcome({"case": "ours", "x_s": 1})
+    assert run.quoted({"figure": [entry]}, alone)[0]["peer"] == "nginx: not installed here"
+
+
 @pytest.mark.parametrize(
     ("limits", "value", "expected"),
     [
