@@ -1,5 +1,6 @@
 """The control plane as one object: production, the twin and the tests build the same one."""
 
+import hashlib
 from collections.abc import Callable
 
 from penstock.actions import device_class as device_class_actions
@@ -15,8 +16,12 @@ from penstock.engine.loop import Loop
 from penstock.engine.node import NodeEngine
 from penstock.engine.service import ServiceEngine
 from penstock.store import service as service_store
+from penstock.store import setting as setting_store
+from penstock.store import site as site_store
 from penstock.store.database import SYSTEM, Database
 from penstock.store.wakeups import Wakeups
+
+GATEWAY_TOKEN = "gateway_token_sha256"  # noqa: S105 - the name of a setting
 
 
 class ControlPlane:
@@ -53,6 +58,18 @@ class ControlPlane:
         """Write what a new factory starts with: device classes, models, prices, offers."""
         device_class_actions.seed(self.context)
         seed_catalogue(self.context)
+
+    def trust_gateway(self, token: str) -> None:
+        """Accept this token, and no other, from gateways; only its hash is stored."""
+        with self.db.transaction(SYSTEM) as connection:
+            setting_store.put(connection, GATEWAY_TOKEN, hashlib.sha256(token.encode()).hexdigest())
+
+    def inject_faults_through(self, site_name: str, driver: InjectsFaults) -> None:
+        """Let operators rehearse faults on a simulated site of this process."""
+        with self.db.transaction(SYSTEM) as connection:
+            row = site_store.find(connection, site_name)
+        if row is not None:
+            self.fault_injectors[row["id"]] = driver
 
     def _loop(self, name: str, tick: Callable[[], int], topic: str | None, idle_seconds: float) -> Loop:
         return Loop(

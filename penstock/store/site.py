@@ -55,3 +55,8 @@ def page(
     if after is not None:
         query = query.where(site.c.id > after)
     return every(connection.execute(query))
+
+
+def find(connection: Connection, name: str) -> Row | None:
+    """Return the site of that name, or None."""
+    return one(connection.execute(sa.select(site).where(site.c.name == name)))

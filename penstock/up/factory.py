@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from penstock.actions.bootstrap import FirstKeys, bootstrap, write_secret
 from penstock.base.clock import SystemClock
@@ -26,6 +27,7 @@ FIRST_TOKEN_SECONDS = 60.0
 SUPERVISE_SECONDS = 2.0
 
 Say = Callable[[str], None]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ class Factory:
         """Return the base URL of the LLM gateway."""
         return self._gateway.url if self._gateway else ""
 
-    def _phase(self, name: str, work):  # type: ignore[no-untyped-def]
+    def _phase(self, name: str, work: Callable[[], Result]) -> Result:
         self._say(f"starting: {name}")
         began = time.monotonic()
         result = work()

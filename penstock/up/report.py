@@ -1,7 +1,7 @@
 """What a person sees while the factory starts, runs and serves its first token."""
 
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.status import Status
@@ -23,7 +23,7 @@ class StatusLine:
         self._last = ""
         self._streaming = False
 
-    def __enter__(self) -> "StatusLine":
+    def __enter__(self) -> Self:
         if self._console.is_terminal:
             self._status = self._console.status(self._last or "starting", spinner="dots")
             self._status.start()

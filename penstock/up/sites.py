@@ -61,7 +61,7 @@ class _AgentThread:
 
 
 class LocalSite:
-    """This machine, for real."""
+    """The machine this process runs on, for real."""
 
     def __init__(self, plane: ControlPlane, folder: Path) -> None:
         self._plane = plane
