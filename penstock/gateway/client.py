@@ -171,7 +171,7 @@ class ClientConnection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._refusal = errors.malformed()
+            self._no_upgrade()
         except httptools.HttpParserCallbackError as error:
             if self._refusal is None:
                 self._refusal = self._defect(error.__context__ or error)
@@ -179,6 +179,13 @@ class ClientConnection(asyncio.Protocol):
             self._refusal = errors.malformed()
         if self._in_message and self._refusal is None:
             self._bound_wire_bytes(len(data))
+
+    def _no_upgrade(self) -> None:
+        """Answer a request that asks for another protocol as if it had not asked (RFC 9110 section 7.8)."""
+        if self._pending:
+            self._pending[-1].keep_alive = False  # what follows it is not HTTP
+        else:
+            self._refusal = errors.malformed()
 
     def _bound_wire_bytes(self, size: int) -> None:
         """Bound an unfinished message on the wire: the parser keeps an unfinished header in memory."""

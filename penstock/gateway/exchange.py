@@ -187,9 +187,7 @@ class Exchange:
             self._size += len(data)
             self._parts.append(data)
             if self._size > self._core.settings.answer_bytes_max:
-                self._abandon(
-                    "error", errors.engine_failed("engine_answer_too_large", "The answer is too large.")
-                )
+                self._broken(errors.engine_failed("engine_broken", "The engine's answer is too large."))
             return
         if self._finished:
             return
