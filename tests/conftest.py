@@ -38,9 +38,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Name the processes that were left behind."""
     for sentence in config.stash.get(leaks.KEY, []):
         terminalreporter.write_line(f"LEFT BEHIND: {sentence}", red=True)

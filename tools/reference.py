@@ -45,6 +45,7 @@ def tables_of_sentences() -> dict[str, tuple[type[StrEnum], Mapping[StrEnum, str
 
 def errors_page() -> str:
     """Return docs/reference/errors.md."""
+    list(modules())  # an error class exists once its module is imported
     lines = [
         _MADE,
         "# Error codes\n",
