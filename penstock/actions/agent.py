@@ -99,17 +99,19 @@ def push(
     now = context.clock.now()
     reports = list({o.allocation_id: _report(o, now) for o in observations}.values())
 
-    def work(connection: Connection) -> list[str]:
+    def work(connection: Connection) -> dict[str, bool]:
         _require_agent(connection, agent_id)
         _note_seen(connection, agent_id, now)
         woken = allocation_store.record_observations(connection, agent_id, reports, now)
-        return woken + _hear_of_nodes(connection, agent_id, silent_nodes, now)
+        there = _hear_of_nodes(connection, agent_id, silent_nodes, now)
+        return {**dict.fromkeys(there, True), **woken}
 
     woken = context.db.retrying(SYSTEM, work)
     if woken:
         context.wakeups.signal("service")
+    if any(woken.values()):
         context.wakeups.signal("gateway")
-    return len(set(woken))
+    return len(woken)
 
 
 def heartbeat(context: Context, agent_id: str) -> None:

@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from penstock.actions.change import change
 from penstock.actions.context import Actor, Context, not_found
 from penstock.actions.enrolment import UNKNOWN_CLASS
+from penstock.actions.scope import places
 from penstock.base.errors import ConflictError
 from penstock.domain.device import DeviceClass
 from penstock.store import device_class as device_class_store
@@ -18,7 +20,7 @@ def seed(context: Context) -> list[str]:
 
 def page(context: Context, actor: Actor) -> list[dict[str, Any]]:
     """Return every class by name; there are tens of them."""
-    actor.require("device_class:read", actor.tenant_id)
+    require_read(actor, "device_class:read")
     with context.db.transaction(actor.scope) as connection:
         classes = device_class_store.every_class(connection)
     return [shown(class_) for class_ in classes.values()]
@@ -26,7 +28,7 @@ def page(context: Context, actor: Actor) -> list[dict[str, Any]]:
 
 def get(context: Context, actor: Actor, name: str) -> dict[str, Any]:
     """Return one class; raises NotFoundError."""
-    actor.require_visible("device_class", actor.tenant_id, None, name)
+    require_read(actor, "device_class:read")
     with context.db.transaction(actor.scope) as connection:
         class_ = device_class_store.get(connection, name)
     if class_ is None:
@@ -40,8 +42,9 @@ def put(context: Context, actor: Actor, class_: DeviceClass) -> dict[str, Any]:
     Raises ConflictError if the number of slices of a class that has devices would change: they are held and
     metered by slices. Devices that a new class matches join it at the next enrolment of their node.
     """
-    actor.require("device_class:write")
-    with context.db.transaction(SYSTEM) as connection:
+    with change(context, actor, "device_class.put", class_.name) as made:
+        actor.require("device_class:write")
+        connection = made.connection
         before = device_class_store.get(connection, class_.name)
         if class_.name == UNKNOWN_CLASS.name:
             raise ConflictError("'unknown' is the class of what no class matches; use another name")
@@ -55,17 +58,17 @@ def put(context: Context, actor: Actor, class_: DeviceClass) -> dict[str, Any]:
                     data={"devices": devices, "slices": before.slices},
                 )
         device_class_store.put(connection, class_)
-        context.audit(
-            connection,
-            actor,
-            "device_class.put",
-            class_.name,
-            tenant_id=None,
-            detail={"before": None if before is None else shown(before), "after": shown(class_)},
-        )
+        detail = {"before": None if before is None else shown(before), "after": shown(class_)}
+        made.done("device_class.changed", class_.name, tenant_id=None, detail=detail)
     return shown(class_)
 
 
 def shown(class_: DeviceClass) -> dict[str, Any]:
     """Return a class as the API shows it."""
     return {"name": class_.name, **device_class_store.to_data(class_)}
+
+
+def require_read(actor: Actor, permission: str) -> None:
+    """Raise ForbiddenError unless the caller has ``permission`` in some place: the object is of the factory."""
+    if not any(actor.may(permission, actor.tenant_id, project_id) for project_id in places(actor)):
+        actor.require(permission, actor.tenant_id)

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
+from penstock.actions.change import Change, change
 from penstock.actions.context import Actor, Context, not_found
 from penstock.actions.enrolment import (
     UNKNOWN_CLASS,
@@ -16,8 +17,8 @@ from penstock.actions.enrolment import (
     compare_nodes,
     node_row,
 )
-from penstock.base.errors import ConflictError, UnauthenticatedError
-from penstock.drivers.base import NodeFacts
+from penstock.base.errors import ConflictError, UnauthenticatedError, UnavailableError
+from penstock.drivers.base import InjectsFaults, NodeFacts
 from penstock.store import agent as agent_store
 from penstock.store import allocation as allocation_store
 from penstock.store import device as device_store
@@ -32,7 +33,7 @@ from penstock.store.database import SYSTEM
 from penstock.store.rows import Row
 from penstock.store.segment import SegmentDevice
 
-__all__ = ["SiteFacts", "cordon", "enroll", "get", "page", "retire", "write_off"]
+__all__ = ["SiteFacts", "cordon", "enroll", "get", "page", "rehearse", "retire", "write_off"]
 
 
 def enroll(
@@ -196,10 +197,10 @@ def _events(difference: Difference, simulated: bool, now: datetime) -> list[even
 def page(
     context: Context, actor: Actor, *, filters: Mapping[str, Any], after: str | None, limit: int
 ) -> list[Row]:
-    """Return one more than ``limit`` nodes by id; ``filters`` are those of ``store.node.page``."""
+    """Return up to ``limit`` nodes by id; ``filters`` are those of ``store.node.page``."""
     actor.require("node:read")
     with context.db.transaction(actor.scope) as connection:
-        return node_store.page(connection, **filters, after=after, limit=limit + 1)
+        return node_store.page(connection, **filters, after=after, limit=limit)
 
 
 def get(context: Context, actor: Actor, node_id: str) -> Row:
@@ -215,56 +216,31 @@ def get(context: Context, actor: Actor, node_id: str) -> Row:
 
 
 def cordon(context: Context, actor: Actor, node_id: str, *, cordoned: bool) -> Row:
-    """Keep new work off a node (what runs there goes on), or let it come again."""
-    _change(context, actor, node_id, "node.cordon" if cordoned else "node.uncordon", cordoned=cordoned)
+    """Keep new work off a node (what runs there goes on), or let it come again. Repeatable."""
+    action, kind = ("node.cordon", "node.cordoned") if cordoned else ("node.uncordon", "node.uncordoned")
+    with change(context, actor, action, node_id) as made:
+        row = _for_change(made, actor, node_id)
+        if row["cordoned"] != cordoned:
+            node_store.set_cordoned(made.connection, node_id, context.clock.now(), cordoned=cordoned)
+            made.done(kind, node_id, tenant_id=None, detail=_named(row))
     context.wakeups.signal("service")
     return get(context, actor, node_id)
 
 
-def _change(context: Context, actor: Actor, node_id: str, action: str, *, cordoned: bool) -> None:
-    actor.require_visible("node", None, None, node_id)
-    actor.require("node:write")
-
-    def work(connection: Connection) -> None:
-        row = _locked(connection, node_id)
-        if row["cordoned"] == cordoned:
-            return
-        now = context.clock.now()
-        node_store.set_cordoned(connection, node_id, now, cordoned=cordoned)
-        context.audit(connection, actor, action, node_id, tenant_id=None, detail={"name": row["name"]})
-        event_store.emit(
-            connection,
-            at=now,
-            kind="node.cordoned" if cordoned else "node.uncordoned",
-            subject_id=node_id,
-            tenant_id=None,
-            project_id=None,
-            data={"name": row["name"], "simulated": row["simulated"]},
-        )
-
-    context.db.retrying(SYSTEM, work)
-
-
 def retire(context: Context, actor: Actor, node_id: str) -> Row:
     """Take a node out of service for good; its history stays. Raises ConflictError while anything is on it."""
-    actor.require_visible("node", None, None, node_id)
-    actor.require("node:write")
-
-    def work(connection: Connection) -> None:
-        row = _locked(connection, node_id)
-        if row["state"] == "retired":
-            return
-        held = node_store.held_claims(connection, node_id)
-        if held:
+    with change(context, actor, "node.retire", node_id) as made:
+        row = _for_change(made, actor, node_id)
+        held = node_store.held_claims(made.connection, node_id)
+        if held and row["state"] != "retired":
             raise ConflictError(
                 f"{held} claims and allocations still stand on node '{row['name']}'; cordon it, release or move what "
                 "runs there, and retire it then. If the machine is gone for good, write it off first",
                 data={"held": held},
             )
-        node_store.retire(connection, node_id, context.clock.now())
-        context.audit(connection, actor, "node.retire", node_id, tenant_id=None, detail={"name": row["name"]})
-
-    context.db.retrying(SYSTEM, work)
+        if row["state"] != "retired":
+            node_store.retire(made.connection, node_id, context.clock.now())
+            context.audit(made.connection, actor, "node.retire", node_id, tenant_id=None, detail=_named(row))
     return get(context, actor, node_id)
 
 
@@ -273,29 +249,57 @@ def write_off(context: Context, actor: Actor, node_id: str) -> Row:
 
     Raises ConflictError if the node is reached: then its agent says what runs there.
     """
-    actor.require_visible("node", None, None, node_id)
-    actor.require("node:write")
-
-    def work(connection: Connection) -> int:
-        row = _locked(connection, node_id)
+    with change(context, actor, "node.write_off", node_id) as made:
+        row = _for_change(made, actor, node_id)
         if row["state"] != "unreachable":
             raise ConflictError(
                 f"node '{row['name']}' is {row['state']}; only an unreachable node can be written off",
                 data={"state": row["state"]},
             )
-        woken = node_store.write_off(connection, node_id, context.clock.now())
-        context.audit(
-            connection, actor, "node.write_off", node_id, tenant_id=None, detail={"services": len(woken)}
-        )
-        return len(woken)
-
-    if context.db.retrying(SYSTEM, work):
-        context.wakeups.signal("service")
+        woken = node_store.write_off(made.connection, node_id, context.clock.now())
+        made.done("node.written_off", node_id, tenant_id=None, detail={**_named(row), "services": len(woken)})
+    context.wakeups.signal("service")
     return get(context, actor, node_id)
 
 
-def _locked(connection: Connection, node_id: str) -> Row:
-    row = node_store.lock(connection, node_id)
+def rehearse(
+    context: Context, actor: Actor, injectors: Mapping[str, InjectsFaults], node_id: str, *, fail: bool
+) -> Row:
+    """Make a simulated node fall silent, or bring it back; ``injectors`` by site id.
+
+    Raises ConflictError for a real node: nothing real is ever broken on purpose. What follows is what would
+    follow a real failure, and takes as long.
+    """
+    action = "simulated.fail" if fail else "simulated.heal"
+    with change(context, actor, action, node_id) as made:
+        row = _for_change(made, actor, node_id, "simulated:write")
+        if not row["simulated"]:
+            raise ConflictError(
+                f"node '{row['name']}' is real; only simulated nodes can be made to fail",
+                data={"simulated": False},
+            )
+        injector = injectors.get(row["site_id"])
+        if injector is None:
+            raise UnavailableError(
+                f"the simulated site of node '{row['name']}' runs in another process; ask the factory that runs it"
+            )
+        made.done(f"simulated.{'failed' if fail else 'healed'}", node_id, tenant_id=None, detail=_named(row))
+    if fail:
+        injector.fail_node(row["name"])
+    else:
+        injector.heal_node(row["name"])
+    return get(context, actor, node_id)
+
+
+def _for_change(made: Change, actor: Actor, node_id: str, permission: str = "node:write") -> Row:
+    """Authorise and lock; a node that may not be seen and one that is not there look the same."""
+    actor.require_visible("node", None, None, node_id)
+    actor.require(permission)
+    row = node_store.lock(made.connection, node_id)
     if row is None:
         raise not_found("node", node_id)
     return row
+
+
+def _named(row: Row) -> dict[str, Any]:
+    return {"name": row["name"], "simulated": row["simulated"]}

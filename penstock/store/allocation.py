@@ -71,7 +71,8 @@ _RECORD = sa.text(
     ), news AS MATERIALIZED (
         SELECT s.*, a.service_id,
             (s.phase, s.generation, s.code, s.endpoint)
-                IS DISTINCT FROM (a.phase, a.phase_generation, a.code, a.endpoint) AS matters
+                IS DISTINCT FROM (a.phase, a.phase_generation, a.code, a.endpoint) AS matters,
+            s.endpoint IS NOT NULL OR a.endpoint IS NOT NULL AS routed
         FROM said s JOIN allocation a ON a.id = s.id AND a.generation = s.generation AND a.agent_id = :agent_id
         WHERE (s.phase, s.generation, s.code, s.endpoint, s.message, s.busy_permille)
             IS DISTINCT FROM (a.phase, a.phase_generation, a.code, a.endpoint, a.message, a.busy_permille)
@@ -86,26 +87,28 @@ _RECORD = sa.text(
         FROM news s
         WHERE a.id = s.id AND a.generation = s.generation AND a.agent_id = :agent_id
             AND (SELECT count(*) FROM locked) >= 0
-        RETURNING a.service_id, s.matters
+        RETURNING a.service_id, s.matters, s.routed
+    ), moved AS (
+        SELECT service_id, bool_or(routed) AS routed FROM written WHERE matters GROUP BY service_id
     )
     UPDATE service v SET due_at = :now, lease_token = NULL
-    WHERE v.id IN (SELECT service_id FROM written WHERE matters) AND v.state NOT IN ('released', 'failed')
-    RETURNING v.id
+    FROM moved WHERE v.id = moved.service_id AND v.state NOT IN ('released', 'failed')
+    RETURNING v.id, moved.routed
     """
 )
 
 
 def record_observations(
     connection: Connection, agent_id: str, reports: Sequence[Report], now: datetime
-) -> list[str]:
-    """Write an agent's reports and make the services they matter to due at ``now``; return those services.
+) -> dict[str, bool]:
+    """Write an agent's reports and make the services they matter to due at ``now``.
 
-    One statement whatever the number. Skipped without a word: reports about another agent's allocations,
+    Return those services, and of each whether the gateway's routes may have changed with it. One statement whatever the number. Skipped without a word: reports about another agent's allocations,
     about a generation that is not the wanted one, and about what is known already. Each allocation may
     appear once. System scope.
     """
     if not reports:
-        return []
+        return {}
     parameters: Mapping[str, Any] = {
         "agent_id": agent_id,
         "now": now,
@@ -119,7 +122,7 @@ def record_observations(
         "started": [r.started_at for r in reports],
         "ready": [r.ready_at for r in reports],
     }
-    return sorted(connection.execute(_RECORD, parameters).scalars())
+    return {row["id"]: row["routed"] for row in every(connection.execute(_RECORD, parameters))}
 
 
 _MOVE = sa.text(

@@ -107,7 +107,9 @@ _DEVICE_COUNTS = (
     sa.select(
         sa.func.count().label("devices"),
         sa.func.count().filter(device.c.used_mask != 0).label("devices_used"),
-        sa.func.count().filter(device.c.health != "ok").label("devices_unhealthy"),
+        sa.func.count()
+        .filter((device.c.health != "ok") & (device.c.used_mask == 0))
+        .label("devices_unhealthy"),
         sa.func.coalesce(
             sa.func.array_agg(sa.distinct(device.c.device_class)), sa.text("'{}'::text[]")
         ).label("device_classes"),

@@ -1,0 +1,270 @@
+"""What the token gateway asks of the control plane: whom it may serve with what, and to take its usage.
+
+The gateway proves itself with a token of its own, of which only the hash is stored.
+"""
+
+import hashlib
+import hmac
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+from prometheus_client import Counter
+from sqlalchemy.engine import Connection
+
+from penstock.actions.context import Context
+from penstock.actions.usage_record import readable
+from penstock.base.clock import to_epoch_us
+from penstock.base.errors import TooLargeError, UnauthenticatedError
+from penstock.base.limits import USAGE_RECORDS_BATCH_MAX
+from penstock.domain.quota import Measure, month_start
+from penstock.domain.role import Binding, Role, granted
+from penstock.store import event as event_store
+from penstock.store import gateway as gateway_store
+from penstock.store import setting as setting_store
+from penstock.store.database import SYSTEM
+from penstock.store.quota_month import consumed
+from penstock.store.rows import Row
+
+TOKEN_SETTING = "gateway_token_sha256"  # noqa: S105 - the name of a setting
+PERMISSION = "llm:call"
+WAIT_SECONDS_MAX = 30.0
+# A snapshot is made at most this often; between signals the database is asked again every few seconds,
+# because keys and quotas also end by the clock.
+REBUILD_SECONDS_MIN = 0.1
+REBUILD_COST_FACTOR = 10
+POLL_SECONDS = 5.0
+
+USAGE = Counter("penstock_gateway_usage_records_total", "Usage records by what became of them.", ("outcome",))
+
+
+def trust(context: Context, token: str) -> None:
+    """Accept gateways that send ``token``, and no other; only its SHA-256 is stored."""
+    with context.db.transaction(SYSTEM) as connection:
+        setting_store.put(connection, TOKEN_SETTING, hashlib.sha256(token.encode()).hexdigest())
+
+
+def authenticate(context: Context, token: str | None) -> None:
+    """Raise UnauthenticatedError unless ``token`` is the gateway's."""
+    with context.db.transaction(SYSTEM) as connection:
+        expected = setting_store.get(connection, TOKEN_SETTING)
+    given = hashlib.sha256((token or "").encode()).hexdigest()
+    if token is None or expected is None or not hmac.compare_digest(given, str(expected)):
+        raise UnauthenticatedError("this endpoint is for the gateway of this factory, with its token")
+
+
+@dataclass(frozen=True, slots=True)
+class _Built:
+    version: int
+    digest: bytes
+    document: bytes
+    at: float
+    seen: int
+
+
+class SnapshotFeed:
+    """The current snapshot, made once for all gateways of this process and only when something changed.
+
+    Versions grow, also over restarts: a new one is the instant in microseconds or one more than the last.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._lock = threading.Lock()
+        self._built: _Built | None = None
+        self._pause_seconds = REBUILD_SECONDS_MIN
+
+    def wait(self, since: int, wait_seconds: float) -> tuple[int, bytes | None]:
+        """Return version and JSON of the snapshot, or None as JSON if it is still version ``since``.
+
+        Waits up to ``wait_seconds`` for another version than ``since``.
+        """
+        remaining = min(max(wait_seconds, 0.0), WAIT_SECONDS_MAX)
+        clock, wakeups = self._context.clock, self._context.wakeups
+        while True:
+            built = self._current()
+            if built.version != since:
+                return built.version, built.document
+            if remaining <= 0:
+                return built.version, None
+            step = min(remaining, POLL_SECONDS)
+            began = clock.monotonic()
+            woken = wakeups.wait("gateway", built.seen, step)
+            remaining -= clock.monotonic() - began if woken else step
+            if woken and wakeups.count("gateway") == built.seen:
+                return built.version, None  # the process is stopping
+            if woken:
+                pause = min(max(remaining, 0.0), self._pause_seconds)
+                threading.Event().wait(pause)
+                remaining -= pause
+
+    def _current(self) -> _Built:
+        clock, wakeups = self._context.clock, self._context.wakeups
+        with self._lock:
+            built, seen, began = self._built, wakeups.count("gateway"), clock.monotonic()
+            fresh = built is not None and began - built.at < self._pause_seconds
+            if built is not None and built.seen == seen and fresh:
+                return built
+            with self._context.db.transaction(SYSTEM) as connection:
+                content = read_snapshot(connection, clock.now())
+            body = orjson.dumps(content)
+            digest = hashlib.sha256(body).digest()
+            ended = clock.monotonic()
+            self._pause_seconds = max(REBUILD_SECONDS_MIN, REBUILD_COST_FACTOR * (ended - began))
+            if built is not None and digest == built.digest:
+                self._built = _Built(built.version, digest, built.document, ended, seen)
+            else:
+                version = max(to_epoch_us(clock.now()), built.version + 1 if built else 1)
+                document = orjson.dumps({"version": version, **content})
+                self._built = _Built(version, digest, document, ended, seen)
+            return self._built
+
+
+def read_snapshot(connection: Connection, now: datetime) -> dict[str, Any]:
+    """Return the snapshot without its version: keys that may call endpoints, endpoints, tokens left.
+
+    A key has one ``project`` in it, and the gateway shows a key the endpoints of exactly that project. A key
+    that may call several projects gets a name for that set of projects (``*`` for all of the tenant, else
+    their ids joined by ``+``), and the endpoints of these projects are listed once more under that name.
+    """
+    projects: dict[str, list[str]] = {}
+    for tenant_id, project_id in gateway_store.projects(connection):
+        projects.setdefault(tenant_id, []).append(project_id)
+    keys: list[dict[str, Any]] = []
+    groups: dict[tuple[str, str], list[str]] = {}
+    for row in gateway_store.keys(connection, now):
+        allowed = _allowed_projects(row, projects.get(row["tenant_id"], []))
+        if not allowed:
+            continue
+        whole = len(allowed) == len(projects[row["tenant_id"]])
+        group = allowed[0] if len(allowed) == 1 else "*" if whole else "+".join(allowed)
+        groups[row["tenant_id"], group] = allowed
+        keys.append(_key(row, group, allowed))
+    endpoints = gateway_store.endpoints(connection)
+    return {
+        "keys": keys,
+        "tenants": _tokens_left(connection, now),
+        "models": [
+            entry
+            for (tenant, group), allowed in groups.items()
+            for entry in _models(endpoints, tenant, group, allowed)
+        ],
+    }
+
+
+def _allowed_projects(row: Row, projects: Sequence[str]) -> list[str]:
+    bindings = [Binding(Role(role), tenant_id, project_id) for role, tenant_id, project_id in row["bindings"]]
+    return [
+        project_id
+        for project_id in projects
+        if row["project_id"] in (None, project_id)
+        and granted(PERMISSION, bindings, row["scopes"], row["tenant_id"], project_id)
+    ]
+
+
+def _key(row: Row, group: str, allowed: Sequence[str]) -> dict[str, Any]:
+    return {
+        "id": row["id"],
+        "sha256": row["secret_sha256"],
+        "tenant": row["tenant_id"],
+        "project": group,
+        "projects": list(allowed),
+        "principal": row["principal_id"],
+        "scopes": row["scopes"],
+        "expires_at_us": None if row["expires_at"] is None else to_epoch_us(row["expires_at"]),
+        "requests_per_minute": row["requests_per_minute"],
+        "tokens_per_minute": row["tokens_per_minute"],
+    }
+
+
+def _models(
+    endpoints: Sequence[Row], tenant: str, group: str, allowed: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return the endpoints of a set of projects under the set's name; where two share a name, the older wins."""
+    named: dict[str, dict[str, Any]] = {}
+    for row in endpoints:
+        if row["tenant_id"] == tenant and row["project_id"] in allowed and row["name"] not in named:
+            named[row["name"]] = {
+                "name": row["name"],
+                "service": row["id"],
+                "tenant": tenant,
+                "project": group,
+                "model": row["model"],
+                "upstreams": row["upstreams"],
+            }
+    return list(named.values())
+
+
+def _tokens_left(connection: Connection, now: datetime) -> list[dict[str, Any]]:
+    limits = gateway_store.token_quotas(connection)
+    if not limits:
+        return []
+    spent = dict.fromkeys(limits, 0)
+    used = consumed(connection, [Measure.TOKENS_PER_MONTH], list(limits), month_start(now), now)
+    for spender, amount in used[Measure.TOKENS_PER_MONTH].items():
+        spent[spender.tenant_id] += amount
+    return [{"id": tenant, "tokens_left": max(0, limit - spent[tenant])} for tenant, limit in limits.items()]
+
+
+def take_usage(context: Context, records: Sequence[object]) -> Mapping[str, int]:
+    """Write usage records once each; return how many were ``accepted``, ``duplicate`` and ``rejected``.
+
+    A record that is not as documented, or whose service is not the stated tenant's, is rejected, counted and
+    logged, and never holds up the others. Raises TooLargeError above ``USAGE_RECORDS_BATCH_MAX``.
+    """
+    if len(records) > USAGE_RECORDS_BATCH_MAX:
+        raise TooLargeError(
+            f"at most {USAGE_RECORDS_BATCH_MAX} usage records in one delivery", field="records"
+        )
+    now = context.clock.now()
+    good: dict[str, dict[str, Any]] = {}
+    repeated = 0
+    for record in records:
+        row = readable(record, now)
+        if row is not None:
+            repeated += row["id"] in good
+            good[row["id"]] = row
+
+    def work(connection: Connection) -> dict[str, bool]:
+        written = gateway_store.record_usage(connection, list(good.values()), now)
+        _note_first_tokens(connection, [good[id_] for id_, new in written.items() if new], now)
+        return written
+
+    written = context.db.retrying(SYSTEM, work) if good else {}
+    accepted = sum(written.values())
+    duplicate = len(written) - accepted + repeated
+    outcome = {"accepted": accepted, "duplicate": duplicate, "rejected": len(records) - accepted - duplicate}
+    for name, count in outcome.items():
+        USAGE.labels(name).inc(count)
+    if accepted:
+        context.wakeups.signal("event")
+    return outcome
+
+
+def _note_first_tokens(connection: Connection, records: Sequence[Mapping[str, Any]], now: datetime) -> None:
+    first: dict[str, datetime] = {}
+    for record in records:
+        at = record["first_token_at"]
+        if at is not None:
+            first[record["service"]] = min(at, first.get(record["service"], at))
+    event_store.emit_many(
+        connection,
+        [
+            event_store.NewEvent(
+                now,
+                "service.first_token",
+                row["id"],
+                row["tenant_id"],
+                row["project_id"],
+                {
+                    "name": row["name"],
+                    "seconds_since_order": (row["first_token_at"] - row["ordered_at"]).total_seconds(),
+                },
+            )
+            for row in gateway_store.note_first_tokens(connection, first)
+            if row["is_first"]
+        ],
+    )

@@ -1,0 +1,125 @@
+"""What the token gateway may serve, read in three statements, and the usage it delivers, written in one."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from penstock.store.rows import Row, every
+
+# Keys that could call an endpoint at all; what their roles and scopes allow is judged by domain.role.
+_KEYS = sa.text(
+    """
+    SELECT k.id, k.secret_sha256, k.scopes, k.project_id, k.expires_at, k.requests_per_minute,
+        k.tokens_per_minute, p.id AS principal_id, p.tenant_id,
+        COALESCE((SELECT jsonb_agg(jsonb_build_array(b.role, b.tenant_id, b.project_id))
+            FROM role_binding b WHERE b.principal_id = p.id), '[]'::jsonb) AS bindings
+    FROM api_key k JOIN principal p ON p.id = k.principal_id JOIN tenant t ON t.id = p.tenant_id
+    WHERE k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > :now)
+        AND p.disabled_at IS NULL AND t.state = 'active' AND k.scopes && ARRAY['llm', '*']
+    ORDER BY k.id
+    """
+)
+_ENDPOINTS = sa.text(
+    """
+    SELECT s.id, s.name, s.tenant_id, s.project_id,
+        COALESCE(min(a.config ->> 'served_model_name'), s.name) AS model,
+        jsonb_agg(jsonb_build_object('id', a.id, 'url', a.endpoint, 'cancel', a.driver = 'ctranslate2')
+            ORDER BY a.id) AS upstreams
+    FROM service s JOIN tenant t ON t.id = s.tenant_id AND t.state = 'active'
+    JOIN allocation a ON a.service_id = s.id
+    WHERE s.kind = 'llm' AND s.state IN ('running', 'degraded') AND s.wanted = 'running'
+        AND a.wanted = 'present' AND a.phase = 'ready' AND a.phase_generation = a.generation
+        AND a.endpoint IS NOT NULL
+    GROUP BY s.id ORDER BY s.id
+    """
+)
+_PROJECTS = sa.text("SELECT tenant_id, id FROM project WHERE state = 'active' ORDER BY tenant_id, id")
+_TOKEN_QUOTAS = sa.text(
+    "SELECT tenant_id, limit_amount FROM quota "
+    "WHERE dimension = 'tokens_per_month' AND project_id IS NULL ORDER BY tenant_id"
+)
+
+
+def keys(connection: Connection, now: datetime) -> list[Row]:
+    """Return live keys of live principals of active tenants, with the principal's role bindings."""
+    return every(connection.execute(_KEYS, {"now": now}))
+
+
+def endpoints(connection: Connection) -> list[Row]:
+    """Return running LLM services with their ready replicas; ``model`` is the name their engines answer to."""
+    return every(connection.execute(_ENDPOINTS))
+
+
+def projects(connection: Connection) -> list[tuple[str, str]]:
+    """Return (tenant id, project id) of every active project."""
+    return [(tenant_id, project_id) for tenant_id, project_id in connection.execute(_PROJECTS)]
+
+
+def token_quotas(connection: Connection) -> dict[str, int]:
+    """Return the monthly token limit of each tenant that has one."""
+    return {row["tenant_id"]: row["limit_amount"] for row in every(connection.execute(_TOKEN_QUOTAS))}
+
+
+# The project and the price book are the service's: a key may reach endpoints of several projects, and what
+# was ordered at a price is billed at it. A record whose service is not the stated tenant's matches nothing.
+_RECORD_USAGE = sa.text(
+    """
+    WITH said AS (
+        SELECT * FROM jsonb_to_recordset(CAST(:records AS jsonb)) AS r(
+            id text, key text, tenant text, principal text, service text, allocation text, model text,
+            prompt_tokens bigint, completion_tokens bigint, ending text, streamed boolean, estimated boolean,
+            started_at timestamptz, first_token_at timestamptz, ended_at timestamptz)
+    ), known AS (
+        SELECT r.*, s.project_id, s.price_book_id, COALESCE(s.spec ->> 'model', r.model) AS served
+        FROM said r JOIN service s ON s.id = r.service AND s.tenant_id = r.tenant
+    ), written AS (
+        INSERT INTO token_usage (id, tenant_id, project_id, principal_id, service_id, key_id, allocation_id,
+            endpoint, model, price_book_id, prompt_tokens, completion_tokens, ending, streamed, estimated,
+            started_at, first_token_at, ended_at, received_at)
+        SELECT id, tenant, project_id, principal, service, key, allocation, model, served, price_book_id,
+            prompt_tokens, completion_tokens, ending, streamed, estimated, started_at, first_token_at, ended_at, :now
+        FROM known ORDER BY id
+        ON CONFLICT (id) DO NOTHING
+        RETURNING id
+    )
+    SELECT k.id, w.id IS NOT NULL AS written FROM known k LEFT JOIN written w ON w.id = k.id
+    """
+)
+
+
+def record_usage(connection: Connection, records: Sequence[dict[str, Any]], now: datetime) -> dict[str, bool]:
+    """Write usage records; return, for each of a known service of its tenant, whether it was new.
+
+    One statement. Instants are ISO 8601 texts; each id appears once. System scope.
+    """
+    document = orjson.dumps(list(records)).decode()
+    rows = every(connection.execute(_RECORD_USAGE, {"records": document, "now": now}))
+    return {row["id"]: row["written"] for row in rows}
+
+
+_FIRST_TOKENS = sa.text(
+    """
+    WITH first AS (
+        SELECT s.id, u.at FROM unnest(CAST(:ids AS text[]), CAST(:ats AS timestamptz[])) AS u(id, at)
+        JOIN service s ON s.id = u.id
+        WHERE s.first_token_at IS NULL OR s.first_token_at > u.at
+        ORDER BY s.id FOR NO KEY UPDATE OF s
+    ), before AS (SELECT id, first_token_at FROM service WHERE id IN (SELECT id FROM first))
+    UPDATE service s SET first_token_at = LEAST(s.first_token_at, GREATEST(first.at, s.ordered_at))
+    FROM first JOIN before ON before.id = first.id WHERE s.id = first.id
+    RETURNING s.id, s.tenant_id, s.project_id, s.name, s.ordered_at, s.first_token_at,
+        before.first_token_at IS NULL AS is_first
+    """
+)
+
+
+def note_first_tokens(connection: Connection, first: dict[str, datetime]) -> list[Row]:
+    """Stamp services with their earliest first token; return those changed, ``is_first`` if none was known."""
+    if not first:
+        return []
+    parameters = {"ids": list(first), "ats": list(first.values())}
+    return every(connection.execute(_FIRST_TOKENS, parameters))
