@@ -212,6 +212,8 @@ class Capacity:
 
     def _inner(self, cells: I64) -> I64:
         """Return what one order can get at each cell without leaving its node."""
+        if self.layout.one_cell_nodes:
+            return self.cell[cells]
         by_island = self.layout.outer_by_island[self.layout.outer_of_cell[cells]]
         return np.where(by_island, self.cell[cells], self.group[self.pool.cells.data[GROUP, cells]])
 
@@ -269,9 +271,12 @@ class Capacity:
         self.cell[cells] = units
         if self.need.slices:
             self.cut[cells] = cut
-        for group, budget in set(zip(columns[GROUP].tolist(), node_units.tolist(), strict=True)):
-            held = int(self.cell[layout.cells_of_group(group)].sum())
-            self.group[group] = min(held, budget)
+        if layout.one_cell_nodes:
+            self.group[columns[GROUP]] = units
+        else:
+            for group, budget in zip(columns[GROUP].tolist(), node_units.tolist(), strict=True):
+                held = int(self.cell[layout.cells_of_group(group)].sum())
+                self.group[group] = min(held, budget)
         for outer in set(layout.outer_of_cell[cells].tolist()):
             self.outer_best[outer] = self._inner(layout.cells_of_outer(outer)).max()
 

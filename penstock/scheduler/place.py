@@ -119,9 +119,12 @@ def _whole_devices(capacity: Capacity, ask: Ask, take: Take) -> list[Grant]:
     """Return grants for the first free devices of a cell."""
     fleet, pool = capacity.fleet, capacity.pool
     node_id = fleet.node_name(int(pool.cells.data[CELL_NODE, take.cell]))
-    rows = np.array(pool.cell_devices[take.cell], dtype=np.int64)
-    _, units = filter_devices(pool, capacity.need, rows)
-    chosen: list[int] = rows[units > 0][: take.devices].tolist()
+    if capacity.by_device:
+        rows = np.array(pool.cell_devices[take.cell], dtype=np.int64)
+        _, units = filter_devices(pool, capacity.need, rows)
+        chosen: list[int] = rows[units > 0][: take.devices].tolist()
+    else:
+        chosen = pool.free_devices(take.cell, take.devices)
     return [
         Grant(
             node_id=node_id,

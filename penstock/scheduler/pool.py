@@ -8,6 +8,7 @@ four-GPU nodes, or an eight-GPU node with pairs in it. Outers are what best fit 
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,6 +39,7 @@ class Layout:
     outer_starts: I64
     cells_by_group: I64
     group_starts: I64
+    one_cell_nodes: bool  # no node has two domains: what a cell holds is what its node holds
     memory_min: int
     memory_max: int
     slices_min: int
@@ -123,6 +125,12 @@ class Pool:
         unhealthy = int(was_healthy) - int(healthy)
         if free or unhealthy:
             self._count(int(data[CELL, row]), total=0, free=free, unhealthy=unhealthy)
+
+    def free_devices(self, cell: int, count: int) -> list[int]:
+        """Return the rows of the first ``count`` devices of a cell that FREE counts."""
+        used, healthy = self.devices.data[USED], self.devices.data[HEALTHY]
+        free = (row for row in self.cell_devices[cell] if not used[row] and healthy[row])
+        return list(islice(free, count))
 
     def layout(self) -> Layout:
         """Return how the cells nest now."""
@@ -219,6 +227,7 @@ class Pool:
             outer_starts=outer_starts,
             cells_by_group=cells_by_group,
             group_starts=group_starts,
+            one_cell_nodes=bool(np.bincount(group[held], minlength=1).max() <= 1),
             memory_min=int(memory[alive].min(initial=1 << 62)),
             memory_max=int(memory[alive].max(initial=0)),
             slices_min=int(slices[alive].min(initial=1 << 62)),

@@ -126,6 +126,8 @@ def _in_island(capacity: Capacity, island: int, count: int) -> list[Take]:
 
 def _on_group(capacity: Capacity, group: int, count: int) -> list[Take]:
     cells = capacity.layout.cells_of_group(group)
+    if len(cells) == 1:
+        return [Take(int(cells[0]), count)]
     each_its_own = np.arange(len(cells), dtype=np.int64)
     return [Take(int(cells[row]), part) for row, part in _fill(capacity.cell[cells], each_its_own, count)]
 

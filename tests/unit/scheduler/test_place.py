@@ -119,6 +119,14 @@ def test_a_single_order_takes_the_fullest_node_of_the_fullest_rack() -> None:
     assert "3 of 72 in its NVLink domain" in planned(fleet, Ask(1, "GB200")).chosen[0].why
 
 
+def test_a_broken_rack_is_filled_wherever_it_stands() -> None:
+    fleet = racks(3)
+    planned(fleet, Ask(1, "GB200"))  # the first look; from here on the counts are followed
+    planned(fleet, Ask(4, "GB200", prefer_nodes=frozenset({"r2-n5"})))
+    assert nodes_of(planned(fleet, Ask(4, "GB200"))) == {"r2-n0"}
+    assert nodes_of(planned(fleet, Ask(1, "GB200"))) == {"r2-n1"}
+
+
 def test_one_domain_takes_the_tightest_that_is_enough() -> None:
     fleet = Fleet(CLASSES)
     add_racks(fleet, 1, nodes=18, per_node=4, device_class="GB200", prefix="big")
@@ -136,6 +144,13 @@ def test_several_devices_go_to_the_fewest_nodes_then_the_fewest_domains() -> Non
         planned(fleet, replace(Ask(1, "GB200"), prefer_nodes=frozenset({f"r3-n{one}"})))
     plan = planned(fleet, Ask(8, "GB200"))
     assert nodes_of(plan) == {"r3-n0", "r3-n1"}
+
+
+def test_where_one_domain_is_not_enough_the_roomiest_come_first() -> None:
+    fleet = Fleet(CLASSES)
+    for prefix, nodes in (("a", 1), ("b", 1), ("c", 2)):
+        add_racks(fleet, 1, nodes=nodes, per_node=4, device_class="GB200", prefix=prefix)
+    assert nodes_of(planned(fleet, Ask(12, "GB200"))) == {"c0-n0", "c0-n1", "a0-n0"}
 
 
 def test_an_order_stays_at_one_site() -> None:

@@ -1,5 +1,7 @@
 """The counts by cell, node, domain and outer hold after every change."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,6 +28,12 @@ def test_counts_are_those_of_the_devices(picture: Picture, data: st.DataObject) 
     fleet = picture.fleet()
     for pool in fleet.pools.values():
         pool.layout()  # from here on it is kept up to date
+    for one in data.draw(st.lists(st.sampled_from(picture.devices or (None,)), max_size=4)):
+        if one is not None:
+            used, healthy = data.draw(st.integers(0, 1)), data.draw(st.booleans())
+            fleet.upsert_devices([replace(one, used_mask=used, healthy=healthy)])
+    for pool in fleet.pools.values():
+        assert pool.layout().outer_free.sum() == pool.cells.column(FREE).sum()
     if picture.devices:
         fleet.remove_devices(one.device_id for one in data.draw(st.sets(st.sampled_from(picture.devices))))
     for pool in fleet.pools.values():

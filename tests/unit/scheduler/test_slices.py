@@ -64,6 +64,14 @@ def test_without_a_link_one_domain_means_one_device() -> None:
     assert isinstance(place(fleet, ask), NoPlan)
 
 
+def test_fresh_devices_for_several_slices_come_from_the_tightest_rack() -> None:
+    fleet = racks(2)
+    planned(fleet, Ask(1, "GB200", prefer_nodes=frozenset({"r0-n0"})))
+    planned(fleet, Ask(4, "GB200", prefer_nodes=frozenset({"r1-n0"})))
+    plan = planned(fleet, Ask(2, "GB200", slices=4))
+    assert {chosen.node for chosen in plan.chosen} == {"r1-n1"}
+
+
 def test_a_slice_has_the_memory_of_its_slices() -> None:
     fleet = racks(1, nodes=1, device_class="H100")
     assert planned(fleet, Ask(1, slices=2, memory_bytes_min=20 * BYTES_PER_GIB)).device_class == "H100"
