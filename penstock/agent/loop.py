@@ -55,38 +55,57 @@ class Agent:
         self._desired: dict[str, Item] = {}
         self._tries: dict[str, _Try] = {}
         self._told: dict[str, tuple[object, ...]] = {}
+        self._unsent: dict[str, Observed] = {}
         self._suspects: dict[str, set[str]] = {}
         self._silent: tuple[str, ...] | None = None
+        self._unwritten = False
         self._observe_at = clock.monotonic()
         if desired_file is not None:
             self._take(Pulled(full=True, cursor=0, items=desired_file.read()))
 
     def run(self, stop: threading.Event) -> None:
-        """Loop until ``stop``; what runs on the backends goes on running."""
+        """Loop until ``stop``; what runs on the backends goes on running.
+
+        Nothing ends the loop but ``stop``: a link that fails is tried again, and meanwhile what was wanted
+        last is still driven.
+        """
         failures = 0
         while not stop.is_set():
             try:
                 self.step(0.0 if failures else None)
                 failures = 0
-            except (PenstockError, OSError) as error:
+            except Exception as error:
                 failures += 1
-                log.warning("agent_link_lost", error=str(error), failures=failures)
-                self.drive([])
-                stop.wait(min(LINK_RETRY_SECONDS_MAX, 0.1 * 2 ** min(failures, 8)))
+                self._heard = False
+                known = isinstance(error, PenstockError | OSError)
+                log.warning("agent_link_lost", error=str(error), failures=failures, exc_info=not known)
+                self._go_on_alone(stop, min(LINK_RETRY_SECONDS_MAX, 0.1 * 2 ** min(failures, 8)))
+
+    def _go_on_alone(self, stop: threading.Event, seconds: float) -> None:
+        """Drive what was wanted last for ``seconds``; what there is to report is kept for later."""
+        end = self._clock.monotonic() + seconds
+        while not stop.is_set():
+            self._drive()
+            left = end - self._clock.monotonic()
+            if left <= 0:
+                return
+            stop.wait(min(left, max(FIRST_RECHECK_SECONDS, self._patience())))
 
     def step(self, wait_seconds: float | None = None) -> int:
         """Pull, drive, push once; return how many reports were pushed.
 
-        ``wait_seconds`` bounds the wait for new wishes; None: until the next thing of our own is due.
+        ``wait_seconds`` bounds the wait for new wishes; None: until the next thing of our own is due. Raises
+        what the link raises; what was driven is then told by a later step.
         """
         pulled = self._link.pull(self._cursor, self._patience() if wait_seconds is None else wait_seconds)
         self._take(pulled)
         self._cursor = pulled.cursor
         self._heard = True
-        return self.drive([])
+        self._drive()
+        return self._push()
 
-    def drive(self, reports: list[Observed]) -> int:
-        """Drive what is due and push what changed; also called while the control plane is away."""
+    def _drive(self) -> None:
+        """Drive what is due and note what the drivers said; needs no control plane."""
         now = self._clock.monotonic()
         if now >= self._observe_at:
             self._observe_at = now + OBSERVE_SECONDS
@@ -98,8 +117,8 @@ class Agent:
         for (driver, wanted), items in by_driver.items():
             for first in range(0, len(items), limits.AGENT_PULL_BATCH):
                 batch = items[first : first + limits.AGENT_PULL_BATCH]
-                reports += self._drive_batch(driver, batch, present=wanted == "present")
-        return self._push(reports)
+                for report in self._drive_batch(driver, batch, present=wanted == "present"):
+                    self._unsent[report.allocation_id] = report
 
     def _patience(self) -> float:
         now = self._clock.monotonic()
@@ -122,13 +141,25 @@ class Agent:
                 self._desired[item.allocation_id] = item
                 self._tries[item.allocation_id] = _Try(now)
                 changed = True
-        if changed and self._file is not None:
+        if changed or self._unwritten:
+            self._remember()
+
+    def _remember(self) -> None:
+        """Write the wishes to disk; a full disk costs the memory of a restart, not what runs now."""
+        if self._file is None:
+            return
+        try:
             self._file.write(self._desired.values())
+            self._unwritten = False
+        except OSError as error:
+            self._unwritten = True  # tried again with the next pull
+            log.warning("desired_state_unwritten", error=str(error))
 
     def _drop(self, key: str) -> None:
         self._desired.pop(key, None)
         self._tries.pop(key, None)
         self._told.pop(key, None)
+        self._unsent.pop(key, None)
 
     def _drive_batch(self, driver_name: str, items: Sequence[Item], *, present: bool) -> list[Observed]:
         driver = self._drivers.get(driver_name)
@@ -184,19 +215,19 @@ class Agent:
                 attempt.wait = min(attempt.wait * 2, RECHECK_SECONDS_MAX)
         return told
 
-    def _push(self, reports: Sequence[Observed]) -> int:
+    def _push(self) -> int:
+        """Report what is news; what the link did not take stays unsent."""
         silent = self._silent_nodes()
-        news = [report for report in reports if self._told.get(report.allocation_id) != _essence(report)]
+        for key in [key for key, report in self._unsent.items() if self._told.get(key) == _essence(report)]:
+            del self._unsent[key]
+        news = list(self._unsent.values())
         if not news and silent == (self._silent or ()):
             return 0
         for first in range(0, max(len(news), 1), limits.AGENT_PULL_BATCH):
             batch = news[first : first + limits.AGENT_PULL_BATCH]
-            try:
-                self._link.push(batch, silent)
-            except (PenstockError, OSError):
-                self._retell(news[first:])
-                raise
+            self._link.push(batch, silent)
             for report in batch:
+                del self._unsent[report.allocation_id]
                 self._note_told(report)
         self._silent = silent
         return len(news)
@@ -207,13 +238,6 @@ class Agent:
             self._drop(report.allocation_id)
         else:
             self._told[report.allocation_id] = _essence(report)
-
-    def _retell(self, reports: Sequence[Observed]) -> None:
-        """Drive these again: the control plane did not hear of them."""
-        now = self._clock.monotonic()
-        for report in reports:
-            if report.allocation_id in self._desired:
-                self._tries.setdefault(report.allocation_id, _Try(now))
 
     def _observe(self) -> None:
         """Look at what really is there: revive what was lost, remove what nobody wants."""
@@ -240,18 +264,28 @@ class Agent:
     def _remove_orphans(self, driver: Driver, keys: Sequence[str]) -> None:
         """Remove what was unwanted at the look before as well; a wish may be on its way."""
         if not self._heard:
+            self._suspects.clear()
             return
         before, self._suspects[driver.name] = self._suspects.get(driver.name, set()), set(keys)
         for key in before.intersection(keys):
-            log.warning("orphan_removed", driver=driver.name, allocation=key)
-            if driver.remove(key).phase is Phase.ABSENT:
+            try:
+                gone = driver.remove(key).phase is Phase.ABSENT
+            except Exception as error:  # noqa: BLE001 - one bad thing never stops the others; tried again soon
+                log.warning("orphan_not_removed", driver=driver.name, allocation=key, error=str(error))
+                continue
+            if gone:
+                log.warning("orphan_removed", driver=driver.name, allocation=key)
                 ORPHANS.inc()
 
     def _silent_nodes(self) -> tuple[str, ...]:
         silent: list[str] = []
         for driver in self._drivers.values():
             if isinstance(driver, ReportsSilentNodes):
-                silent += driver.silent_nodes()
+                try:
+                    silent += driver.silent_nodes()
+                except Exception as error:  # noqa: BLE001 - then it says what it said last
+                    log.warning("silent_nodes_failed", driver=driver.name, error=str(error))
+                    return self._silent or ()
         return tuple(silent)
 
 
