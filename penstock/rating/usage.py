@@ -34,7 +34,8 @@ class ShowbackRow:
     """One row of a view: ``group`` has one value per dimension asked for, empty where a line has none.
 
     ``quantity`` is device-microseconds for GPU-hours (rounded half to even where slices do not make whole
-    ones) and tokens else. Simulated usage never shares a row with real usage.
+    ones) and tokens else. Simulated usage never shares a row with real usage. ``item`` and ``price_book_id``
+    are those of all its lines, None where they differ.
     """
 
     group: tuple[str, ...]
@@ -43,6 +44,8 @@ class ShowbackRow:
     quantity: int
     unit: str
     amount_microeur: int
+    item: str | None
+    price_book_id: str | None
 
 
 def showback(lines: Iterable[InvoiceLine], by: Sequence[GroupBy]) -> tuple[ShowbackRow, ...]:
@@ -53,23 +56,29 @@ def showback(lines: Iterable[InvoiceLine], by: Sequence[GroupBy]) -> tuple[Showb
     """
     if len(set(by)) != len(by):
         raise InvalidInputError("name each dimension of the view once", field="by")
-    quantities: dict[tuple[tuple[str, ...], Meter, bool], Fraction] = {}
-    amounts: dict[tuple[tuple[str, ...], Meter, bool], int] = {}
+    groups: dict[tuple[tuple[str, ...], Meter, bool], list[InvoiceLine]] = {}
     for line in lines:
         group = (tuple(_value(line, dimension) for dimension in by), line.meter, line.simulated)
-        quantities[group] = quantities.get(group, Fraction(0)) + _natural(line)
-        amounts[group] = amounts.get(group, 0) + line.amount_microeur
+        groups.setdefault(group, []).append(line)
     return tuple(
         ShowbackRow(
             group=group,
             meter=meter,
             simulated=simulated,
-            quantity=round_half_even(quantities[group, meter, simulated]),
+            quantity=round_half_even(sum((_natural(line) for line in own), start=Fraction(0))),
             unit="device_us" if meter is Meter.GPU_HOURS else Unit.TOKEN.value,
-            amount_microeur=amount,
+            amount_microeur=sum(line.amount_microeur for line in own),
+            item=_shared(line.item for line in own),
+            price_book_id=_shared(line.price_book_id for line in own),
         )
-        for (group, meter, simulated), amount in sorted(amounts.items())
+        for (group, meter, simulated), own in sorted(groups.items(), key=lambda entry: entry[0])
     )
+
+
+def _shared(values: Iterable[str]) -> str | None:
+    """Return the value that all have, None where they differ."""
+    found = set(values)
+    return found.pop() if len(found) == 1 else None
 
 
 def _value(line: InvoiceLine, dimension: GroupBy) -> str:

@@ -56,7 +56,16 @@ def test_devices_of_different_slicing_add_up_as_device_time() -> None:
         quantity=5 * HOUR_US // 2,
         unit="device_us",
         amount_microeur=2_500_000,
+        item=None,
+        price_book_id="pbk_1",
     )
+
+
+def test_a_row_names_the_item_only_if_all_its_lines_share_it() -> None:
+    items = {(r.group[0], r.meter): (r.item, r.price_book_id) for r in showback(LINES, [GroupBy.SERVICE])}
+    assert items["svc_a", Meter.GPU_HOURS] == (None, "pbk_1")  # it held two classes of devices
+    assert items["svc_b", Meter.GPU_HOURS] == ("GB200", "pbk_1")
+    assert items["svc_l", Meter.OUTPUT_TOKENS] == ("tiny", "pbk_1")
 
 
 def test_a_view_by_key_tells_whose_tokens_they_were() -> None:

@@ -1,0 +1,128 @@
+"""Usage: what the ledger and the token meters add up to, ready to be rated. Sums are made in the database.
+
+Cost: the segments and token rows of the period that the filters leave, found by index for one tenant or one
+service; a question about the whole factory reads the whole period.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from penstock.domain.report import DeviceUsage, TokenUsage
+from penstock.domain.segment import SOLD
+
+_SOLD = ", ".join(f"'{state.value}'" for state in sorted(SOLD))
+
+
+@dataclass(frozen=True, slots=True)
+class UsageFilter:
+    """Whose usage, in ``[start, end)``; None filters are open. Open segments count up to ``now``."""
+
+    start: datetime
+    end: datetime
+    now: datetime
+    tenant_id: str | None = None
+    project_ids: Collection[str] | None = None
+    service_id: str | None = None
+
+
+# One row each for what has one price and one owner. A segment's time inside the period in slice-microseconds
+# is exact: extract() of an interval is numeric, in microseconds.
+_DEVICES = f"""
+    SELECT tenant_id, project_id, service_id, offer_id, device_class, price_book_id, device_slices, simulated,
+        CAST(sum(
+            extract(epoch FROM LEAST(COALESCE(end_at, :upto), :upto) - GREATEST(start_at, :start)) * 1000000
+            * (slice_high - slice_low)
+        ) AS bigint) AS slice_us
+    FROM segment
+    WHERE state IN ({_SOLD}) AND start_at < :upto AND (end_at IS NULL OR end_at > :start) {{filters}}
+    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8 LIMIT :limit
+"""  # noqa: S608 - the parts are constants of this file; values travel as parameters
+# Tokens count in the period their request ended in. Whether they are simulated is a fact of the service.
+_TOKENS = """
+    SELECT t.tenant_id, t.project_id, t.service_id, t.key_id, t.model, t.price_book_id,
+        COALESCE(s.simulated, false) AS simulated,
+        CAST(sum(t.prompt_tokens) AS bigint) AS input_tokens,
+        CAST(sum(t.completion_tokens) AS bigint) AS output_tokens
+    FROM token_usage t LEFT JOIN service s ON s.id = t.service_id
+    WHERE t.ended_at >= :start AND t.ended_at < :end {filters}
+    GROUP BY 1, 2, 3, 4, 5, 6, 7 LIMIT :limit
+"""
+
+
+def devices(connection: Connection, asked: UsageFilter, limit: int) -> list[DeviceUsage]:
+    """Return sold device time by owner, offer, class, price book and simulated; at most ``limit`` groups."""
+    upto = min(asked.end, asked.now)
+    if upto <= asked.start:
+        return []
+    filters, values = _filters(asked, "")
+    values |= {"start": asked.start, "upto": upto, "limit": limit}
+    rows = connection.execute(sa.text(_DEVICES.format(filters=filters)), values)
+    return [
+        DeviceUsage(
+            tenant_id=row.tenant_id,
+            project_id=row.project_id,
+            service_id=row.service_id,
+            offer_id=row.offer_id,
+            device_class=row.device_class,
+            price_book_id=row.price_book_id,
+            slices_of_device=row.device_slices,
+            slice_us=row.slice_us,
+            simulated=row.simulated,
+        )
+        for row in rows
+    ]
+
+
+def tokens(connection: Connection, asked: UsageFilter, limit: int) -> list[TokenUsage]:
+    """Return tokens by owner, key, model, price book and simulated; at most ``limit`` groups."""
+    filters, values = _filters(asked, "t.")
+    values |= {"start": asked.start, "end": asked.end, "limit": limit}
+    rows = connection.execute(sa.text(_TOKENS.format(filters=filters)), values)
+    return [
+        TokenUsage(
+            tenant_id=row.tenant_id,
+            project_id=row.project_id,
+            service_id=row.service_id,
+            key_id=row.key_id,
+            model=row.model,
+            price_book_id=row.price_book_id,
+            input_tokens=row.input_tokens,
+            output_tokens=row.output_tokens,
+            simulated=row.simulated,
+        )
+        for row in rows
+    ]
+
+
+_CONSUMERS = sa.text(
+    f"""
+    SELECT DISTINCT tenant_id FROM segment
+    WHERE state IN ({_SOLD}) AND start_at < :end AND (end_at IS NULL OR end_at > :start)
+    UNION SELECT DISTINCT tenant_id FROM token_usage WHERE ended_at >= :start AND ended_at < :end
+    ORDER BY 1
+    """  # noqa: S608 - a constant of this file
+)
+
+
+def consumers(connection: Connection, start: datetime, end: datetime) -> list[str]:
+    """Return the tenants that used anything in ``[start, end)``, by id."""
+    return list(connection.execute(_CONSUMERS, {"start": start, "end": end}).scalars())
+
+
+def _filters(asked: UsageFilter, table: str) -> tuple[str, dict[str, Any]]:
+    """Return the conditions in SQL, names being constants, and their values."""
+    conditions: list[str] = []
+    values: dict[str, Any] = {}
+    for column, value in (("tenant_id", asked.tenant_id), ("service_id", asked.service_id)):
+        if value is not None:
+            conditions.append(f"AND {table}{column} = :{column}")
+            values[column] = value
+    if asked.project_ids is not None:
+        conditions.append(f"AND {table}project_id = ANY(CAST(:project_ids AS text[]))")
+        values["project_ids"] = sorted(asked.project_ids)
+    return " ".join(conditions), values
