@@ -31,8 +31,26 @@ def list_after(context: Context, actor: Actor, wanted: Filter, *, after_id: int,
         )
 
 
-def latest_id(context: Context, actor: Actor) -> int:
-    """Return the id of the last event that the caller may see now, 0 if there is none."""
+def follow(
+    context: Context, actor: Actor, wanted: Filter, *, after_id: int | None, limit: int
+) -> tuple[list[Row], int]:
+    """Return up to ``limit`` events after ``after_id`` and the place to go on from.
+
+    ``after_id`` None: no events, only the place of now. The place moves on past events that are not wanted,
+    so that a narrow filter does not read the same events again and again.
+    """
     tenant_id = tenant_for_list(actor, "event:read", None)
     with context.db.transaction(actor.scope) as connection:
-        return event_store.latest_id(connection, tenant_id=tenant_id)
+        now_id = event_store.latest_id(connection, tenant_id=tenant_id)
+        if after_id is None:
+            return [], now_id
+        rows = event_store.read_after(
+            connection,
+            after_id=after_id,
+            tenant_id=tenant_id,
+            project_ids=actor.project_ids,
+            limit=limit,
+            kind_prefix=wanted.kind_prefix,
+            subject_id=wanted.subject_id,
+        )
+    return rows, rows[-1]["id"] if rows else (now_id or after_id)

@@ -20,7 +20,29 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 # One module per noun; each has a ``router``.
-ROUTERS = ("service",)
+ROUTERS = (
+    "service",
+    "session",
+    "whoami",
+    "tenant",
+    "project",
+    "user",
+    "service_account",
+    "role_binding",
+    "api_key",
+    "quota",
+    "audit",
+    "event",
+    "site",
+    "rack",
+    "power_feed",
+    "node",
+    "device",
+    "device_class",
+    "model",
+    "gateway",
+    "usage",
+)
 
 
 def create_app(control_plane: "ControlPlane") -> FastAPI:

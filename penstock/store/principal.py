@@ -39,7 +39,9 @@ def insert(
         password_hash=password_hash,
         created_at=at,
     )
-    return connection.execute(statement.on_conflict_do_nothing()).rowcount == 1
+    return (
+        connection.execute(statement.on_conflict_do_nothing().returning(principal.c.id)).first() is not None
+    )
 
 
 def get(connection: Connection, principal_id: str) -> Row | None:

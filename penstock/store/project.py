@@ -28,7 +28,7 @@ def insert(
         state="active",
         created_at=at,
     )
-    return connection.execute(statement.on_conflict_do_nothing()).rowcount == 1
+    return connection.execute(statement.on_conflict_do_nothing().returning(project.c.id)).first() is not None
 
 
 def get(connection: Connection, project_id: str) -> Row | None:

@@ -15,5 +15,5 @@ def one(result: Result[*tuple[Any, ...]]) -> Row | None:
 
 def every(result: Result[*tuple[Any, ...]]) -> list[Row]:
     """Return all rows."""
-    keys = list(result.keys())
+    keys = [str(key) for key in result.keys()]  # noqa: SIM118 - a result is no mapping; some names are a subclass
     return [dict(zip(keys, row, strict=True)) for row in result]

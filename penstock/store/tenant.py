@@ -18,7 +18,7 @@ def insert(connection: Connection, *, tenant_id: str, name: str, description: st
     statement = upsert(tenant).values(
         id=tenant_id, name=name, description=description, state="active", created_at=at
     )
-    return connection.execute(statement.on_conflict_do_nothing()).rowcount == 1
+    return connection.execute(statement.on_conflict_do_nothing().returning(tenant.c.id)).first() is not None
 
 
 def get(connection: Connection, tenant_id: str) -> Row | None:
