@@ -312,7 +312,7 @@ def test_sigterm_cuts_what_would_take_too_long(start: Any, endless_model: Path, 
     began = time.monotonic()
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(timeout=10) == 0
-    assert 4.0 < time.monotonic() - began < 5.5
+    assert 4.0 < time.monotonic() - began < 7.0  # 4.8, and the end of a process on a busy machine
     last = b""
     while piece := streams[-1].recv(65536):
         last += piece
