@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable
 
 from penstock.actions import device_class as device_class_actions
+from penstock.actions import model as model_actions
 from penstock.actions.context import Context
 from penstock.actions.seed import seed_catalogue
 from penstock.base import limits
@@ -57,6 +58,7 @@ class ControlPlane:
     def seed(self) -> None:
         """Write what a new factory starts with: device classes, models, prices, offers."""
         device_class_actions.seed(self.context)
+        model_actions.seed(self.context)
         seed_catalogue(self.context)
 
     def trust_gateway(self, token: str) -> None:

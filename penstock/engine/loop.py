@@ -84,9 +84,15 @@ class Loop:
                 )
                 self._stop.wait(backoff)
             elif self._topic:
-                self._wakeups.wait(self._topic, seen, self._idle_seconds)
+                self._rest(self._topic, seen)
             else:
                 self._stop.wait(self._idle_seconds)
+
+    def _rest(self, topic: str, seen: int) -> None:
+        try:
+            self._wakeups.wait(topic, seen, self._idle_seconds)
+        except UnavailableError:
+            self._stop.set()  # the process is stopping, and this loop with it
 
 
 def _log_failure(name: str, error: Exception) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 import psycopg
 import structlog
 
+from penstock.base.errors import UnavailableError
+
 TOPICS = ("service", "allocation", "gateway", "event")
 _CHANNEL = "penstock"
 _COALESCE_SECONDS = 0.02
@@ -43,11 +45,17 @@ class Wakeups:
         return self._counts[topic]
 
     def wait(self, topic: str, seen: int, seconds: float) -> bool:
-        """Wait until ``topic`` was signalled more than ``seen`` times, at most ``seconds``; say whether it was."""
+        """Wait until ``topic`` was signalled more than ``seen`` times, at most ``seconds``; say whether it was.
+
+        Raises UnavailableError once this process is stopping: nobody may hold it up.
+        """
         with self._condition:
-            return self._condition.wait_for(
+            heard = self._condition.wait_for(
                 lambda: self._counts[topic] != seen or self._stop.is_set(), timeout=seconds
             )
+        if self._stop.is_set():
+            raise UnavailableError("the control plane is stopping; ask again when it is back")
+        return heard
 
     def share(self, dsn: str) -> None:
         """Start carrying signals to and from other processes over the database at ``dsn``."""

@@ -79,6 +79,7 @@ class Factory:
         self._api = ApiServer(plane, api_socket)
         self._api.start()
         self._stack.callback(self._api.stop)
+        self._stack.callback(plane.wakeups.stop)  # ends the long polls that the API would wait for
         self._phase("gateway", self._start_gateway)
         self._phase("nodes", lambda: self._start_sites(plane))
         plane.start_loops(alone=options.database_url is None)
