@@ -163,6 +163,7 @@ class SnapshotPoller(threading.Thread):
             if version == since and self._clock.monotonic() - asked < _UNCHANGED_PAUSE_SECONDS:
                 self.stopping.wait(_UNCHANGED_PAUSE_SECONDS)  # it does not hold long polls; do not spin
             since = version
+        self._link.close()
 
     def _ask(self, since: int) -> int:
         path = f"/internal/gateway/snapshot?since={since}&wait_seconds={WAIT_SECONDS}"
@@ -230,6 +231,7 @@ class Deliverer(threading.Thread):
                 continue
             self.failing = False
             backoff.reset()
+        self._link.close()
 
     def _deliver(self, path: Path) -> None:
         tokens: dict[str, int] = {}

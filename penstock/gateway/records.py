@@ -44,11 +44,12 @@ class RecordIds:
                 _ALPHABET[(milliseconds >> shift) & 31] for shift in range(45, -5, -5)
             )
         count = self._count
+        made = self._time + self._process + _BLOCK[count >> 15] + _BLOCK[count & 32_767]
         self._count = count + 1
         if self._count >> 30:
             self._count = 0
             self._process = self._draw()
-        return self._time + self._process + _BLOCK[count >> 15 & 32_767] + _BLOCK[count & 32_767]
+        return made
 
 
 @dataclass(slots=True)

@@ -227,6 +227,7 @@ class ControlPlane:
 
             def reply(self, status: int, document: object) -> None:
                 body = json.dumps(document).encode()
+                self.close_connection = plane.closing
                 self.send_response(status)
                 self.send_header("content-length", str(len(body)))
                 self.end_headers()
@@ -235,6 +236,9 @@ class ControlPlane:
             def do_GET(self) -> None:
                 if self.headers["authorization"] != f"Bearer {TOKEN}":
                     self.reply(401, {})
+                    return
+                if plane.closing:
+                    self.reply(503, {})
                     return
                 query = dict(part.split("=") for part in self.path.partition("?")[2].split("&"))
                 self.reply(200, plane.wait(int(query["since"]), float(query["wait_seconds"])))

@@ -1,0 +1,70 @@
+"""A new version changes everything at once and forgets nothing that must last."""
+
+from typing import Any
+
+from penstock.gateway.snapshot import parse_snapshot
+from tests.support.gateway_peers import key_entry, model_entry
+from tests.support.gateway_wire import Bench
+
+
+def version(number: int, **parts: Any) -> Any:
+    return parse_snapshot({"version": number, "keys": [], "tenants": [], "models": [], **parts})
+
+
+def test_a_key_sees_the_models_of_its_own_project_only() -> None:
+    bench = Bench()
+    directory = bench.core.directory
+    keys = [
+        key_entry("a"),
+        key_entry("b", project="prj_b"),
+        key_entry("c", tenant="ten_c"),
+    ]
+    models = [model_entry("http://h"), model_entry("http://h", name="other", tenant="ten_c", project="prj_a")]
+    directory.apply(version(2, keys=keys, models=models))
+    assert {key.entry.id: list(key.models) for key in directory.keys.values()} == {
+        "key_a": ["test-model"],
+        "key_b": [],
+        "key_c": ["other"],
+    }
+    bench.close()
+
+
+def test_windows_counters_pools_and_quotas_outlive_a_version() -> None:
+    bench = Bench()
+    directory = bench.core.directory
+    (before,) = directory.keys.values()
+    before.limits.request_window.advance(10)
+    before.limits.request_window.add(5)
+    before.quota.recorded(30)
+    (stats,) = directory.stats.values()
+    (upstream,) = directory.upstreams
+    directory.apply(
+        version(
+            2,
+            keys=[key_entry("sk-test", requests_per_minute=9)],
+            models=[model_entry("http://127.0.0.1:9")],
+            tenants=[{"id": "ten_a", "tokens_left": 100}],
+        )
+    )
+    (after,) = directory.keys.values()
+    assert after.limits is before.limits
+    assert (after.limits.requests_per_minute, after.limits.request_window.total) == (9, 5)
+    assert after.quota.available == 70
+    assert after.limited
+    assert next(iter(directory.stats.values())) is stats
+    assert directory.upstreams == [upstream]
+    bench.close()
+
+
+def test_an_engine_that_is_gone_keeps_no_connections() -> None:
+    bench = Bench()
+    _, idle = bench.engines[0]
+    busy, wire = bench.engine()
+    (upstream,) = bench.core.directory.upstreams
+    assert upstream.idle_connection() is busy
+    bench.core.directory.apply(version(2))
+    assert idle.aborted
+    assert not wire.closed, "a running answer goes on"
+    upstream.release(busy)
+    assert wire.aborted
+    bench.close()
