@@ -17,7 +17,7 @@ TOPICS = ("service", "allocation", "gateway", "event")
 _CHANNEL = "penstock"
 _COALESCE_SECONDS = 0.02
 _RECONNECT_SECONDS = 1.0
-_POLL_SECONDS = 5.0
+_POLL_SECONDS = 1.0
 
 log = structlog.get_logger(__name__)
 

@@ -79,7 +79,6 @@ class Factory:
         self._api = ApiServer(plane, api_socket)
         self._api.start()
         self._stack.callback(self._api.stop)
-        self._stack.callback(plane.wakeups.stop)  # ends the long polls that the API would wait for
         self._phase("gateway", self._start_gateway)
         self._phase("nodes", lambda: self._start_sites(plane))
         plane.start_loops(alone=options.database_url is None)
@@ -195,6 +194,8 @@ class Factory:
 
     def stop(self) -> None:
         """Stop everything in reverse order; what is on the data folder is where the next start goes on."""
+        if self._plane is not None:
+            self._plane.wakeups.stop()  # first, because it ends the long polls that everything else waits for
         self._stack.close()
 
 
