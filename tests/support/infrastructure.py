@@ -80,7 +80,7 @@ _SERVICE = (
         "VALUES ('off_1', 'o', 'llm', 'o', 'o', '{}', '{}', 'active', :at) ON CONFLICT DO NOTHING"
     ),
     (
-        "INSERT INTO price_book (id, version, note, created_by, created_at) VALUES ('pbk_1', 1, 'n', 'test', :at) "
+        "INSERT INTO price_book (id, version, note, created_by, created_at) VALUES ('pbk_1', 9999, 'n', 'test', :at) "
         "ON CONFLICT DO NOTHING"
     ),
     (

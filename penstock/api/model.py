@@ -1,0 +1,98 @@
+"""Models that LLM services can serve."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+from pydantic import BaseModel, Field
+
+from penstock.actions import model as model_actions
+from penstock.api.edge import ERRORS, After, Caller, Limit, Strict, answer, page
+from penstock.api.fields import TEXT_PATTERN, NameFilter, PathId
+from penstock.base import limits
+from penstock.store.rows import Row
+
+router = APIRouter(prefix="/v1/models", tags=["models"])
+
+
+class ModelBody(Strict):
+    """A model to add from a folder on the control plane's host."""
+
+    folder: str = Field(min_length=1, max_length=4_096, pattern=TEXT_PATTERN, description="an absolute path")
+    name: str | None = Field(
+        default=None,
+        max_length=limits.NAME_CHARACTERS_MAX,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="without it, what the model's manifest says",
+    )
+    licence: str | None = Field(default=None, min_length=1, max_length=200, pattern=TEXT_PATTERN)
+
+
+class ModelOut(BaseModel):
+    """A model. ``demonstration``: it shows that the factory works; its answers are not to be relied on.
+
+    ``device_classes``: where its engines can run it; ``cpu`` is the processor of any node.
+    """
+
+    id: str
+    name: str
+    format: str
+    size_bytes: int
+    parameters: int | None
+    context_tokens: int
+    licence: str
+    sha256: str
+    engines: list[str]
+    device_classes: list[str]
+    demonstration: bool
+    state: str
+    created_at: datetime
+
+
+class ModelPage(BaseModel):
+    """A page of models."""
+
+    items: list[ModelOut]
+    next: str | None
+
+
+def out(row: Row) -> dict[str, Any]:
+    """Return a model as the API shows it; its folder is the operator's business and stays inside."""
+    return {**{name: row[name] for name in ModelOut.model_fields}, "parameters": row["parameters"] or None}
+
+
+@router.get("", responses={200: {"model": ModelPage}, **ERRORS})
+def list_models(
+    call: Caller,
+    state: Literal["active", "retired"] | None = None,
+    name: NameFilter = None,
+    after: After = None,
+    limit: Limit = limits.PAGE_DEFAULT,
+) -> Response:
+    """List models."""
+    actor = call.actor()
+    rows = model_actions.page(call.context, actor, state=state, name=name, after=after, limit=limit + 1)
+    return page([out(row) for row in rows], limit)
+
+
+@router.post("", status_code=201, responses={201: {"model": ModelOut}, **ERRORS})
+def add_model(call: Caller, body: ModelBody) -> Response:
+    """Add a model from a local folder (operators); every file in it is checked first."""
+    actor = call.actor()
+    row = model_actions.add(call.context, actor, folder=body.folder, name=body.name, licence=body.licence)
+    return answer(out(row), 201)
+
+
+@router.get("/{model_id}", responses={200: {"model": ModelOut}, **ERRORS})
+def get_model(call: Caller, model_id: PathId) -> Response:
+    """Show one model."""
+    actor = call.actor()
+    return answer(out(model_actions.get(call.context, actor, model_id)))
+
+
+@router.post("/{model_id}/retire", responses={200: {"model": ModelOut}, **ERRORS})
+def retire_model(call: Caller, model_id: PathId) -> Response:
+    """Let no new service order a model (operators); what runs on it goes on."""
+    actor = call.actor()
+    return answer(out(model_actions.retire(call.context, actor, model_id)))
