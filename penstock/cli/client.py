@@ -4,7 +4,7 @@ Imported at first use only: the HTTP library takes longer to load than everythin
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from penstock import __version__
@@ -83,39 +83,32 @@ class Client:
             return {}
         return self._document(response)
 
-    def pages(self, path: str, params: Mapping[str, Any] | None = None) -> Iterator[Document]:
-        """Yield every page at ``path``, following ``next``; ``limit`` of ``params`` is the size of one page."""
-        query = {"limit": PAGE, **(params or {})}
-        while True:
-            page = self.get(path, query)
-            yield page
-            if not page.get("next"):
-                return
-            query["after"] = page["next"]
-
     def items(
         self, path: str, params: Mapping[str, Any] | None = None, limit: int | None = None
     ) -> tuple[list[Document], str | None]:
         """Return up to ``limit`` items (None: all) and where to go on, None at the end."""
         found: list[Document] = []
-        query = {**(params or {}), "limit": PAGE if limit is None else max(1, min(PAGE, limit))}
-        after = query.get("after")
+        query = dict(params or {})
         while True:
-            if limit is not None:
-                query["limit"] = max(1, min(PAGE, limit - len(found)))
-            page = self.get(path, {**query, "after": after})
+            query["limit"] = PAGE if limit is None else max(1, min(PAGE, limit - len(found)))
+            page = self.get(path, query)
             found += page["items"]
-            after = page.get("next")
-            if not after or (limit is not None and len(found) >= limit):
-                return found, after
+            query["after"] = page.get("next")
+            if not query["after"] or (limit is not None and len(found) >= limit):
+                return found, query["after"]
 
-    def stream_lines(self, path: str, headers: Mapping[str, str] | None = None) -> Iterator[str]:
-        """Yield the lines of a stream that stays open, without their line ends."""
+    def events(
+        self, path: str, params: Mapping[str, Any] | None = None, last_event_id: str | None = None
+    ) -> Iterator[tuple[str, Document]]:
+        """Yield (id, document) of the server-sent events at ``path`` until the server ends the stream."""
+        headers = {"Accept": "text/event-stream"}
+        if last_event_id is not None:
+            headers["Last-Event-ID"] = last_event_id
         try:
-            with self._http.stream("GET", path, headers=dict(headers or {}), timeout=60.0) as response:
+            with self._http.stream("GET", path, params=_without_none(params), headers=headers) as response:
                 if response.status_code >= 400:
                     raise refused(response.status_code, response.read())
-                yield from response.iter_lines()
+                yield from parse_events(response.iter_lines())
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
 
@@ -139,6 +132,25 @@ class Client:
             "another with `penstock context use` or PENSTOCK_URL",
             UNREACHABLE,
         )
+
+
+def parse_events(lines: Iterable[str]) -> Iterator[tuple[str, Document]]:
+    """Yield (id, document) of each event in the lines of a server-sent stream; comments are passed over.
+
+    Format: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
+    """
+    event_id, data = "", list[str]()
+    for line in lines:
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if not line:
+            if data:
+                yield event_id, json.loads("\n".join(data))
+            data = []
+        elif name == "id":
+            event_id = value
+        elif name == "data":
+            data.append(value)
 
 
 def refused(status: int, content: bytes) -> CliError:

@@ -9,8 +9,19 @@ from penstock import __version__
 
 # Command group, module, one line of help. Modules import what is slow (HTTP, tables) inside their functions,
 # so that `penstock --help` and completion answer at once.
-GROUPS: tuple[tuple[str, str, str], ...] = (("context", "contexts", "Which factory the commands talk to."),)
-SINGLES: tuple[str, ...] = ("login",)
+GROUPS: tuple[tuple[str, str, str], ...] = (
+    ("tenant", "tenant", "Tenants: who the factory serves."),
+    ("project", "project", "Projects of a tenant: what services and budgets belong to."),
+    ("user", "user", "People and their passwords."),
+    ("service-account", "service_account", "Accounts for programs."),
+    ("role-binding", "role_binding", "Who may do what, where."),
+    ("key", "api_key", "API keys: make, list, revoke."),
+    ("quota", "quota", "Limits of tenants and projects, and what is used of them."),
+    ("event", "event", "What happened; follow it live."),
+    ("audit", "audit", "Who changed what, when, from where."),
+    ("context", "contexts", "Which factory the commands talk to."),
+)
+SINGLES: tuple[str, ...] = ("login", "whoami")
 
 app = typer.Typer(
     name="penstock",

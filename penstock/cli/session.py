@@ -37,6 +37,10 @@ Project = Annotated[
     str | None,
     typer.Option("--project", "-p", help="Id or name of the project; not needed if you have one only."),
 ]
+TenantOption = Annotated[
+    str | None,
+    typer.Option("--tenant", "-t", help="Name or id of the tenant; only operators need to say it."),
+]
 
 
 class Session:
@@ -147,6 +151,14 @@ class Session:
             raise CliError(f"more than one {what} is called '{text}'; give the id", USAGE)
         raise CliError(f"no {what} is called '{text}'; see `penstock {noun.removesuffix('s')} list`", USAGE)
 
+    def find_principal(self, text: str) -> str:
+        """Return the id of the user (by e-mail address) or service account (by name) that ``text`` names."""
+        return self.find("users" if "@" in text else "service-accounts", text)
+
+    def tenant(self, chosen: str | None) -> str | None:
+        """Return the id of the tenant that was chosen, None if none was."""
+        return None if chosen is None else self.find("tenants", chosen)
+
     def project(self, chosen: str | None) -> str:
         """Return the id of the project to work in: the one chosen, else the only one there is."""
         if chosen is not None:
@@ -228,4 +240,15 @@ def _examples(lines: Sequence[str]) -> str | None:
     return "\n\n".join(["\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)]) if lines else None
 
 
-__all__ = ["Column", "Document", "Format", "ListLimit", "Project", "Session", "Yes", "command", "guarded"]
+__all__ = [
+    "Column",
+    "Document",
+    "Format",
+    "ListLimit",
+    "Project",
+    "Session",
+    "TenantOption",
+    "Yes",
+    "command",
+    "guarded",
+]
