@@ -83,11 +83,14 @@ def parse(raw: bytes, *, chat: bool) -> Ask:
 def _read_options(ask: Ask, document: dict[str, object]) -> None:
     if len(document) <= 2:
         return
-    ask.completion_tokens = _whole(document, "max_completion_tokens", _TOKENS_MAX)
-    other = _whole(document, "max_tokens", _TOKENS_MAX)
-    if ask.completion_tokens is None:
-        ask.completion_tokens = other
-    ask.choices = _whole(document, "n", _CHOICES_MAX) or 1
+    if "max_tokens" in document:
+        ask.completion_tokens = _whole(document, "max_tokens", _TOKENS_MAX)
+    if "max_completion_tokens" in document:
+        ask.completion_tokens = (
+            _whole(document, "max_completion_tokens", _TOKENS_MAX) or ask.completion_tokens
+        )
+    if "n" in document:
+        ask.choices = _whole(document, "n", _CHOICES_MAX) or 1
     options = document.get("stream_options")
     if options is None:
         return

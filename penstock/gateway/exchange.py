@@ -30,37 +30,24 @@ _COMPLETE_AFTER_DONE_SECONDS = 5.0
 class Exchange:
     """A request in flight."""
 
-    __slots__ = (
-        "_begun",
-        "_body",
-        "_connection",
-        "_core",
-        "_cut",
-        "_dialling",
-        "_engine",
-        "_finished",
-        "_first_us",
-        "_got_body",
-        "_leaving",
-        "_meter",
-        "_parts",
-        "_path",
-        "_reported",
-        "_reservation",
-        "_size",
-        "_started",
-        "_started_us",
-        "_status",
-        "_timers",
-        "_touched",
-        "_tried",
-        "_usage",
-        "ask",
-        "client",
-        "key",
-        "model",
-        "record_id",
-    )
+    # Defaults of the class, not of each instance: most requests never touch them.
+    _engine: Upstream | None = None
+    _connection: UpstreamConnection | None = None
+    _dialling: asyncio.Task[None] | None = None
+    _tried: tuple[Upstream, ...] = ()
+    _timers: tuple[asyncio.TimerHandle, ...] = ()
+    _meter: Meter | None = None
+    _parts: list[bytes] | None = None
+    _size = 0
+    _status = 0
+    _got_body = False
+    _begun = False
+    _finished = False
+    _leaving: str | None = None
+    _cut = False
+    _first_us = 0
+    _reported = 0
+    _usage = Usage(0, 0, estimated=False)  # read only; replaced, never changed
 
     def __init__(
         self,
@@ -85,23 +72,6 @@ class Exchange:
         self._started_us = core.now_us()
         self.record_id = core.ids.next(self._started_us)
         self._started = self._touched = core.now
-        self._engine: Upstream | None = None
-        self._connection: UpstreamConnection | None = None
-        self._dialling: asyncio.Task[None] | None = None
-        self._tried: list[Upstream] = []
-        self._timers: list[asyncio.TimerHandle] = []
-        self._meter: Meter | None = None
-        self._parts: list[bytes] = []
-        self._size = 0
-        self._status = 0
-        self._got_body = False
-        self._begun = False
-        self._finished = False
-        self._leaving: str | None = None
-        self._cut = False
-        self._first_us = 0
-        self._reported = 0
-        self._usage = Usage(0, 0, estimated=False)
 
     # Towards the engine.
 
@@ -185,6 +155,8 @@ class Exchange:
         meter = self._meter
         if meter is None:
             self._size += len(data)
+            if self._parts is None:
+                self._parts = []
             self._parts.append(data)
             if self._size > self._core.settings.answer_bytes_max:
                 self._broken(errors.engine_failed("engine_broken", "The engine's answer is too large."))
@@ -234,8 +206,8 @@ class Exchange:
             # The connection ended well but the stream did not say so: the client must not take it for whole.
             self._lost(errors.engine_failed("engine_broken", "The engine ended the stream early."))
             return
-        body = b"".join(self._parts)
-        self._parts.clear()
+        body = b"".join(self._parts or ())
+        self._parts = None
         if self._status != 200:
             self._engine_refused(body)
             return
@@ -266,7 +238,7 @@ class Exchange:
     def _engine_refused(self, body: bytes) -> None:
         engine = self._engine
         if self._status == 503 and engine is not None and self.client is not None:
-            self._tried.append(engine)
+            self._tried += (engine,)
             if self._choose() is not None:
                 self._again()
                 return
@@ -281,7 +253,7 @@ class Exchange:
         engine = self._engine
         if engine is not None and self.client is not None and not self._got_body:
             if not reused:  # a kept connection that the engine had closed says nothing about the engine
-                self._tried.append(engine)
+                self._tried += (engine,)
                 engine.down_until = self._core.now + self._core.settings.engine_down_seconds
             self._again()
             return
@@ -292,6 +264,7 @@ class Exchange:
         self._release_engine()
         self._meter = None
         self._status = 0
+        self._got_body = False
         self._next_engine()
 
     def _lost(self, error: ApiError) -> None:
@@ -356,7 +329,7 @@ class Exchange:
         connection = self._connection
         if connection is not None and self._engine is not None and self._engine.entry.cancel:
             connection.resume()
-            self._timers.append(self._core.loop.call_later(self._core.settings.cancel_seconds, self._give_up))
+            self._timers += (self._core.loop.call_later(self._core.settings.cancel_seconds, self._give_up),)
             self._cancel()
         else:
             self._cut_off()
@@ -368,7 +341,7 @@ class Exchange:
             return
         settings = self._core.settings
         CancelCall(engine, self.record_id, self._core.loop, settings.cancel_seconds)
-        self._timers.append(self._core.loop.call_later(settings.cancel_retry_seconds, self._cancel))
+        self._timers += (self._core.loop.call_later(settings.cancel_retry_seconds, self._cancel),)
 
     def _give_up(self) -> None:
         self._cut = True
@@ -429,15 +402,17 @@ class Exchange:
         return max(1, prompt_tokens_estimate(self.ask) // 2)
 
     def _record(self, ending: str) -> tuple[Usage, dict[str, object]]:
-        usage = self._usage
-        meter = self._meter
+        meter, told = self._meter, self._usage
+        prompt, completion, estimated = told.prompt, told.completion, told.estimated
         if meter is not None:
-            usage = Usage(
-                meter.prompt_tokens, meter.completion_tokens + meter.since, estimated=not meter.exact
+            prompt, completion, estimated = (
+                meter.prompt_tokens,
+                meter.completion_tokens + meter.since,
+                not meter.exact,
             )
             if not meter.usage_seen and meter.content_seen:
-                usage.prompt = self._prompt_estimate()
-        usage.estimated = usage.estimated or self._cut
+                prompt = self._prompt_estimate()
+        usage = Usage(prompt, completion, estimated=estimated or self._cut)
         record = usage_record(
             self.key.entry,
             self.model.entry,
