@@ -42,6 +42,8 @@ ROUTERS = (
     "model",
     "gateway",
     "usage",
+    "offer",
+    "price_book",
 )
 
 

@@ -9,6 +9,7 @@ from jsonschema import Draft202012Validator
 from penstock.base.errors import InvalidInputError
 from penstock.domain.claim import Ask, Grant
 from penstock.domain.device import DeviceClass
+from penstock.domain.price import Meter
 from penstock.rating.estimate import GpuOrder
 
 Spec = Mapping[str, Any]
@@ -68,6 +69,7 @@ class Kind(Protocol):
 
     name: ClassVar[str]
     form: ClassVar[Mapping[str, Any]]
+    meters: ClassVar[tuple[Meter, ...]]  # what it is charged by
 
     def compile(self, spec: Spec, known: Known) -> Compiled:
         """Turn a validated ``spec`` into asks, holds and prices; InvalidInputError names a field that cannot be."""
@@ -105,6 +107,15 @@ def merge_order(form: Mapping[str, Any], fixed: Spec, asked: Spec) -> dict[str, 
         path = ".".join(["spec", *map(str, first.path)])
         raise InvalidInputError(f"{path}: {_sentence(first.message, properties)}", field=path)
     return spec
+
+
+def check_fixed(form: Mapping[str, Any], fixed: Spec) -> None:
+    """Raise InvalidInputError naming the field unless an offer may fix ``fixed`` of this form."""
+    validator: Any = Draft202012Validator({**form, "required": []})  # its stubs leave the errors untyped
+    first = next(iter(validator.iter_errors(dict(fixed))), None)
+    if first is not None:
+        path = ".".join(["fixed", *map(str, first.path)])
+        raise InvalidInputError(f"{path}: {_sentence(first.message, form['properties'])}", field=path)
 
 
 def _sentence(message: str, properties: Mapping[str, Any]) -> str:

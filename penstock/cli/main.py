@@ -10,6 +10,7 @@ from penstock import __version__
 # Command group, module, one line of help. Modules import what is slow (HTTP, tables) inside their functions,
 # so that `penstock --help` and completion answer at once.
 GROUPS: tuple[tuple[str, str, str], ...] = (
+    ("service", "service", "Services: order, list, show, release."),
     ("tenant", "tenant", "Tenants: who the factory serves."),
     ("project", "project", "Projects of a tenant: what services and budgets belong to."),
     ("user", "user", "People and their passwords."),
@@ -21,7 +22,7 @@ GROUPS: tuple[tuple[str, str, str], ...] = (
     ("audit", "audit", "Who changed what, when, from where."),
     ("context", "contexts", "Which factory the commands talk to."),
 )
-SINGLES: tuple[str, ...] = ("login", "whoami")
+SINGLES: tuple[str, ...] = ("login", "whoami", "explain")
 
 app = typer.Typer(
     name="penstock",

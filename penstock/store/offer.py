@@ -30,14 +30,26 @@ def get(connection: Connection, offer_id: str) -> Row | None:
     return one(connection.execute(sa.select(offer).where(offer.c.id == offer_id)))
 
 
-def page(connection: Connection, *, tenant_id: str | None, after: str | None, limit: int) -> list[Row]:
-    """Return active offers by id that ``tenant_id`` may order (None: all, retired ones too)."""
+def page(
+    connection: Connection,
+    *,
+    tenant_id: str | None,
+    after: str | None,
+    limit: int,
+    name: str | None = None,
+    kind: str | None = None,
+    state: str | None = None,
+) -> list[Row]:
+    """Return offers by id: active ones that ``tenant_id`` may order (None: all, retired ones too)."""
     query = sa.select(offer).order_by(offer.c.id).limit(limit)
     if tenant_id is not None:
         query = query.where(
             offer.c.state == "active",
             sa.or_(offer.c.eligible_tenants.is_(None), offer.c.eligible_tenants.any_() == tenant_id),
         )
+    for column, value in ((offer.c.name, name), (offer.c.kind, kind), (offer.c.state, state)):
+        if value is not None:
+            query = query.where(column == value)
     if after is not None:
         query = query.where(offer.c.id > after)
     return every(connection.execute(query))

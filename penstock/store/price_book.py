@@ -41,6 +41,11 @@ def insert(
     return version
 
 
+def lock(connection: Connection) -> None:
+    """Keep others from adding a version until the transaction ends, so that what is read last stays last."""
+    connection.execute(_LOCK)
+
+
 def latest_id(connection: Connection) -> str | None:
     """Return the id of the version in force, or None before the first."""
     return connection.execute(_LATEST_ID).scalar_one_or_none()
@@ -63,8 +68,13 @@ def get(connection: Connection, price_book_id: str) -> Row | None:
     return one(connection.execute(sa.select(price_book).where(price_book.c.id == price_book_id)))
 
 
+def find(connection: Connection, version: int) -> Row | None:
+    """Return the version of that number without its prices."""
+    return one(connection.execute(sa.select(price_book).where(price_book.c.version == version)))
+
+
 def page(connection: Connection, *, before: int | None, limit: int) -> list[Row]:
-    """Return versions, newest first, below version number ``before``."""
+    """Return versions, newest first, below version number ``before``, without their prices."""
     query = sa.select(price_book).order_by(price_book.c.version.desc()).limit(limit)
     if before is not None:
         query = query.where(price_book.c.version < before)

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from penstock.catalog.base import Compiled, Draft, Known, Place, Spec
 from penstock.catalog.gpu.spec import FORM, compile_order
 from penstock.domain.claim import Grant
+from penstock.domain.price import Meter
 
 
 class GpuKind:
@@ -13,6 +14,7 @@ class GpuKind:
 
     name: ClassVar[str] = "gpu"
     form: ClassVar[Mapping[str, Any]] = FORM
+    meters: ClassVar[tuple[Meter, ...]] = (Meter.GPU_HOURS,)
 
     def compile(self, spec: Spec, known: Known) -> Compiled:
         """Turn a spec into asks, holds and prices."""

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from penstock.catalog.base import Compiled, Draft, Known, Place, Spec
 from penstock.catalog.llm.spec import ENGINE, FORM, compile_order, model_of
 from penstock.domain.claim import Grant
+from penstock.domain.price import Meter
 
 
 class LlmKind:
@@ -13,6 +14,7 @@ class LlmKind:
 
     name: ClassVar[str] = "llm"
     form: ClassVar[Mapping[str, Any]] = FORM
+    meters: ClassVar[tuple[Meter, ...]] = (Meter.INPUT_TOKENS, Meter.OUTPUT_TOKENS)
 
     def compile(self, spec: Spec, known: Known) -> Compiled:
         """Turn a spec into asks, holds and prices."""

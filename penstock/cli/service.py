@@ -1,0 +1,259 @@
+"""`penstock service`: order (and dry-run), list, show with the phases, release."""
+
+import secrets
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from penstock.base.units import format_duration, format_eur
+from penstock.cli.errors import REFUSED, USAGE, CliError
+from penstock.cli.output import Column, Format, Kind
+from penstock.cli.session import Document, ListLimit, Project, Session, Yes, command
+from penstock.cli.spec import filled_in
+from penstock.cli.wait import wait_for
+
+app = typer.Typer(no_args_is_help=True)
+
+LIVE = ("queued", "starting", "running", "degraded", "releasing")
+DEFAULT_TIMEOUT_SECONDS = 300.0
+_LIST = (
+    Column("ID", "id"),
+    Column("NAME", "name"),
+    Column("KIND", "kind"),
+    Column("STATE", "state"),
+    Column("SIMULATED", "simulated", Kind.FLAG),
+    Column("WHY", "message"),
+)
+_FIELDS = (
+    Column("Id", "id"),
+    Column("Name", "name"),
+    Column("Kind", "kind"),
+    Column("State", "state"),
+    Column("", "state_sentence"),
+    Column("Why", "message"),
+    Column("Wanted", "wanted"),
+    Column("Simulated", "simulated", Kind.FLAG),
+    Column("Ordered as", "spec_text"),
+    Column("On", "places"),
+    Column("Project", "project_id"),
+    Column("Offer", "offer_id"),
+    Column("Price book", "price_book_id"),
+    Column("Order to first token", "first_token"),
+)
+_PHASES = (
+    Column("PHASE", "phase"),
+    Column("AT", "at", Kind.TIME),
+    Column("STEP", "step"),
+    Column("SINCE THE ORDER", "since"),
+)
+_PLAN = (
+    Column("Would start now", "would_start_now", Kind.FLAG),
+    Column("Because", "reason"),
+    Column("Earliest start", "earliest_start", Kind.TIME),
+    Column("Price per hour", "price.microeur_per_hour", Kind.MICROEUR),
+    Column("Price book version", "price.price_book_version"),
+    Column("Tokens", "tokens"),
+    Column("Where", "where"),
+    Column("Instead", "instead", Kind.LIST),
+)
+Service = Annotated[str, typer.Argument(help="Its id or name.")]
+Wait = Annotated[bool, typer.Option("--wait", "-w", help="Wait and show each phase.")]
+Timeout = Annotated[
+    float, typer.Option("--timeout", min=0.0, help="Seconds to wait at most; it goes on without you.")
+]
+
+
+def find(session: Session, text: str) -> str:
+    """Return the id of the service that ``text`` names: an id as it is, else the live one, else the latest."""
+    if len(text) == 30 and text.startswith("svc_"):
+        return text
+    live, _ = session.client.items("/v1/services", {"name": text, "state": list(LIVE)}, limit=2)
+    if len(live) > 1:
+        raise CliError(f"more than one live service is called '{text}'; give the id", USAGE)
+    found = live or session.client.items("/v1/services", {"name": text})[0]
+    if not found:
+        raise CliError(f"no service is called '{text}'; see `penstock service list`", USAGE)
+    return str(found[-1]["id"])
+
+
+def offer_named(session: Session, text: str) -> Document:
+    """Return the offer of that name or id, with its form."""
+    return session.client.get(f"/v1/offers/{session.find('offers', text)}")
+
+
+@command(
+    app,
+    "order",
+    examples=[
+        "penstock service order gb200 --set count=4 --set same_nvlink_domain=yes --wait",
+        "penstock service order gb200-slice --name notebook",
+        "penstock service order llm-demo --name chat --wait",
+        'penstock service order gpu --spec \'{"count": 2, "memory_gib_min": 80}\' --dry-run',
+    ],
+)
+def order(
+    session: Session,
+    offer: Annotated[str, typer.Argument(help="Name or id of an offer; see `penstock offer list`.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", metavar="KEY=VALUE", help="Fill in a field of the offer's form."),
+    ] = None,
+    spec: Annotated[
+        str | None, typer.Option("--spec", help="The filled-in form as JSON, @file, or - for stdin.")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="A name, unique among live services.")] = None,
+    project: Project = None,
+    dry_run: Annotated[  # noqa: FBT002 - the form of a Typer flag
+        bool, typer.Option("--dry-run", help="Show plan, price and earliest start; change nothing.")
+    ] = False,
+    wait: Wait = False,  # noqa: FBT002 - the form of a Typer flag
+    timeout: Timeout = DEFAULT_TIMEOUT_SECONDS,
+) -> None:
+    """Order an offer for a project."""
+    found = offer_named(session, offer)
+    body = {
+        "offer": found["id"],
+        "project": session.project(project),
+        "name": name,
+        "spec": filled_in(found["form"], settings or (), spec),
+    }
+    if dry_run:
+        show_plan(session, session.client.post("/v1/services", body, params={"dry_run": "true"}))
+        return
+    headers = {"Idempotency-Key": secrets.token_hex(16)}
+    service = session.client.post("/v1/services", body, headers=headers)
+    if wait:
+        service = _watch(session, service, timeout, until=("running", "failed", "released"))
+    show_service(session, service)
+    if wait and service["state"] != "running":
+        raise CliError(f"the service is {service['state']}: {service['message']}", REFUSED)
+    if not wait and session.output is Format.TABLE:
+        session.say(f"accepted; follow it with `penstock service show {service['name']}`")
+
+
+def _watch(session: Session, service: Document, timeout: float, *, until: tuple[str, ...]) -> Document:
+    return wait_for(
+        lambda: session.client.get(f"/v1/services/{service['id']}"),
+        done=lambda document: document["state"] in until,
+        phase=phases_so_far,
+        timeout_seconds=timeout,
+        what=str(service["name"]),
+    )
+
+
+def phases_so_far(service: Mapping[str, Any]) -> str:
+    """Return the phases reached, and why it waits if it does."""
+    reached = " > ".join(str(phase["phase"]) for phase in service["phases"])
+    if service["state"] == "releasing":
+        return f"releasing: {service['message'] or service['state_sentence']}"
+    return f"{reached}: {service['message']}" if service["message"] else reached
+
+
+@command(app, "list", examples=["penstock service list", "penstock service list --state queued -o json"])
+def list_(
+    session: Session,
+    project: Project = None,
+    state: Annotated[
+        list[str] | None, typer.Option("--state", help="Only in this state; may be given several times.")
+    ] = None,
+    kind: Annotated[str | None, typer.Option("--kind", help="Only of this kind.")] = None,
+    every: Annotated[  # noqa: FBT002 - the form of a Typer flag
+        bool, typer.Option("--all", "-a", help="Released and failed ones too.")
+    ] = False,
+    limit: ListLimit = None,
+) -> None:
+    """List services that are not over."""
+    params: Document = {"kind": kind, "state": state or (None if every else list(LIVE))}
+    if project is not None:
+        params["project"] = session.find("projects", project)
+    empty = "no services; order one with `penstock service order`, see `penstock offer list`"
+    session.show_list("/v1/services", _LIST, params=params, limit=limit, empty=empty)
+
+
+@command(app, "show", examples=["penstock service show chat", "penstock service show chat -o json"])
+def show(session: Session, service: Service) -> None:
+    """Show one service with its phases, from the order to the first token."""
+    show_service(session, session.client.get(f"/v1/services/{find(session, service)}"))
+
+
+@command(app, "release", examples=["penstock service release chat --yes --wait"])
+def release(
+    session: Session,
+    service: Service,
+    yes: Yes = False,  # noqa: FBT002 - the form of a Typer flag
+    wait: Wait = False,  # noqa: FBT002 - the form of a Typer flag
+    timeout: Timeout = DEFAULT_TIMEOUT_SECONDS,
+) -> None:
+    """Release a service: it ends, what it holds is given back and its meter stops."""
+    found = session.client.get(f"/v1/services/{find(session, service)}")
+    session.confirm(affects(found), yes=yes)
+    answer = session.client.delete(f"/v1/services/{found['id']}")
+    if wait:
+        answer = _watch(session, answer, timeout, until=("released", "failed"))
+    show_service(session, answer)
+
+
+def affects(service: Mapping[str, Any]) -> str:
+    """Return the question before a release, with what will be gone."""
+    parts = service.get("allocations") or ()
+    nodes = sorted({str(part["node_name"]) for part in parts})
+    where = f" on {', '.join(nodes[:4])}{' and more' if len(nodes) > 4 else ''}" if nodes else ""
+    what = {
+        "llm": "its endpoint stops answering; requests in progress are cut off",
+        "gpu": "what runs on its devices ends and the devices are wiped",
+    }.get(str(service["kind"]), "what runs in it ends")
+    return f"Release '{service['name']}' ({service['state']}{where})? Then {what}; this cannot be undone."
+
+
+def show_service(session: Session, service: Document) -> None:
+    """Show a service; for people with the steps between its phases."""
+    if session.output is not Format.TABLE:
+        session.show(service, _FIELDS)
+        return
+    parts: list[Document] = service.get("allocations") or []
+    first_token = service.get("order_to_first_token_seconds")
+    shown = {
+        **service,
+        "spec_text": ", ".join(f"{key}={value}" for key, value in service["spec"].items()),
+        "places": ", ".join(f"{part['node_name']} ({part['phase']})" for part in parts[:8]),
+        "first_token": None if first_token is None else format_duration(first_token),
+    }
+    session.show(shown, _FIELDS)
+    session.show_items(steps(service["phases"]), _PHASES)
+
+
+def steps(phases: list[Document]) -> list[Document]:
+    """Return the phases with the time each took and the time since the order, as a person reads them."""
+    before = 0.0
+    found: list[Document] = []
+    for phase in phases:
+        since = float(phase["seconds_since_order"])
+        found.append({**phase, "step": format_duration(since - before), "since": format_duration(since)})
+        before = since
+    return found
+
+
+def show_plan(session: Session, plan: Document) -> None:
+    """Show what an order would do."""
+    if session.output is not Format.TABLE:
+        session.show(plan, _PLAN)
+        return
+    tokens = [
+        f"{token['model']}: {format_eur(token['input_microeur_per_1000000_tokens'])} in, "
+        f"{format_eur(token['output_microeur_per_1000000_tokens'])} out per million tokens"
+        for token in plan["price"]["tokens"]
+    ]
+    chosen = [place for one in plan["placement"] for place in one["chosen"]]
+    where = [
+        f"{place['devices']} on {place['node']}" if place["devices"] else place["node"] for place in chosen
+    ]
+    session.show(
+        {
+            **plan,
+            "tokens": "; ".join(tokens),
+            "where": ", ".join(where),
+            "instead": [one["sentence"] for one in plan["alternatives"]],
+        },
+        _PLAN,
+    )
