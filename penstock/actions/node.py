@@ -9,6 +9,7 @@ from sqlalchemy.engine import Connection
 from penstock.actions.change import Change, change
 from penstock.actions.context import Actor, Context, not_found
 from penstock.actions.enrolment import (
+    DEVICES_PER_NODE_MAX,
     UNKNOWN_CLASS,
     Difference,
     SiteFacts,
@@ -210,7 +211,8 @@ def get(context: Context, actor: Actor, node_id: str) -> Row:
         row = node_store.get(connection, node_id)
         if row is None:
             raise not_found("node", node_id)
-        row["devices"] = device_store.page(connection, node_id=node_id, after=None, limit=1_024)
+        devices = device_store.page(connection, node_id=node_id, after=None, limit=DEVICES_PER_NODE_MAX)
+        row["devices"] = sorted(devices, key=lambda device: device["position"])
         row["allocations"] = allocation_store.of_node(connection, node_id, limit=1_000)
     return row
 

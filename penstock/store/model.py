@@ -27,7 +27,7 @@ def get(connection: Connection, key: str) -> Row | None:
 def add(connection: Connection, row: Mapping[str, Any]) -> bool:
     """Add a model; False if the name is taken."""
     statement = upsert(model).values(**row).on_conflict_do_nothing(index_elements=["name"])
-    return connection.execute(statement).rowcount == 1
+    return connection.execute(statement.returning(model.c.id)).scalar_one_or_none() is not None
 
 
 def change(connection: Connection, model_id: str, values: Mapping[str, Any]) -> None:
