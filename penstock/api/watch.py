@@ -45,6 +45,7 @@ class Watchers:
         self._woken: set[asyncio.Event] = set()
         self._limiter: CapacityLimiter | None = None
         self._thread: threading.Thread | None = None
+        self._stopping = False
 
     def enter(self) -> asyncio.Event:
         """Add a watcher and return what wakes it; UnavailableError if there are too many. Call ``leave`` after."""
@@ -76,11 +77,16 @@ class Watchers:
         return await to_thread.run_sync(work, limiter=self._limiter)
 
     async def wait(self, event: asyncio.Event, seconds: float) -> bool:
-        """Wait until woken, at most ``seconds``; say whether it was."""
+        """Wait until woken, at most ``seconds``; say whether it was.
+
+        Raises UnavailableError once the process is stopping: no watcher may hold it up.
+        """
         try:
             await asyncio.wait_for(event.wait(), seconds)
         except TimeoutError:
             return False
+        if self._stopping:
+            raise UnavailableError("the control plane is stopping; connect again when it is back")
         await asyncio.sleep(GATHER_SECONDS)
         event.clear()
         return True
@@ -92,12 +98,14 @@ class Watchers:
                 if not self._woken or loop.is_closed():
                     self._thread = None
                     return
-            if not self._wakeups.wait("event", seen, _LISTEN_SECONDS):
-                continue
-            count = self._wakeups.count("event")
-            if count == seen:  # released without a signal: the process is stopping
+            try:
+                if not self._wakeups.wait("event", seen, _LISTEN_SECONDS):
+                    continue
+            except UnavailableError:  # the process is stopping
+                self._stopping = True
+                self._wake(loop)
                 return
-            seen = count
+            seen = self._wakeups.count("event")
             self._wake(loop)
 
     def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
