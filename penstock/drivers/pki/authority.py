@@ -4,236 +4,192 @@ It is trusted by the agents of this factory alone, because each join token carri
 signs is limited twice: it may have no authority below it, and an agent's certificate is good for client
 authentication only, so no agent can pretend to be the control plane.
 
-Everything is in one folder (mode 0700): ``ca.pem`` and ``ca.key``, ``server.pem`` and ``server.key``; keys
-have mode 0600. Whoever has ``ca.key`` has the factory's agents: back it up as you do a password.
+``authority.pem`` and ``server.pem`` each hold a certificate and its key in one file of mode 0600, so that a
+pair is replaced as a whole. Whoever has ``authority.pem`` has the factory's agents: back it up as you do a
+password. It is never made anew while there is one, however spoilt: a new one would lock out every agent.
 """
 
-import hashlib
-import ipaddress
 import os
+import stat
+import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from penstock.base.clock import Clock
 from penstock.base.errors import InvalidInputError, StartupError
-from penstock.drivers.pki.request import PEM_CHARACTERS_MAX, SERVER_NAME, renew_at
+from penstock.base.ids import is_id
+from penstock.drivers.pki.certificates import (
+    SERVER_NAME,
+    AgentCertificate,
+    certificate_pem,
+    host_name,
+    key_pem,
+    new_authority,
+    new_key,
+    read_request,
+    renew_at,
+    sha256_hex,
+    sign_for_agent,
+    sign_for_server,
+)
 
-CA_LIFE = timedelta(days=3650)
-SERVER_LIFE = timedelta(days=90)
-# Certificates count from a little earlier, so that an agent whose clock is somewhat slow can use its own at once.
-BACKDATE = timedelta(minutes=10)
+AUTHORITY_LIFE = timedelta(days=3_650)
+SERVER_CERTIFICATE_LIFE = timedelta(days=90)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """A certificate with its key."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    def pem(self) -> bytes:
+        return certificate_pem(self.certificate) + key_pem(self.key)
 
 
 class FactoryCa:
-    """The authority in ``folder``, made if it is not there.
-
-    Raises StartupError if the folder holds something else, or half of an authority: a new one would lock out
-    every agent, so that is never done by itself.
-    """
+    """The authority in ``folder``. Call ``ensure`` first: every other call raises StartupError before."""
 
     def __init__(self, folder: Path, clock: Clock) -> None:
         self._folder = folder
         self._clock = clock
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.chmod(0o700)
-        certificate_file, key_file = folder / "ca.pem", folder / "ca.key"
-        if not certificate_file.exists() and not key_file.exists():
-            self._make(certificate_file, key_file)
+        self._file = folder / "authority.pem"
+        self._pair: _Pair | None = None
+
+    def ensure(self) -> None:
+        """Read the authority, made if there is none; whoever of several processes comes first makes it.
+
+        Raises StartupError if what is there cannot be used, is open to others, or has expired.
+        """
         try:
-            self._certificate = x509.load_pem_x509_certificate(certificate_file.read_bytes())
-            key = serialization.load_pem_private_key(key_file.read_bytes(), None)
-        except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not self._file.exists():
+                self._make()
+            content = self._file.read_bytes()
+            mode = stat.S_IMODE(self._file.stat().st_mode)
+        except OSError as error:
             raise StartupError(
-                f"the certificate authority in {folder} cannot be read ({error}); restore ca.pem and ca.key from a "
-                "backup, or remove both and let every agent join again"
+                f"the folder {self._folder} of the certificate authority cannot be used: {error}"
             ) from error
-        if (
-            not isinstance(key, ec.EllipticCurvePrivateKey)
-            or key.public_key() != self._certificate.public_key()
-        ):
+        if mode & 0o077:
             raise StartupError(
-                f"ca.key and ca.pem in {folder} do not belong together; restore both from one backup"
+                f"others may read the factory's authority; check who did, then: chmod 600 {self._file}"
             )
-        self._key = key
+        pair = _read_pair(content)
+        if pair is None:
+            raise StartupError(
+                f"{self._file} is spoilt, or its key does not belong to its certificate; restore it from a backup, or "
+                "remove it and let every agent join again"
+            )
+        if pair.certificate.not_valid_after_utc <= self._clock.now():
+            raise StartupError(
+                f"the authority in {self._file} has expired; move it away, start again and let every agent join again"
+            )
+        self._pair = pair
 
     @property
     def ca_pem(self) -> str:
         """Return the authority's certificate."""
-        return self._certificate.public_bytes(serialization.Encoding.PEM).decode("ascii")
-
-    @property
-    def ca_file(self) -> Path:
-        """Return the file of the authority's certificate, for TLS libraries that read files."""
-        return self._folder / "ca.pem"
+        return certificate_pem(self._ready().certificate).decode("ascii")
 
     @property
     def fingerprint(self) -> str:
-        """Return the SHA-256 (hexadecimal) of the authority's certificate in DER form; join tokens carry it."""
-        return _sha256(self._certificate)
+        """Return the SHA-256 (hex) of the authority's certificate in DER form; join tokens carry it."""
+        return sha256_hex(self._ready().certificate)
 
-    def sign_agent_csr(self, csr_pem: str, agent_id: str, life: timedelta) -> tuple[str, str, datetime]:
-        """Certify an agent; return its certificate (PEM), that one's SHA-256 and when it ends.
+    def sign_agent_csr(self, csr_pem: str, agent_id: str, life: timedelta) -> AgentCertificate:
+        """Certify an agent for ``life``, but never beyond the authority's own end.
 
-        Only the public key is taken from the request: the name is ``agent_id``, whatever was asked for.
-        Raises InvalidInputError (field ``csr_pem``) unless the request is signed by its own EC P-256 key.
+        Only the public key is taken from the request. Raises InvalidInputError naming ``csr_pem`` unless the
+        request is signed by its own EC P-256 key, and ``agent_id`` if that is none.
         """
-        public_key = _requested_key(csr_pem)
-        now = self._clock.now().replace(microsecond=0)  # certificates count in seconds
-        builder = self._builder(agent_id, public_key, now - BACKDATE, now + life).add_extension(
-            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=True
+        pair = self._ready()
+        if not is_id(agent_id, "agent"):
+            raise InvalidInputError("only an agent's id is certified", field="agent_id")
+        public_key = read_request(csr_pem)
+        now = self._now()
+        end = min(now + life, pair.certificate.not_valid_after_utc)
+        signed = sign_for_agent(pair.key, pair.certificate, public_key, agent_id, now, end)
+        return AgentCertificate(
+            certificate_pem(signed).decode("ascii"), sha256_hex(signed), signed.not_valid_after_utc
         )
-        certificate = builder.sign(self._key, hashes.SHA256())
-        return _pem(certificate), _sha256(certificate), certificate.not_valid_after_utc
 
     def server_certificate(self, sans: Sequence[str]) -> tuple[Path, Path]:
-        """Return the files of the listener's certificate (with its authority's) and key.
+        """Return the file of the listener's certificate and that of its key; they are one and the same file.
 
-        ``sans`` are the names and addresses it is also known by; ``SERVER_NAME`` is always one. A new one is
-        made when half of its life is over, when a name is missing, or when the authority is another.
+        ``sans`` are names and addresses it is also known by; ``SERVER_NAME``, which agents expect, is always
+        one. It is made anew when half of its life is over, for other names, and when it is spoilt. Raises
+        InvalidInputError naming ``sans``.
         """
-        certificate_file, key_file = self._folder / "server.pem", self._folder / "server.key"
-        if self._still_good(certificate_file, key_file, sans):
-            return certificate_file, key_file
-        key = ec.generate_private_key(ec.SECP256R1())
-        now = self._clock.now().replace(microsecond=0)
-        names = [x509.DNSName(SERVER_NAME), *(_general_name(san) for san in sans if san != SERVER_NAME)]
-        end = min(now + SERVER_LIFE, self._certificate.not_valid_after_utc)
-        builder = (
-            self._builder(SERVER_NAME, key.public_key(), now - BACKDATE, end)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=True)
-            .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        )
-        certificate = builder.sign(self._key, hashes.SHA256())
-        # The key first: a crash in between leaves a pair that does not match, which is then made again.
-        _write_secret(key_file, _key_pem(key))
-        _write_secret(certificate_file, (_pem(certificate) + self.ca_pem).encode("ascii"))
-        return certificate_file, key_file
+        authority = self._ready()
+        file = self._folder / "server.pem"
+        hosts = sorted({SERVER_NAME, *sans})
+        names = {host_name(host) for host in hosts}
+        if not self._still_good(file, names):
+            key, now = new_key(), self._now()
+            end = min(now + SERVER_CERTIFICATE_LIFE, authority.certificate.not_valid_after_utc)
+            signed = sign_for_server(authority.key, authority.certificate, key.public_key(), hosts, now, end)
+            _write(self._folder, _Pair(signed, key).pem()).replace(file)
+        return file, file
 
-    def _still_good(self, certificate_file: Path, key_file: Path, sans: Sequence[str]) -> bool:
-        try:
-            certificate = x509.load_pem_x509_certificate(certificate_file.read_bytes())
-            key = serialization.load_pem_private_key(key_file.read_bytes(), None)
-            certificate.verify_directly_issued_by(self._certificate)
-            names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        except Exception:  # noqa: BLE001 - whatever is wrong with the old one, a new one is the answer
+    def _still_good(self, file: Path, names: set[x509.GeneralName]) -> bool:
+        pair = _read_pair(file.read_bytes()) if file.exists() else None
+        if pair is None:
             return False
+        certificate = pair.certificate
         begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-        return (
-            key.public_key() == certificate.public_key()
-            and begin <= self._clock.now() < renew_at(begin, end)
-            and {_general_name(san) for san in sans} <= set(names)
-        )
+        try:
+            certificate.verify_directly_issued_by(self._ready().certificate)
+            san = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
+            return False
+        return begin <= self._clock.now() < renew_at(begin, end) and names == set(san)
 
-    def _builder(
-        self, name: str, public_key: ec.EllipticCurvePublicKey, begin: datetime, end: datetime
-    ) -> x509.CertificateBuilder:
-        """Return what all certificates below the authority have in common (RFC 5280, 4.2.1)."""
-        authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
-        return (
-            x509.CertificateBuilder()
-            .subject_name(_name(name))
-            .issuer_name(self._certificate.subject)
-            .public_key(public_key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(begin)
-            .not_valid_after(end)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_usage(signs_certificates=False), critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-            .add_extension(authority, critical=False)
-        )
+    def _make(self) -> None:
+        key = new_key()
+        made = _write(self._folder, _Pair(new_authority(key, self._now(), AUTHORITY_LIFE), key).pem())
+        try:
+            os.link(made, self._file)  # unlike a rename it fails if somebody was quicker
+        except FileExistsError:
+            pass  # another process made it: that one counts
+        finally:
+            made.unlink()
 
-    def _make(self, certificate_file: Path, key_file: Path) -> None:
-        key = ec.generate_private_key(ec.SECP256R1())
-        now = self._clock.now().replace(microsecond=0)
-        name = _name(f"Penstock factory {x509.random_serial_number() & 0xFFFFFFFF:08x}")
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - BACKDATE)
-            .not_valid_after(now + CA_LIFE)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(_usage(signs_certificates=True), critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .sign(key, hashes.SHA256())
-        )
-        _write_secret(key_file, _key_pem(key))
-        _write_secret(certificate_file, _pem(certificate).encode("ascii"))
+    def _now(self) -> datetime:
+        return self._clock.now().replace(microsecond=0)  # certificates count in seconds
+
+    def _ready(self) -> _Pair:
+        if self._pair is None:
+            raise StartupError("the certificate authority is not open; call ensure() first")
+        return self._pair
 
 
-def _requested_key(csr_pem: str) -> ec.EllipticCurvePublicKey:
-    if len(csr_pem) > PEM_CHARACTERS_MAX:
-        raise InvalidInputError(
-            f"a certificate request has at most {PEM_CHARACTERS_MAX} characters", field="csr_pem"
-        )
+def _read_pair(content: bytes) -> _Pair | None:
+    """Return certificate and key, None if they are not both there and made for each other."""
     try:
-        request = x509.load_pem_x509_csr(csr_pem.encode("ascii", "replace"))
-        signed = request.is_signature_valid
-        public_key = request.public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise InvalidInputError("this is not a certificate request in PEM form", field="csr_pem") from error
-    if not isinstance(public_key, ec.EllipticCurvePublicKey) or public_key.curve.name != "secp256r1":
-        raise InvalidInputError("the key of the request must be EC P-256", field="csr_pem")
-    if not signed:
-        raise InvalidInputError("the request is not signed by its own key", field="csr_pem")
-    return public_key
+        certificate = x509.load_pem_x509_certificate(content)
+        begin = content.index(b"-----BEGIN PRIVATE KEY")
+        key = serialization.load_pem_private_key(content[begin:], None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return None
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
+        return None
+    return _Pair(certificate, key)
 
 
-def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not signs_certificates,
-        key_cert_sign=signs_certificates,
-        crl_sign=signs_certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _name(common_name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-
-
-def _general_name(san: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(san.partition("%")[0]))
-    except ValueError:
-        return x509.DNSName(san)
-
-
-def _pem(certificate: x509.Certificate) -> str:
-    return certificate.public_bytes(serialization.Encoding.PEM).decode("ascii")
-
-
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-
-
-def _sha256(certificate: x509.Certificate) -> str:
-    return hashlib.sha256(certificate.public_bytes(serialization.Encoding.DER)).hexdigest()
-
-
-def _write_secret(file: Path, content: bytes) -> None:
-    """Write a file that only its owner reads, as a whole and to the disk: a lost key locks everybody out."""
-    partial = file.with_name(file.name + ".new")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+def _write(folder: Path, content: bytes) -> Path:
+    """Return a new file that only its owner reads, on the disk; the caller gives it its name."""
+    descriptor, name = tempfile.mkstemp(dir=folder, prefix=".new-")  # made with mode 0600
     with os.fdopen(descriptor, "wb") as handle:
         handle.write(content)
         handle.flush()
         os.fsync(handle.fileno())
-    partial.replace(file)
+    return Path(name)

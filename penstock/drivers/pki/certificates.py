@@ -20,6 +20,9 @@ from penstock.base.ids import is_id
 
 CLOCK_SKEW = timedelta(minutes=5)  # a certificate holds a little earlier than it was made
 CSR_CHARACTERS_MAX = 8_192
+# The name in every listener's certificate. Agents expect it whatever address they reach the factory by, so
+# that another address, a port forward or a second network card needs no new certificate.
+SERVER_NAME = "control-plane.penstock.internal"
 _AGENT_URI = "urn:penstock:agent:"
 _NOT_A_REQUEST = "'csr_pem' is a certificate signing request in PEM with an EC P-256 key"
 
@@ -152,6 +155,11 @@ def read_agent_certificate(der: bytes) -> AgentIdentity:
     if len(named) != 1 or not is_id(named[0], "agent"):
         raise InvalidInputError("this is no certificate of an agent")
     return AgentIdentity(named[0], sha256_hex(certificate), certificate.not_valid_after_utc)
+
+
+def renew_at(begin: datetime, end: datetime) -> datetime:
+    """Return when a certificate of this validity is to be replaced: half of it is over."""
+    return begin + (end - begin) / 2
 
 
 def host_name(text: str) -> x509.GeneralName:
