@@ -31,10 +31,14 @@ class ControlPlane:
     ``fault_injectors`` are the simulated drivers of this process by site id, for rehearsals.
     """
 
-    def __init__(self, database_url: str, clock: Clock, *, connections: int = 16) -> None:
+    def __init__(self, database_url: str, clock: Clock, *, connections: int | None = None) -> None:
         classes = load_device_classes()
         self.clock = clock
-        self.db = Database(database_url, connections=connections)
+        self.db = (
+            Database(database_url)
+            if connections is None
+            else Database(database_url, tenant_connections=connections, system_connections=connections)
+        )
         self.wakeups = Wakeups()
         self.context = Context(self.db, clock, self.wakeups, classes, SharedPicture(classes))
         self.services = ServiceEngine(self.db, clock, self.wakeups, classes)

@@ -7,7 +7,6 @@ from penstock.base.errors import UnauthenticatedError
 from penstock.domain import api_key as key_text
 from penstock.domain.role import Binding, Role
 from penstock.store import api_key as api_key_store
-from penstock.store.database import SYSTEM
 
 _SENTENCE = (
     "this needs a valid API key: send 'Authorization: Bearer psk_...'; the key given is missing, unknown, "
@@ -25,7 +24,7 @@ def authenticate(
     prefix = key_text.prefix_of(credential) if credential else None
     if credential is None or prefix is None:
         raise UnauthenticatedError(_SENTENCE)
-    with context.db.transaction(SYSTEM) as connection:
+    with context.db.reading() as connection:
         row = api_key_store.find_for_authentication(connection, prefix)
     if row is None or not hmac.compare_digest(row["secret_sha256"], key_text.digest(credential)):
         raise UnauthenticatedError(_SENTENCE)

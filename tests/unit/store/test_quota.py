@@ -227,7 +227,7 @@ def test_a_breach_says_which_quota_and_takes_nothing(plane: ControlPlane) -> Non
 
 def test_without_a_quota_an_order_costs_two_statements_and_leaves_no_row(plane: ControlPlane) -> None:
     statements: list[str] = []
-    engine = plane.db._engine
+    engine = plane.db._tenants
     sa.event.listen(engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
     with plane.db.transaction(tenant_scope(TENANT)) as connection:
         statements.clear()
