@@ -21,13 +21,10 @@ from penstock.base.errors import (
 )
 from penstock.catalog.base import Compiled, Known, merge_order
 from penstock.catalog.kinds import kind_named
-from penstock.catalog.known import read_known
+from penstock.catalog.known import known_from
 from penstock.domain.quota import Breach
 from penstock.domain.service import ServiceState, Wanted
 from penstock.store import event as event_store
-from penstock.store import offer as offer_store
-from penstock.store import price_book as price_book_store
-from penstock.store import project as project_store
 from penstock.store import quota as quota_store
 from penstock.store import service as service_store
 from penstock.store.rows import Row
@@ -66,22 +63,21 @@ class Prepared:
 
 def prepare(context: Context, actor: Actor, connection: Connection, order: Order) -> Prepared:
     """Authorise and compile an order; raises NotFoundError, ForbiddenError or InvalidInputError."""
-    project = project_store.get(connection, order.project)
+    inputs = service_store.order_inputs(connection, order.project, order.offer)
+    project, offer, price_book_id = inputs["project"], inputs["offer"], inputs["price_book_id"]
     if project is None or project["state"] != "active":
         raise not_found("project", order.project)
     actor.require_visible("project", project["tenant_id"], project["id"], order.project)
     actor.require("service:order", project["tenant_id"], project["id"])
-    offer = offer_store.find_active(connection, order.offer)
     eligible = None if offer is None else offer["eligible_tenants"]
     if offer is None or (eligible is not None and project["tenant_id"] not in eligible):
         raise NotFoundError(
             f"no offer '{order.offer}'; see what may be ordered with `penstock offer list`", field="offer"
         )
     kind = kind_named(offer["kind"])
-    known = read_known(connection, context.device_classes)
+    known = known_from(context.device_classes, inputs["models"] or ())
     spec = merge_order(kind.form, offer["fixed"], order.spec)
     compiled = kind.compile(spec, known)
-    price_book_id = price_book_store.latest_id(connection)
     if price_book_id is None:
         raise ConflictError(
             "there is no price book yet; an operator must publish one before anything is sold"
@@ -112,22 +108,16 @@ def order(context: Context, actor: Actor, asked: Order) -> tuple[Row, bool]:
             )
             if breach is not None:
                 _refuse(breach, prepared.offer["kind"])
-            service_store.insert(connection, row)
-            context.audit(
+            service_store.insert_ordered(
                 connection,
-                actor,
-                "service.order",
-                row["id"],
-                tenant_id=tenant_id,
+                row,
+                audit={
+                    "key_id": actor.key_id,
+                    "source_address": actor.source_address,
+                    "user_agent": actor.user_agent[:200],
+                    "request_id": actor.request_id,
+                },
                 detail={"offer": prepared.offer["name"], "spec": prepared.spec, "project": project_id},
-            )
-            event_store.emit(
-                connection,
-                at=now,
-                kind="service.ordered",
-                subject_id=row["id"],
-                tenant_id=tenant_id,
-                project_id=project_id,
                 data={"name": row["name"], "kind": row["kind"], "spec": prepared.spec},
             )
     except IntegrityError as error:

@@ -1,6 +1,7 @@
 """Reads what orders are compiled against: device classes and models."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from sqlalchemy.engine import Connection
 
@@ -11,8 +12,13 @@ from penstock.store import model as model_store
 
 def read_known(connection: Connection, classes: Mapping[str, DeviceClass]) -> Known:
     """Return the device classes and every model that may be ordered."""
+    return known_from(classes, model_store.active(connection))
+
+
+def known_from(classes: Mapping[str, DeviceClass], model_rows: Iterable[Mapping[str, Any]]) -> Known:
+    """Return the same from model rows that were read already."""
     models = {
         row["name"]: ModelFacts(row["name"], row["folder"], row["size_bytes"], tuple(row["engines"]))
-        for row in model_store.active(connection)
+        for row in model_rows
     }
     return Known(classes, models)

@@ -11,13 +11,63 @@ from sqlalchemy.engine import Connection
 from penstock.store.rows import Row, every, one
 from penstock.store.schema import allocation, claim, decision, service
 
-_INSERT = sa.insert(service)
+# Everything an order is checked against, in one round trip. Row-level security applies to the project.
+_ORDER_INPUTS = sa.text(
+    """
+    SELECT
+        (SELECT row_to_json(p) FROM project p WHERE p.id = :project) AS project,
+        (SELECT row_to_json(o) FROM offer o WHERE (o.name = :offer OR o.id = :offer) AND o.state = 'active') AS offer,
+        (SELECT id FROM price_book ORDER BY version DESC LIMIT 1) AS price_book_id,
+        (SELECT json_agg(row_to_json(m)) FROM model m WHERE m.state = 'active') AS models
+    """
+)
+
+
+def order_inputs(connection: Connection, project: str, offer: str) -> Row:
+    """Return ``project`` and ``offer`` rows (None if absent), the newest ``price_book_id`` and active ``models``."""
+    row = one(connection.execute(_ORDER_INPUTS, {"project": project, "offer": offer}))
+    return row or {}
+
+
+# The order, who gave it and the event of it, in one round trip and one statement.
+_INSERT_ORDERED = sa.text(
+    """
+    WITH ordered AS (
+        INSERT INTO service (id, tenant_id, project_id, offer_id, kind, name, spec, holds, ordered_by, price_book_id,
+            wanted, state, due_at, ordered_at, queued_at, idempotency_key, request_sha256)
+        VALUES (:id, :tenant_id, :project_id, :offer_id, :kind, :name, CAST(:spec AS jsonb), CAST(:holds AS jsonb),
+            :ordered_by, :price_book_id, :wanted, :state, :at, :at, :at, :idempotency_key, :request_sha256)
+    ), audited AS (
+        INSERT INTO audit (at, tenant_id, principal_id, key_id, action, subject_id, outcome, source_address,
+            user_agent, request_id, detail)
+        VALUES (:at, :tenant_id, :ordered_by, :key_id, 'service.order', :id, 'done', :source_address, :user_agent,
+            :request_id, CAST(:detail AS jsonb))
+    )
+    INSERT INTO event (at, tenant_id, project_id, kind, subject_id, data)
+    VALUES (:at, :tenant_id, :project_id, 'service.ordered', :id, CAST(:data AS jsonb))
+    """
+)
+
+
+def insert_ordered(
+    connection: Connection,
+    row: Mapping[str, Any],
+    *,
+    audit: Mapping[str, Any],
+    detail: Mapping[str, Any],
+    data: Mapping[str, Any],
+) -> None:
+    """Add an ordered service with its audit row and event.
+
+    ``audit`` has key_id, source_address, user_agent and request_id. IntegrityError if the live name or the
+    idempotency key is taken in the project.
+    """
+    documents = {"spec": row["spec"], "holds": row["holds"], "detail": detail, "data": data}
+    values = {name: orjson.dumps(document).decode() for name, document in documents.items()}
+    connection.execute(_INSERT_ORDERED, {**row, **audit, **values, "at": row["ordered_at"]})
+
+
 _GET = sa.select(service).where(service.c.id == sa.bindparam("id"))
-
-
-def insert(connection: Connection, row: Mapping[str, Any]) -> None:
-    """Add a service; IntegrityError if its live name or idempotency key is taken in the project."""
-    connection.execute(_INSERT, row)
 
 
 def get(connection: Connection, service_id: str) -> Row | None:
