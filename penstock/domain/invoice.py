@@ -1,8 +1,8 @@
 """Invoices: lines in integer micro-euro, draft to final, and corrections that are rows, never edits.
 
 An invoice covers one calendar month in UTC. While it is a draft its lines are replaced at every rating.
-Once final, no line of it changes or goes: what a later rating finds is appended as correction lines that
-point at the line they correct (FOCUS calls them ``ChargeClass`` Correction).
+Once final, nothing of it changes or goes: what a later rating finds becomes an invoice of its own, with a
+number of its own, whose lines point at the lines they correct (FOCUS calls them ``ChargeClass`` Correction).
 """
 
 import re
@@ -193,7 +193,7 @@ def parse_invoice_number(text: str) -> InvoiceNumber:
 
 @dataclass(frozen=True, slots=True)
 class Invoice:
-    """What a tenant owes for a month; all amounts in micro-euro."""
+    """What a tenant owes for a month, or what corrects that; all amounts in micro-euro."""
 
     invoice_id: str
     tenant_id: str
@@ -202,16 +202,12 @@ class Invoice:
     lines: tuple[InvoiceLine, ...]
     number: InvoiceNumber | None = None
     finalised_at: datetime | None = None
+    corrects_invoice_id: str | None = None
 
     @property
     def total_microeur(self) -> int:
         """Return the sum of all lines; lines are rounded, the sum is not."""
         return total_microeur(self.lines)
-
-    @property
-    def corrected_microeur(self) -> int:
-        """Return the part of the total that came as corrections after the invoice was final."""
-        return total_microeur(line for line in self.lines if line.kind is LineKind.CORRECTION)
 
     @property
     def simulated_microeur(self) -> int:
@@ -250,25 +246,37 @@ def finalise(invoice: Invoice, number: InvoiceNumber, now: datetime) -> Invoice:
         raise ConflictError("the invoice is final already; what changed is added as a correction")
     if now < invoice.period.end:
         raise ConflictError(f"the period {invoice.period.label} has not ended; finalise it afterwards")
-    lines = _numbered(number, invoice.lines, first=1)
+    lines = tuple(replace(line, reference=f"{number}/{i}") for i, line in enumerate(invoice.lines, start=1))
     return replace(invoice, state=InvoiceState.FINAL, lines=lines, number=number, finalised_at=now)
 
 
-def _numbered(number: InvoiceNumber, lines: Iterable[InvoiceLine], *, first: int) -> tuple[InvoiceLine, ...]:
-    return tuple(replace(line, reference=f"{number}/{i}") for i, line in enumerate(lines, start=first))
+def correct(
+    invoice: Invoice, earlier: Iterable[Invoice], rerated_lines: Iterable[InvoiceLine], *, invoice_id: str
+) -> Invoice | None:
+    """Return the draft of an invoice that corrects a final one, or None if the new rating finds nothing to correct.
 
-
-def append_corrections(invoice: Invoice, rerated_lines: Iterable[InvoiceLine]) -> Invoice:
-    """Return a final invoice with what a new rating of its month finds appended as corrections.
-
-    Its total then equals the new rating's; earlier lines stay as they are, and appending the same rating
-    twice appends nothing. ConflictError on a draft; ValueError if a line belongs to another tenant.
+    ``earlier`` are the final corrections of it so far. The total of the invoice and all its corrections then
+    equals the new rating's. ConflictError if one of them is a draft or the invoice is a correction itself;
+    ValueError if a line belongs to another tenant.
     """
-    if invoice.state is not InvoiceState.FINAL or invoice.number is None:
+    invoices = (invoice, *earlier)
+    if any(one.state is not InvoiceState.FINAL for one in invoices):
         raise ConflictError("the invoice is a draft; rate it again instead of correcting it")
-    corrections = correction_for(invoice.lines, _own_lines(invoice, rerated_lines))
-    added = _numbered(invoice.number, corrections, first=len(invoice.lines) + 1)
-    return replace(invoice, lines=invoice.lines + added)
+    if invoice.corrects_invoice_id is not None:
+        raise ConflictError("this invoice is a correction itself; correct the invoice that it corrects")
+    lines = correction_for(
+        (line for one in invoices for line in one.lines), _own_lines(invoice, rerated_lines)
+    )
+    if not lines:
+        return None
+    return Invoice(
+        invoice_id=invoice_id,
+        tenant_id=invoice.tenant_id,
+        period=invoice.period,
+        state=InvoiceState.DRAFT,
+        lines=lines,
+        corrects_invoice_id=invoice.invoice_id,
+    )
 
 
 def correction_for(
@@ -276,7 +284,7 @@ def correction_for(
 ) -> tuple[InvoiceLine, ...]:
     """Return the lines that turn what was invoiced into what a new rating says; only differences.
 
-    ``final_lines`` are all lines of the final invoice of that month, earlier corrections included, so that
+    ``final_lines`` are all lines of the final invoice of that month and of its corrections so far, so that
     nothing is corrected twice. For each line, and so in total, final + corrections == re-rated, to the
     micro-euro. The amount is the difference of two rounded amounts: it may differ by one micro-euro from
     rating the difference in quantity. Raises ValueError if a final line has no reference.

@@ -22,7 +22,7 @@ from penstock.domain.invoice import (
     LineKind,
     Unit,
     amount_of,
-    append_corrections,
+    correct,
     correction_for,
     describe,
     finalise,
@@ -76,20 +76,28 @@ ratings = st.dictionaries(
 ).map(lambda chosen: tuple(line(s, quantity, price) for (s, price), quantity in chosen.items()))
 
 
+def corrected(invoice: Invoice, earlier: list[Invoice], *rerated: InvoiceLine) -> Invoice | None:
+    """Return the numbered correction that a new rating makes, None if there is nothing to correct."""
+    found = correct(invoice, earlier, rerated, invoice_id=f"inv_{len(earlier)}")
+    return found and finalise(found, InvoiceNumber("PEN", 2026, 50 + len(earlier)), AFTER)
+
+
 @given(ratings, st.lists(ratings, max_size=4))
-def test_after_each_correction_the_invoice_totals_what_the_new_rating_says(
+def test_with_its_corrections_an_invoice_totals_what_the_new_rating_says(
     first: tuple[InvoiceLine, ...], later: list[tuple[InvoiceLine, ...]]
 ) -> None:
     invoice = finalise(draft(*first), NUMBER, AFTER)
+    corrections: list[Invoice] = []
     for rerated in later:
-        before = invoice.lines
-        invoice = append_corrections(invoice, rerated)
-        assert invoice.total_microeur == total_microeur(rerated)
-        assert invoice.lines[: len(before)] == before
-        added = invoice.lines[len(before) :]
-        assert all(new.kind is LineKind.CORRECTION for new in added)
-        assert total_microeur(added) == total_microeur(rerated) - total_microeur(before)
-        assert append_corrections(invoice, rerated) == invoice
+        before = sum(one.total_microeur for one in (invoice, *corrections))
+        new = corrected(invoice, corrections, *rerated)
+        if new is not None:
+            assert new.total_microeur == total_microeur(rerated) - before
+            assert all(line.kind is LineKind.CORRECTION for line in new.lines)
+            assert (new.corrects_invoice_id, new.period) == (invoice.invoice_id, invoice.period)
+            corrections.append(new)
+        assert sum(one.total_microeur for one in (invoice, *corrections)) == total_microeur(rerated)
+        assert corrected(invoice, corrections, *rerated) is None
 
 
 @given(ratings, ratings)
@@ -132,11 +140,13 @@ def test_a_correction_reads_as_one() -> None:
 
 
 def test_a_second_correction_still_points_at_the_charge() -> None:
-    once = append_corrections(finalise(draft(line()), NUMBER, AFTER), [line(quantity=1)])
-    twice = append_corrections(once, [line(quantity=2)])
-    assert [x.reference for x in twice.lines] == [f"{NUMBER}/1", f"{NUMBER}/2", f"{NUMBER}/3"]
-    assert [x.corrects for x in twice.lines] == [None, f"{NUMBER}/1", f"{NUMBER}/1"]
-    assert twice.corrected_microeur == twice.total_microeur - 7_000_000
+    invoice = finalise(draft(line()), NUMBER, AFTER)
+    once = corrected(invoice, [], line(quantity=1))
+    assert once is not None
+    twice = corrected(invoice, [once], line(quantity=2))
+    assert twice is not None
+    assert [x.reference for x in (*once.lines, *twice.lines)] == ["PEN-2026-000050/1", "PEN-2026-000051/1"]
+    assert [x.corrects for x in (*once.lines, *twice.lines)] == [f"{NUMBER}/1", f"{NUMBER}/1"]
 
 
 def test_a_price_that_changed_is_taken_back_and_charged_anew() -> None:
@@ -176,12 +186,24 @@ def test_a_draft_takes_the_lines_of_a_new_rating_and_a_final_one_does_not() -> N
     with pytest.raises(ConflictError, match="correction"):
         revise(finalise(draft(), NUMBER, AFTER), [line()])
     with pytest.raises(ConflictError, match="draft"):
-        append_corrections(draft(line()), [line()])
+        corrected(draft(line()), [], line())
 
 
-@pytest.mark.parametrize("change", [revise, append_corrections])
+def test_a_correction_is_not_corrected_itself() -> None:
+    invoice = finalise(draft(line()), NUMBER, AFTER)
+    correction = corrected(invoice, [], line(quantity=1))
+    assert correction is not None
+    with pytest.raises(ConflictError, match="correction itself"):
+        corrected(correction, [], line())
+
+
+def lines_of_a_correction(invoice: Invoice, lines: list[InvoiceLine]) -> Invoice | None:
+    return correct(invoice, [], lines, invoice_id="inv_c")
+
+
+@pytest.mark.parametrize("change", [revise, lines_of_a_correction])
 def test_lines_of_another_tenant_never_come_in(
-    change: Callable[[Invoice, list[InvoiceLine]], Invoice],
+    change: Callable[[Invoice, list[InvoiceLine]], Invoice | None],
 ) -> None:
     invoice = draft() if change is revise else finalise(draft(), NUMBER, AFTER)
     with pytest.raises(ValueError, match="another tenant"):
