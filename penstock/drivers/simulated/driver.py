@@ -20,6 +20,7 @@ from penstock.drivers.simulated.journal import Journal
 from penstock.drivers.simulated.site import SiteSpec, node_facts
 
 JOURNAL_BYTES_MAX = 32 << 20
+_FIELDS = frozenset({"node", "devices", "start_seconds"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +61,14 @@ class SimulatedDriver:
         self._held: dict[str, _Held] = {}
         self._used: dict[tuple[str, int], int] = {}
         self._failed_nodes: set[str] = set()
-        for line in self._journal.read():
-            self._replay(line)
+        self._remember()
         self._compact()
 
     def validate(self, config: Config) -> None:
         """Raise InvalidInputError unless ``config`` names a node of this site and devices it has."""
+        unknown = sorted(set(config) - _FIELDS)
+        if unknown:
+            raise InvalidInputError("a simulated allocation has no such field", field=unknown[0])
         node, pieces, _ = _parse(config)
         if node not in self._masks:
             raise InvalidInputError(f"no node '{node}' in this simulated site", field="node")
@@ -205,9 +208,21 @@ class SimulatedDriver:
 
     def _write(self, lines: Sequence[Mapping[str, Any]]) -> None:
         if lines:
-            self._journal.append(lines)
+            try:
+                self._journal.append(lines)
+            except OSError:
+                self._remember()  # what could not be written down did not happen
+                raise
             if self._journal.size_bytes > JOURNAL_BYTES_MAX:
                 self._compact()
+
+    def _remember(self) -> None:
+        """Make the journal's world ours."""
+        self._held.clear()
+        self._used.clear()
+        self._failed_nodes.clear()
+        for line in self._journal.read():
+            self._replay(line)
 
     def _replay(self, line: Mapping[str, Any]) -> None:
         if "held" in line:
