@@ -73,12 +73,17 @@ class Agent:
         while not stop.is_set():
             try:
                 self.step(0.0 if failures else None)
+                if failures:
+                    log.info("agent_link_back", failures=failures)
                 failures = 0
             except Exception as error:
                 failures += 1
                 self._heard = False
-                known = isinstance(error, PenstockError | OSError)
-                log.warning("agent_link_lost", error=str(error), failures=failures, exc_info=not known)
+                if (
+                    failures.bit_count() == 1
+                ):  # the 1st, 2nd, 4th, 8th ... time: a day's outage is a few lines
+                    known = isinstance(error, PenstockError | OSError)
+                    log.warning("agent_link_lost", error=str(error), failures=failures, exc_info=not known)
                 self._go_on_alone(stop, min(LINK_RETRY_SECONDS_MAX, 0.1 * 2 ** min(failures, 8)))
 
     def _go_on_alone(self, stop: threading.Event, seconds: float) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from penstock.base import limits
 from penstock.base.errors import InvalidInputError
 from penstock.drivers.base import DeviceFacts, NodeFacts, Observed, Phase
-from penstock.drivers.wire_fields import COUNT_MAX, Fields
+from penstock.drivers.wire_fields import COUNT_MAX, Fields, fitting
 
 NODES_MAX = 20_000
 DEVICES_PER_NODE_MAX = 1_024
@@ -92,6 +92,16 @@ class Reports:
 
 
 # -- joining
+
+
+def ca_to_json(ca_pem: str) -> JsonObject:
+    """Return the answer to ``GET /v1/agents/ca``."""
+    return {"ca_pem": ca_pem}
+
+
+def ca_from_json(body: object) -> str:
+    """Read the factory's authority certificate in PEM."""
+    return Fields(body, "").text("ca_pem", PEM_CHARACTERS_MAX)
 
 
 def join_request_to_json(request: JoinRequest) -> JsonObject:
@@ -261,8 +271,16 @@ def wishes_from_json(body: object) -> Wishes:
 
 
 def reports_to_json(observations: Sequence[Observed], silent_nodes: Sequence[str]) -> JsonObject:
-    """Return the body of a push."""
-    return {"observations": [_record(one) for one in observations], "silent_nodes": list(silent_nodes)}
+    """Return the body of a push; what a driver says too long or in odd characters is made to fit."""
+    rows = [_record(one) for one in observations]
+    for row in rows:
+        for name, characters_max in (
+            ("message", limits.TEXT_CHARACTERS_MAX),
+            ("code", limits.NAME_CHARACTERS_MAX),
+        ):
+            if name in row:
+                row[name] = fitting(row[name], characters_max)
+    return {"observations": rows, "silent_nodes": list(silent_nodes)}
 
 
 def reports_from_json(body: object) -> Reports:

@@ -148,6 +148,13 @@ class Fields:
         return value
 
 
+def fitting(text: str, characters_max: int) -> str:
+    """Return ``text`` in a form that ``Fields.text`` accepts."""
+    if not _storable(text):
+        text = text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
+    return text[:characters_max]
+
+
 def _storable(text: str) -> bool:
     """Tell whether PostgreSQL can hold the text: no NUL, no half of a surrogate pair."""
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)

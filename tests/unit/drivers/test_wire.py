@@ -83,6 +83,13 @@ def test_reports_survive_the_way(observations: list[Observed], silent: list[str]
     assert (list(got.observations), list(got.silent_nodes)) == (observations, silent)
 
 
+def test_what_a_driver_says_is_made_to_fit() -> None:
+    said = Observed("a", 1, Phase.FAILED, code="c" * 100, message="\0\ud800" + "x" * 5000)
+    got = wire.reports_from_json(over(wire.reports_to_json([said], []))).observations[0]
+    assert (len(got.code or ""), len(got.message or "")) == (63, limits.TEXT_CHARACTERS_MAX)
+    assert (got.message or "").startswith("?x")
+
+
 def test_wishes_survive_the_way_and_may_say_more() -> None:
     wish = wire.Wish(
         "alc_1", "r01t01", "simulated", 3, "present", {"node": "r01t01", "deep": [{"a": [1, None]}]}
@@ -95,6 +102,7 @@ def test_wishes_survive_the_way_and_may_say_more() -> None:
 
 def test_joining_survives_the_way() -> None:
     at = datetime(2026, 3, 1, 12, 30, 1, tzinfo=UTC)
+    assert wire.ca_from_json(over(wire.ca_to_json("pem"))) == "pem"
     request = wire.JoinRequest("pjt_x.y.z", "-----BEGIN", "node-7")
     assert wire.join_request_from_json(over(wire.join_request_to_json(request))) == request
     answer = wire.JoinAnswer("agt_1", "cert", "ca", at)

@@ -1,0 +1,62 @@
+"""A link that also keeps the factory's picture of the hardware right: it enrols at first and on every change."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import structlog
+
+from penstock.agent.link import Link, Pulled
+from penstock.base.clock import Clock
+from penstock.drivers.base import NodeFacts, Observed
+
+log = structlog.get_logger(__name__)
+
+INVENTORY_SECONDS = 300.0
+
+
+class Enrolls(Link, Protocol):
+    """A link that takes inventories."""
+
+    def enroll(self, nodes: Sequence[NodeFacts], drivers: Mapping[str, Sequence[str]]) -> dict[str, str]:
+        """Report nodes and the drivers of each; return node ids by name."""
+        ...
+
+
+class EnrollingLink:
+    """Enrols before the first pull, and again when ``inventory`` finds something else.
+
+    ``drivers`` are the names of the drivers that can drive every node of ``inventory``.
+    """
+
+    def __init__(
+        self,
+        link: Enrolls,
+        inventory: Callable[[], Sequence[NodeFacts]],
+        drivers: Sequence[str],
+        clock: Clock,
+    ) -> None:
+        self._link = link
+        self._inventory = inventory
+        self._drivers = tuple(drivers)
+        self._clock = clock
+        self._told: Sequence[NodeFacts] | None = None
+        self._look_at = clock.monotonic()
+
+    def pull(self, after: int, wait_seconds: float) -> Pulled:
+        """Enrol if there is news, then pull."""
+        if self._told is None or self._clock.monotonic() >= self._look_at:
+            self._enroll()
+        return self._link.pull(after, wait_seconds)
+
+    def push(self, observations: Sequence[Observed], silent_nodes: Sequence[str]) -> None:
+        """Report."""
+        self._link.push(observations, silent_nodes)
+
+    def _enroll(self) -> None:
+        self._look_at = self._clock.monotonic() + INVENTORY_SECONDS
+        found = self._inventory()
+        if found == self._told:
+            return
+        ids = self._link.enroll(found, {node.name: self._drivers for node in found})
+        self._told = found
+        log.info("enrolled", nodes=len(ids), devices=sum(len(node.devices) for node in found))

@@ -1,0 +1,123 @@
+"""The link of an agent that lives elsewhere: long polls over HTTPS, each side known by its certificate.
+
+The agent only ever calls out, so it works behind address translation. Its certificate is renewed at half of
+its life over the link itself.
+"""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+import httpx
+import orjson
+import structlog
+
+from penstock.agent import http
+from penstock.agent.identity import IdentityFolder
+from penstock.agent.link import Item, Pulled
+from penstock.base import limits
+from penstock.base.clock import Clock
+from penstock.base.errors import InvalidInputError, PenstockError, TooLargeError
+from penstock.drivers import wire
+from penstock.drivers.base import NodeFacts, Observed
+from penstock.drivers.pki import certificates
+
+log = structlog.get_logger(__name__)
+
+RENEW_RETRY_SECONDS = 60.0
+# A little less than what the control plane takes in one body, for the envelope around it.
+PUSH_BYTES_MAX = limits.BODY_BYTES_MAX - 4_096
+
+
+class HttpsLink:
+    """Speaks for the agent whose identity is in ``folder``; used by one thread at a time."""
+
+    def __init__(self, folder: IdentityFolder, clock: Clock) -> None:
+        self._folder = folder
+        self._clock = clock
+        self.identity = folder.load()
+        self._client: httpx.Client | None = None
+        self._renew_again_at = clock.monotonic()
+
+    def enroll(self, nodes: Sequence[NodeFacts], drivers: Mapping[str, Sequence[str]]) -> dict[str, str]:
+        """Report what this agent found, with the drivers that can drive each node; return node ids by name."""
+        body = wire.enrolment_to_json(wire.Enrolment(self.identity.site, nodes, drivers))
+        return wire.enrolled_from_json(self._call("POST", "/v1/agents/self/enroll", body))
+
+    def pull(self, after: int, wait_seconds: float) -> Pulled:
+        """Return wishes changed since ``after`` (0: all), waiting up to ``wait_seconds`` for one."""
+        self._renew_when_due()
+        wait = min(max(wait_seconds, 0.0), limits.AGENT_LONG_POLL_SECONDS)
+        answer = http.call(
+            self._http(),
+            "GET",
+            "/v1/agents/self/allocations",
+            wait_seconds=wait,
+            query={"after": str(after), "wait_seconds": f"{wait:.3f}"},
+        )
+        wishes = wire.wishes_from_json(answer)
+        items = [
+            Item(wish.allocation_id, wish.node, wish.driver, wish.generation, wish.wanted, wish.config)
+            for wish in wishes.items
+        ]
+        return Pulled(wishes.full, wishes.cursor, items)
+
+    def push(self, observations: Sequence[Observed], silent_nodes: Sequence[str]) -> None:
+        """Report. What is too much for one body goes in several; a report that is refused for itself is dropped."""
+        body = wire.reports_to_json(observations, silent_nodes)
+        if len(observations) > 1 and len(orjson.dumps(body)) > PUSH_BYTES_MAX:
+            self._push_halves(observations, silent_nodes)
+            return
+        try:
+            self._call("POST", "/v1/agents/self/observations", body)
+        except (InvalidInputError, TooLargeError) as error:
+            # One report that the control plane cannot read must not keep the others from being heard.
+            if len(observations) > 1:
+                self._push_halves(observations, silent_nodes)
+                return
+            if not observations:
+                raise
+            log.error("report_refused", allocation=observations[0].allocation_id, error=error.sentence)  # noqa: TRY400 - the sentence says it all
+
+    def close(self) -> None:
+        """Close the connections."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def _push_halves(self, observations: Sequence[Observed], silent_nodes: Sequence[str]) -> None:
+        half = len(observations) // 2
+        self.push(observations[:half], silent_nodes)
+        self.push(observations[half:], silent_nodes)
+
+    def _call(self, method: str, path: str, body: object) -> object:
+        return http.call(self._http(), method, path, body)
+
+    def _http(self) -> httpx.Client:
+        if self._client is None:
+            self._client = http.client(self.identity.url, self._folder.tls())
+        return self._client
+
+    def _renew_when_due(self) -> None:
+        """Get a new certificate once half of this one's life is over; while that fails the old one serves."""
+        start, end = self._folder.validity()
+        now = self._clock.now()
+        if now < start + (end - start) / 2 or self._clock.monotonic() < self._renew_again_at:
+            return
+        self._renew_again_at = self._clock.monotonic() + RENEW_RETRY_SECONDS
+        key = certificates.new_key()
+        request = wire.renew_request_to_json(certificates.new_request(key, self.identity.name))
+        try:
+            answer = wire.renew_answer_from_json(self._call("POST", "/v1/agents/renew", request))
+            self._folder.replace_certificate(answer.certificate_pem, key)
+        except PenstockError as error:
+            left = max(end - now, timedelta(0))
+            log.warning(
+                "certificate_not_renewed",
+                error=error.sentence,
+                hours_left=round(left / timedelta(hours=1), 1),
+            )
+            return
+        with contextlib.suppress(httpx.HTTPError):
+            self.close()  # the next call shows the new certificate
+        log.info("certificate_renewed", expires_at=answer.expires_at.isoformat())

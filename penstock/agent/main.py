@@ -1,0 +1,214 @@
+"""`penstock agent join` and `penstock agent run`: an agent as a process of its own, on any machine.
+
+``join`` gives this machine an identity with a one-time token and goes on as ``run`` does. What the agent
+started keeps running when it stops, unless it is told to stop that as well.
+"""
+
+import argparse
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from types import FrameType
+
+import platformdirs
+import structlog
+
+from penstock.agent.desired import DesiredFile
+from penstock.agent.enrolling_link import EnrollingLink
+from penstock.agent.https_link import HttpsLink
+from penstock.agent.identity import IdentityFolder
+from penstock.agent.join import join
+from penstock.agent.loop import Agent
+from penstock.base import limits
+from penstock.base.clock import Clock, SystemClock
+from penstock.base.errors import InvalidInputError, PenstockError
+from penstock.drivers.base import Driver, Phase
+from penstock.drivers.local.driver import LocalDriver
+
+log = structlog.get_logger(__name__)
+
+STOP_SERVICES_SECONDS = 30.0
+_EPILOG = """\
+examples:
+  penstock agent token --save token.txt              (on the factory) make a token for one machine
+  penstock agent join --url https://factory:7402 --token-file token.txt
+  penstock agent run                                 go on after a restart of the machine
+The token may also come on standard input (--token-file -) or in PENSTOCK_JOIN_TOKEN.
+"""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run ``penstock agent ARGV``; return 0 after a clean stop, 1 with one sentence on what is wrong."""
+    chosen = _parse(argv)
+    _log_to_stderr()
+    folder = IdentityFolder(chosen.state_dir / "identity")
+    try:
+        held = folder.hold()
+        try:
+            if chosen.command == "join":
+                _join(folder, chosen)
+                if chosen.only_join:
+                    return 0
+            _work(folder, chosen)
+        finally:
+            os.close(held)
+    except PenstockError as error:
+        print(f"penstock agent: {error.sentence}", file=sys.stderr)  # noqa: T201 - a command speaks to a person
+        return 1
+    return 0
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="penstock agent",
+        description="Run an agent on this machine: it offers the machine to a factory and drives what is ordered.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    default = os.environ.get("PENSTOCK_AGENT_STATE") or platformdirs.user_data_dir("penstock-agent")
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(
+        "--state-dir",
+        type=_folder,
+        default=_folder(default),
+        help="where it keeps its state (default: %(default)s)",
+    )
+    shared.add_argument(
+        "--stop-services", action="store_true", help="when the agent stops, stop what it started as well"
+    )
+    joining = commands.add_parser("join", parents=[shared], help="join a factory with a token, then run")
+    joining.add_argument(
+        "--url", required=True, help="address of the factory's agent listener, https://host:port"
+    )
+    joining.add_argument(
+        "--token-file", metavar="FILE", help="file with the join token; - for standard input"
+    )
+    joining.add_argument(
+        "--name", default=_host_name(), help="name of this machine in the factory (default: %(default)s)"
+    )
+    joining.add_argument(
+        "--site", default="local", help="site that this machine stands in (default: %(default)s)"
+    )
+    joining.add_argument("--replace", action="store_true", help="give up the identity that this agent has")
+    joining.add_argument("--only-join", action="store_true", help="join and exit; start it with `run` later")
+    commands.add_parser("run", parents=[shared], help="run an agent that has joined before")
+    return parser.parse_args(argv)
+
+
+def _join(folder: IdentityFolder, chosen: argparse.Namespace) -> None:
+    if folder.exists() and not chosen.replace:
+        known = folder.load()
+        raise InvalidInputError(
+            f"this agent has joined {known.url} as '{known.name}' already: start it with `penstock agent run`, or "
+            "give --replace to join anew",
+            field="replace",
+        )
+    for name in ("name", "site"):
+        if not 1 <= len(getattr(chosen, name)) <= limits.NAME_CHARACTERS_MAX:
+            raise InvalidInputError(f"--{name} has 1 to {limits.NAME_CHARACTERS_MAX} characters", field=name)
+    identity = join(
+        folder, url=chosen.url, token=_read_token(chosen.token_file), name=chosen.name, site=chosen.site
+    )
+    print(f"joined {identity.url} as agent {identity.agent_id} ({identity.name})", flush=True)  # noqa: T201 - a command speaks to a person
+
+
+def _read_token(file: str | None) -> str:
+    """Return the token from a file, standard input or the environment; never from the command line."""
+    if file is None:
+        token = os.environ.get("PENSTOCK_JOIN_TOKEN", "")
+        if not token.strip():
+            raise InvalidInputError(
+                "give the join token with --token-file, or in PENSTOCK_JOIN_TOKEN", field="token"
+            )
+        return token.strip()
+    try:
+        text = sys.stdin.read(1_024) if file == "-" else Path(file).read_text("utf-8")
+    except (OSError, UnicodeError) as error:
+        raise InvalidInputError(
+            f"the token file {file} cannot be read: {error}", field="token_file"
+        ) from error
+    return text.strip()
+
+
+def _work(folder: IdentityFolder, chosen: argparse.Namespace) -> None:
+    clock = SystemClock()
+    stop = threading.Event()
+    before = {number: signal.signal(number, _stopper(stop)) for number in (signal.SIGTERM, signal.SIGINT)}
+    drivers = _engines(chosen.state_dir, clock)
+    link = HttpsLink(folder, clock)
+    machine = LocalDriver(clock, name=link.identity.name)
+    try:
+        enrolling = EnrollingLink(link, lambda: machine.inventory().nodes, sorted(drivers), clock)
+        agent = Agent(enrolling, drivers, clock, DesiredFile(chosen.state_dir / "desired.json"))
+        log.info(
+            "agent_started", agent=link.identity.agent_id, url=link.identity.url, drivers=sorted(drivers)
+        )
+        agent.run(stop)
+        if chosen.stop_services:
+            stop_services(drivers, clock)
+        log.info("agent_stopped")
+    finally:
+        link.close()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _engines(state_dir: Path, clock: Clock) -> dict[str, Driver]:
+    """Return the drivers that can run things on this machine. Imported here: `--help` need not wait for them."""
+    engine = import_module("penstock.drivers.ctranslate2.driver").CTranslate2Driver
+    found: list[Driver] = [engine(state_dir / "ctranslate2", clock)]
+    return {driver.name: driver for driver in found}
+
+
+def stop_services(drivers: Mapping[str, Driver], clock: Clock) -> list[str]:
+    """Remove everything that runs through ``drivers``; return the allocations that did not go in time."""
+    end = clock.monotonic() + STOP_SERVICES_SECONDS
+    left: list[tuple[Driver, str]] = []
+    for driver in drivers.values():
+        left += [(driver, one.allocation_id) for one in driver.observe()]
+    while left and clock.monotonic() < end:
+        left = [(driver, key) for driver, key in left if driver.remove(key).phase is not Phase.ABSENT]
+        if left:
+            time.sleep(0.05)
+    for driver, key in left:
+        log.warning("service_not_stopped", driver=driver.name, allocation=key)
+    return [key for _, key in left]
+
+
+def _stopper(stop: threading.Event) -> Callable[[int, FrameType | None], None]:
+    def handle(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        stop.set()
+
+    return handle
+
+
+def _folder(text: str) -> Path:
+    return Path(text).expanduser().resolve()
+
+
+def _host_name() -> str:
+    return socket.gethostname().split(".")[0].lower()[: limits.NAME_CHARACTERS_MAX] or "agent"
+
+
+def _log_to_stderr() -> None:
+    """One JSON object a line on standard error, for the journal of the machine."""
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
