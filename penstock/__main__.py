@@ -6,7 +6,6 @@ from importlib import import_module
 # Each part is imported only when it is asked for, so that `penstock --help` is quick.
 _PARTS = {
     "up": "penstock.up.command",
-    "serve": "penstock.up.serve",
     "agent": "penstock.agent.main",
     "gateway": "penstock.gateway.main",
 }
