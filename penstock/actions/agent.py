@@ -1,6 +1,7 @@
-"""What agents ask for: what is wanted of them, and that their reports be heard.
+"""What agents ask for: what is wanted of them, and that their reports be heard; and what operators do to them.
 
 The in-process agent and the HTTPS listener call the same functions; both have established who the agent is.
+How an agent joins and proves who it is, is in ``actions/agent_identity.py``.
 """
 
 from collections.abc import Sequence
@@ -9,10 +10,11 @@ from datetime import datetime
 
 from sqlalchemy.engine import Connection
 
-from penstock.actions.context import Context
+from penstock.actions.change import change
+from penstock.actions.context import Actor, Context, not_found
 from penstock.base import limits
 from penstock.base.clock import from_epoch_us, to_epoch_us
-from penstock.base.errors import InvalidInputError, TooLargeError, UnauthenticatedError
+from penstock.base.errors import ConflictError, InvalidInputError, TooLargeError, UnauthenticatedError
 from penstock.base.ids import is_id
 from penstock.drivers.base import Observed
 from penstock.store import agent as agent_store
@@ -80,6 +82,13 @@ def pull(context: Context, agent_id: str, after: int, wait_seconds: float) -> Pu
         remaining -= context.clock.monotonic() - began if woken else step
         if woken and context.wakeups.count("allocation") == seen:
             return Pulled(full=False, cursor=cursor, allocations=rows)  # the process is stopping
+
+
+def with_news(context: Context, after: int) -> tuple[int, list[str]]:
+    """Return the cursor to ask with next, and which agents something changed for since cursor ``after``."""
+    with context.db.transaction(SYSTEM) as connection:
+        cursor = allocation_store.cursor(connection)
+        return cursor, allocation_store.agents_with_news(connection, after) if after else []
 
 
 def push(
@@ -181,3 +190,47 @@ def _text(value: str | None, characters_max: int) -> str | None:
 def _instant(epoch_us: int | None, now: datetime) -> datetime | None:
     """Return the instant an agent states, never in the future: its clock may be wrong, the ledger's may not."""
     return None if epoch_us is None else from_epoch_us(min(max(epoch_us, 0), to_epoch_us(now)))
+
+
+def page(
+    context: Context, actor: Actor, *, state: str | None, name: str | None, after: str | None, limit: int
+) -> list[Row]:
+    """Return up to ``limit`` agents by id."""
+    actor.require("agent:read")
+    with context.db.transaction(actor.scope) as connection:
+        return agent_store.page(connection, state=state, name=name, after=after, limit=limit)
+
+
+def get(context: Context, actor: Actor, agent_id: str) -> Row:
+    """Return one agent; raises NotFoundError."""
+    actor.require_visible("agent", None, None, agent_id)
+    with context.db.transaction(actor.scope) as connection:
+        row = agent_store.get(connection, agent_id)
+    if row is None:
+        raise not_found("agent", agent_id)
+    return row
+
+
+def revoke(context: Context, actor: Actor, agent_id: str) -> Row:
+    """Refuse an agent from now on, for good; its nodes are lost at once. Repeatable.
+
+    Raises ConflictError for the agents inside this factory: they end with it.
+    """
+    with change(context, actor, "agent.revoke", agent_id) as made:
+        actor.require_visible("agent", None, None, agent_id)
+        actor.require("agent:write")
+        row = agent_store.get(made.connection, agent_id)
+        if row is None:
+            raise not_found("agent", agent_id)
+        if row["transport"] == "in_process":
+            raise ConflictError(f"agent '{row['name']}' is part of this factory and ends with it")
+        if agent_store.revoke(made.connection, agent_id):
+            nodes = node_store.reachable_among(made.connection, agent_id)
+            now = context.clock.now()
+            node_store.lose(made.connection, nodes, f"its agent '{row['name']}' was revoked", now)
+            made.done(
+                "agent.revoked", agent_id, tenant_id=None, detail={"name": row["name"], "nodes": len(nodes)}
+            )
+    context.wakeups.signal("service")
+    context.wakeups.signal("allocation")
+    return get(context, actor, agent_id)

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from penstock import __version__
 from penstock.api.edge import answer
 from penstock.api.middleware import EdgeMiddleware
+from penstock.api.openapi import describe
 from penstock.base.errors import PenstockError, RateLimitedError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ log = structlog.get_logger(__name__)
 # One module per noun; each has a ``router``.
 ROUTERS = (
     "service",
+    "health",
     "session",
     "whoami",
     "tenant",
@@ -39,11 +41,15 @@ ROUTERS = (
     "node",
     "device",
     "device_class",
+    "agent",
+    "join_token",
     "model",
     "gateway",
     "usage",
     "offer",
     "price_book",
+    "invoice",
+    "report",
 )
 
 
@@ -60,12 +66,18 @@ def create_app(control_plane: "ControlPlane") -> FastAPI:
     app.state.control_plane = control_plane
     for name in ROUTERS:
         app.include_router(import_module(f"penstock.api.{name}").router)
+    add_edge(app)
+    describe(app)
+    return app
+
+
+def add_edge(app: FastAPI) -> None:
+    """Give an application what every one of ours has: documented error bodies, request ids, the body limit."""
     app.add_exception_handler(PenstockError, _on_penstock_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(Exception, _on_defect)
     app.add_middleware(EdgeMiddleware)
-    return app
 
 
 def error_answer(request: Request, status: int, code: str, message: str, **more: Any) -> Response:

@@ -3,7 +3,6 @@
 Growth: one row per agent that ever joined. ``last_seen_at`` is written at most every ``SEEN_EVERY``.
 """
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -14,8 +13,14 @@ from penstock.store.schema import agent, node
 
 SEEN_EVERY = timedelta(seconds=2)
 
-_GET = sa.select(agent).where(agent.c.id == sa.bindparam("id"))
-_BY_CERTIFICATE = sa.select(agent).where(agent.c.certificate_sha256 == sa.bindparam("sha256"))
+_NODES = (
+    sa.select(sa.func.count())
+    .select_from(node)
+    .where(node.c.agent_id == agent.c.id, node.c.state != "retired")
+    .scalar_subquery()
+    .label("nodes")
+)
+_GET = sa.select(agent, _NODES).where(agent.c.id == sa.bindparam("id"))
 _LOCK = sa.text("SELECT * FROM agent WHERE id = :id FOR NO KEY UPDATE")
 
 
@@ -45,18 +50,13 @@ def insert(
 
 
 def get(connection: Connection, agent_id: str) -> Row | None:
-    """Return one agent, or None."""
+    """Return one agent with its number of nodes, or None."""
     return one(connection.execute(_GET, {"id": agent_id}))
 
 
 def lock(connection: Connection, agent_id: str) -> Row | None:
     """Return one agent, locked until the transaction ends, or None."""
     return one(connection.execute(_LOCK, {"id": agent_id}))
-
-
-def find_by_certificate(connection: Connection, sha256: str) -> Row | None:
-    """Return the agent whose present certificate has this SHA-256, or None."""
-    return one(connection.execute(_BY_CERTIFICATE, {"sha256": sha256}))
 
 
 def find_in_process(connection: Connection, name: str) -> Row | None:
@@ -125,23 +125,15 @@ def revoke(connection: Connection, agent_id: str) -> bool:
     return result.rowcount == 1
 
 
-_NODES = (
-    sa.select(sa.func.count())
-    .select_from(node)
-    .where(node.c.agent_id == agent.c.id, node.c.state != "retired")
-    .scalar_subquery()
-)
-
-
 def page(
-    connection: Connection, *, state: str | None, ids: Sequence[str] | None, after: str | None, limit: int
+    connection: Connection, *, state: str | None, name: str | None, after: str | None, limit: int
 ) -> list[Row]:
     """Return up to ``limit`` agents by id, each with its number of nodes; None filters are open."""
-    query = sa.select(agent, _NODES.label("nodes")).order_by(agent.c.id).limit(limit)
+    query = sa.select(agent, _NODES).order_by(agent.c.id).limit(limit)
     if state is not None:
         query = query.where(agent.c.state == state)
-    if ids is not None:
-        query = query.where(agent.c.id.in_(ids))
+    if name is not None:
+        query = query.where(agent.c.name == name)
     if after is not None:
         query = query.where(agent.c.id > after)
     return every(connection.execute(query))

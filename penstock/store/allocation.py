@@ -43,6 +43,16 @@ def of_agent(connection: Connection, agent_id: str, after: int) -> list[Row]:
     return every(connection.execute(_CHANGED, {"agent_id": agent_id, "after": after}))
 
 
+_AGENTS_CHANGED = sa.text(
+    "SELECT DISTINCT agent_id FROM allocation WHERE changed_xid >= CAST(CAST(:after AS text) AS xid8)"
+)
+
+
+def agents_with_news(connection: Connection, after: int) -> list[str]:
+    """Return the agents that something changed for since cursor ``after``; reads live allocations only."""
+    return list(connection.execute(_AGENTS_CHANGED, {"after": after}).scalars())
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """One agent's word about one allocation; instants are already in the control plane's range."""

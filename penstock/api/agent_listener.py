@@ -1,0 +1,310 @@
+"""Where remote agents talk to the factory: HTTPS on a port of its own, with certificates on both sides.
+
+Only what agents need is served here, and nothing of it on the API's port. TLS verifies that a client's
+certificate is of the factory's own authority; whose it is goes into the request's scope, and the agent's row
+decides, at each request. Only ``/v1/agents/ca`` and ``/v1/agents/join`` are answered without one.
+
+Handlers are asynchronous, unlike the API's: thousands of agents hold a long poll each, and none costs a thread.
+"""
+
+import asyncio
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import orjson
+import structlog
+import uvicorn
+import uvloop
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+from starlette.concurrency import run_in_threadpool
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from penstock.actions import agent as agent_actions
+from penstock.actions import agent_identity
+from penstock.actions import join_token as join_token_actions
+from penstock.actions import node as node_actions
+from penstock.actions.context import Context
+from penstock.actions.node import SiteFacts
+from penstock.api.agent_bell import AgentBell
+from penstock.api.app import add_edge
+from penstock.api.edge import answer
+from penstock.base import limits
+from penstock.base.errors import InvalidInputError, StartupError
+from penstock.drivers import wire
+from penstock.drivers.pki.authority import FactoryCa
+from penstock.drivers.pki.certificates import AgentIdentity, read_agent_certificate
+from penstock.drivers.wire import JoinAnswer, RenewAnswer, Wish
+
+if TYPE_CHECKING:
+    from penstock.control_plane import ControlPlane
+
+log = structlog.get_logger(__name__)
+Answer = TypeVar("Answer")
+
+PEER = "penstock_agent"  # the scope's key for the identity in the client's certificate
+BACKLOG = 2048
+STOP_SECONDS = 5.0
+CERTIFICATE_CHECK_SECONDS = 3_600.0
+UNNAMED_HOSTS = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - compared with, not listened on
+
+
+class AgentProtocol(HttpToolsProtocol):
+    """Puts who the client's certificate names into the scope of each request on the connection."""
+
+    identity: AgentIdentity | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Read the certificate once; TLS has verified it, or there is none."""
+        super().connection_made(transport)
+        tls = transport.get_extra_info("ssl_object")
+        der = tls.getpeercert(binary_form=True) if tls is not None else None
+        try:
+            self.identity = read_agent_certificate(der) if der else None
+        except InvalidInputError:
+            self.identity = None  # of our authority, but no agent's: the same as none
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        super().on_message_begin()
+        cast("dict[str, Any]", self.scope)[PEER] = self.identity
+
+
+def create_agent_app(context: Context, ca: FactoryCa, bell: AgentBell) -> FastAPI:
+    """Build the application that agents talk to."""
+    app = FastAPI(title="Penstock agents", docs_url=None, redoc_url=None, openapi_url=None)
+    handlers = _Handlers(context, ca, bell)
+    app.add_api_route("/v1/agents/ca", handlers.authority, methods=["GET"])
+    app.add_api_route("/v1/agents/join", handlers.join, methods=["POST"])
+    app.add_api_route("/v1/agents/renew", handlers.renew, methods=["POST"])
+    app.add_api_route("/v1/agents/self/enroll", handlers.enroll, methods=["POST"])
+    app.add_api_route("/v1/agents/self/allocations", handlers.allocations, methods=["GET"])
+    app.add_api_route("/v1/agents/self/observations", handlers.observations, methods=["POST"])
+    add_edge(app)
+    return app
+
+
+class _Handlers:
+    """The endpoints. The agent is authenticated before its body is read."""
+
+    def __init__(self, context: Context, ca: FactoryCa, bell: AgentBell) -> None:
+        self._context = context
+        self._ca = ca
+        self._bell = bell
+
+    async def authority(self) -> Response:
+        """Show the authority; whoever asks compares its fingerprint with the one in the join token."""
+        return answer(wire.ca_to_json(self._ca.ca_pem))
+
+    async def join(self, request: Request) -> Response:
+        """Redeem a join token."""
+        asked = wire.join_request_from_json(await _body(request))
+        joined = await run_in_threadpool(
+            lambda: agent_identity.join(
+                self._context,
+                self._ca,
+                token=asked.token,
+                csr_pem=asked.csr_pem,
+                name=asked.name,
+                source_address=request.client.host if request.client else "unknown",
+            )
+        )
+        certificate = joined.certificate
+        said = JoinAnswer(joined.agent_id, certificate.pem, self._ca.ca_pem, certificate.expires_at)
+        return answer(wire.join_answer_to_json(said))
+
+    async def renew(self, request: Request) -> Response:
+        """Give the agent a new certificate."""
+        agent_id = await self._agent(request)
+        csr_pem = wire.renew_request_from_json(await _body(request))
+        signed = await run_in_threadpool(
+            lambda: agent_identity.renew(self._context, self._ca, agent_id, csr_pem)
+        )
+        return answer(wire.renew_answer_to_json(RenewAnswer(signed.pem, signed.expires_at)))
+
+    async def enroll(self, request: Request) -> Response:
+        """Take the inventory of the agent's nodes. What comes over the network is real, or claims to be."""
+        agent_id = await self._agent(request)
+        found = wire.enrolment_from_json(await _body(request))
+        site = SiteFacts(found.site, simulated=False)
+        ids = await run_in_threadpool(
+            lambda: node_actions.enroll(self._context, agent_id, site, found.nodes, found.drivers)
+        )
+        return answer(wire.enrolled_to_json(ids))
+
+    async def allocations(self, request: Request) -> Response:
+        """Return what is wanted of the agent, waiting for a change if asked to."""
+        agent_id = await self._agent(request)
+        after = _number(request, "after", (1 << 63) - 1)
+        seconds = _number(request, "wait_seconds", limits.AGENT_LONG_POLL_SECONDS)
+        pulled = await self._pull(agent_id, int(after), seconds)
+        items = [
+            Wish(row["id"], row["node"], row["driver"], row["generation"], row["wanted"], row["config"])
+            for row in pulled.allocations
+        ]
+        return answer(wire.wishes_to_json(full=pulled.full, cursor=pulled.cursor, items=items))
+
+    async def observations(self, request: Request) -> Response:
+        """Take the agent's reports."""
+        agent_id = await self._agent(request)
+        said = wire.reports_from_json(await _body(request))
+        await run_in_threadpool(
+            lambda: agent_actions.push(self._context, agent_id, said.observations, said.silent_nodes)
+        )
+        return answer({})
+
+    async def _agent(self, request: Request) -> str:
+        """Return the agent of the connection's certificate; raises UnauthenticatedError."""
+        peer: AgentIdentity | None = request.scope.get(PEER)
+        return await run_in_threadpool(
+            lambda: agent_identity.authenticate(
+                self._context, peer.agent_id if peer else None, peer.expires_at if peer else None
+            )
+        )
+
+    async def _pull(self, agent_id: str, after: int, seconds: float) -> agent_actions.Pulled:
+        """Pull, and again when the bell rings for this agent; each look is a sign of life."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        with self._bell.listening(agent_id) as rung:
+            while True:
+                rung.clear()  # before looking, so that what happens meanwhile is heard
+                pulled = await run_in_threadpool(
+                    lambda: agent_actions.pull(self._context, agent_id, after, 0.0)
+                )
+                remaining = deadline - loop.time()
+                if pulled.allocations or pulled.full or remaining <= 0 or self._bell.closed:
+                    return pulled
+                try:
+                    await asyncio.wait_for(
+                        rung.wait(), timeout=min(remaining, limits.AGENT_HEARTBEAT_SECONDS)
+                    )
+                except TimeoutError:
+                    continue
+
+
+async def _body(request: Request) -> object:
+    try:
+        return orjson.loads(await request.body())
+    except orjson.JSONDecodeError as error:
+        raise InvalidInputError(f"the body is not JSON: {error}", field="body") from error
+
+
+def _number(request: Request, name: str, highest: float) -> float:
+    """Return a query parameter from 0 to ``highest``, 0 if it is missing."""
+    text = request.query_params.get(name, "0")
+    whole = isinstance(highest, int)
+    try:
+        value = int(text) if whole else float(text)
+    except ValueError as error:
+        raise InvalidInputError("a number is needed", field=name) from error
+    if not 0 <= value <= highest:
+        raise InvalidInputError(f"a number from 0 to {highest} is needed", field=name)
+    return value
+
+
+class AgentListener:
+    """A running listener; ``url`` is where agents join."""
+
+    def __init__(self, context: Context, ca: FactoryCa, listener: socket.socket, host: str) -> None:
+        self._ca = ca
+        self._listener = listener
+        self._names = () if host in UNNAMED_HOSTS else (host,)
+        self._tls = self._tls_context()
+        self._bell = AgentBell(context)
+        self._stopping = threading.Event()
+        config = uvicorn.Config(
+            create_agent_app(context, ca, self._bell),
+            http=AgentProtocol,
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=int(STOP_SECONDS),
+            timeout_keep_alive=75,
+        )
+        config.load()
+        config.ssl = self._tls
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._run, name="agent-listener", daemon=True)
+        self._renewer = threading.Thread(target=self._renew, name="agent-listener-renew", daemon=True)
+        shown = socket.gethostname() if host in UNNAMED_HOSTS else host
+        self.port = int(listener.getsockname()[1])
+        self.url = f"https://[{shown}]:{self.port}" if ":" in shown else f"https://{shown}:{self.port}"
+
+    def start(self) -> None:
+        """Begin serving; the socket listens already."""
+        self._thread.start()
+        self._renewer.start()
+
+    def stop(self) -> None:
+        """Answer the polls that wait, finish the requests in flight, stop."""
+        self._stopping.set()
+        self._bell.close()
+        self._server.should_exit = True
+        if self._thread.is_alive():
+            self._thread.join(STOP_SECONDS + 2)
+        if self._renewer.is_alive():
+            self._renewer.join(STOP_SECONDS)
+        self._listener.close()
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            self._bell.start(runner.get_loop())
+            runner.run(self._server.serve(sockets=[self._listener]))
+
+    def _tls_context(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.load_verify_locations(cadata=self._ca.ca_pem)
+        context.verify_mode = ssl.CERT_OPTIONAL  # one that is shown must be good; join is asked without
+        context.load_cert_chain(*self._ca.server_certificate(self._names))
+        return context
+
+    def _renew(self) -> None:
+        """Take up a new server certificate in time; connections that stand keep the old one."""
+        while not self._stopping.wait(CERTIFICATE_CHECK_SECONDS):
+            try:
+                self._tls.load_cert_chain(*self._ca.server_certificate(self._names))
+            except (OSError, ssl.SSLError, StartupError) as error:
+                log.error("listener_certificate_not_renewed", error=str(error))  # noqa: TRY400 - the sentence says it
+
+
+def serve_agents(control_plane: "ControlPlane", ca: FactoryCa, host: str, port: int) -> AgentListener:
+    """Listen for agents on ``host``:``port`` (0: any free port) and make join tokens lead there.
+
+    Raises StartupError if the port is taken or the authority cannot be used.
+    """
+    ca.ensure()
+    listener = _bind(host, port)
+    handle = _opened(lambda: AgentListener(control_plane.context, ca, listener, host), listener)
+    handle.start()
+    join_token_actions.announce_listener(control_plane.context, url=handle.url, ca_sha256=ca.fingerprint)
+    return handle
+
+
+def _opened(make: Callable[[], Answer], listener: socket.socket) -> Answer:
+    try:
+        return make()
+    except BaseException:
+        listener.close()
+        raise
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise StartupError(
+            f"agents cannot be listened for on {host}:{port} ({error.strerror}); stop what uses that port or choose "
+            "another with --agent-port"
+        ) from error
+    listener.listen(BACKLOG)
+    return listener
