@@ -36,7 +36,7 @@ class LocalDriver:
         self._clock = clock
         self._name = name or socket.gethostname().split(".")[0].lower() or "local"
         self._architecture = architecture or platform.machine()
-        self._machine = Machine(sys_root, proc_root)
+        self._roots = (sys_root, proc_root)
         self._classes = classes or load_device_classes()
 
     def validate(self, config: Config) -> None:
@@ -45,7 +45,7 @@ class LocalDriver:
 
     def inventory(self) -> Inventory:
         """Report CPU, NUMA nodes, memory, disks, NICs and GPUs of this machine."""
-        machine = self._machine
+        machine = Machine(*self._roots)  # anew, so that its notes are those of this look
         cpu = machine.cpu()
         devices, gpu_notes = read_gpus(self._classes)
         node = NodeFacts(

@@ -1,6 +1,7 @@
 """GPUs through NVML, NVIDIA's management library (nvidia-ml-py calls the driver's own libnvidia-ml.so.1)."""
 
 from collections.abc import Callable
+from ctypes import byref
 from typing import Any, TypeVar
 
 import pynvml
@@ -63,9 +64,16 @@ def _read(nvml: Any, index: int, classes: dict[str, DeviceClass]) -> tuple[Devic
 
 
 def _nvlink_domain(nvml: Any, handle: Any) -> str | None:
-    """Return ``<cluster uuid>.<clique>`` of a GPU in a multi-node NVLink fabric, None elsewhere."""
-    fabric = _optional(nvml, lambda: nvml.nvmlDeviceGetGpuFabricInfo(handle))
-    if fabric is None or not any(bytes(fabric.clusterUuid)):
+    """Return ``<cluster uuid>.<clique>`` of a GPU that has joined a multi-node NVLink fabric, None elsewhere.
+
+    NVML API reference, nvmlGpuFabricInfo_t: uuid and clique count once the state is "completed" and the
+    registration's status is success.
+    """
+    fabric = nvml.c_nvmlGpuFabricInfo_t()
+    if _optional(nvml, lambda: nvml.nvmlDeviceGetGpuFabricInfo(handle, byref(fabric))) is None:
+        return None
+    joined = fabric.state == nvml.NVML_GPU_FABRIC_STATE_COMPLETED and fabric.status == nvml.NVML_SUCCESS
+    if not joined or not any(bytes(fabric.clusterUuid)):
         return None
     return f"{bytes(fabric.clusterUuid).hex()}.{fabric.cliqueId}"
 

@@ -1,0 +1,141 @@
+"""GPUs through the real NVML client against a FAKE libnvidia-ml.so.1: nothing here says anything about hardware."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock.domain.device import load_device_classes
+from penstock.drivers.local.gpus import read_gpus
+from tests.support import homes
+
+SOURCE = Path(homes.__file__).parent / "fake_nvml.c"
+GIB = 1 << 30
+READ = (
+    "import dataclasses, json\n"
+    "from penstock.domain.device import load_device_classes\n"
+    "from penstock.drivers.local.gpus import read_gpus\n"
+    "devices, notes = read_gpus(load_device_classes())\n"
+    "print(json.dumps([[dataclasses.asdict(device) for device in devices], notes]))\n"
+)
+H100 = "NVIDIA H100 80GB HBM3|GPU-{n}|81920|0|{n}|-|ok"
+
+Read = Callable[..., tuple[list[dict[str, Any]], list[str]]]
+
+
+@pytest.fixture(scope="module")
+def fake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the compiled stand-in."""
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        pytest.skip("no C compiler here, and the fake NVML library is C")
+    folder = tmp_path_factory.mktemp("fake_nvml")
+    library = folder / "libnvidia-ml.so.1"
+    options = ["-shared", "-fPIC", "-O1", "-Wall", "-Werror", f"-Wl,-soname,{library.name}"]
+    subprocess.run([compiler, *options, "-o", str(library), str(SOURCE)], check=True)
+    return folder
+
+
+@pytest.fixture
+def read(fake: Path, tmp_path: Path) -> Read:
+    """Return a function that reads the GPUs in a process of its own: a library is loaded once for all."""
+
+    def work(*lines: str, driver: bool = True) -> tuple[list[dict[str, Any]], list[str]]:
+        state = tmp_path / "state"
+        environment = {**os.environ, "LD_LIBRARY_PATH": str(fake), "FAKE_NVML_STATE": str(state)}
+        state.unlink(missing_ok=True)
+        if driver:
+            state.write_text("".join(line + "\n" for line in lines))
+        done = subprocess.run(
+            [sys.executable, "-c", READ], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        devices, notes = json.loads(done.stdout)
+        return devices, notes
+
+    return work
+
+
+def test_each_gpu_is_reported_with_what_identifies_and_places_it(read: Read) -> None:
+    devices, notes = read(H100.format(n=0), H100.format(n=1))
+    assert notes == []
+    assert [device["index"] for device in devices] == [0, 1]
+    assert devices[1] == {
+        "index": 1,
+        "device_class": "H100",
+        "model": "NVIDIA H100 80GB HBM3",
+        "vendor": "nvidia",
+        "memory_bytes": 80 * GIB,
+        "serial": "FAKE00000002",
+        "uuid": "GPU-1",
+        "pci_address": "00000000:12:00.0",
+        "numa_node": 1,
+        "nvlink_domain": None,
+        "health": "ok",
+    }
+
+
+def test_gpus_of_one_nvlink_fabric_are_in_one_domain(read: Read) -> None:
+    lines = [
+        f"NVIDIA GB200|GPU-{n}|190464|0|0|{fabric}|ok" for n, fabric in enumerate(("7.1", "7.1", "7.2", "-"))
+    ]
+    devices, _ = read(*lines)
+    domains = [device["nvlink_domain"] for device in devices]
+    assert domains == ["07" * 16 + ".1", "07" * 16 + ".1", "07" * 16 + ".2", None]
+    assert {device["device_class"] for device in devices} == {"GB200"}
+
+
+def test_a_lost_gpu_is_named_and_the_others_keep_their_places(read: Read) -> None:
+    devices, notes = read(H100.format(n=0), H100.format(n=1).replace("|ok", "|lost"), H100.format(n=2))
+    assert [device["index"] for device in devices] == [0, 2]
+    assert notes == ["GPU 1 cannot be read: GPU is lost"]
+
+
+def test_uncorrected_memory_errors_are_a_failure(read: Read) -> None:
+    devices, _ = read(H100.format(n=0), H100.format(n=1).replace("|81920|0|", "|81920|3|"))
+    assert [device["health"] for device in devices] == ["ok", "failed"]
+
+
+def test_a_model_that_no_class_matches_is_reported_as_it_is(read: Read) -> None:
+    devices, notes = read("NVIDIA Z9000 Prototype|GPU-0|4096|0|0|-|ok")
+    assert [(d["device_class"], d["model"], d["memory_bytes"]) for d in devices] == [
+        ("unknown", "NVIDIA Z9000 Prototype", 4 * GIB)
+    ]
+    assert notes == []
+
+
+def test_what_an_older_driver_does_not_offer_is_left_out(read: Read) -> None:
+    devices, notes = read(H100.format(n=0).replace("|ok", "|old"))
+    assert notes == []
+    absent = {name for name, value in devices[0].items() if value is None}
+    assert absent == {"serial", "numa_node", "nvlink_domain"}
+    assert devices[0]["health"] == "ok"
+
+
+def test_a_driver_without_gpus_and_a_library_without_driver_say_so(read: Read) -> None:
+    assert read() == ([], ["no GPU found: the driver manages none"])
+    assert read(driver=False) == ([], ["no GPU found: Driver Not Loaded"])
+
+
+def test_without_the_library_there_is_no_gpu_and_a_sentence(tmp_path: Path) -> None:
+    """An empty file of that name stands in front of whatever this machine has."""
+    (tmp_path / "libnvidia-ml.so.1").write_bytes(b"")
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", READ], env=environment, capture_output=True, text=True, check=True
+    )
+    devices, notes = json.loads(done.stdout)
+    assert devices == []
+    assert notes == ["no GPU found: NVIDIA's management library (libnvidia-ml.so.1) is not installed"]
+
+
+def test_this_machine_is_read_without_an_error() -> None:
+    devices, notes = read_gpus(load_device_classes())
+    assert devices or notes
+    assert all(device.memory_bytes > 0 for device in devices)
