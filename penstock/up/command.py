@@ -21,6 +21,7 @@ EPILOG = """\
 examples:
   penstock up                                    start (or go on with) the factory of this user
   penstock up --data /srv/penstock               keep its data elsewhere
+  penstock up --agent-host 0.0.0.0               let agents of other machines join, too
   penstock up --exit-after-first-token           for scripts: 0 if a real token was served and billed
   PENSTOCK_DATABASE_URL=postgresql+psycopg://user@host/db penstock up
                                                  use an external PostgreSQL
@@ -48,6 +49,11 @@ def parse(arguments: list[str]) -> tuple[Options, argparse.Namespace]:
         "--agent-port", type=int, default=7402, help="HTTPS port for remote agents (0: any free one)"
     )
     parser.add_argument(
+        "--agent-host",
+        metavar="HOST",
+        help="address or name that remote agents reach this machine by, to listen on; 0.0.0.0 for all (default: --host)",
+    )
+    parser.add_argument(
         "--simulated",
         default="nvl72",
         metavar="SITE",
@@ -66,6 +72,7 @@ def parse(arguments: list[str]) -> tuple[Options, argparse.Namespace]:
         port=chosen.port,
         gateway_port=chosen.gateway_port,
         agent_port=chosen.agent_port,
+        agent_host=chosen.agent_host,
         simulated=chosen.simulated,
         database_url=os.environ.get("PENSTOCK_DATABASE_URL") or None,
         write_context=not chosen.no_context,

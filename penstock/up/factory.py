@@ -16,6 +16,7 @@ from penstock.base.errors import StartupError
 from penstock.control_plane import ControlPlane
 from penstock.drivers.embedded_postgres.server import EmbeddedPostgres
 from penstock.store.migrate import migrate
+from penstock.up.agents import open_door
 from penstock.up.child import GatewayProcess
 from penstock.up.context_file import write_contexts
 from penstock.up.demo import Demo, FirstToken
@@ -42,6 +43,7 @@ class Options:
     simulated: str
     database_url: str | None
     write_context: bool
+    agent_host: str | None = None  # None: where the API listens
 
 
 class Factory:
@@ -81,6 +83,7 @@ class Factory:
         self._stack.callback(self._api.stop)
         self._phase("gateway", self._start_gateway)
         self._phase("nodes", lambda: self._start_sites(plane))
+        self._agent_url = self._phase("agents", lambda: self._listen_for_agents(plane))
         plane.start_loops(alone=options.database_url is None)
         self._phase("gateway ready", self._wait_gateway)
         self._write_run_file()
@@ -141,6 +144,12 @@ class Factory:
         for site in self._sites:
             site.start()
             self._stack.callback(site.stop)
+
+    def _listen_for_agents(self, plane: ControlPlane) -> str:
+        options = self.options
+        door = open_door(plane, options.data, options.agent_host or options.host, options.agent_port)
+        self._stack.callback(door.stop)
+        return door.url
 
     def _write_run_file(self) -> None:
         document = {
