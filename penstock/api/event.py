@@ -1,5 +1,6 @@
 """Events: read a page, or watch them as they happen (server-sent events)."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime
 from functools import partial
@@ -118,18 +119,23 @@ async def watch(
 async def _stream(
     call: Call, watchers: Watchers, woken: Any, look: Any, position: int
 ) -> AsyncIterator[bytes]:
-    ends_at = call.context.clock.monotonic() + limits.WATCH_CONNECTION_TIME.total_seconds()
+    clock = call.context.clock
+    ends_at = clock.monotonic() + limits.WATCH_CONNECTION_TIME.total_seconds()
+    now = asyncio.get_running_loop().time
     yield b"retry: 1000\n\n"
     try:
-        actor = await watchers.read(call.actor)
-        while call.context.clock.monotonic() < ends_at:
+        actor, checked_at = await watchers.read(call.actor), now()
+        while clock.monotonic() < ends_at:
             rows, position = await watchers.read(partial(look, actor, after_id=position))
             if rows:
                 yield b"".join(_message(row) for row in rows)
-            if len(rows) == limits.WATCH_EVENTS_BATCH_MAX:
-                continue
-            if not await watchers.wait(woken, watchers.heartbeat_seconds):
-                actor = await watchers.read(call.actor)  # a key revoked meanwhile ends the stream
+            woken_up = len(rows) == limits.WATCH_EVENTS_BATCH_MAX or await watchers.wait(
+                woken, watchers.heartbeat_seconds
+            )
+            if now() - checked_at >= watchers.heartbeat_seconds:
+                # A key that was revoked meanwhile ends the stream, however much there is to read.
+                actor, checked_at = await watchers.read(call.actor), now()
+            if not woken_up:
                 yield b": heartbeat\n\n"
         yield b": time is over, connect again\n\n"
     except PenstockError as error:

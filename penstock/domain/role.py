@@ -59,7 +59,16 @@ OPERATOR_ONLY = frozenset(
 SCOPES: dict[str, tuple[str, ...]] = {
     "*": ("*:*",),
     "read": ("*:read",),
-    "services": ("service:*", "offer:read", "model:read", "event:read", "quota:read"),
+    "services": (
+        "service:*",
+        "project:read",
+        "offer:read",
+        "price:read",
+        "model:read",
+        "device_class:read",
+        "event:read",
+        "quota:read",
+    ),
     "llm": ("llm:call", "model:read"),
 }
 
