@@ -75,6 +75,10 @@ class Kind(Protocol):
         """Turn a validated ``spec`` into asks, holds and prices; InvalidInputError names a field that cannot be."""
         ...
 
+    def class_holds(self, spec: Spec, device_class: str, known: Known) -> Mapping[str, int]:
+        """Return what an order that left the class open holds besides, once it is placed on ``device_class``."""
+        ...
+
     def drafts(
         self,
         name: str,

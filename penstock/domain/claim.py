@@ -29,6 +29,7 @@ class Ask:
     architecture: str | None = None
     prefer_nodes: frozenset[str] = frozenset()
     avoid_nodes: frozenset[str] = frozenset()
+    avoid_classes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,7 @@ def _node_fits(ask: Ask, grant: Grant, node: NodeState) -> Refusal | None:
 def _device_fits(ask: Ask, grant: Grant, device: DeviceState) -> Refusal | None:
     if not device.healthy:
         return Refusal.DEVICE_UNHEALTHY
-    if ask.device_class is not None and ask.device_class != device.device_class:
+    if ask.device_class not in (None, device.device_class) or device.device_class in ask.avoid_classes:
         return Refusal.DEVICE_CLASS
     if ask.slices == 0:
         if device.memory_bytes < ask.memory_bytes_min:

@@ -61,6 +61,7 @@ class Reason(StrEnum):
     NO_CAPACITY = "no_capacity"
     NEVER_FITS = "never_fits"
     CONFLICT = "placement_conflict"
+    CLASS_QUOTA = "class_quota"
     START_DEADLINE = "start_deadline_passed"
     DRIVER_FAILED = "driver_failed"
     NODE_LOST = "node_lost"
@@ -74,6 +75,7 @@ REASON_SENTENCES: dict[Reason, str] = {
     Reason.NONE: "",
     Reason.NO_CAPACITY: "nothing free fits right now; it starts as soon as something is released. See `penstock explain`",
     Reason.NEVER_FITS: "no node of this factory could ever hold it; change the order. See `penstock explain`",
+    Reason.CLASS_QUOTA: "the classes that are free are used up in your quota; release something or ask for more quota",
     Reason.CONFLICT: "another order took the place first; planning again",
     Reason.START_DEADLINE: "it did not come up in time; everything it held was given back. Order again or ask the operator",
     Reason.DRIVER_FAILED: "the backend refused to start it",

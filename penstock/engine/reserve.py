@@ -22,6 +22,7 @@ from penstock.catalog.known import read_known
 from penstock.domain.claim import Ask, Grant, Refusal
 from penstock.domain.device import DeviceClass
 from penstock.domain.service import REASON_SENTENCES, Reason, ServiceState
+from penstock.engine.class_quota import ClassQuotas, Taken
 from penstock.scheduler import NoPlan, Plan, place_many
 from penstock.store import claim as gate
 from penstock.store import event as event_store
@@ -61,35 +62,33 @@ class Reserver:
         with self._db.transaction(SYSTEM) as connection:
             self._picture.refresh(connection)
             known = read_known(connection, self._classes)
-        planned, broken = self._plan(rows, known)
-        moves = self._db.retrying(SYSTEM, lambda c: self._commit(c, planned, broken, known, token))
+            compiled, broken = _compile(rows, known, ClassQuotas(connection, known, self._clock.now()))
+        planned = self._plan(compiled)
+        try:
+            moves = self._db.retrying(SYSTEM, lambda c: self._commit(c, planned, broken, known, token))
+        except BaseException:
+            self._picture.forget()  # what was planned on it did not happen
+            raise
+        for p in planned:
+            if p.no_plan is None and moves.get(p.row["id"], {}).get("state") != ServiceState.STARTING:
+                self._revert(p)
         if any(move["reason"] == Reason.CONFLICT for move in moves.values()):
             self._picture.forget()
         return moves
 
-    def _plan(self, rows: Sequence[Row], known: Known) -> tuple[list[_Planned], dict[str, tuple[Row, str]]]:
-        compiled: list[tuple[Row, Compiled]] = []
-        broken: dict[str, tuple[Row, str]] = {}
-        for row in rows:
-            try:
-                order = kind_named(row["kind"]).compile(row["spec"], known)
-            except PenstockError as error:
-                broken[row["id"]] = (row, error.sentence)
-                continue
-            avoid = frozenset(row["avoid_nodes"])
-            if avoid:
-                order = replace(order, asks=tuple(replace(ask, avoid_nodes=avoid) for ask in order.asks))
-            compiled.append((row, order))
+    def _plan(self, compiled: Sequence[tuple[Row, Compiled]]) -> list[_Planned]:
         answers = iter(place_many(self._picture.fleet, [ask for _, order in compiled for ask in order.asks]))
         planned: list[_Planned] = []
         for row, order in compiled:
-            plans = tuple(next(answers) for _ in order.asks)
-            planned.append(_Planned(row, order, plans))
+            planned.append(_Planned(row, order, tuple(next(answers) for _ in order.asks)))
             if planned[-1].no_plan is not None:
-                for plan in plans:
-                    if isinstance(plan, Plan):
-                        self._picture.fleet.revert(plan.grants)
-        return planned, broken
+                self._revert(planned[-1])
+        return planned
+
+    def _revert(self, planned: _Planned) -> None:
+        for plan in planned.plans:
+            if isinstance(plan, Plan):
+                self._picture.fleet.revert(plan.grants)
 
     def _commit(
         self,
@@ -103,9 +102,11 @@ class Reserver:
         ids = [p.row["id"] for p in planned] + list(broken)
         held = service_store.lock_leased(connection, ids, token)
         mine = [p for p in planned if p.row["id"] in held]
+        quotas = ClassQuotas(connection, known, now)
+        taken = {p.row["id"]: quotas.take(p.row, p.compiled, p.plans) for p in mine if p.no_plan is None}
         reserved = gate.reserve(
             connection,
-            [self._reservation(p, known, now) for p in mine if p.no_plan is None],
+            [self._reservation(p, known, now) for p in mine if taken.get(p.row["id"]) is not None],
             now,
             lambda noun: new_id(noun, now),
         )
@@ -115,9 +116,10 @@ class Reserver:
             pieces = reserved.pieces.get(p.row["id"])
             if pieces is not None:
                 simulated = any(reserved.nodes[piece.node_id]["simulated"] for piece in pieces)
-                moves.append(_starting(p.row, now, simulated=simulated))
+                moves.append(_starting(p.row, now, simulated=simulated, holds=_holds(taken, p)))
             else:
-                moves.append(_pending(p, reserved.refused.get(p.row["id"]), now))
+                moves.append(_pending(p, _why_pending(p, reserved.refused), now, p.compiled.holds))
+                _put_back(quotas, p.row, taken.get(p.row["id"]))
             if pieces is not None or moves[-1]["reason"] != p.row["reason"]:
                 decisions.append(_decision(p, moves[-1], now))
         for service_id, (row, sentence) in broken.items():
@@ -160,7 +162,49 @@ class Reserver:
         return Reservation(row, tuple(granted), draft)
 
 
-def _starting(row: Row, now: datetime, *, simulated: bool) -> dict[str, Any]:
+def _compile(
+    rows: Sequence[Row], known: Known, quotas: ClassQuotas
+) -> tuple[list[tuple[Row, Compiled]], dict[str, tuple[Row, str]]]:
+    """Return orders with their asks, and by id those that cannot be compiled any more, with the sentence why."""
+    compiled: list[tuple[Row, Compiled]] = []
+    broken: dict[str, tuple[Row, str]] = {}
+    for row in rows:
+        try:
+            order = quotas.narrowed(row, kind_named(row["kind"]).compile(row["spec"], known))
+        except PenstockError as error:
+            broken[row["id"]] = (row, error.sentence)
+            continue
+        avoid = frozenset(row["avoid_nodes"])
+        if avoid:
+            order = replace(order, asks=tuple(replace(ask, avoid_nodes=avoid) for ask in order.asks))
+        compiled.append((row, order))
+    return compiled, broken
+
+
+def _holds(taken: Mapping[str, Taken | None], planned: _Planned) -> Mapping[str, int] | None:
+    """Return the new record of what a service holds, None where it is what the order held already."""
+    now_held = taken[planned.row["id"]]
+    return None if now_held is None or now_held.holds == planned.row["holds"] else now_held.holds
+
+
+def _put_back(quotas: ClassQuotas, row: Row, taken: Taken | None) -> None:
+    if taken is not None:
+        quotas.put_back(row, taken)
+
+
+def _why_pending(planned: _Planned, refused: Mapping[str, Refusal]) -> Reason:
+    """Return why a service goes on waiting."""
+    if planned.row["id"] in refused:
+        return Reason.CONFLICT
+    if planned.no_plan is None:
+        return Reason.CLASS_QUOTA
+    if planned.no_plan.never_fits:
+        return Reason.NEVER_FITS
+    narrowed = any(ask.avoid_classes for ask in planned.compiled.asks)
+    return Reason.CLASS_QUOTA if narrowed and not planned.no_plan.free_matching else Reason.NO_CAPACITY
+
+
+def _starting(row: Row, now: datetime, *, simulated: bool, holds: Mapping[str, int] | None) -> dict[str, Any]:
     deadline = now + limits.START_DEADLINE
     return {
         "id": row["id"],
@@ -171,22 +215,20 @@ def _starting(row: Row, now: datetime, *, simulated: bool) -> dict[str, Any]:
         "deadline_at": deadline,
         "attempts": 0,
         "simulated": simulated,
+        "holds": holds,
         "placed_at": now,
     }
 
 
-def _pending(planned: _Planned, refusal: Refusal | None, now: datetime) -> dict[str, Any]:
+def _pending(planned: _Planned, reason: Reason, now: datetime, holds: Mapping[str, int]) -> dict[str, Any]:
     attempts = planned.row["attempts"] + 1
-    reason, wait = Reason.NO_CAPACITY, backoff(attempts)
-    if refusal is not None:
-        reason, wait = Reason.CONFLICT, timedelta(0)
-    elif planned.no_plan is not None and planned.no_plan.never_fits:
-        reason, wait = Reason.NEVER_FITS, limits.RETRY_MAX
+    wait = {Reason.CONFLICT: timedelta(0), Reason.NEVER_FITS: limits.RETRY_MAX}.get(reason, backoff(attempts))
     return {
         "id": planned.row["id"],
         "state": ServiceState.QUEUED,
         "reason": reason,
         "message": REASON_SENTENCES[reason],
+        "holds": None if planned.no_plan is not None else holds,
         "due_at": now + wait,
         "deadline_at": None,
         "attempts": attempts,

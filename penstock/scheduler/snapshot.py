@@ -239,7 +239,9 @@ class Fleet:
         pools = [
             pool
             for pool in self.pools.values()
-            if pool.total and (ask.slices or pool.layout().memory_max >= ask.memory_bytes_min)
+            if pool.total
+            and pool.device_class not in ask.avoid_classes
+            and (ask.slices or pool.layout().memory_max >= ask.memory_bytes_min)
         ]
         return sorted(pools, key=self._class_size)
 

@@ -156,7 +156,7 @@ _RECORD = sa.text(
     UPDATE service s SET
         state = u.state, reason = u.reason, message = u.message, ends_as = COALESCE(u.ends_as, s.ends_as),
         due_at = u.due_at, lease_token = NULL, deadline_at = u.deadline_at, attempts = u.attempts,
-        simulated = COALESCE(u.simulated, s.simulated),
+        simulated = COALESCE(u.simulated, s.simulated), holds = COALESCE(u.holds, s.holds),
         avoid_nodes = COALESCE(u.avoid_nodes, s.avoid_nodes),
         generation = s.generation + 1,
         placed_at = COALESCE(u.placed_at, s.placed_at), started_at = COALESCE(u.started_at, s.started_at),
@@ -164,7 +164,7 @@ _RECORD = sa.text(
         released_at = COALESCE(u.released_at, s.released_at)
     FROM jsonb_to_recordset(CAST(:moves AS jsonb)) AS u(
         id text, state text, reason text, message text, ends_as text, due_at timestamptz, deadline_at timestamptz,
-        attempts int, simulated boolean, avoid_nodes text[], placed_at timestamptz, started_at timestamptz,
+        attempts int, simulated boolean, holds jsonb, avoid_nodes text[], placed_at timestamptz, started_at timestamptz,
         loaded_at timestamptz, running_at timestamptz, released_at timestamptz)
     WHERE s.id = u.id AND s.lease_token = :token
     RETURNING s.id
@@ -176,7 +176,7 @@ def record(connection: Connection, moves: Sequence[Mapping[str, Any]], token: st
     """Write what was decided about leased services and end their lease; return the ids that still were ours.
 
     Each move has ``id``, ``state``, ``reason``, ``message``, ``due_at``, ``deadline_at``, ``attempts`` and
-    optionally ``ends_as``, ``simulated``, ``avoid_nodes`` and time stamps, which are kept where not given.
+    optionally ``ends_as``, ``simulated``, ``holds``, ``avoid_nodes`` and time stamps, which are kept where not given.
     """
     if not moves:
         return set()

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from fastapi.testclient import TestClient
 
 from penstock.base.clock import ManualClock
+from penstock.store import quota as quota_store
 from penstock.store.database import SYSTEM
 from tests.support.simulated_factory import SimulatedFactory
 
@@ -25,7 +26,8 @@ def show(tenant: TestClient, service: dict[str, Any]) -> dict[str, Any]:
 
 def segments(simulated: SimulatedFactory, where: str = "true") -> list[Any]:
     with simulated.plane.db.transaction(SYSTEM) as connection:
-        return connection.execute(sa.text(f"SELECT * FROM segment WHERE {where} ORDER BY id")).all()
+        query = f"SELECT * FROM segment WHERE {where} ORDER BY id"  # noqa: S608 - the tests own conditions
+        return connection.execute(sa.text(query)).all()
 
 
 def test_an_order_runs_is_metered_for_an_hour_and_released(
@@ -53,7 +55,7 @@ def test_an_order_runs_is_metered_for_an_hour_and_released(
 
 
 def test_what_does_not_fit_waits_and_starts_when_something_is_released(
-    tenant: TestClient, simulated: SimulatedFactory, clock: ManualClock
+    tenant: TestClient, simulated: SimulatedFactory
 ) -> None:
     first = order(tenant, simulated, count=8)
     simulated.turn()
@@ -102,7 +104,9 @@ def test_a_lost_node_moves_the_service_and_stops_its_meter(
     simulated.turn(3)
     assert {row.state for row in segments(simulated, "end_at IS NULL")} == {"sold_busy", "free"}
     with simulated.plane.db.transaction(SYSTEM) as connection:
-        left = connection.execute(sa.text("SELECT count(*) FROM allocation WHERE wanted = 'absent'")).scalar_one()
+        left = connection.execute(
+            sa.text("SELECT count(*) FROM allocation WHERE wanted = 'absent'")
+        ).scalar_one()
     assert left == 0
 
 
@@ -146,3 +150,32 @@ def test_dry_run_says_plan_and_price_and_changes_nothing(
     refused = tenant.post("/v1/services", params={"dry_run": True}, json=body).json()
     assert refused["would_start_now"] is False
     assert refused["alternatives"]
+
+
+def test_an_order_of_any_class_counts_against_the_quota_of_the_class_it_gets(
+    tenant: TestClient, simulated: SimulatedFactory
+) -> None:
+    with simulated.plane.db.transaction(SYSTEM) as connection:
+        tenant_id = connection.execute(sa.text("SELECT id FROM tenant")).scalar_one()
+        quota_store.put(
+            connection,
+            quota_id="quo_1",
+            tenant_id=tenant_id,
+            project_id=None,
+            dimension="devices:H100",
+            limit=3,
+            at=simulated.plane.clock.now(),
+        )
+    first, second = order(tenant, simulated, count=2), order(tenant, simulated, count=2)
+    simulated.turn()
+    assert show(tenant, first)["state"] == "running"
+    waiting = show(tenant, second)
+    assert (waiting["state"], waiting["reason"]) == ("queued", "class_quota")
+    tenant.delete(f"/v1/services/{first['id']}")
+    simulated.turn(2)
+    assert show(tenant, second)["state"] == "running"
+    with simulated.plane.db.transaction(SYSTEM) as connection:
+        used = connection.execute(
+            sa.text("SELECT used FROM quota_use WHERE dimension = 'devices:H100' AND project_id = ''")
+        ).scalar_one()
+    assert used == 2

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from penstock.catalog.base import Compiled, Draft, Known, Place, Spec
-from penstock.catalog.gpu.spec import FORM, compile_order
+from penstock.catalog.gpu.spec import FORM, class_holds, compile_order
 from penstock.domain.claim import Grant
 from penstock.domain.price import Meter
 
@@ -19,6 +19,10 @@ class GpuKind:
     def compile(self, spec: Spec, known: Known) -> Compiled:
         """Turn a spec into asks, holds and prices."""
         return compile_order(spec, known)
+
+    def class_holds(self, spec: Spec, device_class: str, known: Known) -> Mapping[str, int]:
+        """Return the class's own devices or slices, and the memory."""
+        return class_holds(spec, device_class, known)
 
     def drafts(
         self,

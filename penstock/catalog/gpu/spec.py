@@ -91,6 +91,21 @@ def compile_order(spec: Spec, known: Known) -> Compiled:
     return Compiled((ask,), dimensions_of(amounts), gpu_orders=tuple(priced))
 
 
+def class_holds(spec: Spec, device_class: str, known: Known) -> dict[str, int]:
+    """Return what an order without a class holds of quotas once its class is known; nothing if it named one."""
+    if spec["device_class"] is not None:
+        return {}
+    slices: int = spec["slices"]
+    device = known.device_classes[device_class]
+    measure = Measure.SLICES if slices else Measure.DEVICES
+    memory_bytes = spec["count"] * (device.slice_memory_bytes * slices if slices else device.memory_bytes)
+    return {
+        f"{measure}:{device_class}": spec["count"] * (slices or 1),
+        f"{Measure.DEVICE_MEMORY_BYTES}:{device_class}": memory_bytes,
+        Measure.DEVICE_MEMORY_BYTES.value: memory_bytes,
+    }
+
+
 def device_slices(name: str, known: Known) -> int:
     """Return how many slices a device of class ``name`` has."""
     return known.device_classes[name].slices

@@ -20,6 +20,11 @@ class LlmKind:
         """Turn a spec into asks, holds and prices."""
         return compile_order(spec, known)
 
+    def class_holds(self, spec: Spec, device_class: str, known: Known) -> Mapping[str, int]:
+        """Return nothing: endpoints hold no devices yet."""
+        del spec, device_class, known
+        return {}
+
     def drafts(
         self,
         name: str,
