@@ -13,6 +13,7 @@ from penstock.base.errors import UnavailableError
 from penstock.catalog.fleet import SharedPicture
 from penstock.domain.device import load_device_classes
 from penstock.drivers.base import InjectsFaults
+from penstock.engine.invoice import InvoiceEngine
 from penstock.engine.loop import Loop
 from penstock.engine.node import NodeEngine
 from penstock.engine.service import ServiceEngine
@@ -43,6 +44,7 @@ class ControlPlane:
         self.context = Context(self.db, clock, self.wakeups, classes, SharedPicture(classes))
         self.services = ServiceEngine(self.db, clock, self.wakeups, classes)
         self.nodes = NodeEngine(self.db, clock, self.wakeups)
+        self.invoices = InvoiceEngine(self.db, clock)
         self.fault_injectors: dict[str, InjectsFaults] = {}
         self.loops: list[Loop] = []
 
@@ -55,6 +57,7 @@ class ControlPlane:
         self.loops = [
             self._loop("service", self.services.tick, "service", limits.IDLE_TICK_SECONDS),
             self._loop("node", self.nodes.tick, None, limits.NODE_TICK_SECONDS),
+            self._loop("invoice", self.invoices.tick, None, limits.INVOICE_TICK_SECONDS),
         ]
         for loop in self.loops:
             loop.start()

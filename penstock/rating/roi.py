@@ -38,14 +38,15 @@ class PointValue:
 class PricedCapacity:
     """The value of the capacity at one price, in micro-euro; used + unused is the year's value.
 
-    ``label`` names the price: a flat price per GPU-hour, or a price book.
+    ``label`` names the price: a flat price per GPU-hour, or a price book. Used and unused are None where no
+    utilisation was given.
     """
 
     label: str
     capacity_microeur_per_hour: int
     capacity_microeur_per_year: int
-    used_microeur_per_year: int
-    unused_microeur_per_year: int
+    used_microeur_per_year: int | None
+    unused_microeur_per_year: int | None
     points: tuple[PointValue, ...]
 
 
@@ -54,13 +55,13 @@ class Roi:
     """The report; ``source`` is ``parameters`` or ``ledger``.
 
     ``gpu_thousandths`` is the number of GPUs x 1,000 (from the ledger: the mean over its time), shares are
-    parts per million. ``utilisation_ppm`` and ``conservation_error_us`` are None where nobody measured them.
+    parts per million. Utilisations and ``conservation_error_us`` are None where nobody gave or measured them.
     """
 
     source: str
     gpu_thousandths: int
     simulated_ppm: int
-    effective_utilisation_ppm: int
+    effective_utilisation_ppm: int | None
     utilisation_ppm: int | None
     conservation_error_us: int | None
     prices: tuple[PricedCapacity, ...]
@@ -80,18 +81,18 @@ def flat_price(microeur_per_gpu_hour: int) -> PriceBook:
 
 
 def roi_from_parameters(
-    gpus: int, prices_microeur_per_gpu_hour: Sequence[int], effective_utilisation_ppm: int
+    gpus: int, prices_microeur_per_gpu_hour: Sequence[int], effective_utilisation_ppm: int | None = None
 ) -> Roi:
-    """Return the report for ``gpus`` GPUs at each price and a given effective utilisation (parts per million).
+    """Return the report for ``gpus`` GPUs at each price and, if given, an effective utilisation (parts per million).
 
     Raises InvalidInputError naming ``gpus``, ``prices`` or ``effective_utilisation`` if out of range.
     """
     if not 1 <= gpus <= GPUS_MAX:
         raise InvalidInputError(f"the number of GPUs is 1 to {GPUS_MAX:,}", field="gpus")
-    if not 0 <= effective_utilisation_ppm <= PPM:
+    if effective_utilisation_ppm is not None and not 0 <= effective_utilisation_ppm <= PPM:
         raise InvalidInputError("effective utilisation is 0 to 100 %", field="effective_utilisation")
     _check_count(prices_microeur_per_gpu_hour)
-    used = Fraction(effective_utilisation_ppm, PPM)
+    used = None if effective_utilisation_ppm is None else Fraction(effective_utilisation_ppm, PPM)
     hourly = [(flat_price(price).price_book_id, gpus * price) for price in prices_microeur_per_gpu_hour]
     return Roi(
         source="parameters",
@@ -100,7 +101,9 @@ def roi_from_parameters(
         effective_utilisation_ppm=effective_utilisation_ppm,
         utilisation_ppm=None,
         conservation_error_us=None,
-        prices=tuple(_priced(label, Fraction(value), used * value) for label, value in hourly),
+        prices=tuple(
+            _priced(label, Fraction(value), None if used is None else used * value) for label, value in hourly
+        ),
     )
 
 
@@ -199,17 +202,17 @@ def _check_count(prices: Sequence[object]) -> None:
         raise InvalidInputError(f"give 1 to {PRICES_MAX} prices per GPU-hour", field="prices")
 
 
-def _priced(label: str, per_hour: Fraction, used_per_hour: Fraction) -> PricedCapacity:
+def _priced(label: str, per_hour: Fraction, used_per_hour: Fraction | None) -> PricedCapacity:
     """Return one column; ``per_hour`` and ``used_per_hour`` are exact micro-euro."""
     per_year = per_hour * HOURS_PER_YEAR
     year = round_half_even(per_year)
-    used = round_half_even(used_per_hour * HOURS_PER_YEAR)
+    used = None if used_per_hour is None else round_half_even(used_per_hour * HOURS_PER_YEAR)
     return PricedCapacity(
         label=label,
         capacity_microeur_per_hour=round_half_even(per_hour),
         capacity_microeur_per_year=year,
         used_microeur_per_year=used,
-        unused_microeur_per_year=year - used,
+        unused_microeur_per_year=None if used is None else year - used,
         points=tuple(PointValue(n, round_half_even(per_year * n / 100)) for n in POINTS),
     )
 
@@ -248,14 +251,18 @@ def roi_table_rows(roi: Roi) -> tuple[tuple[str, ...], ...]:
     rows += [
         row("Per hour", [_whole_or_cents(p.capacity_microeur_per_hour) for p in roi.prices]),
         row("Per year (8,760 h)", [format_eur_short(p.capacity_microeur_per_year, 1) for p in roi.prices]),
-        row("Effective utilisation", same(format_percent(roi.effective_utilisation_ppm))),
     ]
+    if roi.effective_utilisation_ppm is not None:
+        rows.append(row("Effective utilisation", same(format_percent(roi.effective_utilisation_ppm))))
     if roi.utilisation_ppm is not None:
         rows.append(row("Utilisation (sold)", same(format_percent(roi.utilisation_ppm))))
-    rows += [
-        row("Used per year", [format_eur_short(p.used_microeur_per_year, 1) for p in roi.prices]),
-        row("Not used per year", [format_eur_short(p.unused_microeur_per_year, 1) for p in roi.prices]),
-    ]
+    for name, amounts in (
+        ("Used per year", [p.used_microeur_per_year for p in roi.prices]),
+        ("Not used per year", [p.unused_microeur_per_year for p in roi.prices]),
+    ):
+        known = [amount for amount in amounts if amount is not None]
+        if known:
+            rows.append(row(name, [format_eur_short(amount, 1) for amount in known]))
     for index, points in enumerate(POINTS):
         name = f"+{points} point{'s' if points > 1 else ''}, per year"
         rows.append(row(name, [format_eur_short(p.points[index].microeur_per_year) for p in roi.prices]))
