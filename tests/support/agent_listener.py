@@ -38,6 +38,7 @@ class Factory:
     bodies: list[int] = field(default_factory=list)
     refuses: dict[str, PenstockError] = field(default_factory=dict)
     hang_up_after_answer: bool = False
+    hang_ups_instead_of_answers: int = 0
     shown_ca_pem: str = ""
     changed: threading.Condition = field(default_factory=threading.Condition)
 
@@ -113,6 +114,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(json.loads(content))
 
     def _answer(self, body: Any) -> None:
+        if self.server.factory.hang_ups_instead_of_answers:
+            self.server.factory.hang_ups_instead_of_answers -= 1
+            self.close_connection = True
+            return
         status, answer = 200, None
         try:
             answer = self._route(urlsplit(self.path).path, body)

@@ -197,6 +197,16 @@ def test_a_connection_that_was_closed_meanwhile_is_made_anew(joined: Joined, lin
     assert factory.requests == ["GET /v1/agents/self/allocations"] * 3
 
 
+def test_a_call_that_died_on_a_closing_connection_is_made_once_more(joined: Joined, link: HttpsLink) -> None:
+    factory, _ = joined
+    link.pull(0, 0.0)
+    factory.hang_ups_instead_of_answers = 1
+    link.pull(0, 0.0)
+    factory.hang_ups_instead_of_answers = 2
+    with pytest.raises(UnavailableError, match="cannot be reached"):
+        link.pull(0, 0.0)
+
+
 def test_reports_too_large_for_one_body_go_in_several(joined: Joined, link: HttpsLink) -> None:
     factory, _ = joined
     reports = [a_report(code="x", message="m" * 2_000) for _ in range(limits.AGENT_PULL_BATCH)]
