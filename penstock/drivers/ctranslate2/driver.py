@@ -369,7 +369,7 @@ def _model_state(config: ReplicaConfig) -> str:
             try:
                 status = path.stat()
             except OSError:
-                continue
+                continue  # it went away since the listing, which is a change that the next word shows
             facts.append(f"{path.name} {status.st_mtime_ns} {status.st_size} {status.st_ino}")
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 

@@ -123,7 +123,7 @@ class Identity:
 
 def reap(pid: int) -> None:
     """Collect a dead child, so that it does not stay a zombie; no child of ours is fine."""
-    with suppress(ChildProcessError):
+    with suppress(ChildProcessError):  # a replica that an earlier process started has another parent
         os.waitpid(pid, os.WNOHANG)
 
 

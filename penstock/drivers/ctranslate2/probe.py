@@ -44,7 +44,7 @@ class Probe:
         self._answer = b""
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._socket.settimeout(0)
-        with suppress(BlockingIOError):
+        with suppress(BlockingIOError):  # the connection is made while the caller does something else
             self._socket.connect(("127.0.0.1", port))
 
     def poll(self, wait_seconds: float) -> Finding | None:
@@ -52,20 +52,21 @@ class Probe:
         end = self._clock.monotonic() + wait_seconds
         while True:
             left = max(0.0, end - self._clock.monotonic())
-            writing = [self._socket] if self._unsent else []
-            ready, may_write, _ = select.select([self._socket], writing, [], left)
-            if not ready and not may_write:
+            poller = select.poll()  # select() knows no descriptor above 1,023
+            poller.register(self._socket, select.POLLIN | (select.POLLOUT if self._unsent else 0))
+            happened = poller.poll(left * 1_000)
+            if not happened:
                 return self._finish(Health.FAILED) if self._clock.monotonic() >= self._until else None
             try:
-                if may_write:
+                if self._unsent and happened[0][1] & select.POLLOUT:
                     self._unsent = self._unsent[self._socket.send(self._unsent) :]
-                if ready and self._read_to_end():
+                if happened[0][1] & ~select.POLLOUT and self._read_to_end():
                     return self._judge()
             except OSError:
                 return self._finish(Health.FAILED)
 
     def _read_to_end(self) -> bool:
-        with suppress(BlockingIOError):
+        with suppress(BlockingIOError):  # no more has arrived yet
             data = self._socket.recv(16 << 10)
             self._answer += data
             return not data or len(self._answer) > ANSWER_BYTES_MAX

@@ -261,7 +261,7 @@ async def serve(options: argparse.Namespace, clock: Clock) -> int:
     if not await _load(server, options.port_file, identity, port):
         return EXIT_LOAD_FAILED
     while not stop.is_set():
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError):  # time to sweep, and no sign to stop
             await asyncio.wait_for(stop.wait(), SWEEP_SECONDS)
         server.site.sweep(loop.time())
     await _drain(server, listener)

@@ -1,3 +1,5 @@
+"""The support table follows the classes of the drivers."""
+
 from pathlib import Path
 from typing import Any
 

@@ -110,7 +110,7 @@ def replicas_of(state_dir: Path) -> list[int]:
             command = (entry / "cmdline").read_bytes().decode(errors="replace")
             state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
         except OSError:
-            continue
+            continue  # the process ended since the listing
         if f"{state_dir}{os.sep}" in command and "ctranslate2.server" in command and state != "Z":
             found.append(int(entry.name))
     return found

@@ -1,3 +1,5 @@
+"""What makes a folder a servable model, tried on damaged copies of the demonstration model."""
+
 import hashlib
 import json
 from collections.abc import Callable

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -338,10 +339,10 @@ def test_a_missing_interpreter_is_an_error_of_the_driver(state_dir: Path) -> Non
         ({"extra": 1}, "extra"),
     ],
 )
-def test_validate_names_the_field(tmp_path: Path, change: dict[str, object], field: str) -> None:
-    config = {"model_dir": str(demo_model_dir()), "served_model_name": "m", **change}
+def test_validate_names_the_field(tmp_path: Path, change: dict[str, Any], field: str) -> None:
+    config: dict[str, Any] = {"model_dir": str(demo_model_dir()), "served_model_name": "m", **change}
     with pytest.raises(InvalidInputError) as caught:
-        make(tmp_path / "state").validate(config)  # type: ignore[arg-type]
+        make(tmp_path / "state").validate(config)
     assert caught.value.field == field
     assert not (tmp_path / "state").exists()
 

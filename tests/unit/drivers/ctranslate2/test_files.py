@@ -1,3 +1,5 @@
+"""Files, locks and process identities, against the real kernel."""
+
 import fcntl
 import os
 import subprocess

@@ -1,3 +1,5 @@
+"""Every field of OpenAI's requests: honoured, or refused by name."""
+
 import json
 from typing import Any
 
