@@ -20,6 +20,11 @@ GROUPS: tuple[tuple[str, str, str], ...] = (
     ("quota", "quota", "Limits of tenants and projects, and what is used of them."),
     ("event", "event", "What happened; follow it live."),
     ("audit", "audit", "Who changed what, when, from where."),
+    ("site", "site", "Sites, racks and power feeds."),
+    ("node", "node", "Nodes: list, show, cordon, retire; rehearse failures of simulated ones."),
+    ("device", "device", "Accelerators, their classes, and the capacity they add up to."),
+    ("model", "model", "Models that LLM services can serve."),
+    ("agent", "agent", "Remote agents: invite, list, revoke; `agent join` makes this machine one."),
     ("context", "contexts", "Which factory the commands talk to."),
 )
 SINGLES: tuple[str, ...] = ("login", "whoami", "explain")
