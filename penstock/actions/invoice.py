@@ -45,6 +45,7 @@ def close(context: Context, actor: Actor, invoice_id: str) -> Invoice:
     """Rate a draft one last time, number it and make it final. ConflictError before its month is over."""
     now = context.clock.now()
     with change(context, actor, "invoice.finalise", invoice_id) as made:
+        _visible(made.connection, actor, invoice_id)
         actor.require("invoice:write")
         stored = _locked(made.connection, invoice_id)
         if stored.state is InvoiceState.FINAL:
@@ -64,6 +65,7 @@ def correct(context: Context, actor: Actor, invoice_id: str) -> Invoice:
     now = context.clock.now()
     correction_id = context.new_id("invoice")
     with change(context, actor, "invoice.correct", invoice_id) as made:
+        _visible(made.connection, actor, invoice_id)
         actor.require("invoice:write")
         stored = _locked(made.connection, invoice_id)
         correction = billing.make_correction(made.connection, stored, correction_id, now)

@@ -1,0 +1,253 @@
+"""One object behind every endpoint: who owns it, how to make it, and which body each change takes.
+
+The tests of foreign objects and of missing credentials walk every route of the application. A new route needs
+an entry here, else they fail and name it:
+
+- ``OBJECTS``: for each path up to its parameter, how to make the object and whose it is.
+- ``BODIES``: for each method and path with a body, one that passes validation.
+- ``OPEN``: routes that need no API key, with the reason.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import Enum
+from functools import cached_property
+from typing import Any
+
+import sqlalchemy as sa
+from fastapi import FastAPI
+
+from penstock.control_plane import ControlPlane
+from penstock.domain.role import Role
+from penstock.store import role_binding as role_binding_store
+from penstock.store.database import SYSTEM
+from penstock.store.schema import agent, device, join_token, model, node, power_feed, rack, site
+from tests.support.commerce import Market, make_market
+from tests.support.tenancy import Caller, Tenant, make_caller
+
+GONE = "0" * 26
+
+
+class Whose(Enum):
+    """Who owns the object behind a path."""
+
+    TENANT = "one tenant's: to others it is not there (404)"
+    FACTORY = "the operator's: tenants are refused (403) or it is not there (404)"
+    SHARED = "everybody may read it; only operators change it (403)"
+
+
+@dataclass(frozen=True)
+class World:
+    """A factory with the owner of all tenant objects."""
+
+    plane: ControlPlane
+    operator: Caller
+    owner: Tenant
+    made: dict[str, str] = field(default_factory=dict[str, str])
+
+    def object_of(self, path: str) -> str:
+        """Return the id of the object behind a key of ``OBJECTS``, made at first use."""
+        if path not in self.made:
+            self.made[path] = OBJECTS[path].make(self)
+        return self.made[path]
+
+    @cached_property
+    def market(self) -> Market:
+        """Return prices, offers and one simulated node with four devices."""
+        return make_market(self.plane)
+
+    def first(self, table: sa.Table) -> str:
+        """Return the id of some row of the operator's."""
+        assert self.market.devices  # makes the rows
+        with self.plane.db.transaction(SYSTEM) as connection:
+            return str(connection.execute(sa.select(table.c.id).limit(1)).scalar_one())
+
+
+@dataclass(frozen=True)
+class Object:
+    """How to make what a path names; ``make`` returns the value of its parameter."""
+
+    whose: Whose
+    make: Callable[[World], str]
+
+
+def _user(world: World) -> str:
+    return make_caller(
+        world.plane, None, "somebody@owner.test", Role.MEMBER, tenant_id=world.owner.id, kind="user"
+    ).principal_id
+
+
+def _account(world: World) -> str:
+    return make_caller(world.plane, None, "account", Role.MEMBER, tenant_id=world.owner.id).principal_id
+
+
+def _binding(world: World) -> str:
+    with world.plane.db.transaction(SYSTEM) as connection:
+        return str(role_binding_store.of_principal(connection, world.owner.member.principal_id)[0]["id"])
+
+
+def _quota(world: World) -> str:
+    answer = world.operator.put("/v1/quotas", tenant_id=world.owner.id, dimension="services", limit=9)
+    return str(answer.json()["id"])
+
+
+def _model(world: World) -> str:
+    model_id = world.plane.context.new_id("model")
+    row = {
+        "id": model_id,
+        "name": "tiny",
+        "format": "ctranslate2",
+        "folder": "/nowhere",
+        "size_bytes": 1,
+        "parameters": 1,
+        "context_tokens": 256,
+        "licence": "Apache-2.0",
+        "sha256": "0" * 64,
+        "engines": ["ctranslate2"],
+        "device_classes": ["cpu"],
+        "demonstration": True,
+        "state": "active",
+        "created_at": world.plane.clock.now(),
+    }
+    with world.plane.db.transaction(SYSTEM) as connection:
+        connection.execute(sa.insert(model).values(row))
+    return model_id
+
+
+def _join_token(world: World) -> str:
+    token_id = world.plane.context.new_id("join_token")
+    now = world.plane.clock.now()
+    with world.plane.db.transaction(SYSTEM) as connection:
+        connection.execute(
+            sa.insert(join_token).values(
+                id=token_id,
+                secret_sha256="0" * 64,
+                created_by=world.operator.principal_id,
+                created_at=now,
+                expires_at=now + timedelta(hours=1),
+            )
+        )
+    return token_id
+
+
+def _invoice(world: World) -> str:
+    assert world.market.devices  # makes the prices
+    now = world.plane.clock.now()
+    answer = world.operator.post("/v1/invoices", tenant_id=world.owner.id, period=f"{now:%Y-%m}")
+    return str(answer.json()["id"])
+
+
+def _offer(world: World) -> str:
+    assert world.market.devices  # makes the offers
+    return str(world.operator.get("/v1/offers").json()["items"][0]["id"])
+
+
+OBJECTS: dict[str, Object] = {
+    "/v1/services/{service_id}": Object(Whose.TENANT, lambda w: w.market.service(w.owner)),
+    "/v1/tenants/{tenant_id}": Object(Whose.TENANT, lambda w: w.owner.id),
+    "/v1/projects/{project_id}": Object(Whose.TENANT, lambda w: w.owner.project_id),
+    "/v1/users/{user_id}": Object(Whose.TENANT, _user),
+    "/v1/service-accounts/{account_id}": Object(Whose.TENANT, _account),
+    "/v1/role-bindings/{binding_id}": Object(Whose.TENANT, _binding),
+    "/v1/api-keys/{key_id}": Object(Whose.TENANT, lambda w: w.owner.member.key_id),
+    "/v1/quotas/{quota_id}": Object(Whose.TENANT, _quota),
+    "/v1/invoices/{invoice_id}": Object(Whose.TENANT, _invoice),
+    "/v1/sites/{site_id}": Object(Whose.FACTORY, lambda w: w.first(site)),
+    "/v1/racks/{rack_id}": Object(Whose.FACTORY, lambda w: w.first(rack)),
+    "/v1/power-feeds/{feed_id}": Object(Whose.FACTORY, lambda w: w.first(power_feed)),
+    "/v1/nodes/{node_id}": Object(Whose.FACTORY, lambda w: w.first(node)),
+    "/v1/agents/{agent_id}": Object(Whose.FACTORY, lambda w: w.first(agent)),
+    "/v1/join-tokens/{token_id}": Object(Whose.FACTORY, _join_token),
+    "/v1/simulated/nodes/{node_id}": Object(Whose.FACTORY, lambda w: w.first(node)),
+    "/v1/devices/{device_id}": Object(Whose.FACTORY, lambda w: w.first(device)),
+    "/v1/device-classes/{name}": Object(Whose.SHARED, lambda w: "GB200"),  # noqa: ARG005 - one of the makers
+    "/v1/models/{model_id}": Object(Whose.SHARED, _model),
+    "/v1/offers/{offer_id}": Object(Whose.SHARED, _offer),
+    "/v1/price-books/{which}": Object(Whose.SHARED, lambda w: str(len(w.market.devices) and "latest")),
+}
+
+PASSWORD = "correct horse battery"
+BODIES: dict[str, dict[str, Any]] = {
+    "POST /v1/services": {"offer": "gpu", "project": f"prj_{GONE}", "spec": {"count": 1}},
+    "POST /v1/sessions": {"email": "nobody@nowhere.test", "password": PASSWORD},
+    "POST /v1/tenants": {"name": "initech"},
+    "POST /v1/projects": {"name": "reports"},
+    "POST /v1/users": {"email": "ada@initech.test"},
+    "PUT /v1/users/{user_id}/password": {"password": PASSWORD},
+    "POST /v1/service-accounts": {"name": "ci"},
+    "POST /v1/role-bindings": {"principal_id": f"sva_{GONE}", "role": "member"},
+    "POST /v1/api-keys": {"name": "laptop"},
+    "PUT /v1/quotas": {"dimension": "services", "limit": 100},
+    "PUT /v1/power-feeds/{feed_id}/budget": {"budget_watts": 1_000_000},
+    "PUT /v1/device-classes/{name}": {
+        "vendor": "nvidia",
+        "model": "GB200",
+        "memory_bytes": 1,
+        "power_watts": 1,
+        "match": ["GB200"],
+        "source": "test",
+    },
+    "POST /v1/join-tokens": {"life_seconds": 60},
+    "POST /v1/models": {"folder": "/nowhere"},
+    "POST /v1/invoices": {"tenant_id": f"ten_{GONE}", "period": "2026-10"},
+    "POST /v1/offers": {"name": "x", "kind": "gpu", "title": "X"},
+    "PATCH /v1/offers/{offer_id}": {"generation": 1, "title": "Y"},
+    "POST /v1/price-books": {"note": "x"},
+    "POST /internal/gateway/usage": {"records": []},
+}
+
+OPEN: dict[str, str] = {
+    "GET /v1/openapi.json": "the description of the API, the same for everybody",
+    "GET /healthz": "asked by load balancers, says nothing but whether it works",
+    "GET /metrics": "read by Prometheus, which has no key; numbers of the factory without names of tenants",
+}
+
+
+@dataclass(frozen=True)
+class Route:
+    """One method of one path of the application."""
+
+    method: str
+    path: str
+
+    @property
+    def name(self) -> str:
+        """Return for example ``GET /v1/projects/{project_id}``."""
+        return f"{self.method} {self.path}"
+
+    @property
+    def object_path(self) -> str | None:
+        """Return the path up to its first parameter, None if it has none."""
+        return self.path[: self.path.index("}") + 1] if "{" in self.path else None
+
+    @property
+    def has_body(self) -> bool:
+        """Tell whether a body must be given for this route to be understood."""
+        return self.name in BODIES
+
+
+def routes(app: FastAPI) -> list[Route]:
+    """Return every route of the application, those that are not in its description too."""
+    return sorted(set(_walk(app.routes)), key=lambda route: (route.path, route.method))
+
+
+def _walk(found: list[Any]) -> Iterator[Route]:
+    for route in found:
+        inner = getattr(route, "original_router", None)
+        if inner is not None:
+            yield from _walk(inner.routes)
+        elif getattr(route, "methods", None):
+            for method in route.methods - {"HEAD", "OPTIONS"}:
+                yield Route(method, route.path)
+        elif getattr(route, "path", None) is not None:
+            yield Route("ANY", route.path)  # a mounted application: whoever mounts one must explain it
+
+
+def address(route: Route, world: World) -> str:
+    """Return the route's path with the id of an object of the owner's; KeyError names a path without a maker."""
+    if route.object_path is None:
+        return route.path
+    made = world.object_of(route.object_path)
+    head, _, tail = route.path.partition("{")
+    return head + made + tail.partition("}")[2]
