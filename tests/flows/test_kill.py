@@ -31,12 +31,13 @@ class Customer(threading.Thread):
         self.released: set[str] = set()
 
     def run(self) -> None:
-        for number in range(ORDERS):
-            service = self._insist("POST", "/v1/services", number)
-            self.accepted[service["id"]] = f"kill-{number}"
-            if number % 4 == 0:
-                self._insist("DELETE", f"/v1/services/{service['id']}", number)
-                self.released.add(service["id"])
+        with self._client:
+            for number in range(ORDERS):
+                service = self._insist("POST", "/v1/services", number)
+                self.accepted[service["id"]] = f"kill-{number}"
+                if number % 4 == 0:
+                    self._insist("DELETE", f"/v1/services/{service['id']}", number)
+                    self.released.add(service["id"])
 
     def _insist(self, method: str, path: str, number: int) -> dict[str, Any]:
         body = {
