@@ -21,20 +21,23 @@ import platformdirs
 import structlog
 
 from penstock.agent.desired import DesiredFile
+from penstock.agent.ending_link import EndingLink
 from penstock.agent.enrolling_link import EnrollingLink
 from penstock.agent.https_link import HttpsLink
-from penstock.agent.identity import IdentityFolder
+from penstock.agent.identity import Identity, IdentityFolder
 from penstock.agent.join import join
 from penstock.agent.loop import Agent
 from penstock.base import limits
 from penstock.base.clock import Clock, SystemClock
-from penstock.base.errors import InvalidInputError, PenstockError
+from penstock.base.errors import InvalidInputError, PenstockError, UnavailableError
 from penstock.drivers.base import Driver, Phase
 from penstock.drivers.local.driver import LocalDriver
 
 log = structlog.get_logger(__name__)
 
 STOP_SERVICES_SECONDS = 30.0
+JOIN_RETRY_SECONDS_MAX = 5.0
+EXIT_REFUSED = 3
 _EPILOG = """\
 examples:
   penstock agent token --save token.txt              (on the factory) make a token for one machine
@@ -45,7 +48,11 @@ The token may also come on standard input (--token-file -) or in PENSTOCK_JOIN_T
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run ``penstock agent ARGV``; return 0 after a clean stop, 1 with one sentence on what is wrong."""
+    """Run ``penstock agent ARGV``; return the exit code.
+
+    0 after a clean stop, 1 with one sentence on what is wrong, 130 after Ctrl-C while joining, 3 if the factory does not accept this agent
+    any more: whoever restarts it need not, before it has joined again.
+    """
     chosen = _parse(argv)
     _log_to_stderr()
     folder = IdentityFolder(chosen.state_dir / "identity")
@@ -56,13 +63,14 @@ def run(argv: Sequence[str]) -> int:
                 _join(folder, chosen)
                 if chosen.only_join:
                     return 0
-            _work(folder, chosen)
+            return _work(folder, chosen)
         finally:
             os.close(held)
     except PenstockError as error:
         print(f"penstock agent: {error.sentence}", file=sys.stderr)  # noqa: T201 - a command speaks to a person
         return 1
-    return 0
+    except KeyboardInterrupt:
+        return 130  # Ctrl-C before it could be taken as a request to stop
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -114,10 +122,24 @@ def _join(folder: IdentityFolder, chosen: argparse.Namespace) -> None:
     for name in ("name", "site"):
         if not 1 <= len(getattr(chosen, name)) <= limits.NAME_CHARACTERS_MAX:
             raise InvalidInputError(f"--{name} has 1 to {limits.NAME_CHARACTERS_MAX} characters", field=name)
-    identity = join(
-        folder, url=chosen.url, token=_read_token(chosen.token_file), name=chosen.name, site=chosen.site
-    )
+    identity = _insist(folder, chosen, _read_token(chosen.token_file))
     print(f"joined {identity.url} as agent {identity.agent_id} ({identity.name})", flush=True)  # noqa: T201 - a command speaks to a person
+
+
+def _insist(folder: IdentityFolder, chosen: argparse.Namespace, token: str) -> Identity:
+    """Join; while nobody answers, say so and try again: machines and their factory may start together."""
+    pause, said = 0.25, ""
+    while True:
+        try:
+            return join(folder, url=chosen.url, token=token, name=chosen.name, site=chosen.site)
+        except UnavailableError as error:
+            if chosen.only_join:
+                raise
+            if error.sentence != said:
+                print(f"penstock agent: {error.sentence}; trying again", file=sys.stderr, flush=True)  # noqa: T201 - a command speaks to a person
+            said = error.sentence
+            time.sleep(pause)
+            pause = min(pause * 2, JOIN_RETRY_SECONDS_MAX)
 
 
 def _read_token(file: str | None) -> str:
@@ -138,7 +160,7 @@ def _read_token(file: str | None) -> str:
     return text.strip()
 
 
-def _work(folder: IdentityFolder, chosen: argparse.Namespace) -> None:
+def _work(folder: IdentityFolder, chosen: argparse.Namespace) -> int:
     clock = SystemClock()
     stop = threading.Event()
     before = {number: signal.signal(number, _stopper(stop)) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -147,14 +169,19 @@ def _work(folder: IdentityFolder, chosen: argparse.Namespace) -> None:
     machine = LocalDriver(clock, name=link.identity.name)
     try:
         enrolling = EnrollingLink(link, lambda: machine.inventory().nodes, sorted(drivers), clock)
-        agent = Agent(enrolling, drivers, clock, DesiredFile(chosen.state_dir / "desired.json"))
+        ending = EndingLink(enrolling, stop)
+        agent = Agent(ending, drivers, clock, DesiredFile(chosen.state_dir / "desired.json"))
         log.info(
             "agent_started", agent=link.identity.agent_id, url=link.identity.url, drivers=sorted(drivers)
         )
         agent.run(stop)
+        if ending.refusal is not None:
+            print(f"penstock agent: {ending.refusal}", file=sys.stderr)  # noqa: T201 - a command speaks to a person
+            return EXIT_REFUSED  # what runs here goes on: whether it is still wanted is not ours to judge
         if chosen.stop_services:
             stop_services(drivers, clock)
         log.info("agent_stopped")
+        return 0
     finally:
         link.close()
         for number, handler in before.items():

@@ -1,0 +1,37 @@
+"""A link that ends the agent when its factory does not accept it any more: trying again would never help."""
+
+import threading
+from collections.abc import Sequence
+
+from penstock.agent.link import Link, Pulled
+from penstock.base.errors import UnauthenticatedError
+from penstock.drivers.base import Observed
+
+
+class EndingLink:
+    """Sets ``stop`` at the first refusal; ``refusal`` is then the control plane's sentence, None before."""
+
+    def __init__(self, link: Link, stop: threading.Event) -> None:
+        self._link = link
+        self._stop = stop
+        self.refusal: str | None = None
+
+    def pull(self, after: int, wait_seconds: float) -> Pulled:
+        """Pull."""
+        try:
+            return self._link.pull(after, wait_seconds)
+        except UnauthenticatedError as error:
+            self._end(error)
+            raise
+
+    def push(self, observations: Sequence[Observed], silent_nodes: Sequence[str]) -> None:
+        """Report."""
+        try:
+            self._link.push(observations, silent_nodes)
+        except UnauthenticatedError as error:
+            self._end(error)
+            raise
+
+    def _end(self, error: UnauthenticatedError) -> None:
+        self.refusal = error.sentence
+        self._stop.set()
