@@ -7,7 +7,8 @@
  * Use:   LD_LIBRARY_PATH=folder FAKE_NVML_STATE=file program
  *
  * The state file is read at every call, so a test can change it. One line per GPU:
- *   NAME|UUID|MEMORY_MIB|ECC_UNCORRECTED|NUMA_NODE|FABRIC|STATE
+ *   NAME|UUID|MEMORY_MIB|ECC_UNCORRECTED|REMAPPING|FABRIC|STATE
+ * REMAPPING of memory rows: 0 nothing to say, 1 pending, 2 failed.
  * FABRIC: CLUSTER_BYTE.CLIQUE (the cluster's UUID is that byte 16 times), or "-" without one.
  * STATE: ok; lost (every query answers NVML_ERROR_GPU_IS_LOST); old (a driver without the newer calls).
  * Without the file the library is there and the driver is not (NVML_ERROR_DRIVER_NOT_LOADED). */
@@ -21,7 +22,7 @@ enum { GPUS_MAX = 64, FABRIC_COMPLETED = 3 };
 typedef struct {
   char name[96], uuid[96], fabric[32], state[16];
   unsigned long long total_mib, ecc;
-  int numa;
+  int remapping;
 } gpu_t;
 typedef struct { unsigned long long total, free, used; } memory_t;
 typedef struct { char busIdLegacy[16]; unsigned domain, bus, device, pciDeviceId, pciSubSystemId; char busId[32]; } pci_t;
@@ -38,7 +39,7 @@ static int load(gpu_t *gpus) {
   while (count < GPUS_MAX && fgets(line, sizeof line, file)) {
     gpu_t x;
     memset(&x, 0, sizeof x);
-    if (sscanf(line, "%95[^|]|%95[^|]|%llu|%llu|%d|%31[^|]|%15s", x.name, x.uuid, &x.total_mib, &x.ecc, &x.numa,
+    if (sscanf(line, "%95[^|]|%95[^|]|%llu|%llu|%d|%31[^|]|%15s", x.name, x.uuid, &x.total_mib, &x.ecc, &x.remapping,
                x.fabric, x.state) == 7)
       gpus[count++] = x;
   }
@@ -119,7 +120,14 @@ int nvmlDeviceGetTotalEccErrors(void *device, int type, int counter, unsigned lo
   *errors = type == 1 && counter == 0 ? g.ecc : 0; /* uncorrected, since the driver was loaded */
   return OK;
 }
-int nvmlDeviceGetNumaNodeId(void *device, int *node) { QUERY; NEWER; *node = g.numa; return OK; }
+int nvmlDeviceGetRemappedRows(void *device, unsigned *corrected, unsigned *uncorrected, unsigned *pending, unsigned *failure) {
+  QUERY;
+  NEWER;
+  *corrected = *uncorrected = 0;
+  *pending = g.remapping == 1;
+  *failure = g.remapping == 2;
+  return OK;
+}
 int nvmlDeviceGetPciInfo_v3(void *device, pci_t *pci) {
   QUERY;
   memset(pci, 0, sizeof *pci);

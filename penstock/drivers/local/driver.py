@@ -47,7 +47,7 @@ class LocalDriver:
         """Report CPU, NUMA nodes, memory, disks, NICs and GPUs of this machine."""
         machine = Machine(*self._roots)  # anew, so that its notes are those of this look
         cpu = machine.cpu()
-        devices, gpu_notes = read_gpus(self._classes)
+        devices, gpu_notes = read_gpus(self._classes, self._roots[0])
         node = NodeFacts(
             name=self._name,
             architecture=self._architecture,

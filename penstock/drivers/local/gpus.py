@@ -2,19 +2,25 @@
 
 from collections.abc import Callable
 from ctypes import byref
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pynvml
 
-from penstock.domain.device import DeviceClass, classify
+from penstock.domain.device import DeviceClass, DeviceHealth, classify
 from penstock.drivers.base import DeviceFacts
 
 Result = TypeVar("Result")
 NO_GPU = "no GPU found"
 
 
-def read_gpus(classes: dict[str, DeviceClass]) -> tuple[tuple[DeviceFacts, ...], tuple[str, ...]]:
-    """Return the GPUs of this machine and notes for a person; never fails for want of a GPU or a driver."""
+def read_gpus(
+    classes: dict[str, DeviceClass], sys_root: Path = Path("/sys")
+) -> tuple[tuple[DeviceFacts, ...], tuple[str, ...]]:
+    """Return the GPUs of this machine and notes for a person; never fails for want of a GPU or a driver.
+
+    ``sys_root`` is where the kernel says which NUMA node a PCI device is near.
+    """
     nvml: Any = pynvml  # ships no stubs
     try:
         nvml.nvmlInit()
@@ -22,7 +28,7 @@ def read_gpus(classes: dict[str, DeviceClass]) -> tuple[tuple[DeviceFacts, ...],
         return (), (f"{NO_GPU}: {_why(nvml, error)}",)
     try:
         count = int(nvml.nvmlDeviceGetCount())
-        read = [_read(nvml, index, classes) for index in range(count)]
+        read = [_read(nvml, index, classes, sys_root) for index in range(count)]
         notes = tuple(note for _, note in read if note)
         devices = tuple(device for device, _ in read if device is not None)
     except nvml.NVMLError as error:
@@ -39,14 +45,16 @@ def _why(nvml: Any, error: Exception) -> str:
     return str(error)
 
 
-def _read(nvml: Any, index: int, classes: dict[str, DeviceClass]) -> tuple[DeviceFacts | None, str]:
+def _read(
+    nvml: Any, index: int, classes: dict[str, DeviceClass], sys_root: Path
+) -> tuple[DeviceFacts | None, str]:
     try:
         handle = nvml.nvmlDeviceGetHandleByIndex(index)
         model = _text(nvml.nvmlDeviceGetName(handle))
         memory_bytes = int(nvml.nvmlDeviceGetMemoryInfo(handle).total)
     except nvml.NVMLError as error:
         return None, f"GPU {index} cannot be read: {error}"
-    pci = _optional(nvml, lambda: _text(nvml.nvmlDeviceGetPciInfo(handle).busId))
+    pci = _optional(nvml, lambda: _pci_address(_text(nvml.nvmlDeviceGetPciInfo(handle).busId)))
     device = DeviceFacts(
         index=index,
         device_class=classify(model, classes),
@@ -56,11 +64,31 @@ def _read(nvml: Any, index: int, classes: dict[str, DeviceClass]) -> tuple[Devic
         serial=_optional(nvml, lambda: _text(nvml.nvmlDeviceGetSerial(handle))),
         uuid=_optional(nvml, lambda: _text(nvml.nvmlDeviceGetUUID(handle))),
         pci_address=pci,
-        numa_node=_optional(nvml, lambda: int(nvml.nvmlDeviceGetNumaNodeId(handle))),
+        numa_node=_near_numa_node(sys_root, pci),
         nvlink_domain=_nvlink_domain(nvml, handle),
         health=_health(nvml, handle),
     )
     return device, ""
+
+
+def _pci_address(bus_id: str) -> str:
+    """Return NVML's ``00000000:1B:00.0`` as the kernel writes it: ``0000:1b:00.0``."""
+    domain, _, rest = bus_id.lower().partition(":")
+    return f"{domain[-4:]:0>4}:{rest}" if int(domain or "0", 16) < 1 << 16 else f"{domain}:{rest}"
+
+
+def _near_numa_node(sys_root: Path, pci_address: str | None) -> int | None:
+    """Return the NUMA node whose processors are nearest to a PCI device, None where the kernel does not say.
+
+    NVML's own call of that name means another thing: the node that a coherent GPU's memory appears as.
+    """
+    if pci_address is None:
+        return None
+    try:
+        text = (sys_root / "bus" / "pci" / "devices" / pci_address / "numa_node").read_text("ascii").strip()
+    except (OSError, UnicodeError):
+        return None
+    return int(text) if text.isdigit() else None  # -1: the firmware does not say
 
 
 def _nvlink_domain(nvml: Any, handle: Any) -> str | None:
@@ -79,16 +107,18 @@ def _nvlink_domain(nvml: Any, handle: Any) -> str | None:
 
 
 def _health(nvml: Any, handle: Any) -> str:
-    """Return ``failed`` on uncorrected memory errors since boot, else ``ok``; unknown counts as ok."""
-    errors = _optional(
-        nvml,
-        lambda: int(
-            nvml.nvmlDeviceGetTotalEccErrors(
-                handle, nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC
-            )
-        ),
-    )
-    return "failed" if errors else "ok"
+    """Return ``failed``, ``suspect`` or ``ok``; what is not told counts as ok.
+
+    NVIDIA GPU memory error management: a failed row remapping means replacement. A pending remapping and
+    uncorrected errors since the driver was loaded mean that it must be reset before it can be trusted.
+    """
+    rows = _optional(nvml, lambda: nvml.nvmlDeviceGetRemappedRows(handle))
+    pending, remapping_failed = (bool(rows[2]), bool(rows[3])) if rows is not None else (False, False)
+    if remapping_failed:
+        return DeviceHealth.FAILED.value
+    kind, since = nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC
+    errors = _optional(nvml, lambda: int(nvml.nvmlDeviceGetTotalEccErrors(handle, kind, since)))
+    return DeviceHealth.SUSPECT.value if pending or errors else DeviceHealth.OK.value
 
 
 def _optional(nvml: Any, read: Callable[[], Result]) -> Result | None:

@@ -12,19 +12,20 @@ from typing import Any
 import pytest
 
 from penstock.domain.device import load_device_classes
-from penstock.drivers.local.gpus import read_gpus
+from penstock.drivers.local.gpus import _pci_address, read_gpus
 from tests.support import homes
 
 SOURCE = Path(homes.__file__).parent / "fake_nvml.c"
 GIB = 1 << 30
 READ = (
-    "import dataclasses, json\n"
+    "import dataclasses, json, os\n"
+    "from pathlib import Path\n"
     "from penstock.domain.device import load_device_classes\n"
     "from penstock.drivers.local.gpus import read_gpus\n"
-    "devices, notes = read_gpus(load_device_classes())\n"
+    "devices, notes = read_gpus(load_device_classes(), Path(os.environ.get('FAKE_SYS', '/sys')))\n"
     "print(json.dumps([[dataclasses.asdict(device) for device in devices], notes]))\n"
 )
-H100 = "NVIDIA H100 80GB HBM3|GPU-{n}|81920|0|{n}|-|ok"
+H100 = "NVIDIA H100 80GB HBM3|GPU-{n}|81920|0|0|-|ok"
 
 Read = Callable[..., tuple[list[dict[str, Any]], list[str]]]
 
@@ -49,6 +50,7 @@ def read(fake: Path, tmp_path: Path) -> Read:
     def work(*lines: str, driver: bool = True) -> tuple[list[dict[str, Any]], list[str]]:
         state = tmp_path / "state"
         environment = {**os.environ, "LD_LIBRARY_PATH": str(fake), "FAKE_NVML_STATE": str(state)}
+        environment["FAKE_SYS"] = str(tmp_path / "sys")
         state.unlink(missing_ok=True)
         if driver:
             state.write_text("".join(line + "\n" for line in lines))
@@ -62,10 +64,15 @@ def read(fake: Path, tmp_path: Path) -> Read:
     return work
 
 
-def test_each_gpu_is_reported_with_what_identifies_and_places_it(read: Read) -> None:
+def test_each_gpu_is_reported_with_what_identifies_and_places_it(read: Read, tmp_path: Path) -> None:
+    for address, node in (("0000:11:00.0", "-1"), ("0000:12:00.0", "1")):
+        folder = tmp_path / "sys" / "bus" / "pci" / "devices" / address
+        folder.mkdir(parents=True)
+        (folder / "numa_node").write_text(node + "\n")
     devices, notes = read(H100.format(n=0), H100.format(n=1))
     assert notes == []
     assert [device["index"] for device in devices] == [0, 1]
+    assert devices[0]["numa_node"] is None  # the firmware does not say
     assert devices[1] == {
         "index": 1,
         "device_class": "H100",
@@ -74,7 +81,7 @@ def test_each_gpu_is_reported_with_what_identifies_and_places_it(read: Read) -> 
         "memory_bytes": 80 * GIB,
         "serial": "FAKE00000002",
         "uuid": "GPU-1",
-        "pci_address": "00000000:12:00.0",
+        "pci_address": "0000:12:00.0",
         "numa_node": 1,
         "nvlink_domain": None,
         "health": "ok",
@@ -97,9 +104,23 @@ def test_a_lost_gpu_is_named_and_the_others_keep_their_places(read: Read) -> Non
     assert notes == ["GPU 1 cannot be read: GPU is lost"]
 
 
-def test_uncorrected_memory_errors_are_a_failure(read: Read) -> None:
-    devices, _ = read(H100.format(n=0), H100.format(n=1).replace("|81920|0|", "|81920|3|"))
-    assert [device["health"] for device in devices] == ["ok", "failed"]
+def test_memory_that_must_be_reset_is_suspect_and_memory_that_must_be_replaced_has_failed(read: Read) -> None:
+    states = ["81920|0|0", "81920|3|0", "81920|0|1", "81920|0|2", "81920|3|2"]
+    lines = [H100.format(n=n).replace("81920|0|0", state) for n, state in enumerate(states)]
+    devices, _ = read(*lines)
+    assert [device["health"] for device in devices] == ["ok", "suspect", "suspect", "failed", "failed"]
+
+
+@pytest.mark.parametrize(
+    ("bus_id", "address"),
+    [
+        ("00000000:1B:00.0", "0000:1b:00.0"),
+        ("0008:01:00.0", "0008:01:00.0"),
+        ("00010000:01:00.0", "00010000:01:00.0"),
+    ],
+)
+def test_pci_addresses_are_written_as_the_kernel_does(bus_id: str, address: str) -> None:
+    assert _pci_address(bus_id) == address
 
 
 def test_a_model_that_no_class_matches_is_reported_as_it_is(read: Read) -> None:

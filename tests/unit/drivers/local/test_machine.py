@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.drivers.local.machine import Machine
+from penstock.drivers.local.machine import Machine, file_system_bytes
 
 KIB = 1024
 
@@ -120,9 +120,16 @@ def test_only_real_disks_count_and_their_size_is_in_bytes(tmp_path: Path) -> Non
             "size_bytes": 7_501_476_528 * 512,
             "rotational": False,
             "model": "SAMSUNG MZWLO3T8HCLS-00A07",
+            "file_systems": [],
         },
-        {"name": "sda", "size_bytes": 35_156_656_128 * 512, "rotational": True, "model": None},
-        {"name": "vdb", "size_bytes": 0, "rotational": False, "model": None},
+        {
+            "name": "sda",
+            "size_bytes": 35_156_656_128 * 512,
+            "rotational": True,
+            "model": None,
+            "file_systems": [],
+        },
+        {"name": "vdb", "size_bytes": 0, "rotational": False, "model": None, "file_systems": []},
     ]
 
 
@@ -150,7 +157,7 @@ def test_a_complete_machine_leaves_no_note(tmp_path: Path) -> None:
 def test_an_arm_machine_is_named_by_its_implementer_and_part(tmp_path: Path) -> None:
     machine = grace(tmp_path)
     cpu = machine.cpu()
-    assert (cpu.model, cpu.cores, cpu.threads) == ("Arm implementer 0x41 part 0xd4f", 72, 72)
+    assert (cpu.model, cpu.cores, cpu.threads) == ("Arm Neoverse V2", 72, 72)
     assert [(node["node"], node["cpus"]) for node in machine.numa_nodes()] == [(0, "0-71"), (2, ""), (10, "")]
     assert [node["memory_bytes"] for node in machine.numa_nodes()] == [
         502_000_000 * KIB,
@@ -158,6 +165,106 @@ def test_an_arm_machine_is_named_by_its_implementer_and_part(tmp_path: Path) -> 
         0,
     ]
     assert [nic["name"] for nic in machine.nics()] == ["enP5p3s0"]
+
+
+def test_an_arm_machine_of_another_maker_is_named_by_number(tmp_path: Path) -> None:
+    cpu = "processor: 0\nCPU implementer: 0xc0\nCPU part: 0xac3\n"
+    machine = Machine(tmp_path / "sys", write(tmp_path / "proc", {"cpuinfo": cpu}))
+    assert machine.cpu().model == "Arm implementer 0xc0 part 0xac3"
+
+
+def test_the_kernels_topology_counts_cores_where_cpuinfo_does_not(tmp_path: Path) -> None:
+    """An Arm server with two sockets of two cores with two threads each."""
+    cpuinfo = "\n".join(f"processor: {n}\nCPU implementer: 0x41\nCPU part: 0xd4f\n" for n in range(8))
+    topology = {
+        f"devices/system/cpu/cpu{n}/topology/{name}": f"{value}\n"
+        for n in range(8)
+        for name, value in (("core_id", n // 2 % 2), ("physical_package_id", n // 4))
+    }
+    machine = Machine(write(tmp_path / "sys", topology), write(tmp_path / "proc", {"cpuinfo": cpuinfo}))
+    assert (machine.cpu().cores, machine.cpu().threads) == (4, 8)
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({"": "max"}, 64 << 30),
+        ({"": "max", "system.slice": "8589934592", "system.slice/agent.service": "max"}, 8 << 30),
+        ({"system.slice": "max", "system.slice/agent.service": "1073741824"}, 1 << 30),
+        ({"system.slice": "999999999999999"}, 64 << 30),
+        ({"elsewhere": "1"}, 64 << 30),
+    ],
+)
+def test_a_control_group_limits_what_can_be_had(
+    tmp_path: Path, limits: dict[str, str], expected: int
+) -> None:
+    files = {
+        f"fs/cgroup/{group}/memory.max".replace("//", "/"): text + "\n" for group, text in limits.items()
+    }
+    proc = {"meminfo": f"MemTotal: {64 << 20} kB\n", "self/cgroup": "0::/system.slice/agent.service\n"}
+    machine = Machine(write(tmp_path / "sys", files), write(tmp_path / "proc", proc))
+    assert machine.memory_bytes() == expected
+    assert len(machine.notes) == (expected != 64 << 30)
+
+
+def test_file_systems_are_found_through_partitions_volumes_and_raids(tmp_path: Path) -> None:
+    sys = write(
+        tmp_path / "sys",
+        {
+            "devices/pci/nvme0n1/size": "1000\n",
+            "devices/pci/nvme0n1/queue/rotational": "0\n",
+            "devices/pci/nvme0n1/nvme0n1p2/partition": "2\n",
+            "devices/pci/nvme1n1/size": "1000\n",
+            "devices/pci/nvme1n1/queue/rotational": "0\n",
+            "devices/virtual/block/md0/size": "1000\n",
+            "devices/virtual/block/dm-0/size": "1000\n",
+            "devices/virtual/block/loop0/size": "8\n",
+        },
+    )
+    links = {
+        "block/nvme0n1": "devices/pci/nvme0n1",
+        "block/nvme1n1": "devices/pci/nvme1n1",
+        "block/md0": "devices/virtual/block/md0",
+        "block/dm-0": "devices/virtual/block/dm-0",
+        "block/loop0": "devices/virtual/block/loop0",
+        "dev/block/259:2": "devices/pci/nvme0n1/nvme0n1p2",
+        "dev/block/253:0": "devices/virtual/block/dm-0",
+        "dev/block/7:0": "devices/virtual/block/loop0",
+        "devices/virtual/block/dm-0/slaves/md0": "devices/virtual/block/md0",
+        "devices/virtual/block/md0/slaves/nvme0n1": "devices/pci/nvme0n1",
+        "devices/virtual/block/md0/slaves/nvme1n1": "devices/pci/nvme1n1",
+    }
+    for name, target in links.items():
+        (sys / name).parent.mkdir(parents=True, exist_ok=True)
+        (sys / name).symlink_to(sys / target)
+    mountinfo = """\
+22 1 259:2 / / rw,relatime shared:1 - ext4 /dev/nvme0n1p2 rw
+40 22 253:0 / /srv/a\\040b rw shared:2 - xfs /dev/mapper/data rw
+41 22 253:0 /sub /srv/a\\040b/again/elsewhere rw - xfs /dev/mapper/data rw
+42 22 7:0 / /snap ro - squashfs /dev/loop0 ro
+43 22 0:21 / /proc rw - proc proc rw
+44 22 8:0 / /gone rw - ext4 /dev/sda rw
+45 short
+"""
+    proc = write(tmp_path / "proc", {"self/mountinfo": mountinfo})
+    sizes = {"/": 100, "/srv/a b": 200, "/snap": 1, "/proc": 0, "/gone": 5}
+    disks = {str(disk["name"]): disk["file_systems"] for disk in Machine(sys, proc, sizes.get).disks()}
+    volume = {"place": "/srv/a b", "type": "xfs", "size_bytes": 200}
+    assert disks == {
+        "nvme0n1": [{"place": "/", "type": "ext4", "size_bytes": 100}, volume],
+        "nvme1n1": [volume],
+    }
+
+
+def test_this_machines_root_is_on_one_of_its_disks_if_on_any() -> None:
+    size = file_system_bytes("/")
+    assert size is not None
+    assert size > 1 << 28
+    assert file_system_bytes("/no/such/place") is None
+    for disk in Machine(Path("/sys"), Path("/proc")).disks():
+        systems = disk["file_systems"]
+        assert isinstance(systems, list)
+        assert all(isinstance(one, dict) and one["size_bytes"] for one in systems)
 
 
 def test_what_cannot_be_read_is_a_note_and_no_failure(tmp_path: Path) -> None:
