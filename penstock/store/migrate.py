@@ -9,7 +9,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
 from penstock.base.errors import StartupError
 
@@ -55,8 +55,28 @@ def migrate(url: str, say: Callable[[str], None] = lambda _: None) -> None:
             connection.commit()
     except OperationalError as error:
         raise StartupError(
-            "the database cannot be reached; check PENSTOCK_DATABASE_URL and that the server runs",
+            f"the database at {_place(engine)} cannot be reached ({_reason(error)}); check PENSTOCK_DATABASE_URL and that the server runs",
+            internal=str(error),
+        ) from error
+    except ProgrammingError as error:
+        raise StartupError(
+            f"the tables cannot be made in the database at {_place(engine)} ({_reason(error)}); the login must own the database and may make roles (CREATEROLE)",
             internal=str(error),
         ) from error
     finally:
         engine.dispose()
+
+
+def _place(engine: sa.Engine) -> str:
+    """Return where the database is, without who logs in there."""
+    url = engine.url
+    host = url.host or url.query.get("host") or "the local socket"
+    return f"{host}:{url.port or 5432}/{url.database or ''}"
+
+
+def _reason(error: DBAPIError) -> str:
+    """Return what the server or the network said, as part of a sentence; it never holds a password."""
+    lines = [line.strip() for line in str(error.orig).splitlines() if line.strip()]
+    if not lines:
+        return type(error.orig).__name__
+    return lines[0].rpartition("failed: ")[2].removeprefix("FATAL:").strip(" .")

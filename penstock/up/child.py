@@ -12,6 +12,7 @@ import psutil
 import structlog
 
 from penstock.base.errors import StartupError
+from penstock.up.server import bind
 
 log = structlog.get_logger(__name__)
 READY_SECONDS = 20.0
@@ -43,7 +44,10 @@ class GatewayProcess:
         return f"http://{self._listen}"
 
     def start(self) -> None:
-        """Adopt the gateway that a killed control plane left behind, else start one; does not wait for it."""
+        """Adopt the gateway that a killed control plane left behind, else start one; does not wait for it.
+
+        Raises StartupError if somebody else listens on its port.
+        """
         self._data.mkdir(parents=True, exist_ok=True)
         running = self._running()
         if running is not None and running.cmdline()[1:] == self._command[1:]:
@@ -51,6 +55,8 @@ class GatewayProcess:
             return
         if running is not None:
             _end(running)
+        host, _, port = self._listen.rpartition(":")
+        bind(host, int(port), "the LLM gateway", "--gateway-port").close()
         with (self._data / "gateway.log").open("ab") as output:
             self._child = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
                 self._command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
@@ -61,21 +67,25 @@ class GatewayProcess:
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:
             if self._child is not None and self._child.poll() is not None:
-                raise StartupError(f"the gateway ended at once: {self._last_words()}")
+                raise StartupError(f"the gateway ended at once: {self._last_words().splitlines()[-1]}")
             try:
                 if httpx.get(f"{self.url}/healthz", timeout=1.0).status_code == 200:
                     return
             except httpx.HTTPError as error:
                 log.debug("gateway_not_ready", error=str(error))
             time.sleep(_POLL_SECONDS)
-        raise StartupError(f"the gateway did not answer within {READY_SECONDS:.0f} s: {self._last_words()}")
+        last = self._last_words().splitlines()[-1]
+        raise StartupError(f"the gateway did not answer within {READY_SECONDS:.0f} s: {last}")
 
     def keep_alive(self) -> None:
         """Start it again if it died; called from the supervising loop."""
         if self._running() is None and (self._child is None or self._child.poll() is not None):
             log.error("gateway_died", last_words=self._last_words())
             self.adopted = False
-            self.start()
+            try:
+                self.start()
+            except StartupError as error:
+                log.warning("gateway_waits_for_its_port", sentence=error.sentence)
 
     def stop(self) -> None:
         """Let it drain and stop."""

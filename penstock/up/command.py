@@ -88,7 +88,14 @@ def run(arguments: list[str]) -> int:
     stop = threading.Event()
     _stop_on_signals(stop)
     status = StatusLine(console)
-    factory = Factory(options, status.say)
+
+    def say(sentence: str) -> None:
+        """Show what is going on; between two steps is also where a first Ctrl-C interrupts."""
+        if stop.is_set():
+            raise KeyboardInterrupt
+        status.say(sentence)
+
+    factory = Factory(options, say)
     code = 0
     try:
         with status:
@@ -96,21 +103,39 @@ def run(arguments: list[str]) -> int:
         print_banner(console, factory, time.monotonic() - began)
         if not chosen.no_demo and not stop.is_set():
             with status:
-                first = factory.first_token(status.say, status.text)
+                first = factory.first_token(say, status.text)
             print_first_token(console, first, factory, time.monotonic() - began)
         if not chosen.exit_after_first_token:
             with status:
                 factory.supervise(stop, status.say)
     except PenstockError as error:
-        print(f"penstock: {error.sentence}", file=sys.stderr)  # noqa: T201 - the one line a script reads
-        code = 2
+        code = _refuse(error.sentence)
+    except OSError as error:
+        code = _refuse(
+            f"{error.filename or options.data}: {error.strerror or error}; start again when that is mended"
+        )
     except KeyboardInterrupt:
         code = 130
     finally:
         with status:
             status.say("stopping: services keep their state, the database is closed cleanly")
-            factory.stop()
+            code = _stop(factory, code)
     console.print("stopped")
+    return code
+
+
+def _refuse(sentence: str) -> int:
+    print(f"penstock: {sentence}", file=sys.stderr)  # noqa: T201 - the one line a script reads
+    return 2
+
+
+def _stop(factory: Factory, code: int) -> int:
+    """Stop everything and return ``code``, or 130 if a second Ctrl-C cut that short."""
+    try:
+        factory.stop()
+    except KeyboardInterrupt:
+        _refuse("stopped in a hurry: what was left running is adopted or cleared away by the next start")
+        return 130
     return code
 
 

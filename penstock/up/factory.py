@@ -1,6 +1,7 @@
 """All parts of a factory in one process tree: started in order, supervised, stopped in reverse."""
 
 import json
+import os
 import secrets
 import threading
 import time
@@ -9,6 +10,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+
+import structlog
 
 from penstock.actions.bootstrap import FirstKeys, bootstrap, write_secret
 from penstock.base.clock import SystemClock
@@ -21,9 +24,11 @@ from penstock.up.child import GatewayProcess
 from penstock.up.context_file import write_contexts
 from penstock.up.demo import Demo, FirstToken
 from penstock.up.logs import configure_logs
+from penstock.up.preflight import NO_SITE, check_site, external_url, take_data_folder
 from penstock.up.server import LOOPBACK, ApiServer, bind
 from penstock.up.sites import LocalSite, Site, simulated_site
 
+log = structlog.get_logger(__name__)
 FIRST_TOKEN_SECONDS = 60.0
 SUPERVISE_SECONDS = 2.0
 
@@ -56,6 +61,7 @@ class Factory:
         self._stack = ExitStack()
         self._clock = SystemClock()
         self._keys: FirstKeys | None = None
+        self._postgres: EmbeddedPostgres | None = None
         self._plane: ControlPlane | None = None
         self._api: ApiServer | None = None
         self._gateway: GatewayProcess | None = None
@@ -69,11 +75,14 @@ class Factory:
             raise StartupError(
                 f"--host {options.host}: the API speaks plain HTTP and so listens on loopback only; put a TLS proxy in front"
             )
-        options.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        check_site(options.simulated)
+        database_url = external_url(options.database_url)
+        held = take_data_folder(options.data)
+        self._stack.callback(os.close, held)
         configure_logs(options.data / "log" / "penstock.log")
         api_socket = self._phase("listen", lambda: bind(options.host, options.port, "the API", "--port"))
         self._stack.callback(api_socket.close)
-        url = self._phase("database", self._start_database)
+        url = database_url or self._phase("database", self._start_database)
         self._phase("tables", lambda: migrate(url, self._say))
         plane = self._plane = ControlPlane(url, self._clock)
         self._stack.callback(plane.close)
@@ -108,11 +117,10 @@ class Factory:
         return result
 
     def _start_database(self) -> str:
-        if self.options.database_url is not None:
-            return self.options.database_url
         server = EmbeddedPostgres(self.options.data / "postgres", self._clock)
         url = server.start()
         self._stack.callback(server.stop)
+        self._postgres = server
         return url
 
     def _prepare(self, plane: ControlPlane) -> FirstKeys:
@@ -139,7 +147,7 @@ class Factory:
     def _start_sites(self, plane: ControlPlane) -> None:
         local = LocalSite(plane, self.options.data / "local")
         self._sites = [local]
-        if self.options.simulated != "none":
+        if self.options.simulated != NO_SITE:
             self._sites.append(simulated_site(plane, self.options.data / "simulated", self.options.simulated))
         for site in self._sites:
             site.start()
@@ -179,9 +187,25 @@ class Factory:
         assert self._plane is not None  # noqa: S101 - start() made them
         assert self._gateway is not None  # noqa: S101 - start() made them
         while not stop.is_set():
+            self._keep_database(say)
             self._gateway.keep_alive()
             say(self._plane.status_sentence() + "; Ctrl-C stops")
             stop.wait(SUPERVISE_SECONDS)
+
+    def _keep_database(self, say: Say) -> None:
+        """Start the embedded PostgreSQL again if it died; what fails is tried again in the next round."""
+        server = self._postgres
+        if server is None or server.is_running():
+            return
+        log.error("database_died")
+        say("the database died: starting it again")
+        try:
+            server.start()
+        except StartupError as error:
+            log.exception("database_does_not_start", internal=error.internal)
+            say(error.sentence)
+        else:
+            log.warning("database_started_again", seconds=server.phases_seconds.get("start"))
 
     def facts(self) -> list[tuple[str, str]]:
         """Return what a person wants to know first."""
