@@ -18,6 +18,7 @@ from fastapi.testclient import TestClient
 
 from penstock.actions import agent as agent_actions
 from penstock.actions.context import Context
+from penstock.agent.main import EXIT_REFUSED
 from penstock.api.agent_listener import AgentListener, serve_agents
 from penstock.base.clock import SystemClock
 from penstock.base.errors import StartupError
@@ -466,8 +467,9 @@ def test_real_agent_joins_enrols_this_machine_drives_and_is_revoked(
     assert (row["id"], row["phase_generation"]) == (allocation, 2)
     assert row["code"]
     operator.post(f"/v1/agents/{node['agent_id']}/revoke")
-    eventually("it hears that it was revoked", lambda: "revoked" in agent.words(), agent)
-    assert agent.stop() >= 0, "it ends when asked to, whatever the control plane thinks of it"
+    eventually("it ends", lambda: agent.process.poll() is not None, agent)
+    assert agent.process.returncode == EXIT_REFUSED, agent.words()[-2000:]
+    assert "revoked" in agent.words()
     assert query(context, "SELECT state FROM node") == [{"state": "unreachable"}]
 
 
