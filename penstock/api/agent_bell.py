@@ -75,7 +75,10 @@ class AgentBell:
                 continue
             if agents:
                 self._call(agents)
-            wakeups.wait("allocation", seen, limits.AGENT_HEARTBEAT_SECONDS)
+            try:
+                wakeups.wait("allocation", seen, limits.AGENT_HEARTBEAT_SECONDS)
+            except UnavailableError:
+                return  # the process is stopping, and the bell with it
             self._stop.wait(COALESCE_SECONDS)
 
     def _call(self, agents: Sequence[str] | None) -> None:

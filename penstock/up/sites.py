@@ -2,9 +2,12 @@
 
 import platform
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
+
+import structlog
 
 from penstock.actions import agent as agent_actions
 from penstock.actions import node as node_actions
@@ -13,13 +16,17 @@ from penstock.agent.in_process_link import InProcessLink
 from penstock.agent.loop import Agent
 from penstock.base.units import format_bytes
 from penstock.control_plane import ControlPlane
-from penstock.drivers.base import Driver, NodeFacts
+from penstock.drivers.base import Driver, NodeFacts, Phase
 from penstock.drivers.ctranslate2.driver import CTranslate2Driver
 from penstock.drivers.local.driver import LocalDriver
 from penstock.drivers.simulated.driver import SimulatedDriver
 from penstock.drivers.simulated.site import SiteSpec, parse_site
 
 STOP_SECONDS = 30.0
+ENGINES_STOP_SECONDS = 8.0
+_POLL_SECONDS = 0.02
+
+log = structlog.get_logger(__name__)
 
 
 class Site(Protocol):
@@ -81,8 +88,18 @@ class LocalSite:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop driving; engines go on serving and are adopted by the next start."""
+        """Stop driving and stop the engines: a factory that was stopped leaves no process behind.
+
+        Only a clean stop does this. Engines outlive a killed control plane and are adopted by the next start.
+        """
         self._thread.stop()
+        deadline = self._plane.clock.monotonic() + ENGINES_STOP_SECONDS
+        left = [observed.allocation_id for observed in self._engine.observe()]
+        while left and self._plane.clock.monotonic() < deadline:
+            left = [key for key in left if self._engine.remove(key).phase is not Phase.ABSENT]
+            time.sleep(_POLL_SECONDS)
+        if left:
+            log.error("engines_left_behind", allocations=left)
 
     def facts(self) -> list[tuple[str, str]]:
         """Return what this machine is."""
