@@ -1,0 +1,245 @@
+"""A model served on a node that joined: ordered through the API, run by a real agent process with the real engine."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from fastapi.testclient import TestClient
+
+from penstock.actions.bootstrap import FirstKeys, bootstrap
+from penstock.agent.main import EXIT_REFUSED
+from penstock.api.agent_listener import AgentListener, serve_agents
+from penstock.base.clock import SystemClock
+from penstock.control_plane import ControlPlane
+from penstock.drivers.pki.authority import FactoryCa
+from tests.support.infrastructure import query
+
+MODEL = "penstock-demo-5m"
+NODE = "joined-machine"
+
+
+@pytest.fixture
+def clock() -> SystemClock:
+    """Real time: TLS and the engine's process look at it."""
+    return SystemClock()
+
+
+@pytest.fixture
+def listener(control_plane: ControlPlane, tmp_path: Path) -> Iterator[AgentListener]:
+    control_plane.seed()
+    control_plane.start_loops(alone=True)
+    handle = serve_agents(control_plane, FactoryCa(tmp_path / "pki", control_plane.clock), "127.0.0.1", 0)
+    yield handle
+    handle.stop()
+
+
+@pytest.fixture
+def keys(control_plane: ControlPlane, tmp_path: Path, listener: AgentListener) -> FirstKeys:
+    assert listener.port
+    return bootstrap(control_plane.context, tmp_path / "keys")
+
+
+class Machine:
+    """The state folder of one machine and its agent process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.state = folder / "state"
+        self.log = folder / "agent.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *arguments: str, token: str = "") -> None:
+        command = [sys.executable, "-m", "penstock", "agent", *arguments, "--state-dir", str(self.state)]
+        environment = {**os.environ, "PENSTOCK_JOIN_TOKEN": token}
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment
+            )
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(60)
+
+    def words(self) -> str:
+        return self.log.read_text(errors="replace")[-3000:]
+
+    def replicas(self) -> list[psutil.Process]:
+        """Return the engine processes of this machine."""
+        marker = str(self.state / "ctranslate2")
+        return [
+            process
+            for process in psutil.process_iter(["cmdline", "status"])
+            if marker in " ".join(process.info["cmdline"] or []) and process.info["status"] != "zombie"
+        ]
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    made = Machine(tmp_path)
+    yield made
+    if made.process is not None and made.process.poll() is None:
+        made.end(signal.SIGKILL)
+    left = made.replicas()  # they outlive their agent by design, but not this test
+    for process in left:
+        process.kill()
+    psutil.wait_procs(left, timeout=20)
+
+
+def until(what: str, true: Callable[[], Any], machine: Machine, seconds: float = 60.0) -> Any:
+    end = time.monotonic() + seconds
+    while not (found := true()):
+        assert time.monotonic() < end, f"{what}\n{machine.words()}"
+        time.sleep(0.05)
+    return found
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"}
+
+
+def new_token(client: TestClient, keys: FirstKeys) -> str:
+    answer = client.post("/v1/join-tokens", json={"life_seconds": 600}, headers=bearer(keys.operator_key))
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["token"])
+
+
+def ask(endpoint: str, name: str) -> dict[str, Any]:
+    body = {"model": name, "prompt": "Once upon a time", "max_tokens": 4}
+    answer = httpx.post(f"{endpoint.removesuffix('/')}/v1/completions", json=body, timeout=30.0)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def test_a_model_runs_on_a_joined_node_outlives_its_agent_and_is_released(
+    control_plane: ControlPlane,
+    listener: AgentListener,
+    client: TestClient,
+    keys: FirstKeys,
+    machine: Machine,
+) -> None:
+    context = control_plane.context
+    machine.start("join", "--url", listener.url, "--name", NODE, token=new_token(client, keys))
+    until(
+        "the node is enrolled", lambda: query(context, "SELECT id FROM node WHERE name = :n", n=NODE), machine
+    )
+
+    order = {"offer": "llm", "project": keys.demo_project_id, "name": "far", "spec": {"model": MODEL}}
+    ordered = client.post("/v1/services", json=order, headers=bearer(keys.demo_key))
+    assert ordered.status_code == 202, ordered.text
+    path = f"/v1/services/{ordered.json()['id']}"
+
+    def service() -> dict[str, Any]:
+        found: dict[str, Any] = client.get(path, headers=bearer(keys.demo_key)).json()
+        return found
+
+    until("it runs", lambda: service()["state"] == "running", machine)
+    assert service()["simulated"] is False
+    (row,) = query(
+        context,
+        "SELECT a.endpoint, a.phase, n.name FROM allocation a JOIN node n ON n.id = a.node_id",
+    )
+    assert (row["phase"], row["name"]) == ("ready", NODE)
+    assert ask(row["endpoint"], "far")["usage"]["completion_tokens"] >= 1
+    (replica,) = machine.replicas()
+
+    assert machine.end() == 0  # SIGTERM: a clean stop, and what runs goes on
+    assert machine.replicas() == [replica]
+    assert ask(row["endpoint"], "far")
+    machine.start("run")
+    until("it is back", lambda: machine.words().count("agent_started") == 2, machine)
+    machine.end(signal.SIGKILL)
+    machine.start("run")
+    until("it is back again", lambda: machine.words().count("agent_started") == 3, machine)
+    assert machine.replicas() == [replica]
+    assert service()["state"] == "running"
+
+    assert client.delete(path, headers=bearer(keys.demo_key)).status_code == 202
+    until("it is released", lambda: service()["state"] == "released", machine)
+    assert machine.replicas() == []
+    assert machine.end() == 0
+
+
+def test_a_revoked_agent_ends_and_what_it_runs_goes_on_until_it_is_told_to_stop_it(
+    control_plane: ControlPlane,
+    listener: AgentListener,
+    client: TestClient,
+    keys: FirstKeys,
+    machine: Machine,
+) -> None:
+    context = control_plane.context
+    token = new_token(client, keys)
+    machine.start("join", "--url", listener.url, "--name", NODE, "--stop-services", token=token)
+    until(
+        "the node is enrolled", lambda: query(context, "SELECT id FROM node WHERE name = :n", n=NODE), machine
+    )
+    order = {"offer": "llm", "project": keys.demo_project_id, "name": "far", "spec": {"model": MODEL}}
+    assert client.post("/v1/services", json=order, headers=bearer(keys.demo_key)).status_code == 202
+    until("it runs", machine.replicas, machine)
+    (agent,) = query(context, "SELECT id FROM agent WHERE transport = 'https'")
+    revoked = client.post(f"/v1/agents/{agent['id']}/revoke", headers=bearer(keys.operator_key))
+    assert revoked.status_code == 200, revoked.text
+    assert machine.process is not None
+    assert machine.process.wait(30) == EXIT_REFUSED
+    assert re.search(r"penstock agent: .*revoked", machine.words())
+    assert len(machine.replicas()) == 1
+
+    machine.start("run")  # whoever starts it again is told the same
+    assert machine.process.wait(30) == EXIT_REFUSED
+    machine.start(
+        "join", "--url", listener.url, "--name", NODE, "--stop-services", token=new_token(client, keys)
+    )
+    assert machine.process.wait(30) == 1  # who it is, is given up only on request
+    assert "--replace" in machine.words()
+    token = new_token(client, keys)
+    machine.start("join", "--url", listener.url, "--name", NODE, "--stop-services", "--replace", token=token)
+    until(
+        "it drives the node again",
+        lambda: query(
+            context, "SELECT id FROM node WHERE name = :n AND agent_id <> :a", n=NODE, a=agent["id"]
+        ),
+        machine,
+    )
+    identity = json.loads((machine.state / "identity" / "identity.json").read_text())
+    assert identity["agent_id"] != agent["id"]
+    assert machine.end() == 0  # --stop-services
+    assert machine.replicas() == []
+
+
+def test_an_agent_that_starts_before_its_factory_waits_for_it(
+    control_plane: ControlPlane,
+    listener: AgentListener,
+    client: TestClient,
+    keys: FirstKeys,
+    machine: Machine,
+    tmp_path: Path,
+) -> None:
+    token = new_token(client, keys)
+    listener.stop()
+    machine.start("join", "--url", listener.url, "--name", NODE, token=token)
+    until("it says that nobody is there", lambda: "cannot be reached" in machine.words(), machine)
+    assert machine.process is not None
+    assert machine.process.poll() is None
+    assert token not in machine.words()
+    again = serve_agents(
+        control_plane, FactoryCa(tmp_path / "pki", control_plane.clock), "127.0.0.1", listener.port
+    )
+    try:
+        until(
+            "it joins",
+            lambda: query(control_plane.context, "SELECT id FROM node WHERE name = :n", n=NODE),
+            machine,
+        )
+        assert machine.end() == 0
+    finally:
+        again.stop()
