@@ -74,10 +74,10 @@ def period(now: datetime, start: datetime | None, end: datetime | None) -> tuple
     first = _utc("from", start) if start else None
     last = _utc("to", end) if end else period_of(now).end
     first = first or period_of(min(now, last - timedelta(microseconds=1))).start
-    if first >= last:
-        raise InvalidInputError("'from' must be earlier than 'to'", field="from")
     if first > now:
         raise InvalidInputError("'from' lies in the future; nothing is metered there yet", field="from")
+    if first >= last:
+        raise InvalidInputError("'from' must be earlier than 'to'", field="from")
     return first, last
 
 

@@ -67,6 +67,22 @@ class Client:
         headers: Mapping[str, str] | None = None,
     ) -> Document:
         """Send one request; raises CliError with exit code 3 if refused and 4 if nothing answers."""
+        response = self._send(method, path, params=params, body=body, headers=headers)
+        return self._document(response) if response.content else {}
+
+    def text(self, path: str, params: Mapping[str, Any] | None = None) -> str:
+        """Return what is at ``path`` and no JSON: CSV, a picture as SVG."""
+        return self._send("GET", path, params=params).text
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
         try:
             response = self._http.request(
                 method,
@@ -79,9 +95,7 @@ class Client:
             raise self._unreachable(error) from error
         if response.status_code >= 400:
             raise refused(response.status_code, response.content)
-        if not response.content:
-            return {}
-        return self._document(response)
+        return response
 
     def items(
         self, path: str, params: Mapping[str, Any] | None = None, limit: int | None = None

@@ -11,6 +11,10 @@ from penstock import __version__
 # so that `penstock --help` and completion answer at once.
 GROUPS: tuple[tuple[str, str, str], ...] = (
     ("service", "service", "Services: order, list, show, release."),
+    ("offer", "offer", "Offers: what may be ordered, with form and price."),
+    ("price-book", "price_book", "Prices: versions of all of them."),
+    ("invoice", "invoice", "Invoices: what a tenant owes for a month."),
+    ("report", "report", "Reports: what capacity is worth, what the ledger says."),
     ("tenant", "tenant", "Tenants: who the factory serves."),
     ("project", "project", "Projects of a tenant: what services and budgets belong to."),
     ("user", "user", "People and their passwords."),
@@ -27,7 +31,7 @@ GROUPS: tuple[tuple[str, str, str], ...] = (
     ("agent", "agent", "Remote agents: invite, list, revoke; `agent join` makes this machine one."),
     ("context", "contexts", "Which factory the commands talk to."),
 )
-SINGLES: tuple[str, ...] = ("login", "whoami", "explain")
+SINGLES: tuple[str, ...] = ("login", "whoami", "explain", "usage")
 
 app = typer.Typer(
     name="penstock",

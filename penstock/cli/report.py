@@ -1,0 +1,104 @@
+"""`penstock report`: what capacity is worth, and what the ledger says about every GPU-second."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from penstock.base.units import US_PER_HOUR, format_eur
+from penstock.cli.errors import REFUSED, CliError
+from penstock.cli.invoice import write_file
+from penstock.cli.output import Column, Format, Kind
+from penstock.cli.session import Document, Session, command
+from penstock.cli.usage import From, To, instant
+
+app = typer.Typer(no_args_is_help=True)
+
+_STATES = (
+    Column("STATE", "state"),
+    Column("CAUSE", "cause"),
+    Column("SIMULATED", "simulated", Kind.FLAG),
+    Column("GPU-HOURS", "hours"),
+    Column("SHARE", "share"),
+    Column("VALUE", "value"),
+)
+
+
+@command(
+    app,
+    "roi",
+    examples=[
+        "penstock report roi --gpus 1000 --price 7 --price 15",
+        "penstock report roi --gpus 1000 --price 7 --utilisation 61.5 --chart roi.svg",
+        "penstock report roi --from 2026-01-01 --to 2026-02-01 -o json",
+    ],
+)
+def roi(
+    session: Session,
+    gpus: Annotated[
+        int | None,
+        typer.Option("--gpus", min=1, help="Compute for this many; from the live ledger without it."),
+    ] = None,
+    price: Annotated[
+        list[str] | None, typer.Option("--price", help="Euro per GPU-hour; several for a column each.")
+    ] = None,
+    utilisation: Annotated[
+        str | None, typer.Option("--utilisation", help="Effective utilisation in percent, with --gpus.")
+    ] = None,
+    start: From = None,
+    end: To = None,
+    chart: Annotated[
+        Path | None, typer.Option("--chart", help="Draw the value of 1, 2 and 3 points into this SVG file.")
+    ] = None,
+) -> None:
+    """Say what the capacity is worth per hour and year, and what more utilisation is worth."""
+    params: Document = {
+        "gpus": gpus,
+        "price_eur": price,
+        "utilisation": utilisation,
+        "from": instant("--from", start),
+        "to": instant("--to", end),
+    }
+    found = session.client.get("/v1/reports/roi", params)
+    if session.output is Format.TABLE:
+        heading, *rows = found["table"]
+        columns = [Column(title, str(n)) for n, title in enumerate(heading)]
+        session.show_items([{str(n): cell for n, cell in enumerate(row)} for row in rows], columns)
+    else:
+        session.show(found, ())
+    if chart is not None:
+        write_file(chart, session.client.text("/v1/reports/roi/chart", params))
+        session.say(f"chart written to {chart}")
+
+
+@command(
+    app, "ledger", examples=["penstock report ledger", "penstock report ledger --from 2026-01-01 -o json"]
+)
+def ledger(session: Session, start: From = None, end: To = None) -> None:
+    """Show the fleet's time by state and cause, its value, and that no GPU-second is missing or double."""
+    params = {"from": instant("--from", start), "to": instant("--to", end)}
+    found = session.client.get("/v1/reports/ledger", params)
+    if session.output is Format.TABLE:
+        session.show_items([_readable(row) for row in found["items"]], _STATES, empty="no devices yet")
+        version = found["price_book_version"]
+        session.stream.write(
+            f"\nconservation error {found['conservation_error_us']} us; values by price book version {version}\n"
+        )
+    else:
+        session.show(found, ())
+    if found["conservation_error_us"]:
+        raise CliError(
+            "the ledger does not account for every GPU-second exactly once; this is a defect, please report it",
+            REFUSED,
+        )
+
+
+def _readable(row: Mapping[str, Any]) -> Document:
+    value = row["value_microeur"]
+    return {
+        **row,
+        "hours": f"{row['device_us'] / US_PER_HOUR:,.3f}",
+        "share": f"{row['share_ppm'] / 10_000:.1f} %",
+        "value": "no price" if value is None else format_eur(value),
+    }
