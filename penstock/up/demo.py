@@ -6,7 +6,7 @@ Nothing here knows more than any client does: an API key, two URLs.
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -30,7 +30,7 @@ class FirstToken:
     usage: dict[str, Any]
     cost: dict[str, Any]
     to_first_token_seconds: float
-    client_seconds: dict[str, float] = field(default_factory=dict[str, float])
+    is_new: bool
 
 
 class Demo:
@@ -47,7 +47,8 @@ class Demo:
         """Return when the first answer is there and metered; StartupError says what stands in the way."""
         started = time.monotonic()
         try:
-            service = self._wait_running(self._find_or_order(), on_state)
+            service, is_new = self._find_or_order()
+            service = self._wait_running(service, on_state)
             text, usage, first = self._ask(service["name"], on_text)
             service, cost = self._bill(service["id"], usage, on_state)
         except httpx.HTTPError as error:
@@ -55,9 +56,9 @@ class Demo:
         finally:
             self._api.close()
             self._gateway.close()
-        return FirstToken(service, text, usage, cost, first - started)
+        return FirstToken(service, text, usage, cost, first - started, is_new)
 
-    def _find_or_order(self) -> dict[str, Any]:
+    def _find_or_order(self) -> tuple[dict[str, Any], bool]:
         listed = _good(
             self._api.get(
                 "/v1/services", params={"name": SERVICE_NAME, "project": self._project_id, "limit": 50}
@@ -65,9 +66,9 @@ class Demo:
         )
         for service in listed["items"]:
             if service["state"] in _LIVE:
-                return service
+                return service, False
         body = {"offer": OFFER, "project": self._project_id, "name": SERVICE_NAME}
-        return _good(self._api.post("/v1/services", json=body))
+        return _good(self._api.post("/v1/services", json=body)), True
 
     def _wait_running(self, service: dict[str, Any], on_state: Callable[[str], None]) -> dict[str, Any]:
         while service["state"] != "running":

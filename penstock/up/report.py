@@ -44,6 +44,9 @@ class StatusLine:
         if sentence == self._last:
             return
         self._last = sentence
+        if self._streaming:
+            self._console.print()
+            self._streaming = False
         if self._status is not None:
             self._status.update(sentence)
         elif not self._console.is_terminal:
@@ -89,8 +92,9 @@ def print_first_token(console: Console, first: "FirstToken", factory: "Factory",
     console.print(
         f"[bold]price[/bold]   {format_eur(total, 6)} for this endpoint so far, by {_books(first.cost)}"
     )
+    asked = "the order" if first.is_new else "the question; the endpoint was ordered before"
     console.print(
-        f"[bold]first token[/bold] {format_duration(first.to_first_token_seconds)} after the order, "
+        f"[bold]first token[/bold] {format_duration(first.to_first_token_seconds)} after {asked}, "
         f"{format_duration(seconds)} after `penstock up` was typed"
     )
     for line in factory.next_steps():
