@@ -211,7 +211,7 @@ def command(
             guarded(session, lambda: function(session, **values))
 
         parameters = [*own, *_COMMON]
-        run.__signature__ = inspect.Signature(parameters, return_annotation=None)  # type: ignore[attr-defined]
+        run.__signature__ = inspect.Signature(parameters, return_annotation=None)  # pyright: ignore[reportFunctionMemberAccess] - what inspect.signature reads
         run.__annotations__ = {p.name: p.annotation for p in parameters}
         run.__name__, run.__doc__ = function.__name__, function.__doc__
         app.command(name, hidden=hidden, epilog=_examples(examples))(run)
