@@ -129,7 +129,8 @@ def roi_from_ledger(summary: LedgerSummary, prices: Sequence[int | PriceBook]) -
         busy = (
             sum((v for g, v in by_state.items() if g[0] is SegmentState.SOLD_BUSY), start=Fraction(0)) / hours
         )
-        priced.append(_priced(book.price_book_id, total, busy))
+        label = f"price book version {book.version}" if isinstance(price, PriceBook) else book.price_book_id
+        priced.append(_priced(label, total, busy))
     return Roi(
         source="ledger",
         gpu_thousandths=round_half_even(fleet_us * 1_000 / summary.period_us),
