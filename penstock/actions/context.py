@@ -97,7 +97,7 @@ class Context:
     db: Database
     clock: Clock
     wakeups: Wakeups
-    device_classes: Mapping[str, DeviceClass]
+    device_classes: dict[str, DeviceClass]  # one dictionary for all parts; `actions.device_class` adds to it
     picture: SharedPicture
     login_failures: Failures = field(default_factory=Failures)
 

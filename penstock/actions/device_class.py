@@ -15,7 +15,11 @@ from penstock.store.database import SYSTEM
 def seed(context: Context) -> list[str]:
     """Add the shipped device classes that are missing; what operators changed stays. Return those added."""
     with context.db.transaction(SYSTEM) as connection:
-        return device_class_store.add_missing(connection, [*context.device_classes.values(), UNKNOWN_CLASS])
+        added = device_class_store.add_missing(connection, [*context.device_classes.values(), UNKNOWN_CLASS])
+        known = device_class_store.every_class(connection)
+    known.pop(UNKNOWN_CLASS.name, None)  # what no class matches is not for sale by class
+    context.device_classes.update(known)
+    return added
 
 
 def page(context: Context, actor: Actor) -> list[dict[str, Any]]:
@@ -60,6 +64,7 @@ def put(context: Context, actor: Actor, class_: DeviceClass) -> dict[str, Any]:
         device_class_store.put(connection, class_)
         detail = {"before": None if before is None else shown(before), "after": shown(class_)}
         made.done("device_class.changed", class_.name, tenant_id=None, detail=detail)
+    context.device_classes[class_.name] = class_  # orders know it at once; other replicas at their next start
     return shown(class_)
 
 

@@ -21,4 +21,4 @@ def known_from(classes: Mapping[str, DeviceClass], model_rows: Iterable[Mapping[
         row["name"]: ModelFacts(row["name"], row["folder"], row["size_bytes"], tuple(row["engines"]))
         for row in model_rows
     }
-    return Known(classes, models)
+    return Known(dict(classes), models)  # a copy: operators may add classes meanwhile

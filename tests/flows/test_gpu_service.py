@@ -179,3 +179,34 @@ def test_an_order_of_any_class_counts_against_the_quota_of_the_class_it_gets(
             sa.text("SELECT used FROM quota_use WHERE dimension = 'devices:H100' AND project_id = ''")
         ).scalar_one()
     assert used == 2
+
+
+def test_a_class_that_an_operator_adds_can_be_ordered_at_once(
+    tenant: TestClient, simulated: SimulatedFactory
+) -> None:
+    body = {
+        "offer": "gpu",
+        "project": simulated.keys.demo_project_id,
+        "spec": {"count": 1, "device_class": "X9000"},
+    }
+    unknown = tenant.post("/v1/services", json=body)
+    assert (unknown.status_code, unknown.json()["error"]["field"]) == (422, "spec.device_class")
+    made = tenant.put(
+        "/v1/device-classes/X9000",
+        headers={"authorization": f"Bearer {simulated.keys.operator_key}"},
+        json={
+            "vendor": "acme",
+            "model": "X9000",
+            "memory_bytes": 256 << 30,
+            "slices": 1,
+            "slice_memory_bytes": 256 << 30,
+            "power_watts": 900,
+            "match": ["X9000"],
+            "source": "the test",
+        },
+    )
+    assert made.status_code == 200, made.text
+    waits = tenant.post("/v1/services", json=body)
+    assert waits.status_code == 202, waits.text
+    simulated.turn()
+    assert show(tenant, waits.json())["reason"] == "never_fits"
