@@ -7,11 +7,13 @@ import structlog
 
 from penstock.agent.link import Link, Pulled
 from penstock.base.clock import Clock
+from penstock.base.errors import PenstockError, UnauthenticatedError
 from penstock.drivers.base import NodeFacts, Observed
 
 log = structlog.get_logger(__name__)
 
-INVENTORY_SECONDS = 300.0
+INVENTORY_SECONDS = 60.0
+RETRY_SECONDS = 15.0
 
 
 class Enrolls(Link, Protocol):
@@ -43,9 +45,21 @@ class EnrollingLink:
         self._look_at = clock.monotonic()
 
     def pull(self, after: int, wait_seconds: float) -> Pulled:
-        """Enrol if there is news, then pull."""
-        if self._told is None or self._clock.monotonic() >= self._look_at:
+        """Enrol if there is news, then pull.
+
+        Before the first enrolment nothing can be wanted here, so nothing is pulled until it was heard. Later
+        ones only refresh the picture: one that fails is tried again and keeps no wish from coming.
+        """
+        if self._told is None:
             self._enroll()
+        elif self._clock.monotonic() >= self._look_at:
+            try:
+                self._enroll()
+            except UnauthenticatedError:
+                raise
+            except PenstockError as error:
+                self._look_at = self._clock.monotonic() + RETRY_SECONDS
+                log.warning("not_enrolled", error=error.sentence)
         return self._link.pull(after, wait_seconds)
 
     def push(self, observations: Sequence[Observed], silent_nodes: Sequence[str]) -> None:
@@ -53,8 +67,8 @@ class EnrollingLink:
         self._link.push(observations, silent_nodes)
 
     def _enroll(self) -> None:
-        self._look_at = self._clock.monotonic() + INVENTORY_SECONDS
         found = self._inventory()
+        self._look_at = self._clock.monotonic() + INVENTORY_SECONDS
         if found == self._told:
             return
         ids = self._link.enroll(found, {node.name: self._drivers for node in found})

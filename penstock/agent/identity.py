@@ -164,7 +164,7 @@ class _FactoryContext(ssl.SSLContext):
 
 
 def trust(ca_pem: str) -> ssl.SSLContext:
-    """Return a TLS client context that trusts this authority and no other; ValueError if it is none."""
+    """Return a TLS client context that trusts this authority and no other; ssl.SSLError if it is none."""
     context = _FactoryContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.load_verify_locations(cadata=ca_pem)

@@ -26,9 +26,8 @@ from penstock.control_plane import ControlPlane
 from penstock.domain import join_token as token_text
 from penstock.drivers import wire
 from penstock.drivers.pki.authority import FactoryCa
-from penstock.drivers.pki.request import make_request
 from penstock.drivers.wire import Enrolment
-from tests.support.agent_peer import Peer, join
+from tests.support.agent_peer import Peer, join, make_request
 from tests.support.infrastructure import add_allocation, add_service, change, node_facts, query
 from tests.support.tenancy import Caller, Tenant
 

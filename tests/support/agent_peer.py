@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from penstock.drivers.pki.request import make_request
+from penstock.drivers.pki.certificates import key_pem, new_key, new_request
 
 
 @dataclass(frozen=True)
@@ -45,3 +45,9 @@ def join(url: str, ca_pem: str, token: str, folder: Path, name: str = "peer") ->
     file = folder / f"{answer.json()['agent_id']}.pem"
     file.write_text(answer.json()["certificate_pem"] + key)
     return answer, Peer(url, ca_pem, file)
+
+
+def make_request(name: str) -> tuple[str, str]:
+    """Return a new key and a signing request for it, both in PEM."""
+    key = new_key()
+    return key_pem(key).decode("ascii"), new_request(key, name)
