@@ -18,6 +18,7 @@ from penstock.domain.price import Meter, Price, PriceBook
 from penstock.store import price_book as price_book_store
 from penstock.store.rows import Row
 
+ANY_ITEM = "*"
 MICROEUR_PER_UNIT_MAX = 10**12  # a million euro for one GPU-hour or a million tokens
 
 
@@ -39,7 +40,7 @@ def publish(context: Context, actor: Actor, asked: NewPrices) -> dict[str, Any]:
     """Add the next version and return it with its prices.
 
     Raises StaleGenerationError if ``on_top_of`` is not the latest version, InvalidInputError on a price that
-    is there twice, a removal of none, or a book that is empty or too long.
+    is there twice, a removal of none, a meter without a price of ``*``, or a book that is too long.
     """
     price_book_id = context.new_id("price_book")
     with change(context, actor, "price_book.publish", price_book_id) as made:
@@ -77,8 +78,17 @@ def _whole(connection: Connection, asked: NewPrices) -> tuple[Price, ...]:
             "'removed' needs 'on_top_of', the version to take prices from", field="removed"
         )
     prices |= given
-    if not 1 <= len(prices) <= limits.PRICES_PER_BOOK_MAX:
-        raise InvalidInputError(f"a price book has 1 to {limits.PRICES_PER_BOOK_MAX} prices", field="prices")
+    if len(prices) > limits.PRICES_PER_BOOK_MAX:
+        raise InvalidInputError(
+            f"a price book has at most {limits.PRICES_PER_BOOK_MAX} prices", field="prices"
+        )
+    without = next((meter for meter in Meter if (meter, ANY_ITEM) not in prices), None)
+    if without is not None:
+        # A service keeps its price book for life, so a gap could never be mended for what was ordered under it.
+        raise InvalidInputError(
+            f"a price book needs a price for {without} of '{ANY_ITEM}', so that nothing is ever sold without a price",
+            field="prices",
+        )
     return tuple(prices[key] for key in sorted(prices))
 
 

@@ -6,9 +6,8 @@ set there is no row, so tenants without quotas never queue for each other. When 
 already is counted from the live services under the tenant's exclusive lock; orders and releases hold the
 same lock shared, so that none of them can slip between the count and the limit.
 
-Monthly measures are sums over the ledger since the first of the month, UTC. The money is an estimate: each
-ledger group is rated with the price it was ordered at and rounded to the micro-euro, as an invoice line is,
-but ties round away from zero and usage without a price counts as nothing.
+Monthly measures are sums over the ledger since the first of the month, UTC. The money is what an invoice of
+the month so far would say, to the micro-euro: the same groups, prices and rounding.
 """
 
 from collections.abc import Collection, Mapping, Sequence

@@ -45,7 +45,9 @@ _TOKENS = """
     FROM token_usage WHERE tenant_id = ANY(:tenant_ids) AND ended_at >= :start AND ended_at <= :now
     GROUP BY 1, 2
 """
-# One rounding per group, as an invoice has one per line.
+# One rounding per group, half to even: the same groups and the same rounding as the lines of an invoice, so the
+# sum is the invoice's to the micro-euro. Nothing is left out: every published price book prices every item of
+# every meter, see actions/price_book.py.
 _MICROEUR = f"""
     WITH metered AS (
         SELECT tenant_id, project_id, service_id, '' AS key_id, price_book_id, 'gpu_hours' AS meter,
@@ -60,13 +62,17 @@ _MICROEUR = f"""
         WHERE tenant_id = ANY(:tenant_ids) AND ended_at >= :start AND ended_at <= :now
         GROUP BY 1, 2, 3, 4, 5, 6, 7
     )
-    SELECT tenant_id, project_id, CAST(sum(round(quantity * microeur_per_unit / per_unit)) AS bigint) AS amount
+    SELECT tenant_id, project_id, CAST(sum(
+        whole + CASE WHEN 2 * rest > per_unit OR (2 * rest = per_unit AND mod(whole, 2) = 1) THEN 1 ELSE 0 END
+    ) AS bigint) AS amount
     FROM metered CROSS JOIN LATERAL (
         SELECT microeur_per_unit FROM price
         WHERE price.price_book_id = metered.price_book_id AND price.meter = metered.meter
             AND price.item IN (metered.item, '*')
         ORDER BY price.item = '*' LIMIT 1
-    ) AS priced
+    ) AS priced CROSS JOIN LATERAL (
+        SELECT div(quantity * microeur_per_unit, per_unit) AS whole, mod(quantity * microeur_per_unit, per_unit) AS rest
+    ) AS divided
     GROUP BY 1, 2
 """  # noqa: S608 - the parts are constants of this file; values travel as parameters
 _STATEMENTS: Mapping[Measure, sa.TextClause] = {

@@ -13,10 +13,12 @@ from penstock.base.clock import ManualClock
 from penstock.base.errors import InvalidInputError, NotFoundError, TooLargeError
 from penstock.control_plane import ControlPlane
 from penstock.domain.price import Meter, Price
+from penstock.domain.quota import Measure
 from penstock.domain.role import Role
 from penstock.domain.segment import SegmentState
 from penstock.store import price_book as price_book_store
 from penstock.store.database import SYSTEM
+from penstock.store.quota_month import consumed
 from tests.fixtures.factory import START
 from tests.support.commerce import HOUR, Market, make_market
 from tests.support.tenancy import Tenant, make_caller, make_project, make_tenant
@@ -137,6 +139,30 @@ def test_usage_without_a_price_is_told_and_never_zero(market: Market, acme: Tena
     }
     assert shown["unpriced"] == [{"price_book_id": poor, "meter": "input_tokens", "item": "tiny"}]
     assert shown["total_microeur"] == 48
+
+
+def test_what_counts_against_a_quota_in_euro_is_the_price_to_the_microeuro(
+    market: Market, acme: Tenant, clock: ManualClock
+) -> None:
+    for position, microseconds in enumerate((1_234_567_891, 257_142_857, 3, 999_999_999)):
+        slices = (0, position + 1)
+        held = market.service(acme)
+        market.hold(
+            held, START, START + timedelta(microseconds=microseconds), position=position, slices=slices
+        )
+    llm = market.service(acme, offer="llm", simulated=False)
+    # 0.5, 1.5 and 2.5 micro-euro: ties go to the even neighbour, and rounding them all up would be one too many.
+    for key, tokens in (("a", 5), ("b", 15), ("c", 25)):
+        market.tokens(acme, llm, [(tokens, 0)], key_id=key)
+    clock.advance(HOUR)
+    shown = show(market.plane, acme.member.actor())
+    with market.plane.db.transaction(SYSTEM) as connection:
+        measure = Measure.MICROEUR_PER_MONTH
+        start = datetime(2026, 11, 1, tzinfo=UTC)
+        spent = consumed(connection, [measure], [acme.id], start, clock.now())[measure]
+    assert list(spent.values()) == [shown["total_microeur"]]
+    by_key = show(market.plane, acme.member.actor(), Dimension.KEY, service_id=llm)["items"]
+    assert [row["amount_microeur"] for row in by_key] == [0, 2, 2]
 
 
 def test_a_tenant_sees_its_own_usage_only(

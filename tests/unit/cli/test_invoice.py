@@ -56,7 +56,7 @@ def test_usage_is_shown_with_its_price_and_what_is_simulated(as_acme: CommandLin
 
 def test_a_time_that_cannot_be_and_an_unknown_group_are_refused(as_acme: CommandLine, llm: str) -> None:
     assert llm
-    backwards = as_acme("usage", "--from", "2026-11-03", "--to", "2026-11-02")
+    backwards = as_acme("usage", "--from", "2026-11-02", "--to", "2026-11-01")
     assert (backwards.exit_code, "earlier than" in backwards.stderr) == (3, True)
     ahead = as_acme("usage", "--from", "2400-01-01")
     assert (ahead.exit_code, "future" in ahead.stderr) == (3, True)
