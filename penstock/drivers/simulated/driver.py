@@ -15,6 +15,7 @@ from typing import Any, ClassVar, cast
 from penstock.base.clock import Clock, to_epoch_us
 from penstock.base.errors import InvalidInputError
 from penstock.base.units import US_PER_SECOND
+from penstock.domain.device import SLICES_MAX, load_device_classes
 from penstock.drivers.base import Capabilities, Config, Inventory, Observed, Phase, Wanted
 from penstock.drivers.simulated.journal import Journal
 from penstock.drivers.simulated.site import SiteSpec, node_facts
@@ -55,14 +56,22 @@ class SimulatedDriver:
         self._clock = clock
         self._spec = spec
         self._facts = node_facts(spec)
-        self._masks = {fact.name: len(fact.devices) for fact in self._facts}
+        self._devices = {fact.name: len(fact.devices) for fact in self._facts}
+        self._whole_mask = _whole_mask(spec.device_class)
         self._lock = threading.Lock()
         self._journal = Journal(state_dir / "world.jsonl")
         self._held: dict[str, _Held] = {}
         self._used: dict[tuple[str, int], int] = {}
+        self._ready: dict[str, Observed] = {}  # what is ready says the same until something happens to it
         self._failed_nodes: set[str] = set()
-        self._remember()
-        self._compact()
+        self._compacted_bytes = 0
+        self._journal.hold()
+        try:
+            self._remember()
+            self._compact()
+        except BaseException:
+            self._journal.close()
+            raise
 
     def validate(self, config: Config) -> None:
         """Raise InvalidInputError unless ``config`` names a node of this site and devices it has."""
@@ -70,10 +79,13 @@ class SimulatedDriver:
         if unknown:
             raise InvalidInputError("a simulated allocation has no such field", field=unknown[0])
         node, pieces, _ = _parse(config)
-        if node not in self._masks:
+        if node not in self._devices:
             raise InvalidInputError(f"no node '{node}' in this simulated site", field="node")
-        if any(not 0 <= index < self._masks[node] for index, _ in pieces):
-            raise InvalidInputError(f"node '{node}' has {self._masks[node]} devices", field="devices.index")
+        if any(not 0 <= index < self._devices[node] for index, _ in pieces):
+            raise InvalidInputError(f"node '{node}' has {self._devices[node]} devices", field="devices.index")
+        if any(mask & ~self._whole_mask for _, mask in pieces):
+            slices = self._whole_mask.bit_count()
+            raise InvalidInputError(f"a device of this site has {slices} slices", field="devices.mask")
 
     def inventory(self) -> Inventory:
         """Report every node of the site."""
@@ -101,7 +113,9 @@ class SimulatedDriver:
         now_us = to_epoch_us(self._clock.now())
         with self._lock:
             return [
-                _observed(held, now_us) for held in self._held.values() if held.node not in self._failed_nodes
+                self._observed(held, now_us)
+                for held in self._held.values()
+                if held.node not in self._failed_nodes
             ]
 
     def remove(self, allocation_id: str) -> Observed:
@@ -164,9 +178,12 @@ class SimulatedDriver:
                     held.allocation_id, wanted.generation, node, pieces, held.ready_at_us, held.made_at_us
                 )
                 self._held[held.allocation_id] = held
+                self._ready.pop(held.allocation_id, None)
                 lines.append({"held": held.to_json()})
-            return _observed(held, now_us)
-        if node not in self._masks or any(not 0 <= index < self._masks[node] for index, _ in pieces):
+            return self._observed(held, now_us)
+        if any(
+            not 0 <= index < self._devices.get(node, 0) or mask & ~self._whole_mask for index, mask in pieces
+        ):
             return _failed(wanted, "no_such_device", f"this site has no such device on node '{node}'")
         if held is not None:
             lines.append({"gone": held.allocation_id})
@@ -186,20 +203,30 @@ class SimulatedDriver:
         )
         lines.append({"held": made.to_json()})
         self._take(made)
-        return _observed(made, now_us)
+        return self._observed(made, now_us)
+
+    def _observed(self, held: _Held, now_us: int) -> Observed:
+        known = self._ready.get(held.allocation_id)
+        if known is None:
+            known = _observed(held, now_us)
+            if known.phase is Phase.READY:
+                self._ready[held.allocation_id] = known
+        return known
 
     def _take(self, held: _Held) -> None:
         self._held[held.allocation_id] = held
+        self._ready.pop(held.allocation_id, None)
         for index, mask in held.pieces:
             self._used[(held.node, index)] = self._used.get((held.node, index), 0) | mask
 
     def _let_go(self, held: _Held) -> None:
         del self._held[held.allocation_id]
+        self._ready.pop(held.allocation_id, None)
         for index, mask in held.pieces:
             self._used[(held.node, index)] = self._used.get((held.node, index), 0) & ~mask
 
     def _set_failed(self, node_name: str, *, failed: bool) -> None:
-        if node_name not in self._masks:
+        if node_name not in self._devices:
             raise InvalidInputError(f"no node '{node_name}' in this simulated site", field="node")
         with self._lock:
             line = {"failed" if failed else "healed": node_name}
@@ -213,13 +240,15 @@ class SimulatedDriver:
             except OSError:
                 self._remember()  # what could not be written down did not happen
                 raise
-            if self._journal.size_bytes > JOURNAL_BYTES_MAX:
+            # Twice what was left by the last time, so that a large world is not rewritten at every change.
+            if self._journal.size_bytes > max(JOURNAL_BYTES_MAX, 2 * self._compacted_bytes):
                 self._compact()
 
     def _remember(self) -> None:
         """Make the journal's world ours."""
         self._held.clear()
         self._used.clear()
+        self._ready.clear()
         self._failed_nodes.clear()
         for line in self._journal.read():
             self._replay(line)
@@ -253,6 +282,13 @@ class SimulatedDriver:
         lines: list[dict[str, Any]] = [{"held": held.to_json()} for held in self._held.values()]
         lines += [{"failed": node} for node in sorted(self._failed_nodes)]
         self._journal.rewrite(lines)
+        self._compacted_bytes = self._journal.size_bytes
+
+
+def _whole_mask(device_class: str) -> int:
+    """Return the mask of all slices of a class; of a class that nobody described, as many as can be."""
+    known = load_device_classes().get(device_class)
+    return known.whole_mask if known is not None else (1 << SLICES_MAX) - 1
 
 
 def _parse(config: Config) -> tuple[str, tuple[tuple[int, int], ...], float]:
@@ -267,9 +303,11 @@ def _parse(config: Config) -> tuple[str, tuple[tuple[int, int], ...], float]:
     for device in devices:
         row = cast("Mapping[str, Any]", device if isinstance(device, Mapping) else {})
         index, mask = row.get("index"), row.get("mask")
-        if not isinstance(index, int) or not isinstance(mask, int) or mask <= 0:
+        if type(index) is not int or type(mask) is not int or mask <= 0:  # JSON's true is no number
             raise InvalidInputError("each device has an 'index' and a positive 'mask'", field="devices")
         pieces.append((index, mask))
+    if len({index for index, _ in pieces}) != len(pieces):
+        raise InvalidInputError("the same device is named twice", field="devices")
     delay = config.get("start_seconds", 0.0)
     if isinstance(delay, bool) or not isinstance(delay, int | float) or not 0 <= delay <= 3_600:
         raise InvalidInputError("'start_seconds' is 0 to 3600", field="start_seconds")

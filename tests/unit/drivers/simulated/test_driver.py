@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from penstock.base.clock import ManualClock, to_epoch_us
-from penstock.base.errors import InvalidInputError
+from penstock.base.errors import InvalidInputError, StartupError
 from penstock.base.ids import new_id
 from penstock.domain.device import load_device_classes
 from penstock.drivers.base import Phase, Wanted
@@ -108,6 +108,42 @@ def test_validate_names_the_field(driver: SimulatedDriver, config: dict[str, Any
     with pytest.raises(InvalidInputError) as caught:
         driver.validate(config)
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize("pieces", [((0, 1), (0, 2)), ((0, 0x80),), ((0, True),), ((True, 1),)])
+def test_devices_that_cannot_be_are_refused_and_never_held(
+    driver: SimulatedDriver, pieces: tuple[tuple[int, int], ...]
+) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        driver.validate(wanted(*pieces).config)
+    assert str(caught.value.field).startswith("devices")
+    try:
+        assert driver.ensure(wanted(*pieces)).phase is Phase.FAILED
+    except InvalidInputError as error:
+        assert "devices" in str(error.field)  # noqa: PT017 - either answer is a refusal
+    assert driver.world() == {}
+
+
+def test_a_second_process_is_refused_by_name_until_the_first_lets_go(
+    driver: SimulatedDriver, tmp_path: Path, clock: ManualClock
+) -> None:
+    one = wanted((0, 1))
+    driver.ensure(one)
+    with pytest.raises(StartupError, match=f"in use by process {os.getpid()}"):
+        SimulatedDriver(tmp_path, clock, parse_site("2x8:H100", CLASSES))
+    again = reopened(driver, tmp_path, clock)
+    assert set(again.world().values()) == {one.allocation_id}
+    again.close()
+
+
+def test_a_world_that_is_large_is_not_rewritten_at_every_change(
+    driver: SimulatedDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "JOURNAL_BYTES_MAX", 1_000)
+    driver.ensure_many([wanted((index, 1 << bit)) for index in range(8) for bit in range(7)])
+    before = (tmp_path / "world.jsonl").stat().st_ino
+    driver.ensure(wanted((0, 1), node="r02t01"))
+    assert (tmp_path / "world.jsonl").stat().st_ino == before
 
 
 def test_starting_takes_as_long_as_asked_and_the_stamps_are_exact(

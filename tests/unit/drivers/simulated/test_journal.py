@@ -11,6 +11,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from penstock.base.errors import StartupError
 from penstock.drivers.simulated.journal import Journal
 
 
@@ -47,6 +48,14 @@ def test_a_torn_end_never_counted(journal: Journal, tmp_path: Path, cut: int) ->
     content = file.read_bytes()
     file.write_bytes(content[: -cut - 1])
     assert list(journal.read()) == [{"first": 1}]
+
+
+def test_a_spoilt_line_in_the_middle_is_not_taken_for_the_end(journal: Journal, tmp_path: Path) -> None:
+    journal.rewrite([{"first": 1}, {"second": 2}, {"third": 3}])
+    file = tmp_path / "world.jsonl"
+    file.write_bytes(file.read_bytes().replace(b'{"second":2}', b'{"sec'))
+    with pytest.raises(StartupError, match="line 2"):
+        list(journal.read())
 
 
 def test_rewriting_leaves_no_half_file(journal: Journal, tmp_path: Path) -> None:
