@@ -272,7 +272,8 @@ _CLEAR_DEVICES = sa.text(
     "FROM (SELECT id, bit_or(mask) AS mask FROM unnest(CAST(:ids AS text[]), CAST(:masks AS bigint[])) AS v(id, mask) "
     "GROUP BY id) AS u WHERE d.id = u.id"
 )
-_LOST_NODES = sa.text("SELECT id FROM node WHERE id = ANY(:ids) AND state <> 'ready'")
+# Locked before the devices and in id order, as reserve() does: a node that returns now waits for us.
+_NODE_STATES = sa.text("SELECT id, state FROM node WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE")
 
 
 def unreserve(connection: Connection, service_ids: Sequence[str], at: datetime) -> int:
@@ -283,7 +284,8 @@ def unreserve(connection: Connection, service_ids: Sequence[str], at: datetime) 
     rows = every(connection.execute(_RELEASE, {"ids": list(service_ids), "at": at}))
     if not rows:
         return 0
-    lost = set(connection.execute(_LOST_NODES, {"ids": sorted({row["node_id"] for row in rows})}).scalars())
+    nodes = every(connection.execute(_NODE_STATES, {"ids": sorted({row["node_id"] for row in rows})}))
+    lost = {node["id"] for node in nodes if node["state"] != "ready"}
     devices = [row for row in rows if row["device_id"] is not None]
     if devices:
         ids, masks = [row["device_id"] for row in devices], [row["mask"] for row in devices]
