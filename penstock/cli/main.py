@@ -1,14 +1,16 @@
 """The tree of commands. One module per noun; each has an ``app`` (a group) or a ``register`` (single commands)."""
 
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from penstock import __version__
 
-# Command group, module, one line of help. Modules import what is slow (HTTP, tables) inside their functions,
-# so that `penstock --help` and completion answer at once.
+# Command group, module, one line of help. A group's module is imported when one of its commands is used, and
+# what is slow (HTTP, tables) inside the functions, so that `penstock --help` and completion answer at once.
 GROUPS: tuple[tuple[str, str, str], ...] = (
     ("service", "service", "Services: order, list, show, release."),
     ("offer", "offer", "Offers: what may be ordered, with form and price."),
@@ -33,7 +35,41 @@ GROUPS: tuple[tuple[str, str, str], ...] = (
 )
 SINGLES: tuple[str, ...] = ("login", "whoami", "explain", "usage")
 
+
+class Groups(TyperGroup):
+    """The commands of `penstock`; a group is a name and a line of help until it is used."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for name, _, line in GROUPS:
+            self.commands.setdefault(name, TyperGroup(name=name, help=line, rich_markup_mode=None))
+        self._loaded: set[str] = set()
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that ``args`` begin with, loaded."""
+        if args:
+            self.load(args[0])
+        return super().resolve_command(ctx, args)
+
+    def load(self, name: str) -> None:
+        """Import the module of a group; nothing for other names."""
+        module = next((module for group, module, _ in GROUPS if group == name), None)
+        if module is not None and name not in self._loaded:
+            parent = typer.Typer(rich_markup_mode=None)
+            parent.add_typer(
+                import_module(f"penstock.cli.{module}").app, name=name, help=self.commands[name].help
+            )
+            parent.callback()(_nothing)
+            self.add_command(cast("TyperGroup", get_command(parent)).commands[name])
+            self._loaded.add(name)
+
+
+def _nothing() -> None:
+    """Make a lone group stay a group."""
+
+
 app = typer.Typer(
+    cls=Groups,
     name="penstock",
     help="Use and operate an AI factory.\n\nStart one with `penstock up`, then `penstock login`.",
     no_args_is_help=True,
@@ -59,7 +95,13 @@ def root(
     """Hold the options of `penstock` itself."""
 
 
-for _name, _module, _help in GROUPS:
-    app.add_typer(import_module(f"penstock.cli.{_module}").app, name=_name, help=_help)
 for _module in SINGLES:
     import_module(f"penstock.cli.{_module}").register(app)
+
+
+def whole_tree() -> Groups:
+    """Return all commands, loaded; for the reference pages and the tests."""
+    tree = cast("Groups", get_command(app))
+    for name, _, _ in GROUPS:
+        tree.load(name)
+    return tree

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from typer.main import get_command
 from typer.testing import CliRunner
 
 from penstock import __version__
-from penstock.cli.main import app
+from penstock.cli.main import GROUPS, app, whole_tree
 
 
 def commands(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -22,7 +21,7 @@ def commands(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
         yield from commands(child, (*path, name))
 
 
-ALL = dict(commands(get_command(app)))
+ALL = dict(commands(whole_tree()))
 
 
 def test_the_nouns_are_there() -> None:
@@ -48,6 +47,15 @@ def test_version_and_help_need_no_factory() -> None:
     assert "login" in CliRunner().invoke(app, ["--help"]).stdout
 
 
+@pytest.mark.parametrize("name", [name for name, _, _ in GROUPS])
+def test_a_group_is_loaded_when_it_is_used(name: str) -> None:
+    result = CliRunner().invoke(app, [name, "--help"])
+    assert result.exit_code == 0
+    expected = {path[1] for path in ALL if path[0] == name}
+    assert expected
+    assert all(child in result.stdout for child in expected)
+
+
 def test_completion_can_be_installed() -> None:
     result = CliRunner().invoke(app, ["--show-completion", "bash"], prog_name="penstock")
     assert "_PENSTOCK_COMPLETE" in result.stdout
@@ -63,6 +71,19 @@ def test_what_is_slow_is_loaded_at_first_use_only() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_groups_are_not_loaded_to_list_them() -> None:
+    code = (
+        "import sys\nfrom penstock.cli.main import app\n"
+        "try:\n    app(['--help'])\nexcept SystemExit:\n    pass\n"
+        "print('penstock.cli.tenant' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.splitlines()[-1] == "False"
+    assert "Tenants: who the factory serves." in done.stdout
 
 
 def test_httpx_is_loaded_without_its_own_command_line() -> None:
