@@ -167,7 +167,7 @@ def host_name(text: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(text))
     except ValueError:
-        pass
+        pass  # no address, so it is taken for a name
     try:
         return x509.DNSName(text.encode("idna").decode("ascii") if text else "")
     except (UnicodeError, ValueError) as error:

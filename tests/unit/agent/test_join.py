@@ -159,7 +159,7 @@ def test_nobody_there_and_somebody_else_there_are_told_apart(
 
 def test_an_answer_that_is_none_of_ours_is_refused(listener: Listener, folder: IdentityFolder) -> None:
     factory, url = listener
-    factory.join = lambda body: {"agent_id": 7, "body": len(body)}  # type: ignore[method-assign]
+    factory.join = lambda body: {"agent_id": 7, "body": len(body)}  # pyright: ignore[reportAttributeAccessIssue] - the listener answers wrongly on purpose
     with pytest.raises(InvalidInputError) as caught:
         join_it(folder, url, factory.new_token())
     assert caught.value.field == "agent_id"
@@ -178,7 +178,7 @@ def test_a_factory_that_signs_another_key_is_refused(
     def swap(body: object) -> object:
         return {**real(body), "certificate_pem": theirs}
 
-    factory.join = swap  # type: ignore[method-assign]
+    factory.join = swap  # pyright: ignore[reportAttributeAccessIssue] - the listener answers wrongly on purpose
     with pytest.raises(StartupError, match="another key"):
         join_it(folder, url, factory.new_token())
     assert not folder.exists()

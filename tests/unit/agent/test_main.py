@@ -59,7 +59,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
         made.end(signal.SIGKILL)
     for process in psutil.process_iter(["cmdline"]):  # replicas outlive their agent; not this test
         if str(made.folder) in " ".join(process.info["cmdline"] or []):
-            with contextlib.suppress(psutil.NoSuchProcess):
+            with contextlib.suppress(psutil.NoSuchProcess):  # gone already is what we want
                 process.kill()
                 process.wait(10)
 
@@ -140,7 +140,7 @@ def test_it_goes_on_serving_while_the_control_plane_is_away(machine: Machine, tm
     victims = replicas_of(wish)
     for victim in victims:
         victim.kill()
-        with contextlib.suppress(psutil.NoSuchProcess):
+        with contextlib.suppress(psutil.NoSuchProcess):  # gone already is what we want
             victim.wait(10)
     assert victims
     until(lambda: replicas_of(wish))
