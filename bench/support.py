@@ -27,6 +27,7 @@ KEY_VARIABLE = "PENSTOCK_BENCH_KEY"
 CALM_SECONDS = 2.0
 LOAD_SECONDS = 600.0
 END_SECONDS = 20.0
+ERRORS_SHOWN = 5
 
 
 def emit(bench: str, case: str, **figures: Any) -> None:
@@ -104,7 +105,17 @@ class Factory(FactoryProcess):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None:
+            print("\n".join(self.errors_logged()), file=sys.stderr, flush=True)
         self.stop()
+
+    def errors_logged(self) -> list[str]:
+        """Return the last errors in its log, which goes with the folder when the bench fails."""
+        log = self.data / "log" / "penstock.log"
+        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+        return [line for line in lines if '"level": "error"' in line or '"level":"error"' in line][
+            -ERRORS_SHOWN:
+        ]
 
     def stop(self) -> None:
         """Stop it, and with it what it leaves to the next start, for there is none."""
