@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+import structlog
 
 from penstock.agent import main
 from penstock.base.ids import new_id
@@ -22,6 +24,17 @@ from penstock.drivers.ctranslate2.checkpoint import demo_model_dir
 from tests.support.agent_listener import Factory, listening
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def own_logs() -> Iterator[None]:
+    """What the agent sets up for its own process does not outlive the test that ran it in ours."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    structlog.reset_defaults()
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture
