@@ -135,7 +135,9 @@ def test_bad_requests_are_refused_before_the_stream_begins(
     served: str, tenants: tuple[Tenant, Tenant], headers: dict[str, str], status: int
 ) -> None:
     key = "psk_nonsense" if status == 401 else tenants[0].member.key
-    answer = httpx.get(f"{served}/v1/events/watch", headers={"Authorization": f"Bearer {key}", **headers})
+    answer = httpx.get(
+        f"{served}/v1/events/watch", headers={"Authorization": f"Bearer {key}", **headers}, timeout=30
+    )
     assert answer.status_code == status
     assert json.loads(answer.content)["error"]["code"]
 
