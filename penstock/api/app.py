@@ -119,11 +119,14 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - narrows the type that Starlette erased
+    # What is no JSON at all (bad bytes, too deep, too long a number) is a value that cannot be accepted.
+    status = 422 if error.status_code == 400 else error.status_code
     code, message = {
+        400: ("invalid_input", "the body cannot be read as JSON"),
         404: ("not_found", f"no such endpoint: {request.url.path}; see /v1/openapi.json"),
         405: ("method_not_allowed", f"{request.method} is not offered here; see /v1/openapi.json"),
     }.get(error.status_code, ("invalid_input", str(error.detail)))
-    response = error_answer(request, error.status_code, code, message)
+    response = error_answer(request, status, code, message)
     for name, value in (error.headers or {}).items():
         response.headers[name] = value
     return response

@@ -7,10 +7,11 @@ from typing import Annotated, Any, cast
 import orjson
 from fastapi import Depends, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from penstock.actions.authenticate import authenticate
 from penstock.actions.context import Actor, Context
+from penstock.api.storable import check_storable
 from penstock.base import limits
 
 
@@ -18,6 +19,12 @@ class Strict(BaseModel):
     """Base of request bodies: unknown fields and wrong types are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _storable(cls, value: Any) -> Any:
+        check_storable(value)
+        return value
 
 
 class ErrorDetail(BaseModel):
@@ -59,6 +66,10 @@ class Call:
 
 async def get_call(request: Request) -> Call:
     """Gather what a handler needs; async because it does no I/O and so costs no thread."""
+    if b"%00" in request.scope["query_string"] or "\x00" in request.scope["path"]:
+        for name, value in (*request.path_params.items(), *request.query_params.multi_items()):
+            check_storable(name)
+            check_storable(value, name)
     scheme, _, credential = request.headers.get("authorization", "").partition(" ")
     return Call(
         context=request.app.state.control_plane.context,
