@@ -41,13 +41,17 @@ class GpuKind:
             Draft(
                 node_id=node_id,
                 driver="simulated",
-                config={
-                    "node": places[node_id].node_name,
-                    "devices": [
-                        {"index": places[g.device_id or ""].device_position, "mask": g.mask} for g in grants
-                    ],
-                },
+                config={"node": places[node_id].node_name, "devices": _pieces(grants, places)},
                 grants=tuple(grants),
             )
             for node_id, grants in by_node.items()
         ]
+
+
+def _pieces(grants: Sequence[Grant], places: Mapping[str, Place]) -> list[dict[str, int | None]]:
+    """Return each device once: several slices of one device are one mask to whoever drives it."""
+    masks: dict[int | None, int] = {}
+    for grant in grants:
+        position = places[grant.device_id or ""].device_position
+        masks[position] = masks.get(position, 0) | grant.mask
+    return [{"index": position, "mask": mask} for position, mask in masks.items()]
