@@ -99,8 +99,12 @@ class FactoryProcess:
 
     def output(self) -> str:
         """Return the end of what it printed."""
+        return self.whole_output()[-2000:]
+
+    def whole_output(self) -> str:
+        """Return everything it printed, over all its starts."""
         file = self.folder / "output.log"
-        return file.read_text(errors="replace")[-2000:] if file.exists() else ""
+        return file.read_text(errors="replace") if file.exists() else ""
 
     def tree(self) -> list[psutil.Process]:
         """Return the control plane, the gateway, the engines and PostgreSQL's processes."""
