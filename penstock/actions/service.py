@@ -11,9 +11,11 @@ from prometheus_client import Counter
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
+from penstock.actions.change import record_refusal
 from penstock.actions.context import Actor, Context, not_found
 from penstock.base.errors import (
     ConflictError,
+    ForbiddenError,
     IdempotencyConflictError,
     InvalidInputError,
     NotFoundError,
@@ -89,8 +91,17 @@ def order(context: Context, actor: Actor, asked: Order) -> tuple[Row, bool]:
     """Accept an order: quota check, quota use and insert are one transaction. Return the service and whether it is new.
 
     Raises QuotaExceededError with the breach, IdempotencyConflictError if the key was used for another
-    order, ConflictError if a live service of the project has that name.
+    order, ConflictError if a live service of the project has that name. Refusals for want of rights or quota
+    are audited.
     """
+    try:
+        return _order(context, actor, asked)
+    except (ForbiddenError, QuotaExceededError) as error:
+        record_refusal(context, actor, "service.order", asked.project, error)
+        raise
+
+
+def _order(context: Context, actor: Actor, asked: Order) -> tuple[Row, bool]:
     now = context.clock.now()
     try:
         with context.db.transaction(actor.scope) as connection:
@@ -211,6 +222,8 @@ def list_page(
         known = ", ".join(state.value for state in ServiceState)
         raise InvalidInputError(f"no service state '{unknown[0]}'; there are: {known}", field="state")
     confined = actor.project_ids
+    if not any(actor.may("service:read", actor.tenant_id, one) for one in confined or {None}):
+        actor.require("service:read", actor.tenant_id)
     if project is not None:
         confined = frozenset({project}) if confined is None or project in confined else frozenset[str]()
     with context.db.transaction(actor.scope) as connection:

@@ -11,11 +11,12 @@ from sqlalchemy.engine import Connection
 from penstock.store.rows import Row, every, one
 from penstock.store.schema import allocation, claim, decision, service
 
-# Everything an order is checked against, in one round trip. Row-level security applies to the project.
+# Everything an order is checked against, in one round trip. Row-level security applies to the project, which
+# cannot be deleted until the order is in it.
 _ORDER_INPUTS = sa.text(
     """
     SELECT
-        (SELECT row_to_json(p) FROM project p WHERE p.id = :project) AS project,
+        (SELECT row_to_json(p) FROM (SELECT * FROM project WHERE id = :project FOR KEY SHARE) p) AS project,
         (SELECT row_to_json(o) FROM offer o WHERE (o.name = :offer OR o.id = :offer) AND o.state = 'active') AS offer,
         (SELECT id FROM price_book ORDER BY version DESC LIMIT 1) AS price_book_id,
         (SELECT json_agg(row_to_json(m)) FROM model m WHERE m.state = 'active') AS models

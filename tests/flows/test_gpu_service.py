@@ -210,3 +210,29 @@ def test_a_class_that_an_operator_adds_can_be_ordered_at_once(
     assert waits.status_code == 202, waits.text
     simulated.turn()
     assert show(tenant, waits.json())["reason"] == "never_fits"
+
+
+def test_a_refused_order_is_audited_and_a_chat_key_lists_no_services(
+    tenant: TestClient, simulated: SimulatedFactory
+) -> None:
+    with simulated.plane.db.transaction(SYSTEM) as connection:
+        tenant_id = connection.execute(sa.text("SELECT id FROM tenant")).scalar_one()
+        quota_store.put(
+            connection,
+            quota_id="quo_1",
+            tenant_id=tenant_id,
+            project_id=None,
+            dimension="services",
+            limit=0,
+            at=simulated.plane.clock.now(),
+        )
+    body = {"offer": "gpu", "project": simulated.keys.demo_project_id, "spec": {"count": 1}}
+    refused = tenant.post("/v1/services", json=body)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "quota_exceeded")
+    outcomes = [
+        row["outcome"] for row in tenant.get("/v1/audit").json()["items"] if row["action"] == "service.order"
+    ]
+    assert outcomes == ["refused:quota_exceeded"]
+    key = tenant.post("/v1/api-keys", json={"name": "chat", "scopes": ["llm"]}).json()
+    tenant.headers["authorization"] = f"Bearer {key['api_key']}"
+    assert tenant.get("/v1/services").status_code == 403
