@@ -43,7 +43,7 @@ def typed(form: Mapping[str, Any], name: str, text: str) -> Any:
         try:
             return _value(kind, text)
         except ValueError:
-            continue
+            continue  # not of this type: the next one may take it
     raise CliError(f"'{name}' takes {' or '.join(wanted)}, not '{text}'", USAGE)
 
 
