@@ -102,39 +102,40 @@ def order(context: Context, actor: Actor, asked: Order) -> tuple[Row, bool]:
 
 
 def _order(context: Context, actor: Actor, asked: Order) -> tuple[Row, bool]:
-    now = context.clock.now()
     try:
-        with context.db.transaction(actor.scope) as connection:
-            replayed = _replay(connection, asked)
-            if replayed is not None:
-                actor.require_visible(
-                    "service", replayed["tenant_id"], replayed["project_id"], replayed["id"]
-                )
-                return replayed, False
-            prepared = prepare(context, actor, connection, asked)
-            row = _row(context, actor, asked, prepared, now)
-            tenant_id, project_id = row["tenant_id"], row["project_id"]
-            breach = quota_store.check_and_take(
-                connection, tenant_id, project_id, prepared.compiled.holds, now
-            )
-            if breach is not None:
-                _refuse(breach, prepared.offer["kind"])
-            service_store.insert_ordered(
-                connection,
-                row,
-                audit={
-                    "key_id": actor.key_id,
-                    "source_address": actor.source_address,
-                    "user_agent": actor.user_agent[:200],
-                    "request_id": actor.request_id,
-                },
-                detail={"offer": prepared.offer["name"], "spec": prepared.spec, "project": project_id},
-                data={"name": row["name"], "kind": row["kind"], "spec": prepared.spec},
-            )
+        row, is_new = context.db.retrying(actor.scope, lambda c: _accept(context, actor, asked, c))
     except IntegrityError as error:
         return _after_collision(context, actor, asked, error), False
-    context.wakeups.signal("service")
-    ORDERS.labels(row["kind"], "accepted").inc()
+    if is_new:
+        context.wakeups.signal("service")
+        ORDERS.labels(row["kind"], "accepted").inc()
+    return row, is_new
+
+
+def _accept(context: Context, actor: Actor, asked: Order, connection: Connection) -> tuple[Row, bool]:
+    now = context.clock.now()
+    replayed = _replay(connection, asked)
+    if replayed is not None:
+        actor.require_visible("service", replayed["tenant_id"], replayed["project_id"], replayed["id"])
+        return replayed, False
+    prepared = prepare(context, actor, connection, asked)
+    row = _row(context, actor, asked, prepared, now)
+    tenant_id, project_id = row["tenant_id"], row["project_id"]
+    breach = quota_store.check_and_take(connection, tenant_id, project_id, prepared.compiled.holds, now)
+    if breach is not None:
+        _refuse(breach, prepared.offer["kind"])
+    service_store.insert_ordered(
+        connection,
+        row,
+        audit={
+            "key_id": actor.key_id,
+            "source_address": actor.source_address,
+            "user_agent": actor.user_agent[:200],
+            "request_id": actor.request_id,
+        },
+        detail={"offer": prepared.offer["name"], "spec": prepared.spec, "project": project_id},
+        data={"name": row["name"], "kind": row["kind"], "spec": prepared.spec},
+    )
     return row, True
 
 

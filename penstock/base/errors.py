@@ -109,6 +109,13 @@ class UnavailableError(PenstockError):
     status = 503
 
 
+class ConflictingChangeError(PenstockError):
+    """Two changes met in the database and this one was undone; trying again will do."""
+
+    code = "conflicting_change"
+    status = 503
+
+
 class DriverError(PenstockError):
     """A backend refused or failed; recorded as the reason of a service, never shown as a 500."""
 

@@ -22,7 +22,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from penstock.base.errors import UnavailableError
+from penstock.base.errors import ConflictingChangeError, UnavailableError
 
 Scope = NewType("Scope", str)
 SYSTEM = Scope("*")
@@ -33,6 +33,7 @@ POOL_WAIT_SECONDS = 10.0
 STATEMENT_TIMEOUT_MS = 30_000
 TRANSACTION_TRIES = 4
 _SENTENCE = "the database cannot be reached right now; nothing was changed by this request, try again shortly"
+_CONFLICT = "another change came in between; nothing was changed by this request, send it again"
 _TENANT = re.compile(r"ten_[0-9a-z]{1,40}\Z")
 
 Result = TypeVar("Result")
@@ -65,7 +66,8 @@ class Database:
     def transaction(self, scope: Scope) -> Generator[Connection]:
         """Open a transaction that sees the rows of ``scope``; commits at the end, rolls back on error.
 
-        Raises UnavailableError while the database cannot be reached.
+        Raises UnavailableError while the database cannot be reached, ConflictingChangeError if PostgreSQL
+        chose this transaction as the victim of a deadlock.
         """
         begin = "BEGIN"
         if scope != SYSTEM:
@@ -102,7 +104,7 @@ class Database:
                     raise
         except (psycopg.OperationalError, OperationalError, InterfaceError, PoolTimeoutError) as error:
             if _is_conflict(error):
-                raise
+                raise ConflictingChangeError(_CONFLICT, internal=str(error)) from error
             raise UnavailableError(_SENTENCE, internal=str(error)) from error
 
     def retrying(self, scope: Scope, work: Callable[[Connection], Result]) -> Result:
@@ -111,8 +113,8 @@ class Database:
             try:
                 with self.transaction(scope) as connection:
                     return work(connection)
-            except DBAPIError as error:
-                if not _is_conflict(error) or attempt == TRANSACTION_TRIES - 1:
+            except ConflictingChangeError:
+                if attempt == TRANSACTION_TRIES - 1:
                     raise
         raise AssertionError("unreachable: the last attempt returns or raises")
 

@@ -1,5 +1,6 @@
 """All parts of a factory in one process tree: started in order, supervised, stopped in reverse."""
 
+import gc
 import json
 import os
 import secrets
@@ -96,6 +97,7 @@ class Factory:
         plane.start_loops(alone=options.database_url is None)
         self._phase("gateway ready", self._wait_gateway)
         self._write_run_file()
+        _calm_collector()
         if options.write_context:
             write_contexts(self._keys, self.api_url, self.gateway_url)
 
@@ -230,6 +232,16 @@ class Factory:
         if self._plane is not None:
             self._plane.wakeups.stop()  # first, because it ends the long polls that everything else waits for
         self._stack.close()
+
+
+def _calm_collector() -> None:
+    """Look for garbage cycles less often, and never again among what start-up made.
+
+    Measured on 1,000 orders: the default thresholds spend a tenth of the control plane's time in the collector.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def _free_port(host: str) -> int:
