@@ -57,7 +57,7 @@ class AgentProtocol(HttpToolsProtocol):
 
     identity: AgentIdentity | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - asyncio hands over this kind of transport
         """Read the certificate once; TLS has verified it, or there is none."""
         super().connection_made(transport)
         tls = transport.get_extra_info("ssl_object")
@@ -183,7 +183,7 @@ class _Handlers:
                         rung.wait(), timeout=min(remaining, limits.AGENT_HEARTBEAT_SECONDS)
                     )
                 except TimeoutError:
-                    continue
+                    continue  # nobody rang: look again, and see whether the time is up
 
 
 async def _body(request: Request) -> object:

@@ -33,7 +33,7 @@ def enrolled(context: Context) -> Enrolled:
 
 
 def allocation(context: Context, enrolled: Enrolled, **more: object) -> str:
-    return add_allocation(context, "svc_1", enrolled.nodes["n1"], enrolled.agent_id, **more)  # type: ignore[arg-type]
+    return add_allocation(context, "svc_1", enrolled.nodes["n1"], enrolled.agent_id, **more)  # pyright: ignore[reportArgumentType] - the helper checks what it is given
 
 
 def test_first_pull_is_full_and_the_next_has_only_what_changed(context: Context, enrolled: Enrolled) -> None:

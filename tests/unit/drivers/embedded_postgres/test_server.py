@@ -50,14 +50,11 @@ def connect(url: str) -> psycopg.Connection:
 
 
 @contextlib.contextmanager
-def holder(
-    folder: Path, then: str = "wait", **options: object
-) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def holder(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     process = subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(HOLDER), str(folder), then],
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(HOLDER), str(folder), "wait"],
         stdout=subprocess.PIPE,
         text=True,
-        **options,  # type: ignore[call-overload]
     )
     try:
         assert process.stdout is not None
