@@ -1,4 +1,4 @@
-"""Writes what the documents say about the code, from the code: errors, states, and the README's figures.
+"""Writes what the documents say about the code, from the code: errors, states, commands, operations, and figures.
 
 ``python -m tools.reference`` writes the pages; a habit test compares them with what is committed.
 """
@@ -15,6 +15,7 @@ from typing import Any
 
 import penstock
 from penstock.base.errors import error_classes
+from tools.interface_pages import api_page, cli_page
 
 ROOT = Path(__file__).parents[1]
 _MADE = "<!-- Made by `make reference` from the code; edit the code instead. -->\n"
@@ -117,6 +118,8 @@ def pages() -> dict[str, str]:
     return {
         "docs/reference/errors.md": errors_page(),
         "docs/reference/states.md": states_page(),
+        "docs/reference/cli.md": cli_page(_MADE),
+        "docs/reference/api.md": api_page(_MADE),
         "README.md": readme((ROOT / "README.md").read_text(), figures),
     }
 
