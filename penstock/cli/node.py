@@ -104,13 +104,13 @@ def write_off(session: Session, node: Node, yes: Yes = False) -> None:  # noqa: 
     _change(session, node, "write-off")
 
 
-@command(app, "fail", examples=["penstock node fail nvl72-r01-n01"])
+@command(app, "fail", examples=["penstock node fail r01t01"])
 def fail(session: Session, node: Node) -> None:
     """Rehearse: make a simulated node fall silent, as if its power were gone."""
     _rehearse(session, node, "fail")
 
 
-@command(app, "heal", examples=["penstock node heal nvl72-r01-n01"])
+@command(app, "heal", examples=["penstock node heal r01t01"])
 def heal(session: Session, node: Node) -> None:
     """Rehearse: bring a simulated node back."""
     _rehearse(session, node, "heal")
