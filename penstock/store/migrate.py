@@ -51,6 +51,7 @@ def migrate(url: str, say: Callable[[str], None] = lambda _: None) -> None:
                 say(f"migrating the database from {current or 'empty'} to {scripts.get_current_head()}")
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
+                connection.commit()  # before the lock is let go, or the next one would still find it empty
             connection.execute(sa.text("SELECT pg_advisory_unlock(:key)"), {"key": _MIGRATION_LOCK})
             connection.commit()
     except OperationalError as error:
