@@ -2,6 +2,7 @@
 
 import os
 import time
+from contextlib import suppress
 
 import orjson
 from prometheus_client import Counter, Histogram
@@ -41,18 +42,22 @@ class EdgeMiddleware:
         status = 500
         answered = False
         received = 0
+        over = False
 
         async def bounded_receive() -> Message:
-            nonlocal received
+            nonlocal received, over
             message = await receive()
             if message["type"] == "http.request":
                 received += len(message.get("body", b""))
                 if received > limits.BODY_BYTES_MAX:
+                    over = True
                     raise _TooLarge
             return message
 
         async def marked_send(message: Message) -> None:
             nonlocal status, answered
+            if over and not answered:
+                return  # whoever read the body made something else of the signal; the answer is ours, below
             if message["type"] == "http.response.start":
                 status, answered = message["status"], True
                 message["headers"] = [
@@ -64,12 +69,12 @@ class EdgeMiddleware:
             await send(message)
 
         try:
-            if _declared_length(scope) > limits.BODY_BYTES_MAX:
-                await _send_too_large(marked_send, request_id)
-            else:
-                await self._app(scope, bounded_receive, marked_send)
-        except _TooLarge:
-            if not answered:
+            over = _declared_length(scope) > limits.BODY_BYTES_MAX
+            if not over:
+                with suppress(_TooLarge):  # answered below, with what others made of it
+                    await self._app(scope, bounded_receive, marked_send)
+            if over and not answered:
+                over = False
                 await _send_too_large(marked_send, request_id)
         finally:
             route = scope.get("route")
