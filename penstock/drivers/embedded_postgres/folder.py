@@ -145,7 +145,7 @@ def private_folder(folder: Path, account: Account) -> None:
             folder.mkdir(mode=0o700)
             os.chown(folder, account.uid, account.gid)
         except FileExistsError:
-            pass
+            pass  # whose it is, is looked at next
         facts = folder.lstat()
         if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != account.uid or facts.st_mode & 0o077:
             raise StartupError(f"the socket folder {folder} was made by somebody else: remove it.")

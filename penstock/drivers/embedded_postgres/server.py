@@ -170,7 +170,7 @@ class EmbeddedPostgres:
         if remains:
             _gone, alive = psutil.wait_procs(remains, timeout=5)  # they notice by themselves that it died
             for process in alive:
-                with contextlib.suppress(psutil.NoSuchProcess):
+                with contextlib.suppress(psutil.NoSuchProcess):  # it ended by itself meanwhile
                     process.kill()
             _gone, alive = psutil.wait_procs(alive, timeout=5)
             if alive:
@@ -230,7 +230,7 @@ class EmbeddedPostgres:
             (signal.SIGQUIT, 10.0),
             (signal.SIGKILL, 5.0),
         ):
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError):  # it is gone: what was asked for
                 os.kill(pid, signal_number)
             for _ in range(int(seconds / _POLL_SECONDS)):
                 if not is_server_on(pid, self._pgdata):
