@@ -42,6 +42,7 @@ class _Planned:
     row: Row
     compiled: Compiled
     plans: tuple[Plan | NoPlan, ...]
+    failed_everywhere: bool = False  # it would fit, but on no node that has not failed it yet
 
     @property
     def no_plan(self) -> NoPlan | None:
@@ -83,7 +84,19 @@ class Reserver:
             planned.append(_Planned(row, order, tuple(next(answers) for _ in order.asks)))
             if planned[-1].no_plan is not None:
                 self._revert(planned[-1])
+                planned[-1] = replace(planned[-1], failed_everywhere=self._failed_everywhere(row, order))
         return planned
+
+    def _failed_everywhere(self, row: Row, order: Compiled) -> bool:
+        """Tell whether only nodes that failed this service before have room for it."""
+        if not row["avoid_nodes"]:
+            return False
+        asks = [replace(ask, avoid_nodes=frozenset[str]()) for ask in order.asks]
+        plans = place_many(self._picture.fleet, asks)
+        for plan in plans:
+            if isinstance(plan, Plan):
+                self._picture.fleet.revert(plan.grants)
+        return all(isinstance(plan, Plan) for plan in plans)
 
     def _revert(self, planned: _Planned) -> None:
         for plan in planned.plans:
@@ -117,6 +130,8 @@ class Reserver:
             if pieces is not None:
                 simulated = any(reserved.nodes[piece.node_id]["simulated"] for piece in pieces)
                 moves.append(_starting(p.row, now, simulated=simulated, holds=_holds(taken, p)))
+            elif p.failed_everywhere:
+                moves.append(_ending(p.row, Reason.DRIVER_FAILED, _last_words(p.row), now))
             else:
                 moves.append(_pending(p, _why_pending(p, reserved.refused), now, p.compiled.holds))
                 _put_back(quotas, p.row, taken.get(p.row["id"]))
@@ -124,7 +139,7 @@ class Reserver:
                 decisions.append(_decision(p, moves[-1], now))
         for service_id, (row, sentence) in broken.items():
             if service_id in held:
-                moves.append(_failed(row, sentence, now))
+                moves.append(_ending(row, Reason.INVALID_SPEC, sentence, now))
         written = service_store.record(connection, moves, token)
         service_store.insert_decisions(connection, decisions)
         rows = {p.row["id"]: p.row for p in mine} | {key: row for key, (row, _) in broken.items()}
@@ -235,11 +250,15 @@ def _pending(planned: _Planned, reason: Reason, now: datetime, holds: Mapping[st
     }
 
 
-def _failed(row: Row, sentence: str, now: datetime) -> dict[str, Any]:
+def _last_words(row: Row) -> str:
+    return str(row["message"]) or REASON_SENTENCES[Reason.DRIVER_FAILED]
+
+
+def _ending(row: Row, reason: Reason, sentence: str, now: datetime) -> dict[str, Any]:
     return {
         "id": row["id"],
         "state": ServiceState.RELEASING,
-        "reason": Reason.INVALID_SPEC,
+        "reason": reason,
         "message": sentence,
         "ends_as": ServiceState.FAILED,
         "due_at": now,

@@ -101,6 +101,7 @@ class Database:
                 except (psycopg.OperationalError, OperationalError, InterfaceError) as error:
                     if not _is_conflict(error):
                         connection.invalidate()
+                        engine.dispose()  # a server that was restarted took the idle connections with it
                     raise
         except (psycopg.OperationalError, OperationalError, InterfaceError, PoolTimeoutError) as error:
             if _is_conflict(error):

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from fastapi.testclient import TestClient
 
 from penstock.base.clock import ManualClock
+from penstock.drivers.base import Wanted
 from penstock.store import quota as quota_store
 from penstock.store.database import SYSTEM
 from tests.support.simulated_factory import SimulatedFactory
@@ -236,3 +237,17 @@ def test_a_refused_order_is_audited_and_a_chat_key_lists_no_services(
     key = tenant.post("/v1/api-keys", json={"name": "chat", "scopes": ["llm"]}).json()
     tenant.headers["authorization"] = f"Bearer {key['api_key']}"
     assert tenant.get("/v1/services").status_code == 403
+
+
+def test_an_order_that_failed_on_every_node_with_room_ends_and_says_why(
+    tenant: TestClient, simulated: SimulatedFactory
+) -> None:
+    for node in simulated.nodes:
+        pieces = [{"index": index, "mask": 127} for index in range(4)]
+        simulated.driver.ensure(Wanted(f"alc_squatter_{node}", 1, {"node": node, "devices": pieces}))
+    service = order(tenant, simulated, count=1)
+    simulated.turn(6)
+    ended = show(tenant, service)
+    assert (ended["state"], ended["reason"]) == ("failed", "driver_failed")
+    assert "held by another allocation" in ended["message"]
+    assert {row.state for row in segments(simulated, "end_at IS NULL")} == {"free"}
