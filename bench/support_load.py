@@ -1,8 +1,8 @@
 """The client that orders and reads in the benches: raw sockets in a process of its own, so that it costs little.
 
-    PENSTOCK_BENCH_KEY=... python -m bench.support_load order --port 7400 --project prj_... --count 1000
-    PENSTOCK_BENCH_KEY=... python -m bench.support_load read --port 7400 < paths
-    PENSTOCK_BENCH_KEY=... python -m bench.support_load walk --port 7400 --limit 1000
+    PENSTOCK_BENCH_KEY=... python -m bench.support_load order --port 7070 --project prj_... --count 1000
+    PENSTOCK_BENCH_KEY=... python -m bench.support_load read --port 7070 < paths
+    PENSTOCK_BENCH_KEY=... python -m bench.support_load walk --port 7070 --limit 1000
 
 Prints one JSON object. It imports the standard library alone: what it costs is said in ``client_cpu_s``.
 """

@@ -41,7 +41,7 @@ EXIT_REFUSED = 3
 _EPILOG = """\
 examples:
   penstock agent token > token.txt                   (with an operator key) make a token for one machine
-  penstock agent join --url https://factory:7402 --token-file token.txt
+  penstock agent join --url https://factory:7072 --token-file token.txt
   penstock agent run                                 go on after a restart of the machine
 The token may also come on standard input (--token-file -) or in PENSTOCK_JOIN_TOKEN.
 """

@@ -28,7 +28,13 @@ class GatewayProcess:
         self._data = data
         self._pid_file = data / "gateway.pid"
         self._command = [
-            *(sys.executable, "-m", "penstock", "gateway"),
+            *(
+                sys.executable,
+                "-P",
+                "-m",
+                "penstock",
+                "gateway",
+            ),  # -P: whatever lies in the working folder is not us
             *("--listen", listen),
             *("--control-plane", control_plane_url),
             *("--token-file", str(token_file)),

@@ -41,12 +41,12 @@ def parse(arguments: list[str]) -> tuple[Options, argparse.Namespace]:
         "--data", type=Path, default=Path(default_data), help="data folder (default: %(default)s)"
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; only loopback without TLS")
-    parser.add_argument("--port", type=int, default=7400, help="port of the API (0: any free one)")
+    parser.add_argument("--port", type=int, default=7070, help="port of the API (0: any free one)")
     parser.add_argument(
-        "--gateway-port", type=int, default=7401, help="port of the LLM gateway (0: any free one)"
+        "--gateway-port", type=int, default=7071, help="port of the LLM gateway (0: any free one)"
     )
     parser.add_argument(
-        "--agent-port", type=int, default=7402, help="HTTPS port for remote agents (0: any free one)"
+        "--agent-port", type=int, default=7072, help="HTTPS port for remote agents (0: any free one)"
     )
     parser.add_argument(
         "--agent-host",
