@@ -54,6 +54,8 @@ def load_device_classes(text: str | None = None) -> dict[str, DeviceClass]:
     for name, row in tomllib.loads(text).items():
         try:
             slices = int(row.get("slices", 1))
+            if not 1 <= slices <= SLICES_MAX:
+                raise InvalidInputError(f"a device has 1 to {SLICES_MAX} slices", field=f"{name}.slices")
             memory_bytes = int(row["memory_gib"] * BYTES_PER_GIB)
             classes[name] = DeviceClass(
                 name=name,
@@ -72,8 +74,6 @@ def load_device_classes(text: str | None = None) -> dict[str, DeviceClass]:
             raise InvalidInputError(
                 f"device class '{name}' is incomplete or has a value of the wrong type: {error}", field=name
             ) from error
-        if not 1 <= slices <= SLICES_MAX:
-            raise InvalidInputError(f"a device has 1 to {SLICES_MAX} slices", field=f"{name}.slices")
     return classes
 
 

@@ -213,10 +213,10 @@ def _why_pending(planned: _Planned, refused: Mapping[str, Refusal]) -> Reason:
         return Reason.CONFLICT
     if planned.no_plan is None:
         return Reason.CLASS_QUOTA
-    if planned.no_plan.never_fits:
-        return Reason.NEVER_FITS
     narrowed = any(ask.avoid_classes for ask in planned.compiled.asks)
-    return Reason.CLASS_QUOTA if narrowed and not planned.no_plan.free_matching else Reason.NO_CAPACITY
+    if narrowed and (planned.no_plan.never_fits or not planned.no_plan.free_matching):
+        return Reason.CLASS_QUOTA
+    return Reason.NEVER_FITS if planned.no_plan.never_fits else Reason.NO_CAPACITY
 
 
 def _starting(row: Row, now: datetime, *, simulated: bool, holds: Mapping[str, int] | None) -> dict[str, Any]:

@@ -65,7 +65,6 @@ def test_an_open_order_exceeds_a_class_quota_as_little_as_one_that_names_it(
     states = {look(control_plane, one)["state"] for one in (first, second)}
     assert "queued" in states
     waiting = next(one for one in (first, second) if look(control_plane, one)["state"] == "queued")
-    if together:
-        assert look(control_plane, waiting)["reason"] == "class_quota"
+    assert look(control_plane, waiting)["reason"] == "class_quota"
     assert max(used(control_plane, "devices:H100")) <= 2
     assert "devices:H100" not in look(control_plane, waiting)["holds"]
