@@ -105,7 +105,9 @@ def missing_key() -> ApiError:
 
 def invalid_key() -> ApiError:
     """Return the answer to an unknown, revoked or expired key: the three look the same."""
-    message = "This API key is unknown, revoked or expired; create one with `penstock key create NAME --scope llm`."
+    message = (
+        "This API key is unknown, revoked or expired; create one with `penstock key create NAME --scope llm`."
+    )
     return ApiError(401, "invalid_api_key", message, headers=b"www-authenticate: Bearer\r\n")
 
 
