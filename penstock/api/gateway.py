@@ -5,10 +5,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict
 
 from penstock.actions import gateway as gateway_actions
 from penstock.actions.gateway import WAIT_SECONDS_MAX, SnapshotFeed
-from penstock.api.edge import Call, Caller, Strict, answer
+from penstock.api.edge import Call, Caller, answer
 from penstock.api.fields import INT64_MAX
 
 # Not part of the public interface, so not in the published description of it.
@@ -16,8 +17,13 @@ router = APIRouter(prefix="/internal/gateway", include_in_schema=False)
 _feed_lock = threading.Lock()
 
 
-class UsageBody(Strict):
-    """A delivery; each record is checked on its own, so that one bad record does not stop the others."""
+class UsageBody(BaseModel):
+    """A delivery; each record is checked on its own, so that one bad record does not stop the others.
+
+    Not ``Strict``: that one refuses the whole body for one text that cannot be stored.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     gateway: str = ""
     records: list[Any]

@@ -1,6 +1,7 @@
 """The chart: well-formed XML, no script, said in words, readable in light and dark."""
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from xml.etree import ElementTree as ET
 
@@ -74,7 +75,8 @@ def test_it_runs_nothing_and_fetches_nothing() -> None:
 def labelled(label: str) -> Roi:
     book = PriceBook(label, 1, (Price(Meter.GPU_HOURS, "*", 7_000_000),))
     state = StateUsage(SegmentState.FREE, None, "X", 1, 3_600_000_000, simulated=True)
-    return roi_from_ledger(LedgerSummary(START, START + timedelta(hours=1), (state,)), [book])
+    roi = roi_from_ledger(LedgerSummary(START, START + timedelta(hours=1), (state,)), [book])
+    return replace(roi, prices=tuple(replace(one, label=label) for one in roi.prices))
 
 
 @given(st.text())
