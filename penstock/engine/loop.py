@@ -21,6 +21,9 @@ TICKS = Histogram(
 FAILURES = Counter("penstock_engine_tick_failures_total", "Ticks that ended in an exception.", ("loop",))
 LAST = Gauge("penstock_engine_last_tick_timestamp_seconds", "When the loop last finished a tick.", ("loop",))
 
+GATHER_FACTOR = 2.0
+GATHER_SECONDS_MAX = 0.15
+
 
 class Loop:
     """One named loop. ``tick`` returns how much it did; 0 means: wait for ``topic`` or ``idle_seconds``."""
@@ -76,7 +79,11 @@ class Loop:
                 _log_failure(self.name, error)
             LAST.labels(self.name).set(self._clock.now().timestamp())
             if done:
-                TICKS.labels(self.name).observe(self._clock.monotonic() - started)
+                elapsed = self._clock.monotonic() - started
+                TICKS.labels(self.name).observe(elapsed)
+                if done < limits.ENGINE_BATCH // 2:
+                    # Small batches cost more a piece: let some more work gather, for as long as this tick took.
+                    self._stop.wait(min(elapsed * GATHER_FACTOR, GATHER_SECONDS_MAX))
             elif failures:
                 backoff = min(
                     limits.RETRY_MAX.total_seconds(),
