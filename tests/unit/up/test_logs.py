@@ -72,7 +72,9 @@ def test_chatter_of_libraries_is_left_out_and_their_warnings_are_not(tmp_path: P
         logging.getLogger(name).info("chatter")
         logging.getLogger(name).warning("matters")
     logging.getLogger("other").debug("detail")
-    assert [line["event"] for line in lines(file)] == ["matters"] * len(NOISY)
+    # By logger: another test's server thread in this process may end with a warning of its own just now.
+    assert {line["logger"] for line in lines(file) if line["event"] == "matters"} == set(NOISY)
+    assert {"chatter", "detail"}.isdisjoint(line["event"] for line in lines(file))
 
 
 def test_configuring_twice_writes_each_record_once_and_the_file_is_bounded(tmp_path: Path) -> None:
