@@ -9,20 +9,10 @@ from sqlalchemy.engine import Connection
 from penstock.store.rows import Row, every, one
 from penstock.store.schema import offer
 
-_BY_NAME = sa.select(offer).where(
-    sa.or_(offer.c.name == sa.bindparam("name"), offer.c.id == sa.bindparam("name")),
-    offer.c.state == "active",
-)
-
 
 def insert(connection: Connection, row: Mapping[str, Any]) -> None:
     """Add an offer; IntegrityError if its name is taken."""
     connection.execute(sa.insert(offer), row)
-
-
-def find_active(connection: Connection, name_or_id: str) -> Row | None:
-    """Return the active offer of that name or id."""
-    return one(connection.execute(_BY_NAME, {"name": name_or_id}))
 
 
 def get(connection: Connection, offer_id: str) -> Row | None:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from penstock.store.rows import Row, every, one
-from penstock.store.schema import allocation, claim, decision, service
+from penstock.store.schema import decision, service
 
 # Everything an order is checked against, in one round trip. Row-level security applies to the project, which
 # cannot be deleted until the order is in it.
@@ -247,12 +247,6 @@ _ALLOCATIONS = sa.text(
 )
 
 
-def claims_of(connection: Connection, service_ids: Sequence[str]) -> list[Row]:
-    """Return the claims that the services hold now."""
-    query = sa.select(claim).where(claim.c.service_id.in_(service_ids), claim.c.released_at.is_(None))
-    return every(connection.execute(query.order_by(claim.c.id)))
-
-
 def decisions_of(connection: Connection, service_id: str, limit: int) -> list[Row]:
     """Return the latest decisions about a service, newest first."""
     query = sa.select(decision).where(decision.c.service_id == service_id)
@@ -263,9 +257,3 @@ def insert_decisions(connection: Connection, rows: Sequence[Mapping[str, Any]]) 
     """Store decision records."""
     if rows:
         connection.execute(sa.insert(decision), list(rows))
-
-
-def insert_allocations(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Store what agents must drive."""
-    if rows:
-        connection.execute(sa.insert(allocation), list(rows))
