@@ -44,8 +44,9 @@ class Market:
         service_id = self.plane.context.new_id("service")
         at = self.plane.clock.now()
         with self.plane.db.transaction(SYSTEM) as connection:
-            offered = offer_store.find_active(connection, offer)
-            assert offered is not None
+            (offered,) = offer_store.page(
+                connection, tenant_id=None, after=None, limit=2, name=offer, state="active"
+            )
             book = price_book_id or price_book_store.latest_id(connection)
             row = {
                 "id": service_id,
