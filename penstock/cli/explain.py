@@ -7,7 +7,7 @@ from typing import Any
 import typer
 
 from penstock.cli.errors import CliError
-from penstock.cli.output import Column, Format, Kind
+from penstock.cli.output import Column, Format, Kind, first_few
 from penstock.cli.service import Service, find
 from penstock.cli.session import Document, Session, command
 from penstock.cli.spec import as_settings
@@ -106,7 +106,7 @@ def _write(session: Session, told: Document, waiting: Document | None) -> None:
 
 
 def _where(chosen: Sequence[Mapping[str, Any]]) -> str:
-    return "; ".join(dict.fromkeys(f"on {place['node']}: {place['why']}" for place in chosen[:8]))
+    return first_few((f"on {place['node']}: {place['why']}" for place in chosen), "; ")
 
 
 def _ways(counterfactuals: Sequence[Mapping[str, Any]]) -> list[str]:

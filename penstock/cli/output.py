@@ -1,13 +1,15 @@
 """How answers are shown: a table for people, the API's own document as JSON or YAML for programs."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, TextIO, cast
 
 from penstock.base.units import US_PER_SECOND, format_bytes, format_duration, format_eur
+
+PLACES_SHOWN_MAX = 8
 
 
 class Format(StrEnum):
@@ -81,3 +83,10 @@ def local_time(text: str, *, utc: bool = False) -> str:
     instant = datetime.fromisoformat(text)
     shown = instant.astimezone(UTC) if utc else instant.astimezone()
     return shown.strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
+def first_few(parts: Iterable[str], separator: str = ", ", shown_max: int = PLACES_SHOWN_MAX) -> str:
+    """Return the first ``shown_max`` different parts in one line, and how many more there are."""
+    different = list(dict.fromkeys(parts))
+    more = len(different) - shown_max
+    return separator.join(different[:shown_max]) + (f"{separator}and {more} more" if more > 0 else "")

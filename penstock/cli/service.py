@@ -8,7 +8,7 @@ import typer
 
 from penstock.base.units import format_duration, format_eur
 from penstock.cli.errors import REFUSED, USAGE, CliError
-from penstock.cli.output import Column, Format, Kind
+from penstock.cli.output import Column, Format, Kind, first_few
 from penstock.cli.session import Document, ListLimit, Project, Session, Yes, command
 from penstock.cli.spec import filled_in
 from penstock.cli.wait import wait_for
@@ -216,7 +216,7 @@ def show_service(session: Session, service: Document) -> None:
     shown = {
         **service,
         "spec_text": ", ".join(f"{key}={value}" for key, value in service["spec"].items()),
-        "places": ", ".join(f"{part['node_name']} ({part['phase']})" for part in parts[:8]),
+        "places": first_few(f"{part['node_name']} ({part['phase']})" for part in parts),
         "first_token": None if first_token is None else format_duration(first_token),
     }
     session.show(shown, _FIELDS)

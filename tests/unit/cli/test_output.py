@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from penstock.cli import output
-from penstock.cli.output import Format, Kind
+from penstock.cli.output import Format, Kind, first_few
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,9 @@ def test_json_and_yaml_are_the_document_itself() -> None:
         stream = io.StringIO()
         output.show_document(document, kind, stream)
         assert load(stream.getvalue()) == document
+
+
+def test_a_long_list_of_places_says_how_many_more_there_are() -> None:
+    assert first_few(["a", "b", "a"]) == "a, b"
+    assert first_few((f"n{number}" for number in range(10)), "; ", shown_max=2) == "n0; n1; and 8 more"
+    assert first_few([]) == ""
