@@ -16,6 +16,7 @@ from penstock.drivers.base import InjectsFaults
 from penstock.engine.invoice import InvoiceEngine
 from penstock.engine.loop import Loop
 from penstock.engine.node import NodeEngine
+from penstock.engine.retention import RetentionEngine
 from penstock.engine.service import ServiceEngine
 from penstock.store import service as service_store
 from penstock.store import setting as setting_store
@@ -45,6 +46,7 @@ class ControlPlane:
         self.services = ServiceEngine(self.db, clock, self.wakeups, classes)
         self.nodes = NodeEngine(self.db, clock, self.wakeups)
         self.invoices = InvoiceEngine(self.db, clock)
+        self.retention = RetentionEngine(self.db, clock)
         self.fault_injectors: dict[str, InjectsFaults] = {}
         self.loops: list[Loop] = []
 
@@ -58,6 +60,7 @@ class ControlPlane:
             self._loop("service", self.services.tick, "service", limits.IDLE_TICK_SECONDS),
             self._loop("node", self.nodes.tick, None, limits.NODE_TICK_SECONDS),
             self._loop("invoice", self.invoices.tick, None, limits.INVOICE_TICK_SECONDS),
+            self._loop("retention", self.retention.tick, None, limits.RETENTION_TICK_SECONDS),
         ]
         for loop in self.loops:
             loop.start()

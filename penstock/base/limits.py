@@ -57,3 +57,13 @@ INVOICE_FINAL_AFTER = timedelta(days=3)
 # Explanations.
 COUNTERFACTUALS_MAX = 4
 CANDIDATES_SHOWN_MAX = 8
+
+# How long what is no part of the books is kept after its end, and how much is removed at a time.
+SESSION_KEPT = timedelta(days=1)
+JOIN_TOKEN_KEPT = timedelta(days=30)
+DECISION_KEPT = timedelta(days=90)
+EVENT_KEPT = timedelta(days=400)
+AUDIT_KEPT = timedelta(days=400)
+RETENTION_BATCH = 5_000
+RETENTION_WINDOWS_MAX = 20
+RETENTION_TICK_SECONDS = 3_600.0

@@ -1,1 +1,1 @@
-"""What happens by itself: services, nodes, invoices. Takes no input; may be killed at any instant."""
+"""What happens by itself: services, nodes, invoices, retention. Takes no input; may be killed at any instant."""

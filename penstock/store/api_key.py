@@ -95,6 +95,6 @@ def revoke(connection: Connection, key_id: str, at: datetime) -> bool:
 
 
 def remove_ended_sessions(connection: Connection, before: datetime) -> int:
-    """Delete session keys that expired or were revoked before ``before``; return how many. Run it daily."""
+    """Delete session keys that expired or were revoked before ``before``; return how many."""
     ended = sa.or_(api_key.c.expires_at < before, api_key.c.revoked_at < before)
     return connection.execute(sa.delete(api_key).where(api_key.c.session, ended)).rowcount

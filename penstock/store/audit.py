@@ -65,3 +65,12 @@ def page(
     if subject_id is not None:
         query = query.where(audit.c.subject_id == subject_id)
     return every(connection.execute(query))
+
+
+def remove_old(connection: Connection, before: datetime, batch: int) -> int:
+    """Remove the oldest rows if they are from before ``before``, at most ``batch``; return how many.
+
+    The database refuses a ``before`` within 30 days of the newest row, and every other way to remove one.
+    """
+    statement = sa.text("SELECT remove_old_records('audit', :before, :batch)")
+    return int(connection.execute(statement, {"before": before, "batch": batch}).scalar_one())

@@ -132,3 +132,9 @@ def latest_id(connection: Connection, *, tenant_id: str | None) -> int:
         query = query.where(event.c.tenant_id == tenant_id)
     query = query.order_by(event.c.changed_xid.desc(), event.c.id.desc()).limit(1)
     return connection.execute(query).scalar_one_or_none() or 0
+
+
+def remove_old(connection: Connection, before: datetime, batch: int) -> int:
+    """Remove the oldest events if they are from before ``before``, at most ``batch``; return how many."""
+    statement = sa.text("SELECT remove_old_records('event', :before, :batch)")
+    return int(connection.execute(statement, {"before": before, "batch": batch}).scalar_one())

@@ -67,3 +67,9 @@ def page(connection: Connection, *, after: str | None, limit: int) -> list[Row]:
     if after is not None:
         query = query.where(join_token.c.id > after)
     return every(connection.execute(query))
+
+
+def remove_ended(connection: Connection, before: datetime) -> int:
+    """Delete unused tokens that ended before ``before``; return how many. A used one says who came with it."""
+    ended = sa.delete(join_token).where(join_token.c.used_at.is_(None), join_token.c.expires_at < before)
+    return connection.execute(ended).rowcount

@@ -8,6 +8,7 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from penstock.domain.service import ServiceState
 from penstock.store.rows import Row, every, one
 from penstock.store.schema import decision, service
 
@@ -257,3 +258,36 @@ def insert_decisions(connection: Connection, rows: Sequence[Mapping[str, Any]]) 
     """Store decision records."""
     if rows:
         connection.execute(sa.insert(decision), list(rows))
+
+
+_REMOVE_DECISIONS = sa.text(
+    """
+    WITH seen AS (
+        SELECT id, at, service_id FROM decision WHERE id > :after ORDER BY id LIMIT :batch
+    ), gone AS (
+        DELETE FROM decision d USING seen, service s
+        WHERE d.id = seen.id AND s.id = seen.service_id AND s.state = ANY(:terminal)
+            AND GREATEST(seen.at, s.released_at) < :before
+        RETURNING d.id
+    )
+    SELECT (SELECT count(*) FROM gone) AS removed, max(id) AS last_id,
+        count(*) = :batch AND max(at) < :before AS more FROM seen
+    """
+)
+
+
+def remove_old_decisions(
+    connection: Connection, before: datetime, after: str, batch: int
+) -> tuple[int, str | None]:
+    """Remove decisions from before ``before`` about services that ended before it, looking at ``batch`` of them.
+
+    Return how many were removed and the id to go on ``after``, None where there is nothing older to look at.
+    """
+    values = {
+        "before": before,
+        "after": after,
+        "batch": batch,
+        "terminal": [ServiceState.RELEASED, ServiceState.FAILED],
+    }
+    row = connection.execute(_REMOVE_DECISIONS, values).one()
+    return int(row.removed), row.last_id if row.more else None

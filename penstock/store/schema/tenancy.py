@@ -1,6 +1,6 @@
 """Tenants, projects, principals, role bindings, keys, quotas.
 
-Growth: a few rows per member and key; sessions are keys and expired ones are removed daily.
+Growth: a few rows per member and key; sessions are keys and go a day after their end.
 """
 
 from sqlalchemy import (
