@@ -5,7 +5,8 @@ The rules, in the order in which they bind:
 - What is billed is what the engine says it generated. Only where an engine cannot say (no usage, or cut
   off) are content events counted and the record marked ``estimated``.
 - A client that leaves stops its engine: by ``/internal/cancel`` where the engine has it, and then the
-  gateway reads on to the final usage; by cutting the connection where not.
+  gateway reads on to the final usage; by closing the connection for writing where not, and reading what
+  the engine wrote until it noticed. Either is bounded in time, the second in pieces too.
 - Another engine is tried only while the client has seen nothing.
 """
 
@@ -25,6 +26,7 @@ from penstock.gateway.sse import DONE, Meter
 from penstock.gateway.upstream import Upstream, UpstreamConnection
 
 _COMPLETE_AFTER_DONE_SECONDS = 5.0
+_PIECES_AFTER_LEAVING = 3
 
 
 class Exchange:
@@ -45,6 +47,9 @@ class Exchange:
     _finished = False
     _leaving: str | None = None
     _cut = False
+    _pieces_left: int | None = (
+        None  # how much is still read of an engine that was told by a half-closed connection
+    )
     _first_us = 0
     _reported = 0
     _usage = Usage(0, 0, estimated=False)  # read only; replaced, never changed
@@ -171,6 +176,10 @@ class Exchange:
             self._end_of_events(meter, out + DONE)
         elif meter.overflow:
             self._broken(errors.engine_failed("engine_broken", "The engine sent an endless event."))
+        elif self._pieces_left is not None:
+            self._pieces_left -= 1
+            if self._pieces_left <= 0:
+                self._give_up()
         elif out and self.client is not None:
             if not self._begun:
                 self._begin()
@@ -331,6 +340,10 @@ class Exchange:
             connection.resume()
             self._timers += (self._core.loop.call_later(self._core.settings.cancel_seconds, self._give_up),)
             self._cancel()
+        elif connection is not None and connection.leave():
+            connection.resume()
+            self._pieces_left = _PIECES_AFTER_LEAVING
+            self._timers += (self._core.loop.call_later(self._core.settings.leave_seconds, self._give_up),)
         else:
             self._cut_off()
 

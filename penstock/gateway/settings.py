@@ -26,6 +26,7 @@ class Settings:
     engine_idle_seconds: float = 300.0  # no byte from the engine: first token or between two
     request_seconds: float = 3_600.0  # an engine that never ends
     cancel_seconds: float = 2.0  # from the cancel to the final usage, then the connection is cut
+    leave_seconds: float = 0.25  # from half-closing an engine's connection to cutting it
     cancel_retry_seconds: float = 0.25
     engine_keepalive_seconds: float = 30.0
     engine_down_seconds: float = 1.0  # a failed engine is the last choice for this long

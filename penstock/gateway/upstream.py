@@ -45,6 +45,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_framed",
         "_interim",
         "_keep",
+        "_left",
         "_parser",
         "_paused",
         "_pieces",
@@ -62,7 +63,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._sink: Sink | None = None
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
-        self._paused = False
+        self._paused = self._left = False
         self._pieces: list[bytes] = []
         self._reset()
 
@@ -85,6 +86,18 @@ class UpstreamConnection(asyncio.Protocol):
         self._sink = None
         if self._transport is not None:
             self._transport.abort()
+
+    def leave(self) -> bool:
+        """Close for writing and read on: the engine sees that nobody waits, and what it wrote until then arrives.
+
+        Tells whether that is possible; over TLS it is not.
+        """
+        transport = self._transport
+        if transport is None or transport.is_closing() or not transport.can_write_eof():
+            return False
+        self._left = True
+        transport.write_eof()
+        return True
 
     def pause(self) -> None:
         """Stop reading: the client is slower than the engine."""
@@ -180,7 +193,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._pieces:
             self._pass_on()
         sink, self._sink = self._sink, None
-        keep = self._keep and self._framed
+        keep = self._keep and self._framed and not self._left
         self._reset()
         if sink is None:
             return

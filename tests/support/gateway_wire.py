@@ -26,10 +26,14 @@ class Transport(asyncio.Transport):
         self.aborted = False
         self.ended = False
         self.reading = True
+        self.tls = False
 
     def write(self, data: Any) -> None:
         assert not self.ended, "nothing may be written after the end"
         self.written += bytes(data)
+
+    def can_write_eof(self) -> bool:
+        return not self.tls
 
     def write_eof(self) -> None:
         self.ended = True

@@ -129,13 +129,68 @@ def test_a_cancel_is_repeated_until_the_stream_ends_and_then_the_connection_is_c
     assert (record["completion_tokens"], record["ending"], record["estimated"]) == (4, "disconnect", True)
 
 
-def test_an_engine_without_cancel_is_cut_at_once(make: Make, tmp_path: Path) -> None:
-    bench = make(upstreams=[{"id": "alc", "url": "http://127.0.0.1:9", "cancel": False}])
+PLAIN = [{"id": "alc", "url": "http://127.0.0.1:9", "cancel": False}]
+
+
+def test_an_engine_without_cancel_is_told_by_a_half_closed_connection_and_heard_out(
+    make: Make, tmp_path: Path
+) -> None:
+    bench = make(upstreams=PLAIN)
     begun(bench, 4)
+    bench.client.connection_lost(None)
+    connection, wire = bench.engines[0]
+    assert wire.ended
+    assert records(tmp_path) == []
+    connection.data_received(chunked(event("on its way", 5)))
+    connection.connection_lost(None)
+    (record,) = records(tmp_path)
+    assert (record["completion_tokens"], record["ending"], record["estimated"]) == (5, "disconnect", False)
+    assert bench.core.in_flight == set()
+
+
+def test_an_engine_that_goes_on_after_that_is_cut_off(make: Make, tmp_path: Path) -> None:
+    bench = make(upstreams=PLAIN)
+    begun(bench, 4)
+    bench.client.connection_lost(None)
+    connection, wire = bench.engines[0]
+    for done in (5, 6, 7):
+        assert not wire.aborted
+        connection.data_received(chunked(event("more", done)))
+    assert wire.aborted
+    (record,) = records(tmp_path)
+    assert (record["completion_tokens"], record["ending"], record["estimated"]) == (7, "disconnect", True)
+
+
+def test_an_engine_that_neither_ends_nor_goes_on_is_cut_off_after_a_moment(
+    make: Make, tmp_path: Path
+) -> None:
+    bench = make(upstreams=PLAIN, settings=replace(FAST, leave_seconds=0.02))
+    begun(bench, 4)
+    bench.client.connection_lost(None)
+    bench.spin(0.05)
+    assert bench.engines[0][1].aborted
+    assert [record["completion_tokens"] for record in records(tmp_path)] == [4]
+
+
+def test_a_connection_that_cannot_be_half_closed_is_cut_at_once(make: Make, tmp_path: Path) -> None:
+    bench = make(upstreams=PLAIN)
+    begun(bench, 4)
+    bench.engines[0][1].tls = True
     bench.client.connection_lost(None)
     assert bench.engines[0][1].aborted
     (record,) = records(tmp_path)
     assert (record["completion_tokens"], record["ending"], record["estimated"]) == (4, "disconnect", False)
+
+
+def test_a_half_closed_connection_that_still_completes_is_not_kept(make: Make, tmp_path: Path) -> None:
+    bench = make(upstreams=PLAIN)
+    begun(bench, 1)
+    bench.client.connection_lost(None)
+    connection, wire = bench.engines[0]
+    connection.data_received(chunked(event(None, 1, finish="stop") + final(1) + DONE) + STREAM_END)
+    assert wire.closed
+    assert bench.core.directory.upstreams[0].idle_connection() is None
+    assert [record["completion_tokens"] for record in records(tmp_path)] == [1]
 
 
 def test_without_usage_content_is_counted_and_marked(make: Make, tmp_path: Path) -> None:
