@@ -31,6 +31,7 @@ class Stats:
         self.prompt_tokens = 0
         self.completion_tokens = 0
         self.by_id: dict[str, list[int]] = {}
+        self.last_request: dict[str, Any] = {}
 
     def begin(self, identity: str, prompt: int) -> list[int]:
         """Return the counts of one request: prompt and completion tokens."""
@@ -47,6 +48,7 @@ class Stats:
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "by_id": self.by_id,
+            "last_request": self.last_request,
         }
 
 
@@ -302,7 +304,7 @@ class Connection(asyncio.Protocol):
             self.write(answer(200, orjson.dumps({"cancelled": int(event is not None)})))
         elif path.endswith("/completions"):
             counters["requests"] += 1
-            request = orjson.loads(body)
+            request = self.site.stats.last_request = orjson.loads(body)
             status = int((request.get("mock") or {}).get("status", 200))
             if status != 200:
                 counters["errors"] += 1
@@ -318,6 +320,9 @@ class Connection(asyncio.Protocol):
                 return
             identity = headers.get("x-request-id", f"none-{counters['requests']}")
             self.begin(Reply(self, request, identity, chat="/chat/" in path))
+        elif path.endswith(("/embeddings", "/rerank")):
+            counters["requests"] += 1
+            self.write(answer(200, orjson.dumps(self.read_only(path, headers, orjson.loads(body)))))
         elif path == "/stats":
             self.write(answer(200, orjson.dumps(self.site.stats.document())))
         elif path == "/reset":
@@ -325,6 +330,19 @@ class Connection(asyncio.Protocol):
             self.write(answer(200, b"{}"))
         else:
             self.write(answer(200 if path == "/health" else 404, b"{}"))
+
+    def read_only(self, path: str, headers: dict[str, str], request: dict[str, Any]) -> dict[str, Any]:
+        """Return vectors or ranks that mean nothing, with a count of four characters a token."""
+        texts = request["documents"] if path.endswith("/rerank") else request["input"]
+        texts = texts if isinstance(texts, list) else [texts]
+        read = sum(max(1, len(str(text)) // 4) for text in texts)
+        self.site.stats.begin(headers.get("x-request-id", "none"), read)
+        usage = {"prompt_tokens": read, "total_tokens": read}
+        if path.endswith("/rerank"):
+            results = [{"index": i, "relevance_score": 1 / (i + 1)} for i in range(len(texts))]
+            return {"model": request["model"], "results": results, "usage": usage}
+        data = [{"object": "embedding", "index": i, "embedding": [0.5, 0.25]} for i in range(len(texts))]
+        return {"object": "list", "model": request["model"], "data": data, "usage": usage}
 
     def begin(self, reply: Reply) -> None:
         """Start a generation."""

@@ -8,7 +8,7 @@ import orjson
 from penstock import __version__
 from penstock.gateway import openai_errors as errors
 from penstock.gateway import wire
-from penstock.gateway.body import for_engine, parse, prompt_tokens_estimate
+from penstock.gateway.body import KINDS, RERANK, Kind, for_engine, parse, prompt_tokens_estimate
 from penstock.gateway.client import ClientConnection, Request
 from penstock.gateway.core import Core
 from penstock.gateway.directory import Key, Model
@@ -16,7 +16,7 @@ from penstock.gateway.exchange import Exchange
 from penstock.gateway.limits import Refused, Reservation, admit
 from penstock.gateway.metrics import render
 
-_COMPLETIONS = {b"/v1/chat/completions": b"/chat/completions", b"/v1/completions": b"/completions"}
+_KINDS = {b"/v1" + kind.path: kind for kind in KINDS} | {b"/rerank": RERANK, b"/v2/rerank": RERANK}
 
 
 class App:
@@ -28,14 +28,14 @@ class App:
     def handle(self, client: ClientConnection, request: Request) -> None:
         """Answer one request; raises ApiError."""
         path = request.target
-        engine_path = _COMPLETIONS.get(path)
-        if engine_path is None:
+        kind = _KINDS.get(path)
+        if kind is None:
             path = path.partition(b"?")[0]
-            engine_path = _COMPLETIONS.get(path)
-        if engine_path is not None:
+            kind = _KINDS.get(path)
+        if kind is not None:
             if request.method != b"POST":
                 raise errors.wrong_method("POST")
-            self._complete(client, request, engine_path)
+            self._complete(client, request, kind)
         elif path == b"/v1/models":
             self._models(client, request)
         elif path.startswith(b"/v1/models/"):
@@ -74,14 +74,14 @@ class App:
 
     # Completions.
 
-    def _complete(self, client: ClientConnection, request: Request, path: bytes) -> None:
+    def _complete(self, client: ClientConnection, request: Request, kind: Kind) -> None:
         core = self._core
         key = self._key(request)
         if core.draining:
             raise errors.unavailable(
                 "shutting_down", "The gateway stops; send the request again.", close=True
             )
-        ask = parse(request.body, chat=path == b"/chat/completions")
+        ask = parse(request.body, kind)
         model = key.models.get(ask.model)
         if model is None:
             raise errors.model_not_found(ask.model)
@@ -94,6 +94,8 @@ class App:
         if key.limited:
             stated = ask.completion_tokens is not None
             bound = (ask.completion_tokens or core.settings.completion_tokens_default) * ask.choices
+            if not kind.generates:
+                stated, bound = True, 0
             held = admit(
                 key.limits,
                 key.quota,
@@ -108,7 +110,7 @@ class App:
                 client.reply_error(self._limited(held, key))
                 return
             reservation = held
-        exchange = Exchange(core, client, key, model, ask, path=path, body=body, reservation=reservation)
+        exchange = Exchange(core, client, key, model, ask, body=body, reservation=reservation)
         client.exchange = exchange
         exchange.start()
 

@@ -1,5 +1,7 @@
 """The JSON body of a request: what the gateway must know of it, and what the engine gets instead."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import cast
 
 import orjson
@@ -17,13 +19,33 @@ _BYTES_PER_TOKEN = 3
 _TOKENS_PER_MESSAGE = 8
 
 
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of request: where engines take it, what it must hold, and what its answer is a list of."""
+
+    path: bytes  # below the API's prefix, here and at the engine
+    answer_field: str
+    generates: bool  # it makes tokens; the others only read them
+    check: Callable[[dict[str, object]], None]
+
+
 class Ask:
     """A checked request. ``completion_tokens`` is the client's own bound of one choice, None if not stated."""
 
-    __slots__ = ("choices", "completion_tokens", "continuous", "document", "include_usage", "model", "stream")
+    __slots__ = (
+        "choices",
+        "completion_tokens",
+        "continuous",
+        "document",
+        "include_usage",
+        "kind",
+        "model",
+        "stream",
+    )
 
-    def __init__(self, document: dict[str, object]) -> None:
+    def __init__(self, document: dict[str, object], kind: Kind) -> None:
         self.document = document
+        self.kind = kind
         self.model = ""
         self.stream = False
         self.include_usage = False
@@ -48,7 +70,40 @@ def _whole(document: dict[str, object], field: str, top: int) -> int | None:
     return value
 
 
-def parse(raw: bytes, *, chat: bool) -> Ask:
+def _check_chat(document: dict[str, object]) -> None:
+    messages = document.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise bad_request("'messages' must be a list with at least one message.", param="messages")
+    for i, message in enumerate(cast("list[object]", messages)):
+        if not isinstance(message, dict):
+            raise bad_request(
+                f"'messages[{i}]' must be an object with 'role' and 'content'.", param="messages"
+            )
+
+
+def _check_filled(field: str) -> Callable[[dict[str, object]], None]:
+    def check(document: dict[str, object]) -> None:
+        if not isinstance(document.get(field), str | list) or not document[field]:
+            raise bad_request(f"'{field}' must be a text or a list that is not empty.", param=field)
+
+    return check
+
+
+def _check_rerank(document: dict[str, object]) -> None:
+    _check_filled("query")(document)
+    documents = document.get("documents")
+    if not isinstance(documents, list) or not documents:
+        raise bad_request("'documents' must be a list that is not empty.", param="documents")
+
+
+CHAT = Kind(b"/chat/completions", "choices", generates=True, check=_check_chat)
+COMPLETION = Kind(b"/completions", "choices", generates=True, check=_check_filled("prompt"))
+EMBEDDING = Kind(b"/embeddings", "data", generates=False, check=_check_filled("input"))
+RERANK = Kind(b"/rerank", "results", generates=False, check=_check_rerank)
+KINDS = (CHAT, COMPLETION, EMBEDDING, RERANK)
+
+
+def parse(raw: bytes, kind: Kind) -> Ask:
     """Return the checked request; raises ApiError (400) naming the field that is wrong."""
     try:
         value: object = orjson.loads(raw)
@@ -59,22 +114,14 @@ def parse(raw: bytes, *, chat: bool) -> Ask:
     if not isinstance(value, dict):
         raise bad_request("The body must be a JSON object.", code="invalid_json")
     document = cast("dict[str, object]", value)
-    ask = Ask(document)
+    ask = Ask(document, kind)
     model = document.get("model")
     if not isinstance(model, str) or not model or len(model) > _MODEL_CHARACTERS_MAX:
         raise bad_request("'model' must name a model; GET /v1/models lists them.", param="model")
     ask.model = model
-    if chat:
-        messages = document.get("messages")
-        if not isinstance(messages, list) or not messages:
-            raise bad_request("'messages' must be a list with at least one message.", param="messages")
-        for i, message in enumerate(cast("list[object]", messages)):
-            if not isinstance(message, dict):
-                raise bad_request(
-                    f"'messages[{i}]' must be an object with 'role' and 'content'.", param="messages"
-                )
-    elif not isinstance(document.get("prompt"), str | list) or not document["prompt"]:
-        raise bad_request("'prompt' must be a text or a list that is not empty.", param="prompt")
+    kind.check(document)
+    if not kind.generates:
+        return ask
     ask.stream = _flag(document, "stream")
     _read_options(ask, document)
     return ask
@@ -134,13 +181,26 @@ def _text_bytes(value: object, depth: int = 0) -> int:
 
 def prompt_tokens_estimate(ask: Ask) -> int:
     """Return a rather high estimate of the prompt's tokens, for a reservation only."""
-    messages = ask.document.get("messages")
-    if isinstance(messages, list):
+    document = ask.document
+    if ask.kind is CHAT:
         total = 0
-        for message in cast("list[dict[str, object]]", messages):
+        for message in cast("list[dict[str, object]]", document["messages"]):
             total += _TOKENS_PER_MESSAGE + -(-_text_bytes(message.get("content")) // _BYTES_PER_TOKEN)
         return total
-    return 1 - (-_text_bytes(ask.document.get("prompt")) // _BYTES_PER_TOKEN)
+    fields = ("query", "documents") if ask.kind is RERANK else ("input", "prompt")
+    texts = sum(_text_bytes(document.get(field)) for field in fields)
+    if ask.kind is RERANK:  # engines read the question again with every document
+        texts += _text_bytes(document["query"]) * len(cast("list[object]", document["documents"]))
+    return 1 - (-texts // _BYTES_PER_TOKEN)
+
+
+def stated_usage(usage: Usage) -> dict[str, int]:
+    """Return usage as answers show it."""
+    return {
+        "prompt_tokens": usage.prompt,
+        "completion_tokens": usage.completion,
+        "total_tokens": usage.prompt + usage.completion,
+    }
 
 
 def parse_answer(raw: bytes) -> dict[str, object] | None:
@@ -164,6 +224,8 @@ def answer_facts(answer: dict[str, object]) -> tuple[Usage | None, str | None]:
         return None, reason
     counts = cast("dict[str, object]", usage)
     prompt = token_count(counts.get("prompt_tokens"))
+    if prompt is None and "completion_tokens" not in counts:
+        prompt = token_count(counts.get("total_tokens"))  # what only reads may state no more than this
     if prompt is None:
         return None, reason
     return Usage(prompt, token_count(counts.get("completion_tokens")) or 0, estimated=False), reason

@@ -15,7 +15,14 @@ import asyncio
 import orjson
 
 from penstock.gateway import openai_errors as errors
-from penstock.gateway.body import Ask, answer_facts, engine_refusal, parse_answer, prompt_tokens_estimate
+from penstock.gateway.body import (
+    Ask,
+    answer_facts,
+    engine_refusal,
+    parse_answer,
+    prompt_tokens_estimate,
+    stated_usage,
+)
 from penstock.gateway.cancel import CancelCall
 from penstock.gateway.core import ClientSide, Core
 from penstock.gateway.directory import Key, Model
@@ -62,7 +69,6 @@ class Exchange:
         model: Model,
         ask: Ask,
         *,
-        path: bytes,
         body: bytes,
         reservation: Reservation | None,
     ) -> None:
@@ -71,7 +77,6 @@ class Exchange:
         self.key = key
         self.model = model
         self.ask = ask
-        self._path = path
         self._body = body
         self._reservation = reservation
         self._started_us = core.now_us()
@@ -125,7 +130,7 @@ class Exchange:
             return
         self._connection = connection
         self._touched = self._core.now
-        connection.request(self, engine.message(self._path, self.record_id, self._body))
+        connection.request(self, engine.message(self.ask.kind.path, self.record_id, self._body))
         if self.client is not None and self.client.paused_since is not None:
             connection.pause()
 
@@ -159,12 +164,7 @@ class Exchange:
         self._got_body = True
         meter = self._meter
         if meter is None:
-            self._size += len(data)
-            if self._parts is None:
-                self._parts = []
-            self._parts.append(data)
-            if self._size > self._core.settings.answer_bytes_max:
-                self._broken(errors.engine_failed("engine_broken", "The engine's answer is too large."))
+            self._keep_part(data)
             return
         if self._finished:
             return
@@ -185,6 +185,14 @@ class Exchange:
                 self._begin()
             self.client.send(out)
 
+    def _keep_part(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._parts is None:
+            self._parts = []
+        self._parts.append(data)
+        if self._size > self._core.settings.answer_bytes_max:
+            self._broken(errors.engine_failed("engine_broken", "The engine's answer is too large."))
+
     def _begin(self) -> None:
         self._begun = True
         self.model.stats.answered(200)
@@ -196,6 +204,8 @@ class Exchange:
         return line + self.key.limits.headers() if self.key.limited else line
 
     def _end_of_events(self, meter: Meter, last: bytes) -> None:
+        if self.ask.include_usage and not meter.final_usage and not meter.error_seen:
+            last = last[: -len(DONE)] + meter.usage_event(self._record("")[0]) + DONE
         self._finish(self._leaving or ("error" if meter.error_seen else ending_of(meter.finish_reason)))
         client, self.client = self.client, None
         if client is not None:
@@ -221,21 +231,24 @@ class Exchange:
             self._engine_refused(body)
             return
         answer = parse_answer(body)
-        if answer is None or not isinstance(answer.get("choices"), list):
+        if answer is None or not isinstance(answer.get(self.ask.kind.answer_field), list):
             self._refuse(errors.engine_failed("engine_broken", "The engine answered nonsense; try again."))
             return
         self._whole_answer(answer, body)
 
     def _whole_answer(self, answer: dict[str, object], body: bytes) -> None:
         usage, reason = answer_facts(answer)
+        changed = usage is None
         if usage is None:
-            usage = Usage(self._prompt_estimate(), max(1, len(body) // 8), estimated=True)
+            completion = max(1, len(body) // 8) if self.ask.kind.generates else 0
+            usage = Usage(self._prompt_estimate(), completion, estimated=True)
+            answer["usage"] = stated_usage(usage)
         self._usage = usage
         if answer.get("model", self.model.name) != self.model.name:
             answer["model"] = self.model.name
-            body = orjson.dumps(answer)
+            changed = True
         self._finish(self._leaving or ending_of(reason or "stop"))
-        self._reply(200, body)
+        self._reply(200, orjson.dumps(answer) if changed else body)
 
     def _reply(self, status: int, body: bytes) -> None:
         self._core.in_flight.discard(self)

@@ -85,8 +85,8 @@ def internal() -> ApiError:
 def no_route(path: str) -> ApiError:
     """Return the answer to an unknown path."""
     message = (
-        f"There is nothing at {path[:200]}; this gateway serves /v1/chat/completions, /v1/completions "
-        "and /v1/models."
+        f"There is nothing at {path[:200]}; this gateway serves /v1/chat/completions, /v1/completions, "
+        "/v1/embeddings, /v1/rerank and /v1/models."
     )
     return ApiError(404, "unknown_url", message)
 

@@ -11,6 +11,8 @@ from typing import cast
 
 import orjson
 
+from penstock.gateway.records import Usage
+
 DONE = b"data: [DONE]\n\n"
 # Usage as the last member of an event, in the orders in which engines write it.
 _USAGE_MARK = b',"usage":{'
@@ -96,6 +98,16 @@ class Meter:
     def exact(self) -> bool:
         """Tell whether the counts are the engine's own and nothing came after them."""
         return self.usage_seen and self.since == 0
+
+    def usage_event(self, usage: Usage) -> bytes:
+        """Return the usage event that the client asked for and the engine does not send."""
+        counts = {
+            "prompt_tokens": usage.prompt,
+            "completion_tokens": usage.completion,
+            "total_tokens": usage.prompt + usage.completion,
+        }
+        event = {"object": "chat.completion.chunk", "model": self.name, "choices": [], "usage": counts}
+        return b"data: " + orjson.dumps(event) + b"\n\n"
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes of the engine's answer; return the complete events for the client, without ``[DONE]``.

@@ -12,6 +12,7 @@ from typing import Protocol, cast
 
 import httptools
 
+from penstock.gateway.body import KINDS
 from penstock.gateway.settings import Settings
 from penstock.gateway.snapshot import UpstreamEntry
 
@@ -238,9 +239,7 @@ class Upstream:
             f" HTTP/1.1\r\nhost: {host}:{entry.port}\r\ncontent-type: application/json\r\n{line}".encode()
         )
         prefix = entry.prefix.encode()
-        self._heads = {
-            path: b"POST " + prefix + path + self._token for path in (b"/chat/completions", b"/completions")
-        }
+        self._heads = {kind.path: b"POST " + prefix + kind.path + self._token for kind in KINDS}
 
     def message(self, path: bytes, record_id: str, body: bytes) -> bytes:
         """Return the bytes of a request to ``path`` (below the API's prefix)."""

@@ -86,6 +86,27 @@ def test_answers_of_every_form_are_billed_exactly(tmp_path: Path, engine: Engine
     )
 
 
+def test_tools_schemas_vectors_and_ranks_pass_through(
+    tmp_path: Path, engine: Engine, gateway: Gateway
+) -> None:
+    api = client(gateway)
+    vectors = api.embeddings.create(
+        model="test-model", input=["one text", "another"], encoding_format="float"
+    )
+    assert (vectors.model, len(vectors.data), vectors.data[1].embedding) == ("test-model", 2, [0.5, 0.25])
+    asked = {"model": "test-model", "query": "which", "documents": ["one text", "another"]}
+    status, _, ranks = completions(gateway.port, asked, path="/v1/rerank")
+    assert (status, [result["index"] for result in ranks["results"]]) == (200, [0, 1])
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+    schema = {"type": "json_schema", "json_schema": {"name": "s", "schema": {"type": "object"}}}
+    create(api, tools=tools, tool_choice="auto", response_format=schema, max_tokens=2)
+    sent = engine.get("/stats")["last_request"]
+    assert (sent["tools"], sent["tool_choice"], sent["response_format"]) == (tools, "auto", schema)
+    truth = engine.counts()
+    records = billed(tmp_path / "ledger", 3)
+    assert {r["id"]: [r["prompt_tokens"], r["completion_tokens"]] for r in records} == truth
+
+
 def test_usage_on_streams_is_what_the_client_asked_for(gateway: Gateway) -> None:
     api = client(gateway)
     asked = list(create(api, stream=True, max_tokens=4, stream_options={"include_usage": True}))

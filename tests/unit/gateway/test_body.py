@@ -9,6 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.gateway.body import (
+    CHAT,
+    COMPLETION,
+    EMBEDDING,
+    RERANK,
+    Kind,
     answer_facts,
     engine_refusal,
     for_engine,
@@ -25,7 +30,7 @@ def encoded(**more: Any) -> bytes:
 
 
 def test_a_plain_request_goes_to_the_engine_under_its_own_name() -> None:
-    request = parse(encoded(temperature=0.5, unknown={"kept": 1}), chat=True)
+    request = parse(encoded(temperature=0.5, unknown={"kept": 1}), CHAT)
     assert json.loads(for_engine(request, "inner")) == {
         **ask(temperature=0.5, unknown={"kept": 1}),
         "model": "inner",
@@ -33,7 +38,7 @@ def test_a_plain_request_goes_to_the_engine_under_its_own_name() -> None:
 
 
 def test_a_stream_is_asked_for_with_usage() -> None:
-    request = parse(encoded(stream=True, stream_options={"x": 1, "include_usage": False}), chat=True)
+    request = parse(encoded(stream=True, stream_options={"x": 1, "include_usage": False}), CHAT)
     assert (request.stream, request.include_usage, request.continuous) == (True, False, False)
     options = json.loads(for_engine(request, "inner"))["stream_options"]
     assert options == {"x": 1, "include_usage": True, "continuous_usage_stats": True}
@@ -65,7 +70,7 @@ def test_a_stream_is_asked_for_with_usage() -> None:
 )
 def test_what_is_wrong_is_named(raw: bytes, param: str | None) -> None:
     with pytest.raises(ApiError) as caught:
-        parse(raw, chat=True)
+        parse(raw, CHAT)
     assert (caught.value.status, caught.value.param) == (400, param)
 
 
@@ -74,8 +79,35 @@ def test_what_is_wrong_is_named(raw: bytes, param: str | None) -> None:
 )
 def test_a_completion_needs_a_prompt(raw: bytes) -> None:
     with pytest.raises(ApiError) as caught:
-        parse(raw, chat=False)
+        parse(raw, COMPLETION)
     assert caught.value.param == "prompt"
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "param"),
+    [
+        (EMBEDDING, {}, "input"),
+        (EMBEDDING, {"input": []}, "input"),
+        (EMBEDDING, {"input": 7}, "input"),
+        (RERANK, {"documents": ["a"]}, "query"),
+        (RERANK, {"query": "q"}, "documents"),
+        (RERANK, {"query": "q", "documents": "a"}, "documents"),
+    ],
+)
+def test_what_embeddings_and_reranking_need(kind: Kind, body: dict[str, Any], param: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        parse(json.dumps({"model": "m", **body}).encode(), kind)
+    assert caught.value.param == param
+
+
+def test_what_only_reads_is_never_a_stream_and_keeps_its_fields() -> None:
+    body = {"model": "m", "input": ["a" * 30, "b" * 30], "stream": True, "dimensions": 8}
+    request = parse(json.dumps(body).encode(), EMBEDDING)
+    assert not request.stream
+    assert prompt_tokens_estimate(request) == 21
+    assert json.loads(for_engine(request, "inner")) == {**body, "model": "inner"}
+    ranked = {"model": "m", "query": "q" * 3, "documents": ["d" * 3, {"text": "d" * 3}]}
+    assert prompt_tokens_estimate(parse(json.dumps(ranked).encode(), RERANK)) == 6
 
 
 @given(
@@ -92,23 +124,23 @@ def test_any_json_is_taken_or_refused_but_never_fails(value: Any) -> None:
     ):
         for chat in (True, False):
             with contextlib.suppress(ApiError):  # only refusals may be raised; anything else fails the test
-                request = parse(json.dumps(document).encode(), chat=chat)
+                request = parse(json.dumps(document).encode(), CHAT if chat else COMPLETION)
                 assert prompt_tokens_estimate(request) >= 0
                 assert json.loads(for_engine(request, "inner"))["model"] == "inner"
 
 
 def test_nesting_without_end_is_refused() -> None:
     deep = b'{"model": "m", "messages": [{"content": %b%b}]}' % (b"[" * 600, b"]" * 600)
-    request = parse(deep, chat=True)
+    request = parse(deep, CHAT)
     assert prompt_tokens_estimate(request) >= 0
     with pytest.raises(ApiError, match="nested too deep"):
         for_engine(request, "inner")
 
 
 def test_the_newer_bound_wins() -> None:
-    assert parse(encoded(max_tokens=5, max_completion_tokens=7), chat=True).completion_tokens == 7
-    assert parse(encoded(max_tokens=5), chat=True).completion_tokens == 5
-    assert parse(encoded(n=3), chat=True).choices == 3
+    assert parse(encoded(max_tokens=5, max_completion_tokens=7), CHAT).completion_tokens == 7
+    assert parse(encoded(max_tokens=5), CHAT).completion_tokens == 5
+    assert parse(encoded(n=3), CHAT).choices == 3
 
 
 @pytest.mark.parametrize(
@@ -125,7 +157,12 @@ def test_the_newer_bound_wins() -> None:
 )
 def test_prompts_are_estimated_rather_high(document: dict[str, Any], tokens: int) -> None:
     chat = "messages" in document
-    assert prompt_tokens_estimate(parse(json.dumps({"model": "m", **document}).encode(), chat=chat)) == tokens
+    assert (
+        prompt_tokens_estimate(
+            parse(json.dumps({"model": "m", **document}).encode(), CHAT if chat else COMPLETION)
+        )
+        == tokens
+    )
 
 
 def test_facts_of_an_answer() -> None:
@@ -135,6 +172,9 @@ def test_facts_of_an_answer() -> None:
     assert (stated.prompt, stated.completion, stated.estimated, reason) == (3, 4, False, "length")
     assert answer_facts({"choices": []}) == (None, None)
     assert answer_facts({"choices": [7], "usage": {"prompt_tokens": -1}}) == (None, None)
+    ranked, _ = answer_facts({"results": [], "usage": {"total_tokens": 9}})
+    assert ranked is not None
+    assert (ranked.prompt, ranked.completion) == (9, 0)
     assert parse_answer(b"[]") is None
     assert parse_answer(b"<html>") is None
 

@@ -205,6 +205,50 @@ def test_without_usage_content_is_counted_and_marked(make: Make, tmp_path: Path)
     assert record["prompt_tokens"] == 14
 
 
+def test_a_client_that_asked_for_usage_gets_it_from_an_engine_without(make: Make, tmp_path: Path) -> None:
+    bench = make()
+    bench.client.data_received(post(ask("x" * 60, stream=True, stream_options={"include_usage": True})))
+    bench.engines[0][0].data_received(
+        STREAM_HEAD + chunked(event("a", None) * 3 + event(None, None, finish="stop") + DONE)
+    )
+    (record,) = records(tmp_path)
+    told = json.loads(bench.wire.take().split(b"\n\n")[-3].partition(b"data: ")[2])
+    assert told["choices"] == []
+    assert told["usage"]["completion_tokens"] == record["completion_tokens"] == 3
+    assert told["usage"]["prompt_tokens"] == record["prompt_tokens"]
+
+
+def test_a_whole_answer_without_usage_gets_what_is_billed(make: Make, tmp_path: Path) -> None:
+    bench = make()
+    bench.client.data_received(post())
+    bench.engines[0][0].data_received(whole(5, usage=None))
+    (record,) = records(tmp_path)
+    assert record["estimated"]
+    usage = only(bench.wire.take())[1]["usage"]
+    assert usage["completion_tokens"] == record["completion_tokens"] > 0
+
+
+@pytest.mark.parametrize(("path", "field"), [("/v1/embeddings", "data"), ("/v1/rerank", "results")])
+def test_what_only_reads_is_billed_its_prompt(make: Make, tmp_path: Path, path: str, field: str) -> None:
+    bench = make(key={"tokens_per_minute": 100})
+    body = {"model": "test-model", "input": "a", "query": "q", "documents": ["d"]}
+    bench.client.data_received(post(body, path=path))
+    sent = bench.engines[0][1].take()
+    assert sent.startswith(b"POST " + path.encode() + b" HTTP/1.1\r\n")
+    answer = json.dumps(
+        {"model": "engine-model", field: [], "usage": {"prompt_tokens": 7, "total_tokens": 7}}
+    )
+    bench.engines[0][0].data_received(
+        b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(answer), answer.encode())
+    )
+    status, told = only(bench.wire.take())
+    assert (status, told["model"], told["usage"]["total_tokens"]) == (200, "test-model", 7)
+    (record,) = records(tmp_path)
+    assert (record["prompt_tokens"], record["completion_tokens"], record["ending"]) == (7, 0, "stop")
+    (key,) = bench.core.directory.keys.values()
+    assert key.limits.token_window.total == 7
+
+
 def test_a_client_that_leaves_before_the_answer_is_billed_what_the_engine_says(
     make: Make, tmp_path: Path
 ) -> None:
