@@ -8,12 +8,12 @@ import orjson
 from penstock import __version__
 from penstock.gateway import openai_errors as errors
 from penstock.gateway import wire
-from penstock.gateway.body import KINDS, RERANK, Kind, for_engine, parse, prompt_tokens_estimate
+from penstock.gateway.body import KINDS, RERANK, Ask, Kind, for_engine, parse, prompt_tokens_estimate
 from penstock.gateway.client import ClientConnection, Request
 from penstock.gateway.core import Core
 from penstock.gateway.directory import Key, Model
 from penstock.gateway.exchange import Exchange
-from penstock.gateway.limits import Refused, Reservation, admit
+from penstock.gateway.limits import Refused, Reservation, Scope, admit
 from penstock.gateway.metrics import render
 
 _KINDS = {b"/v1" + kind.path: kind for kind in KINDS} | {b"/rerank": RERANK, b"/v2/rerank": RERANK}
@@ -90,49 +90,33 @@ class App:
             raise errors.unavailable("metering_unavailable", message, retry_after_seconds=10)
         # The estimate reads the messages as the client sent them: before they are written again.
         body = for_engine(ask, model.entry.model)
+        scopes = key.scopes + model.scopes
         reservation: Reservation | None = None
-        if key.limited:
-            stated = ask.completion_tokens is not None
-            bound = (ask.completion_tokens or core.settings.completion_tokens_default) * ask.choices
-            if not kind.generates:
-                stated, bound = True, 0
-            held = admit(
-                key.limits,
-                key.quota,
-                core.clock.monotonic(),
-                prompt_tokens_estimate(ask),
-                bound,
-                stated=stated,
-            )
+        if scopes:
+            held = self._admit(ask, model, scopes)
             if isinstance(held, Refused):
                 core.metrics.limit(held.reason)
                 model.stats.answered(429)
-                client.reply_error(self._limited(held, key))
+                client.reply_error(_limited(held, key))
                 return
             reservation = held
         exchange = Exchange(core, client, key, model, ask, body=body, reservation=reservation)
         client.exchange = exchange
         exchange.start()
 
-    @staticmethod
-    def _limited(refused: Refused, key: Key) -> errors.ApiError:
-        headers = key.limits.headers()
-        seconds = refused.retry_after_seconds
-        if refused.reason == "quota":
-            left = max(0, refused.limit)
-            message = (
-                f"The monthly tokens are spent: {left} are free, this request needs up to {refused.asked}. "
-                "Lower max_tokens, wait for running requests, or ask for a larger quota."
-            )
-            return errors.insufficient_quota(message)
-        if refused.reason == "oversize":
-            message = (
-                f"This request may use {refused.asked} tokens, more than the key's {refused.limit} a minute. "
-                "Lower max_tokens or shorten the prompt."
-            )
-            return errors.over_token_limit(message, headers)
-        message = f"The key's limit of {refused.limit} {refused.reason} a minute is reached; try again in {seconds} s."
-        return errors.rate_limited(message, kind=refused.reason, retry_after_seconds=seconds, headers=headers)
+    def _admit(self, ask: Ask, model: Model, scopes: tuple[Scope, ...]) -> Reservation | Refused:
+        core = self._core
+        stated = ask.completion_tokens is not None or not ask.kind.generates
+        bound = ask.completion_tokens or core.settings.completion_tokens_default
+        return admit(
+            core.table,
+            scopes,
+            core.instant(),
+            prompt_tokens_estimate(ask),
+            bound * ask.choices if ask.kind.generates else 0,
+            stated=stated,
+            price=model.entry.price,
+        )
 
     # Models.
 
@@ -193,6 +177,7 @@ class App:
             "journal_backlog_bytes": journal.backlog_bytes if journal is not None else 0,
             "journal_sealed_segments": journal.sealed_count if journal is not None else 0,
             "snapshot_version": core.directory.version or 0,
+            "limit_table_full": int(core.table.full),
         }
         if core.confirmed_at is not None:
             gauges["snapshot_age_seconds"] = round(max(0.0, core.loop.time() - core.confirmed_at), 3)
@@ -202,3 +187,28 @@ class App:
 def _only_get(request: Request) -> None:
     if request.method not in (b"GET", b"HEAD"):
         raise errors.wrong_method("GET")
+
+
+def _limited(refused: Refused, key: Key) -> errors.ApiError:
+    """Return the 429 of a request that was not admitted: whose limit, how much of it is free, and what to do."""
+    headers = key.own.headers() if key.own is not None else b""
+    seconds, whose = refused.retry_after_seconds, refused.scope
+    free = max(0, refused.limit)
+    if refused.reason in ("quota", "day", "month"):
+        what = {
+            "quota": f"monthly tokens are spent: {free} are free, this request needs up to {refused.asked}",
+            "day": f"tokens of the day are spent: {free} are free, this request needs up to {refused.asked}",
+            "month": f"money of the month is spent: {free} micro-euro are free, this request may cost {refused.asked}",
+        }[refused.reason]
+        message = (
+            f"The {whose}'s {what}. Lower max_tokens, wait for running requests, or ask for a larger limit."
+        )
+        return errors.insufficient_quota(message, retry_after_seconds=seconds)
+    if refused.reason == "oversize":
+        message = (
+            f"This request may use {refused.asked} tokens, more than the {whose}'s {refused.limit} a minute. "
+            "Lower max_tokens or shorten the prompt."
+        )
+        return errors.over_token_limit(message, headers)
+    message = f"The {whose}'s limit of {refused.limit} {refused.reason} a minute is reached; try again in {seconds} s."
+    return errors.rate_limited(message, kind=refused.reason, retry_after_seconds=seconds, headers=headers)

@@ -2,11 +2,14 @@
 
 import asyncio
 import hashlib
+from calendar import monthrange
 from typing import Protocol
 
 from penstock.base.clock import Clock, to_epoch_us
 from penstock.gateway.directory import Directory
 from penstock.gateway.journal import Journal
+from penstock.gateway.limit_table import LimitTable
+from penstock.gateway.limits import Instant
 from penstock.gateway.metrics import Metrics
 from penstock.gateway.openai_errors import ApiError
 from penstock.gateway.records import RecordIds
@@ -59,6 +62,19 @@ class ClientSide(Protocol):
         ...
 
 
+def instant_of(clock: Clock) -> Instant:
+    """Return where in the day and the month, UTC, a clock stands, and its monotonic second."""
+    now = clock.now()
+    seconds = now.hour * 3_600 + now.minute * 60 + now.second
+    return Instant(
+        second=int(clock.monotonic()),
+        day=now.toordinal(),
+        month=now.year * 12 + now.month,
+        day_left_seconds=86_400 - seconds,
+        month_left_seconds=(monthrange(now.year, now.month)[1] - now.day + 1) * 86_400 - seconds,
+    )
+
+
 class Core:
     """Clock, settings, directory, journal, counters, and the requests in flight.
 
@@ -73,16 +89,20 @@ class Core:
         settings: Settings,
         journal: Journal | None,
         operator_token: str | None = None,
+        table: LimitTable | None = None,
     ) -> None:
         self.loop = loop
         self.clock = clock
         self.settings = settings
         self.journal = journal
-        self.directory = Directory(loop, settings)
+        instant = instant_of(clock)
+        self.table = table or LimitTable.open(None, settings.limit_rows_max, instant.day, instant.month)
+        self.directory = Directory(loop, settings, self.table)
         self.metrics = Metrics()
         self.ids = RecordIds()
         self.in_flight: set[Running] = set()
         self.now = 0.0
+        self._instant = instant
         self._offset_us = 0
         self.tick()
         self.draining = False
@@ -93,6 +113,12 @@ class Core:
         """Read the clocks anew; called every 0.25 s."""
         self.now = self.loop.time()
         self._offset_us = to_epoch_us(self.clock.now()) - int(self.clock.monotonic() * 1e6)
+
+    def instant(self) -> Instant:
+        """Return the second, day and month for limits, made anew once a second."""
+        if int(self.clock.monotonic()) != self._instant.second:
+            self._instant = instant_of(self.clock)
+        return self._instant
 
     def now_us(self) -> int:
         """Return the wall clock in epoch microseconds, by the monotonic clock since the last tick.

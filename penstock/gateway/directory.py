@@ -5,9 +5,10 @@ Windows, quotas, pools and counters are carried over by id.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from penstock.gateway.limits import KeyLimits, TokenQuota
+from penstock.gateway.limit_table import LimitTable
+from penstock.gateway.limits import NO_LIMITS, Instant, Limits, Scope
 from penstock.gateway.metrics import ModelStats
 from penstock.gateway.settings import Settings
 from penstock.gateway.snapshot import KeyEntry, ModelEntry, Snapshot, UpstreamEntry
@@ -17,50 +18,57 @@ from penstock.gateway.upstream import Upstream
 class Model:
     """A model as its clients call it."""
 
-    __slots__ = ("entry", "name", "stats", "upstreams")
+    __slots__ = ("entry", "name", "scopes", "stats", "upstreams")
 
-    def __init__(self, entry: ModelEntry, upstreams: tuple[Upstream, ...], stats: ModelStats) -> None:
+    def __init__(
+        self, entry: ModelEntry, upstreams: tuple[Upstream, ...], stats: ModelStats, scopes: tuple[Scope, ...]
+    ) -> None:
         self.entry = entry
+        self.scopes = scopes  # its own, if it has limits
         self.name = entry.name
         self.upstreams = upstreams
         self.stats = stats
 
 
 class Key:
-    """A key with everything that admission needs, one attribute away."""
+    """A key with everything that admission needs, one attribute away.
 
-    __slots__ = ("entry", "expires_at_us", "limited", "limits", "models", "quota", "usable")
+    ``scopes`` are those of the key, its project and its tenant that have limits; ``own`` is the key's, if it has
+    any, for the headers of answers.
+    """
+
+    __slots__ = ("entry", "expires_at_us", "models", "own", "scopes", "tenant", "usable")
 
     def __init__(
-        self, entry: KeyEntry, limits: KeyLimits, quota: TokenQuota, models: Mapping[str, Model]
+        self, entry: KeyEntry, scopes: tuple[Scope, ...], tenant: Scope, models: Mapping[str, Model]
     ) -> None:
         self.entry = entry
-        self.limits = limits
-        self.quota = quota
+        self.scopes = scopes
+        self.own = scopes[0] if scopes and scopes[0].kind == "key" else None
+        self.tenant = tenant
         self.models = models
         self.expires_at_us = entry.expires_at_us
         self.usable = "llm" in entry.scopes or "*" in entry.scopes
-        self.limited = limits.limited or quota.left is not None
 
 
 class Directory:
     """The current version and what is carried from one to the next."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, settings: Settings) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, settings: Settings, table: LimitTable) -> None:
         self._loop = loop
+        self.table = table
         self._settings = settings
         self.version: int | None = None
         self.keys: Mapping[bytes, Key] = {}
         self.stats: dict[tuple[str, str], ModelStats] = {}
-        self._limits: dict[str, KeyLimits] = {}
-        self._quotas: dict[str, TokenQuota] = {}
+        self._scopes: dict[tuple[str, str], Scope] = {}
         self._upstreams: dict[UpstreamEntry, Upstream] = {}
 
-    def quota(self, tenant: str) -> TokenQuota:
-        """Return the tenant's quota, the same object for life."""
-        found = self._quotas.get(tenant)
+    def scope(self, kind: str, name: str) -> Scope:
+        """Return the counters of a key, project, tenant or model: the same object for life."""
+        found = self._scopes.get((kind, name))
         if found is None:
-            found = self._quotas[tenant] = TokenQuota()
+            found = self._scopes[kind, name] = Scope(kind, self.table, name)
         return found
 
     @property
@@ -79,21 +87,50 @@ class Directory:
                     upstreams[up] = self._upstreams.get(up) or Upstream(up, self._loop, self._settings)
             which = entry.service, entry.name
             stats[which] = self.stats.get(which) or ModelStats(*which)
-            model = Model(entry, tuple(upstreams[up] for up in entry.upstreams), stats[which])
+            own = self._limited("model", f"{entry.tenant}/{entry.service}", entry.limits)
+            model = Model(entry, tuple(upstreams[up] for up in entry.upstreams), stats[which], own)
             models.setdefault((entry.tenant, entry.project), {})[entry.name] = model
-        tenants = {entry.tenant for entry in snapshot.keys} | set(snapshot.tokens_left) | set(self._quotas)
-        for tenant in tenants:
-            self.quota(tenant).rebase(snapshot.tokens_left.get(tenant))
-        limits = {entry.id: self._limits.get(entry.id) or KeyLimits() for entry in snapshot.keys}
-        keys: dict[bytes, Key] = {}
-        for entry in snapshot.keys:
-            own = limits[entry.id]
-            own.requests_per_minute = entry.requests_per_minute
-            own.tokens_per_minute = entry.tokens_per_minute
-            visible = models.get((entry.tenant, entry.project), {})
-            keys[entry.digest] = Key(entry, own, self.quota(entry.tenant), visible)
+        keys = {entry.digest: self._key(entry, snapshot, models) for entry in snapshot.keys}
+        named = {("tenant", entry.tenant) for entry in snapshot.keys} | set(snapshot.limits)
+        for kind, name in named | {which for which in self._scopes if which[0] in ("tenant", "project")}:
+            self.scope(kind, name).take(snapshot.limits.get((kind, name), NO_LIMITS))
+        kept = {entry.id for entry in snapshot.keys}
+        for which in [which for which in self._scopes if which[0] == "key" and which[1] not in kept]:
+            del self._scopes[which]
         for up, gone in self._upstreams.items():
             if up not in upstreams:
                 gone.retire()
-        self._upstreams, self._limits, self.stats, self.keys = upstreams, limits, stats, keys
+        self._upstreams, self.stats, self.keys = upstreams, stats, keys
         self.version = snapshot.version
+
+    def charge(self, records: Sequence[Mapping[str, object]], at: Instant) -> None:
+        """Count records that were made without a request: what a crash cut off, found in the journal."""
+        keys = {key.entry.id: key for key in self.keys.values()}
+        for record in records:
+            key = keys.get(str(record.get("key")))
+            model = key.models.get(str(record.get("model"))) if key is not None else None
+            if key is None or model is None:
+                continue
+            prompt, completion = record.get("prompt_tokens"), record.get("completion_tokens")
+            if not isinstance(prompt, int) or not isinstance(completion, int):
+                continue
+            with self.table.lock:
+                for scope in key.scopes + model.scopes:
+                    scope.charge(at, prompt + completion, model.entry.price.of(prompt, completion))
+
+    def _key(
+        self, entry: KeyEntry, snapshot: Snapshot, models: Mapping[tuple[str, str], dict[str, Model]]
+    ) -> Key:
+        scopes = self._limited("key", entry.id, entry.limits)
+        for which in (("project", f"{entry.tenant}/{entry.project}"), ("tenant", entry.tenant)):
+            if which in snapshot.limits:
+                scopes += (self.scope(*which),)
+        visible = models.get((entry.tenant, entry.project), {})
+        return Key(entry, scopes, self.scope("tenant", entry.tenant), visible)
+
+    def _limited(self, kind: str, name: str, limits: Limits) -> tuple[Scope, ...]:
+        if not limits.any:
+            return ()
+        scope = self.scope(kind, name)
+        scope.limits = limits
+        return (scope,)

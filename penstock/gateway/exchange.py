@@ -201,7 +201,8 @@ class Exchange:
 
     def _headers(self) -> bytes:
         line = b"x-request-id: %b\r\n" % self.record_id.encode()
-        return line + self.key.limits.headers() if self.key.limited else line
+        own = self.key.own
+        return line if own is None else line + own.headers()
 
     def _end_of_events(self, meter: Meter, last: bytes) -> None:
         if self.ask.include_usage and not meter.final_usage and not meter.error_seen:
@@ -465,7 +466,7 @@ class Exchange:
         if total:
             if self._core.journal is not None:
                 self._core.journal.append(final_line(record))
-            self.key.quota.recorded(total)
+            self.key.tenant.recorded(total)
             stats.prompt_tokens += usage.prompt
             stats.completion_tokens += usage.completion
             stats.estimated += usage.estimated
@@ -473,5 +474,5 @@ class Exchange:
         if self._meter is not None:
             stats.unreadable_events += self._meter.unreadable
         if self._reservation is not None:
-            self._reservation.settle(self._core.clock.monotonic(), total)
+            self._reservation.settle(self._core.instant(), usage.prompt, usage.completion)
         self._release_engine()

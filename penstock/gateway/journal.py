@@ -36,6 +36,7 @@ class Recovered:
     cut_off: int = 0
     unreadable: int = 0
     tokens_by_tenant: dict[str, int] = field(default_factory=dict[str, int])
+    ended: list[dict[str, object]] = field(default_factory=list[dict[str, object]])  # what a crash cut off
 
 
 def read_segment(path: Path) -> Iterator[dict[str, object] | None]:
@@ -119,6 +120,7 @@ class Journal:
             record["ending"] = "error"
             self.append(final_line(record))
             _recover(record, found, {})
+            found.ended.append(record)
         found.cut_off = len(progress)
         if progress:
             os.fsync(self._handle)

@@ -18,8 +18,9 @@ from penstock.base.clock import SystemClock
 from penstock.base.errors import StartupError
 from penstock.gateway import log
 from penstock.gateway.control import Deliverer, Link, SnapshotPoller, read_token
-from penstock.gateway.core import Core
+from penstock.gateway.core import Core, instant_of
 from penstock.gateway.journal import Journal
+from penstock.gateway.limit_table import LimitTable
 from penstock.gateway.server import Server, bind
 from penstock.gateway.settings import Settings
 from penstock.gateway.snapshot import Snapshot, SnapshotError, load_cache
@@ -86,19 +87,21 @@ def _journal(folder: Path | None, settings: Settings) -> Journal | None:
     return Journal(folder, bytes_max=settings.journal_bytes_max, segment_bytes_max=settings.segment_bytes_max)
 
 
-def _recover(core: Core) -> None:
+def _recover(core: Core) -> list[dict[str, object]]:
+    """Read the journal; return the records of what a crash cut off, whose limits are not charged yet."""
     if core.journal is None:
-        return
+        return []
     try:
         found = core.journal.open()
     except OSError as error:
         raise StartupError(f"The usage journal {core.journal.folder} cannot be used: {error}.") from error
     for tenant, tokens in found.tokens_by_tenant.items():
-        core.directory.quota(tenant).recorded(tokens)
+        core.directory.scope("tenant", tenant).recorded(tokens)
     if found.records or found.unreadable:
         log.event(
             "journal_recovered", records=found.records, cut_off=found.cut_off, unreadable=found.unreadable
         )
+    return found.ended
 
 
 def _cached(path: Path) -> Snapshot | None:
@@ -125,7 +128,7 @@ def _threads(core: Core, link: tuple[str, Path], data: Path, name: str) -> tuple
     def delivered(tokens: dict[str, int], records: int) -> None:
         core.metrics.records_delivered += records
         for tenant, count in tokens.items():
-            core.directory.quota(tenant).acknowledged(count)
+            core.directory.scope("tenant", tenant).acknowledged(count)
 
     def refused() -> None:
         core.metrics.records_refused += 1
@@ -162,9 +165,15 @@ async def _serve(arguments: argparse.Namespace, config: Config | None, listener:
     token = read_token(arguments.token_file) if config is None else None
     lock = lock_folder(data) if data is not None else -1
     folder = data / "usage" if data is not None and config is None else data
+    clock = SystemClock()
+    now = instant_of(clock)
+    table = LimitTable.open(
+        data / "limits.bin" if data is not None else None, settings.limit_rows_max, now.day, now.month
+    )
     core = Core(
         loop=loop,
-        clock=SystemClock(),
+        clock=clock,
+        table=table,
         settings=settings,
         journal=_journal(folder, settings),
         operator_token=token,
@@ -173,18 +182,20 @@ async def _serve(arguments: argparse.Namespace, config: Config | None, listener:
     poller: SnapshotPoller | None = None
     deliverer: Deliverer | None = None
     if config is not None:
-        _recover(core)
+        ended = _recover(core)
         core.directory.apply(config.snapshot)
+        core.directory.charge(ended, core.instant())
         core.confirmed_at = loop.time()
     else:
         name = arguments.name or f"{socket.gethostname()}:{port}"
         poller, deliverer = _threads(
             core, (arguments.control_plane, arguments.token_file), arguments.data, name
         )
-        _recover(core)
+        ended = _recover(core)
         cached = _cached(arguments.data / "snapshot.json")
         if cached is not None:
             core.directory.apply(cached)
+            core.directory.charge(ended, core.instant())
     server = Server(core, listener, poller=poller, deliverer=deliverer)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)

@@ -137,9 +137,9 @@ def over_token_limit(message: str, headers: bytes = b"") -> ApiError:
     return ApiError(429, "rate_limit_exceeded", message, kind="tokens", headers=_NO_RETRY + headers)
 
 
-def insufficient_quota(message: str) -> ApiError:
-    """Return a 429 of a tenant's spent monthly tokens."""
-    headers = _NO_RETRY + b"retry-after: 3600\r\n"
+def insufficient_quota(message: str, *, retry_after_seconds: int = 3_600) -> ApiError:
+    """Return a 429 of tokens or money that are spent for the day or the month."""
+    headers = _NO_RETRY + b"retry-after: %d\r\n" % retry_after_seconds
     return ApiError(429, "insufficient_quota", message, kind="insufficient_quota", headers=headers)
 
 

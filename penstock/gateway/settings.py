@@ -37,6 +37,7 @@ class Settings:
 
     # Token limits: what an answer reserves when the client states no bound.
     completion_tokens_default: int = 1_024
+    limit_rows_max: int = 8_192  # keys, projects, tenants and models with limits; the table has a fixed size
 
     # The usage journal.
     journal_bytes_max: int = 256 << 20

@@ -6,12 +6,14 @@ as a whole, so that the gateway never serves half of one.
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TypeVar, cast
 from urllib.parse import urlsplit
 
 import orjson
+
+from penstock.gateway.limits import FREE, NO_LIMITS, Limits, Price
 
 T = TypeVar("T")
 
@@ -31,8 +33,7 @@ class KeyEntry:
     principal: str
     scopes: frozenset[str]
     expires_at_us: int | None = None
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
+    limits: Limits = NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +59,17 @@ class ModelEntry:
     project: str
     model: str
     upstreams: tuple[UpstreamEntry, ...]
+    limits: Limits = NO_LIMITS
+    price: Price = FREE
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One version of everything; ``tokens_left`` holds only tenants that have a token quota."""
+    """One version of everything; ``limits`` holds only what has one: ("tenant", id) or ("project", tenant/id)."""
 
     version: int
     keys: tuple[KeyEntry, ...]
-    tokens_left: Mapping[str, int]
+    limits: Mapping[tuple[str, str], Limits]
     models: tuple[ModelEntry, ...]
 
 
@@ -98,6 +101,23 @@ def _count(entry: dict[str, object], field: str, place: str) -> int | None:
     return value
 
 
+def _limits(entry: dict[str, object], place: str) -> Limits:
+    found = {field.name: _count(entry, field.name, place) for field in fields(Limits)}
+    for name, value in found.items():
+        if value is not None and value < 0 and name != "tokens_left":
+            raise SnapshotError(f"{place}.{name} must not be negative")
+    return Limits(**found)
+
+
+def _price(entry: dict[str, object], place: str) -> Price:
+    prompt, completion = (
+        _count(entry, f"{kind}_microeur_per_million", place) or 0 for kind in ("prompt", "completion")
+    )
+    if prompt < 0 or completion < 0:
+        raise SnapshotError(f"{place} has a negative price")
+    return Price(prompt, completion)
+
+
 def _key(value: object, place: str) -> KeyEntry:
     entry = _object(value, place)
     try:
@@ -117,8 +137,7 @@ def _key(value: object, place: str) -> KeyEntry:
         principal=_text(entry, "principal", place),
         scopes=frozenset(cast("list[str]", scopes)),
         expires_at_us=_count(entry, "expires_at_us", place),
-        requests_per_minute=_count(entry, "requests_per_minute", place),
-        tokens_per_minute=_count(entry, "tokens_per_minute", place),
+        limits=_limits(entry, place),
     )
 
 
@@ -164,12 +183,20 @@ def _model(value: object, place: str) -> ModelEntry:
         project=_text(entry, "project", place),
         model=_text(entry, "model", place),
         upstreams=tuple(parse_upstream(up, f"{place}.upstreams[{i}]") for i, up in enumerate(upstreams)),
+        limits=_limits(entry, place),
+        price=_price(entry, place),
     )
 
 
-def _tenant(value: object, place: str) -> tuple[str, int | None]:
+def _tenant(value: object, place: str) -> tuple[tuple[str, str], Limits]:
     entry = _object(value, place)
-    return _text(entry, "id", place), _count(entry, "tokens_left", place)
+    return ("tenant", _text(entry, "id", place)), _limits(entry, place)
+
+
+def _project(value: object, place: str) -> tuple[tuple[str, str], Limits]:
+    entry = _object(value, place)
+    name = f"{_text(entry, 'tenant', place)}/{_text(entry, 'id', place)}"
+    return ("project", name), _limits(entry, place)
 
 
 def _every(document: dict[str, object], field: str, parse: Callable[[object, str], T]) -> tuple[T, ...]:
@@ -182,11 +209,13 @@ def parse_snapshot(value: object) -> Snapshot:
     version = _count(document, "version", "the snapshot")
     if version is None:
         raise SnapshotError("the snapshot has no version")
-    tenants = _every(document, "tenants", _tenant)
+    scopes = _every(document, "tenants", _tenant)
+    if "projects" in document:
+        scopes += _every(document, "projects", _project)
     return Snapshot(
         version=version,
         keys=_every(document, "keys", _key),
-        tokens_left={tenant: left for tenant, left in tenants if left is not None},
+        limits={name: limits for name, limits in scopes if limits.any},
         models=_every(document, "models", _model),
     )
 

@@ -106,7 +106,12 @@ class Meter:
             "completion_tokens": usage.completion,
             "total_tokens": usage.prompt + usage.completion,
         }
-        event = {"object": "chat.completion.chunk", "model": self.name, "choices": [], "usage": counts}
+        event: dict[str, object] = {
+            "object": "chat.completion.chunk",
+            "model": self.name,
+            "choices": [],
+            "usage": counts,
+        }
         return b"data: " + orjson.dumps(event) + b"\n\n"
 
     def feed(self, data: bytes) -> bytes:

@@ -14,13 +14,13 @@ from penstock.base.clock import to_epoch_us
 from penstock.base.errors import StartupError
 from penstock.gateway.snapshot import Snapshot, SnapshotError, parse_snapshot
 
-_TOP = {"listen", "keys", "models", "tenants", "ledger", "ledger_bytes_max", "settings"}
-_KEY = {
-    "key", "sha256", "id", "tenant", "project", "principal", "scopes", "expires_at", "requests_per_minute",
-    "tokens_per_minute",
-}  # fmt: skip
-_MODEL = {"name", "model", "service", "tenant", "project", "upstreams"}
-_TENANT = {"id", "tokens_left"}
+_TOP = {"listen", "keys", "models", "tenants", "projects", "ledger", "ledger_bytes_max", "settings"}
+_LIMITS = {"requests_per_minute", "tokens_per_minute", "tokens_per_day", "microeur_per_month"}
+_KEY = {"key", "sha256", "id", "tenant", "project", "principal", "scopes", "expires_at"} | _LIMITS
+_PRICES = {"prompt_microeur_per_million", "completion_microeur_per_million"}
+_MODEL = {"name", "model", "service", "tenant", "project", "upstreams"} | _PRICES | _LIMITS
+_TENANT = {"id", "tokens_left"} | _LIMITS
+_PROJECT = {"id", "tenant"} | _LIMITS
 _UPSTREAM = {"id", "url", "cancel", "api_key"}
 
 
@@ -70,8 +70,7 @@ def _key(table: dict[str, object], number: int) -> dict[str, object]:
         "principal": table.get("principal", "default"),
         "scopes": table.get("scopes", ["llm"]),
         "expires_at_us": to_epoch_us(expires) if isinstance(expires, datetime) else None,
-        "requests_per_minute": table.get("requests_per_minute"),
-        "tokens_per_minute": table.get("tokens_per_minute"),
+        **{name: table[name] for name in _LIMITS if name in table},
     }
 
 
@@ -92,6 +91,7 @@ def _model(table: dict[str, object], number: int) -> dict[str, object]:
         "project": table.get("project", "default"),
         "model": table.get("model", name),
         "upstreams": entries,
+        **{name: table[name] for name in _LIMITS | _PRICES if name in table},
     }
 
 
@@ -110,7 +110,15 @@ def read_config(path: Path) -> Config:
         raise StartupError(f"The configuration {path} needs at least one [[keys]] and one [[models]] table.")
     try:
         snapshot = parse_snapshot(
-            {"version": 1, "keys": keys, "models": models, "tenants": _tables(document, "tenants", _TENANT)}
+            {
+                "version": 1,
+                "keys": keys,
+                "models": models,
+                "tenants": _tables(document, "tenants", _TENANT),
+                "projects": [
+                    {"tenant": "default", **table} for table in _tables(document, "projects", _PROJECT)
+                ],
+            }
         )
     except SnapshotError as error:
         raise StartupError(f"The configuration {path} is wrong: {error}.") from error

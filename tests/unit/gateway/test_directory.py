@@ -33,9 +33,11 @@ def test_windows_counters_pools_and_quotas_outlive_a_version() -> None:
     bench = Bench()
     directory = bench.core.directory
     (before,) = directory.keys.values()
-    before.limits.request_window.advance(10)
-    before.limits.request_window.add(5)
-    before.quota.recorded(30)
+    assert before.own is None
+    own = directory.scope("key", "key_sk-test")
+    own.requests.advance(10)
+    own.requests.add(5)
+    before.tenant.recorded(30)
     (stats,) = directory.stats.values()
     (upstream,) = directory.upstreams
     directory.apply(
@@ -47,10 +49,10 @@ def test_windows_counters_pools_and_quotas_outlive_a_version() -> None:
         )
     )
     (after,) = directory.keys.values()
-    assert after.limits is before.limits
-    assert (after.limits.requests_per_minute, after.limits.request_window.total) == (9, 5)
-    assert after.quota.available == 70
-    assert after.limited
+    assert after.own is own
+    assert (own.limits.requests_per_minute, own.requests.total) == (9, 5)
+    assert after.tenant.available == 70
+    assert after.scopes == (own, after.tenant)
     assert next(iter(directory.stats.values())) is stats
     assert directory.upstreams == [upstream]
     bench.close()

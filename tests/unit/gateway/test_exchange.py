@@ -246,7 +246,7 @@ def test_what_only_reads_is_billed_its_prompt(make: Make, tmp_path: Path, path: 
     (record,) = records(tmp_path)
     assert (record["prompt_tokens"], record["completion_tokens"], record["ending"]) == (7, 0, "stop")
     (key,) = bench.core.directory.keys.values()
-    assert key.limits.token_window.total == 7
+    assert key.own.tokens.total == 7
 
 
 def test_a_client_that_leaves_before_the_answer_is_billed_what_the_engine_says(
@@ -379,9 +379,9 @@ def test_a_reservation_is_settled_to_what_was_generated(make: Make) -> None:
     bench = make(key={"tokens_per_minute": 1_000})
     (key,) = bench.core.directory.keys.values()
     bench.client.data_received(post(ask(max_tokens=500)))
-    assert key.limits.token_window.total == 510
+    assert key.own.tokens.total == 510
     bench.engines[0][0].data_received(whole(5))
-    assert key.limits.token_window.total == 8
+    assert key.own.tokens.total == 8
 
 
 def test_the_first_token_is_timed(make: Make, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.gateway.limits import Limits
 from penstock.gateway.snapshot import SnapshotError, load_cache, parse_snapshot, parse_upstream, save_cache
 from tests.support.gateway_peers import key_entry, model_entry
 
@@ -27,9 +28,14 @@ def test_a_whole_document_is_understood_and_unknown_fields_are_left_alone() -> N
     snapshot = parse_snapshot(document(more={"of": "later"}))
     assert snapshot.version == 3
     (key,) = snapshot.keys
-    assert (key.id, key.scopes, key.expires_at_us, key.requests_per_minute) == ("key_sk-a", {"llm"}, 5, 7)
-    assert key.tokens_per_minute is None
-    assert snapshot.tokens_left == {"ten_a": 9}
+    assert (key.id, key.scopes, key.expires_at_us, key.limits.requests_per_minute) == (
+        "key_sk-a",
+        {"llm"},
+        5,
+        7,
+    )
+    assert key.limits.tokens_per_minute is None
+    assert snapshot.limits == {("tenant", "ten_a"): Limits(tokens_left=9)}
     (upstream,) = snapshot.models[0].upstreams
     assert (upstream.id, upstream.port, upstream.prefix, upstream.cancel) == ("alc_a", 80, "/v1", True)
 
@@ -48,6 +54,9 @@ def test_a_whole_document_is_understood_and_unknown_fields_are_left_alone() -> N
         ({"keys": [key_entry("a", scopes=[1])]}, "scopes"),
         ({"keys": [key_entry("a", requests_per_minute=True)]}, "requests_per_minute"),
         ({"tenants": [{"id": "t", "tokens_left": 1.5}]}, "tokens_left"),
+        ({"keys": [key_entry("a", tokens_per_day=-1)]}, "must not be negative"),
+        ({"projects": [{"id": "p"}]}, r"projects\[0\].tenant"),
+        ({"models": [model_entry("http://x", prompt_microeur_per_million=-1)]}, "negative price"),
         ({"models": [model_entry("ftp://x")]}, "url"),
         ({"models": [model_entry("http://x:99999")]}, "url"),
         ({"models": [model_entry("http://x/\r\nevil: 1")]}, "url"),

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from penstock.base.errors import StartupError
+from penstock.gateway.limits import Limits, Price
 from penstock.gateway.standalone import read_config
 
 GOOD = """
@@ -24,9 +25,14 @@ project = "other"
 [[models]]
 name = "m"
 upstreams = ["http://127.0.0.1:1", { url = "http://127.0.0.1:2", cancel = true, id = "two" }]
+microeur_per_month = 40
+prompt_microeur_per_million = 100
 [[tenants]]
 id = "default"
 tokens_left = 7
+[[projects]]
+id = "other"
+tokens_per_day = 9
 """
 
 
@@ -42,12 +48,16 @@ def test_a_whole_configuration(tmp_path: Path) -> None:
     assert config.settings == {"drain_seconds": 1.5, "journal_bytes_max": 1000}
     first, second = config.snapshot.keys
     assert first.digest == hashlib.sha256(b"sk-a").digest()
-    assert (first.requests_per_minute, first.expires_at_us) == (5, 1_893_456_000_000_000)
+    assert (first.limits.requests_per_minute, first.expires_at_us) == (5, 1_893_456_000_000_000)
     assert (second.digest[-1], second.project) == (255, "other")
     (model,) = config.snapshot.models
     assert (model.name, model.model, model.project) == ("m", "m", "default")
     assert [(up.id, up.cancel) for up in model.upstreams] == [("m-0", False), ("two", True)]
-    assert config.snapshot.tokens_left == {"default": 7}
+    assert (model.limits.microeur_per_month, model.price) == (40, Price(100, 0))
+    assert config.snapshot.limits == {
+        ("tenant", "default"): Limits(tokens_left=7),
+        ("project", "default/other"): Limits(tokens_per_day=9),
+    }
 
 
 @pytest.mark.parametrize(
