@@ -14,7 +14,7 @@ from penstock.gateway.core import Core
 from penstock.gateway.directory import Key, Model
 from penstock.gateway.exchange import Exchange
 from penstock.gateway.limits import Refused, Reservation, Scope, admit
-from penstock.gateway.metrics import render
+from penstock.gateway.metrics import Board, Family, families, render
 
 _KINDS = {b"/v1" + kind.path: kind for kind in KINDS} | {b"/rerank": RERANK, b"/v2/rerank": RERANK}
 
@@ -24,6 +24,8 @@ class App:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self.board: Board | None = None  # of several processes
+        self.process = 0
 
     def handle(self, client: ClientConnection, request: Request) -> None:
         """Answer one request; raises ApiError."""
@@ -171,6 +173,13 @@ class App:
             digest = hashlib.sha256(request.authorization[7:].strip()).digest()
             if core.operator_digest is None or not hmac.compare_digest(digest, core.operator_digest):
                 raise errors.missing_key()
+        shown = self.board.all() if self.board is not None else {}
+        shown[str(self.process) if self.board is not None else ""] = self.families()
+        client.reply(200, render(shown), content_type=wire.TEXT)
+
+    def families(self) -> list[Family]:
+        """Return what this process counted."""
+        core = self._core
         journal = core.journal
         gauges: dict[str, float] = {
             "connections": core.metrics.connections,
@@ -181,7 +190,7 @@ class App:
         }
         if core.confirmed_at is not None:
             gauges["snapshot_age_seconds"] = round(max(0.0, core.loop.time() - core.confirmed_at), 3)
-        client.reply(200, render(core.metrics, core.directory.stats.values(), gauges), content_type=wire.TEXT)
+        return families(core.metrics, core.directory.stats.values(), gauges)
 
 
 def _only_get(request: Request) -> None:

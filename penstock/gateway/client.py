@@ -335,8 +335,12 @@ class ClientConnection(asyncio.Protocol):
         self._pending.clear()
         self._drop_backlog()
         self._deadline = self._core.now + self._core.settings.linger_seconds
-        if self._transport is not None and not self._transport.is_closing():
+        if self._transport is None or self._transport.is_closing():
+            return
+        if self._transport.can_write_eof():
             self._transport.write_eof()
+        else:
+            self._transport.close()  # over TLS there is no half-closing; closing waits for what is to be sent
 
     @property
     def _closes(self) -> bool:

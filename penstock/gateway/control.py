@@ -124,7 +124,7 @@ class SnapshotPoller(threading.Thread):
     def __init__(
         self,
         link: Link,
-        cache: Path,
+        cache: Path | None,
         clock: Clock,
         *,
         taken: Callable[[Snapshot], None],
@@ -180,7 +180,8 @@ class SnapshotPoller(threading.Thread):
             return since
         snapshot = parse_snapshot(document)
         try:
-            save_cache(self._cache, raw)
+            if self._cache is not None:
+                save_cache(self._cache, raw)
         except OSError as error:  # it serves all the same; only a restart without control plane would miss it
             log.event("snapshot_not_cached", error=str(error))
         self._taken(snapshot)

@@ -1,12 +1,10 @@
 """``penstock gateway``: read the arguments, put the process together, serve."""
 
 import argparse
-import asyncio
 import fcntl
 import gc
 import os
 import resource
-import signal
 import socket
 import sys
 from dataclasses import fields, replace
@@ -17,13 +15,14 @@ import uvloop
 from penstock.base.clock import SystemClock
 from penstock.base.errors import StartupError
 from penstock.gateway import log
-from penstock.gateway.control import Deliverer, Link, SnapshotPoller, read_token
-from penstock.gateway.core import Core, instant_of
-from penstock.gateway.journal import Journal
-from penstock.gateway.limit_table import LimitTable
-from penstock.gateway.server import Server, bind
+from penstock.gateway.control import read_token
+from penstock.gateway.core import instant_of
+from penstock.gateway.limit_table import PROCESSES_MAX, LimitTable
+from penstock.gateway.metrics import Board
+from penstock.gateway.process import Plan, serve
+from penstock.gateway.processes import Supervisor, adopt_journals
+from penstock.gateway.server import bind
 from penstock.gateway.settings import Settings
-from penstock.gateway.snapshot import Snapshot, SnapshotError, load_cache
 from penstock.gateway.standalone import Config, read_config
 
 
@@ -39,6 +38,11 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="folder for the cached snapshot and the usage journal")
     parser.add_argument("--config", type=Path, help="TOML file: serve without a factory")
     parser.add_argument("--name", help="this gateway's name in usage deliveries (default host:port)")
+    parser.add_argument("--processes", type=int, help="processes that share the port (default 1)")
+    parser.add_argument(
+        "--tls-certificate", type=Path, help="PEM file with the certificate chain: serve HTTPS"
+    )
+    parser.add_argument("--tls-key", type=Path, help="PEM file with its key")
     parser.add_argument("--pid-file", type=Path, help="file to write the process id to")
     arguments = parser.parse_args(argv)
     factory = (arguments.control_plane, arguments.token_file, arguments.data)
@@ -81,137 +85,6 @@ def _settings(config: Config | None) -> Settings:
     return replace(Settings(), **values)  # pyright: ignore[reportArgumentType] - the names are checked above
 
 
-def _journal(folder: Path | None, settings: Settings) -> Journal | None:
-    if folder is None:
-        return None
-    return Journal(folder, bytes_max=settings.journal_bytes_max, segment_bytes_max=settings.segment_bytes_max)
-
-
-def _recover(core: Core) -> list[dict[str, object]]:
-    """Read the journal; return the records of what a crash cut off, whose limits are not charged yet."""
-    if core.journal is None:
-        return []
-    try:
-        found = core.journal.open()
-    except OSError as error:
-        raise StartupError(f"The usage journal {core.journal.folder} cannot be used: {error}.") from error
-    for tenant, tokens in found.tokens_by_tenant.items():
-        core.directory.scope("tenant", tenant).recorded(tokens)
-    if found.records or found.unreadable:
-        log.event(
-            "journal_recovered", records=found.records, cut_off=found.cut_off, unreadable=found.unreadable
-        )
-    return found.ended
-
-
-def _cached(path: Path) -> Snapshot | None:
-    try:
-        return load_cache(path)
-    except (SnapshotError, OSError) as error:
-        log.event("snapshot_cache_unusable", error=str(error))
-        return None
-
-
-def _threads(core: Core, link: tuple[str, Path], data: Path, name: str) -> tuple[SnapshotPoller, Deliverer]:
-    """Return the threads to the control plane; what they learn is applied on the loop."""
-
-    def taken(snapshot: Snapshot) -> None:
-        core.directory.apply(snapshot)
-        core.confirmed_at = core.loop.time()
-
-    def confirmed() -> None:
-        core.confirmed_at = core.loop.time()
-
-    def failed() -> None:
-        core.metrics.snapshot_failures += 1
-
-    def delivered(tokens: dict[str, int], records: int) -> None:
-        core.metrics.records_delivered += records
-        for tenant, count in tokens.items():
-            core.directory.scope("tenant", tenant).acknowledged(count)
-
-    def refused() -> None:
-        core.metrics.records_refused += 1
-
-    soon = core.loop.call_soon_threadsafe
-    poller = SnapshotPoller(
-        Link(*link),
-        data / "snapshot.json",
-        core.clock,
-        taken=lambda snapshot: _ignore(soon(taken, snapshot)),
-        confirmed=lambda: _ignore(soon(confirmed)),
-        failed=lambda: _ignore(soon(failed)),
-    )
-    if core.journal is None:
-        raise AssertionError("a gateway of a factory has a journal")
-    deliverer = Deliverer(
-        Link(*link),
-        core.journal,
-        name,
-        delivered=lambda tokens, records: _ignore(soon(delivered, tokens, records)),
-        refused=lambda: _ignore(soon(refused)),
-    )
-    return poller, deliverer
-
-
-def _ignore(_handle: object) -> None:
-    """Drop the handle of a scheduled call: it is never cancelled."""
-
-
-async def _serve(arguments: argparse.Namespace, config: Config | None, listener: socket.socket) -> None:
-    loop = asyncio.get_running_loop()
-    settings = _settings(config)
-    data: Path | None = arguments.data if config is None else config.ledger
-    token = read_token(arguments.token_file) if config is None else None
-    lock = lock_folder(data) if data is not None else -1
-    folder = data / "usage" if data is not None and config is None else data
-    clock = SystemClock()
-    now = instant_of(clock)
-    table = LimitTable.open(
-        data / "limits.bin" if data is not None else None, settings.limit_rows_max, now.day, now.month
-    )
-    core = Core(
-        loop=loop,
-        clock=clock,
-        table=table,
-        settings=settings,
-        journal=_journal(folder, settings),
-        operator_token=token,
-    )
-    host, port = listener.getsockname()[:2]
-    poller: SnapshotPoller | None = None
-    deliverer: Deliverer | None = None
-    if config is not None:
-        ended = _recover(core)
-        core.directory.apply(config.snapshot)
-        core.directory.charge(ended, core.instant())
-        core.confirmed_at = loop.time()
-    else:
-        name = arguments.name or f"{socket.gethostname()}:{port}"
-        poller, deliverer = _threads(
-            core, (arguments.control_plane, arguments.token_file), arguments.data, name
-        )
-        ended = _recover(core)
-        cached = _cached(arguments.data / "snapshot.json")
-        if cached is not None:
-            core.directory.apply(cached)
-            core.directory.charge(ended, core.instant())
-    server = Server(core, listener, poller=poller, deliverer=deliverer)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, server.stop)
-    # What exists now lives as long as the process: the collector need not look at it again.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
-    sys.stdout.write(f"penstock gateway: listening on http://{host}:{port}\n")
-    sys.stdout.flush()
-    try:
-        await server.run()
-    finally:
-        if lock >= 0:
-            os.close(lock)
-
-
 def _raise_file_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
@@ -231,18 +104,89 @@ def run(argv: list[str]) -> int:
     try:
         config = read_config(arguments.config) if arguments.config is not None else None
         listen = arguments.listen or (config.listen if config is not None else "127.0.0.1:7071")
-        with bind(listen) as listener:
+        processes = _processes(arguments, config)
+        with bind(listen, shared=processes > 1) as listener:
             _raise_file_limit()
             if pid_file is not None:
                 _write_pid(pid_file)
-            uvloop.run(_serve(arguments, config, listener))
+            return _run(arguments, config, processes, listener)
     except StartupError as error:
         sys.stderr.write(f"penstock gateway: {error.sentence}\n")
         return 2
     finally:
         if pid_file is not None and _is_ours(pid_file):
             pid_file.unlink(missing_ok=True)
-    return 0
+
+
+def _processes(arguments: argparse.Namespace, config: Config | None) -> int:
+    asked: int | None = arguments.processes
+    found = asked if asked is not None else config.processes if config is not None else 1
+    if not 1 <= found <= PROCESSES_MAX:
+        raise StartupError(f"The number of processes must be from 1 to {PROCESSES_MAX}, not {found}.")
+    return found
+
+
+def _run(
+    arguments: argparse.Namespace, config: Config | None, processes: int, listener: socket.socket
+) -> int:
+    host, port = listener.getsockname()[:2]
+    clock = SystemClock()
+    data: Path | None = arguments.data if config is None else config.ledger
+    lock = lock_folder(data) if data is not None else -1
+    try:
+        if data is not None:
+            moved = adopt_journals(data, processes, sub="usage" if config is None else "")
+            if moved:
+                log.event("journals_adopted", segments=moved)
+        plan = _plan(arguments, config, processes, data, f"{socket.gethostname()}:{port}", clock)
+
+        def ready() -> None:
+            scheme = "https" if plan.certificate is not None else "http"
+            sys.stdout.write(f"penstock gateway: listening on {scheme}://{host}:{port}\n")
+            sys.stdout.flush()
+
+        if processes == 1:
+            uvloop.run(serve(plan, 0, listener, ready))
+            return 0
+        gc.collect()
+        gc.freeze()  # what the children share stays shared: the collector would write into it
+        return Supervisor(plan, lambda: bind(f"{host}:{port}", shared=True, listening=True), clock).run(ready)
+    except OSError as error:
+        raise StartupError(f"The gateway cannot start ({error}); check its data folder.") from error
+    finally:
+        if lock >= 0:
+            os.close(lock)
+
+
+def _plan(
+    arguments: argparse.Namespace,
+    config: Config | None,
+    processes: int,
+    data: Path | None,
+    name: str,
+    clock: SystemClock,
+) -> Plan:
+    settings, now = _settings(config), instant_of(clock)
+    table = data / "limits.bin" if data is not None else None
+    pair: tuple[Path | None, Path | None] = (arguments.tls_certificate, arguments.tls_key)
+    if config is not None and pair == (None, None):
+        pair = config.certificate or pair
+    certificate, key = pair
+    if (certificate is None) != (key is None):
+        raise StartupError("A certificate and its key belong together; give --tls-certificate and --tls-key.")
+    return Plan(
+        settings=settings,
+        table=LimitTable.open(table, settings.limit_rows_max, now.day, now.month),
+        name=arguments.name or name,
+        processes=processes,
+        config=config,
+        config_path=arguments.config,
+        control_plane=None if config is not None else (arguments.control_plane, arguments.token_file),
+        token=None if config is not None else read_token(arguments.token_file),
+        data=data,
+        certificate=None if certificate is None or key is None else (certificate, key),
+        board=Board(processes) if processes > 1 else None,
+    )
 
 
 def _write_pid(path: Path) -> None:

@@ -1,8 +1,15 @@
 """Counters of the data plane and their Prometheus text; counting is an addition, formatting happens on scrape."""
 
+import os
+import struct
+import zlib
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+import orjson
+
+_HEADER = struct.Struct("<QQ")
+_READS = 4
 _P = "penstock_gateway_"
 TTFT_BOUNDS_US = (
     5_000,
@@ -71,6 +78,7 @@ class Metrics:
         "records_delivered",
         "records_refused",
         "refused",
+        "reload_failures",
         "retries",
         "snapshot_failures",
     )
@@ -81,6 +89,7 @@ class Metrics:
         self.defects = 0
         self.limited: dict[str, int] = {}
         self.refused: dict[str, int] = {}
+        self.reload_failures = 0
         self.retries = 0
         self.records_delivered = 0
         self.records_refused = 0
@@ -103,40 +112,36 @@ def _sentence(name: str) -> str:
     return name.replace("_", " ").capitalize() + "."
 
 
-def _family(name: str, kind: str, text: str, samples: Iterable[tuple[str, float]]) -> str:
-    lines = [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
-    lines += [
-        f"{name}{labels} {value:g}" if isinstance(value, float) else f"{name}{labels} {value}"
-        for labels, value in samples
-    ]
-    return "\n".join(lines) + "\n"
+# Name, kind, sentence, and samples of (suffix of the name, labels without braces, value).
+Family = tuple[str, str, str, list[tuple[str, str, float]]]
 
 
-def _ttft(models: list[tuple[str, ModelStats]]) -> str:
-    name = _P + "time_to_first_token_seconds"
-    lines = [
-        f"# HELP {name} From the complete request to the first token of a stream.",
-        f"# TYPE {name} histogram",
-    ]
+def _family(name: str, kind: str, text: str, samples: Iterable[tuple[str, float]]) -> Family:
+    return name, kind, text, [("", labels, value) for labels, value in samples]
+
+
+def _ttft(models: list[tuple[str, ModelStats]]) -> Family:
+    samples: list[tuple[str, str, float]] = []
     for labels, stats in models:
         total = 0
         for bound_us, count in zip((*TTFT_BOUNDS_US, None), stats.ttft_buckets, strict=True):
             total += count
             le = "+Inf" if bound_us is None else f"{bound_us / 1e6:g}"
-            lines.append(f'{name}_bucket{{{labels},le="{le}"}} {total}')
-        lines.append(f"{name}_sum{{{labels}}} {stats.ttft_sum_us / 1e6:.6f}")
-        lines.append(f"{name}_count{{{labels}}} {total}")
-    return "\n".join(lines) + "\n"
+            samples.append(("_bucket", f'{labels},le="{le}"', total))
+        samples.append(("_sum", labels, stats.ttft_sum_us / 1e6))
+        samples.append(("_count", labels, total))
+    text = "From the complete request to the first token of a stream."
+    return _P + "time_to_first_token_seconds", "histogram", text, samples
 
 
-def _of_models(models: list[tuple[str, ModelStats]]) -> list[str]:
-    answers = [(f'{{{of},status="{status}"}}', n) for of, s in models for status, n in s.statuses.items()]
-    endings = [(f'{{{of},ending="{ending}"}}', n) for of, s in models for ending, n in s.endings.items()]
-    prompt = [(f'{{{of},kind="prompt"}}', s.prompt_tokens) for of, s in models]
-    completion = [(f'{{{of},kind="completion"}}', s.completion_tokens) for of, s in models]
-    estimated = [(f"{{{of}}}", s.estimated) for of, s in models]
-    unreadable = [(f"{{{of}}}", s.unreadable_events) for of, s in models]
-    in_flight = [(f"{{{of}}}", s.in_flight) for of, s in models]
+def _of_models(models: list[tuple[str, ModelStats]]) -> list[Family]:
+    answers = [(f'{of},status="{status}"', n) for of, s in models for status, n in s.statuses.items()]
+    endings = [(f'{of},ending="{ending}"', n) for of, s in models for ending, n in s.endings.items()]
+    prompt = [(f'{of},kind="prompt"', s.prompt_tokens) for of, s in models]
+    completion = [(f'{of},kind="completion"', s.completion_tokens) for of, s in models]
+    estimated = [(of, s.estimated) for of, s in models]
+    unreadable = [(of, s.unreadable_events) for of, s in models]
+    in_flight = [(of, s.in_flight) for of, s in models]
     return [
         _family(_P + "requests_total", "counter", "Answers by model and status.", answers),
         _family(_P + "endings_total", "counter", "Requests by how they ended.", endings),
@@ -158,15 +163,16 @@ def _of_models(models: list[tuple[str, ModelStats]]) -> list[str]:
     ]
 
 
-def _of_process(metrics: Metrics, gauges: dict[str, float]) -> list[str]:
-    limited = [(f'{{reason="{reason}"}}', n) for reason, n in metrics.limited.items()]
-    refused = [(f'{{code="{code}"}}', n) for code, n in metrics.refused.items()]
+def _of_process(metrics: Metrics, gauges: dict[str, float]) -> list[Family]:
+    limited = [(f'reason="{reason}"', n) for reason, n in metrics.limited.items()]
+    refused = [(f'code="{code}"', n) for code, n in metrics.refused.items()]
     counters: dict[str, int] = {
         "connections_refused": metrics.connections_refused,
         "defects": metrics.defects,
         "retries": metrics.retries,
         "records_delivered": metrics.records_delivered,
         "records_refused": metrics.records_refused,
+        "reload_failures": metrics.reload_failures,
         "snapshot_failures": metrics.snapshot_failures,
     }
     return [
@@ -180,7 +186,63 @@ def _of_process(metrics: Metrics, gauges: dict[str, float]) -> list[str]:
     ]
 
 
-def render(metrics: Metrics, stats: Iterable[ModelStats], gauges: dict[str, float]) -> bytes:
-    """Return the text exposition format 0.0.4; ``gauges`` are name (without prefix) to value."""
+def families(metrics: Metrics, stats: Iterable[ModelStats], gauges: dict[str, float]) -> list[Family]:
+    """Return everything that one process counted; ``gauges`` are name (without prefix) to value."""
     models = [(f'service="{_escape(s.service)}",model="{_escape(s.name)}"', s) for s in stats]
-    return "".join([*_of_models(models), *_of_process(metrics, gauges)]).encode()
+    return [*_of_models(models), *_of_process(metrics, gauges)]
+
+
+def render(processes: Mapping[str, list[Family]]) -> bytes:
+    """Return the text exposition format 0.0.4 of what processes counted.
+
+    Each is shown under its name as the label ``process``; the name of one that is alone is empty.
+    """
+    merged: dict[str, tuple[str, str, list[str]]] = {}
+    for process, found in processes.items():
+        own = f'process="{process}"' if process else ""
+        for name, kind, text, samples in found:
+            lines = merged.setdefault(name, (kind, text, []))[2]
+            for suffix, labels, value in samples:
+                both = ",".join(part for part in (own, labels) if part)
+                shown = (
+                    f"{value:.6f}"
+                    if suffix == "_sum"
+                    else f"{value:g}"
+                    if isinstance(value, float)
+                    else value
+                )
+                lines.append(f"{name}{suffix}{f'{{{both}}}' if both else ''} {shown}")
+    return "".join(
+        f"# HELP {name} {text}\n# TYPE {name} {kind}\n" + "".join(line + "\n" for line in lines)
+        for name, (kind, text, lines) in merged.items()
+    ).encode()
+
+
+class Board:
+    """Where the processes of one port put what they counted, so that any of them can show all of it.
+
+    One anonymous file for each; it begins with length and checksum, because a reader may meet a writer.
+    """
+
+    def __init__(self, processes: int) -> None:
+        self._handles = [os.memfd_create(f"metrics-{k}", os.MFD_CLOEXEC) for k in range(processes)]
+
+    def put(self, process: int, found: list[Family]) -> None:
+        """Replace what a process shows."""
+        raw = orjson.dumps(found)
+        os.pwrite(self._handles[process], _HEADER.pack(len(raw), zlib.crc32(raw)) + raw, 0)
+
+    def all(self) -> dict[str, list[Family]]:
+        """Return what each process put there last; one that is being written is read again, then left out."""
+        shown: dict[str, list[Family]] = {}
+        for process, handle in enumerate(self._handles):
+            for _ in range(_READS):
+                raw = os.pread(handle, os.fstat(handle).st_size, 0)
+                if len(raw) <= _HEADER.size:
+                    break
+                length, checksum = _HEADER.unpack_from(raw)
+                body = raw[_HEADER.size : _HEADER.size + length]
+                if zlib.crc32(body) == checksum:
+                    shown[str(process)] = orjson.loads(body)
+                    break
+        return shown

@@ -2,6 +2,8 @@
 
 import asyncio
 import socket
+import ssl
+from collections.abc import Callable, Sequence
 
 from penstock.base.errors import StartupError
 from penstock.gateway import log
@@ -9,27 +11,40 @@ from penstock.gateway.app import App
 from penstock.gateway.client import ClientConnection
 from penstock.gateway.control import Deliverer, SnapshotPoller
 from penstock.gateway.core import Core
+from penstock.gateway.metrics import Board
 
 _TICK_SECONDS = 0.25
 _SWEEP_TICKS = 4
+_WATCH_TICKS = 2
+_BACKLOG = 4_096
 
 
-def bind(listen: str) -> socket.socket:
-    """Return a listening socket for ``host:port``; raises StartupError with what to change."""
+def bind(listen: str, *, shared: bool = False, listening: bool | None = None) -> socket.socket:
+    """Return a bound socket for ``host:port``; raises StartupError with what to change.
+
+    ``shared`` lets other processes of ours bind the same port. It listens unless ``shared``: then a process that
+    only holds the port must not be given connections, unless ``listening`` says so.
+    """
     host, _, text = listen.rpartition(":")
     host = host.strip("[]")
     if not host or not text.isdigit() or int(text) > 65_535:
         raise StartupError(
             f"'{listen}' is not an address to listen on; give host:port, for example 127.0.0.1:7071."
         )
+    found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
-        return socket.create_server(
-            (host, int(text)), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=4_096
-        )
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        found.bind((host, int(text)))
+        if listening if listening is not None else not shared:
+            found.listen(_BACKLOG)
     except OSError as error:
+        found.close()
         raise StartupError(
             f"The gateway cannot listen on {listen} ({error.strerror or error}); choose another --listen."
         ) from error
+    return found
 
 
 class Server:
@@ -42,11 +57,17 @@ class Server:
         *,
         poller: SnapshotPoller | None,
         deliverer: Deliverer | None,
+        tls: ssl.SSLContext | None = None,
+        watchers: Sequence[Callable[[], None]] = (),
     ) -> None:
         self._core = core
         self._listener = listener
         self._poller = poller
         self._deliverer = deliverer
+        self._tls = tls
+        self._watchers = watchers
+        self._board: Board | None = None
+        self._process = 0
         self._connections: set[ClientConnection] = set()
         self._app = App(core)
         self._ticks = 0
@@ -62,12 +83,22 @@ class Server:
                 running.stop()
         self._stop.set()
 
-    async def run(self) -> None:
+    def share_metrics(self, board: Board, process: int) -> None:
+        """Put this process's metrics on a board once a second, and show those of all processes."""
+        self._board = self._app.board = board
+        self._process = self._app.process = process
+
+    async def run(self, ready: Callable[[], None]) -> None:
         """Serve, then drain: no new connections, running answers end, usage is delivered as far as it goes."""
         core = self._core
         server = await core.loop.create_server(
-            lambda: ClientConnection(core, self._app, self._connections), sock=self._listener
+            lambda: ClientConnection(core, self._app, self._connections),
+            sock=self._listener,
+            backlog=_BACKLOG,
+            ssl=self._tls,
+            ssl_handshake_timeout=core.settings.head_seconds if self._tls is not None else None,
         )
+        ready()
         threads = [thread for thread in (self._poller, self._deliverer) if thread is not None]
         for thread in threads:
             thread.start()
@@ -121,9 +152,14 @@ class Server:
         self._timer = core.loop.call_later(_TICK_SECONDS, self._tick)
         self._keep_journal()
         self._ticks += 1
+        if not self._ticks % _WATCH_TICKS:
+            for check in self._watchers:
+                check()
         if self._ticks % _SWEEP_TICKS:
             return
         core.metrics.connections = len(self._connections)
+        if self._board is not None:
+            self._board.put(self._process, self._app.families())
         for connection in list(self._connections):
             connection.check(core.now)
         for running in list(core.in_flight):

@@ -14,9 +14,11 @@ from penstock.base.clock import to_epoch_us
 from penstock.base.errors import StartupError
 from penstock.gateway.snapshot import Snapshot, SnapshotError, parse_snapshot
 
-_TOP = {"listen", "keys", "models", "tenants", "projects", "ledger", "ledger_bytes_max", "settings"}
+_TOP = {
+    "listen", "processes", "tls", "keys", "models", "tenants", "projects", "ledger", "ledger_bytes_max", "settings",
+}  # fmt: skip
 _LIMITS = {"requests_per_minute", "tokens_per_minute", "tokens_per_day", "microeur_per_month"}
-_KEY = {"key", "sha256", "id", "tenant", "project", "principal", "scopes", "expires_at"} | _LIMITS
+_KEY = {"key", "sha256", "hash", "id", "tenant", "project", "principal", "scopes", "expires_at"} | _LIMITS
 _PRICES = {"prompt_microeur_per_million", "completion_microeur_per_million"}
 _MODEL = {"name", "model", "service", "tenant", "project", "upstreams"} | _PRICES | _LIMITS
 _TENANT = {"id", "tokens_left"} | _LIMITS
@@ -32,6 +34,8 @@ class Config:
     ledger: Path | None
     snapshot: Snapshot
     settings: dict[str, int | float]
+    processes: int = 1
+    certificate: tuple[Path, Path] | None = None
 
 
 def _tables(document: dict[str, object], field: str, known: set[str]) -> list[dict[str, object]]:
@@ -55,7 +59,7 @@ def _only(table: dict[str, object], known: set[str], place: str) -> None:
 
 
 def _key(table: dict[str, object], number: int) -> dict[str, object]:
-    plain, digest, expires = table.get("key"), table.get("sha256"), table.get("expires_at")
+    plain, digest, expires = table.get("key"), table.get("sha256", table.get("hash")), table.get("expires_at")
     if (plain is None) == (digest is None):
         raise StartupError(f"keys[{number}] needs either 'sha256' or, for a bench, 'key'.")
     if isinstance(plain, str):
@@ -95,7 +99,21 @@ def _model(table: dict[str, object], number: int) -> dict[str, object]:
     }
 
 
-def read_config(path: Path) -> Config:
+def _certificate(document: dict[str, object], folder: Path) -> tuple[Path, Path] | None:
+    table = document.get("tls")
+    if table is None:
+        return None
+    if not isinstance(table, dict):
+        raise StartupError("'tls' must be a table with 'certificate' and 'key'.")
+    files = cast("dict[str, object]", table)
+    _only(files, {"certificate", "key"}, "tls")
+    certificate, key = files.get("certificate"), files.get("key")
+    if not isinstance(certificate, str) or not isinstance(key, str):
+        raise StartupError("'tls' needs 'certificate' and 'key', both names of PEM files.")
+    return folder / certificate, folder / key
+
+
+def read_config(path: Path, *, version: int = 1) -> Config:
     """Return the checked configuration; raises StartupError with a sentence that says what to change."""
     try:
         document: dict[str, object] = tomllib.loads(path.read_text("utf-8"))
@@ -111,7 +129,7 @@ def read_config(path: Path) -> Config:
     try:
         snapshot = parse_snapshot(
             {
-                "version": 1,
+                "version": version,
                 "keys": keys,
                 "models": models,
                 "tenants": _tables(document, "tenants", _TENANT),
@@ -125,6 +143,9 @@ def read_config(path: Path) -> Config:
     listen, ledger = document.get("listen", "127.0.0.1:7071"), document.get("ledger")
     if not isinstance(listen, str) or not (ledger is None or isinstance(ledger, str)):
         raise StartupError("'listen' and 'ledger' must be texts.")
+    processes = document.get("processes", 1)
+    if not isinstance(processes, int) or isinstance(processes, bool):
+        raise StartupError("'processes' must be a whole number.")
     settings = document.get("settings", {})
     if not isinstance(settings, dict):
         raise StartupError("'settings' must be a table.")
@@ -136,4 +157,6 @@ def read_config(path: Path) -> Config:
         ledger=None if ledger is None else (path.parent / ledger),
         snapshot=snapshot,
         settings=values,
+        processes=processes,
+        certificate=_certificate(document, path.parent),
     )
