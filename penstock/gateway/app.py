@@ -13,6 +13,7 @@ from penstock.gateway.client import ClientConnection, Request
 from penstock.gateway.core import Core
 from penstock.gateway.directory import Key, Model
 from penstock.gateway.exchange import Exchange
+from penstock.gateway.fair_queue import WEIGHTS
 from penstock.gateway.limits import Refused, Reservation, Scope, admit
 from penstock.gateway.metrics import Board, Family, families, render
 
@@ -102,7 +103,17 @@ class App:
                 client.reply_error(_limited(held, key))
                 return
             reservation = held
-        exchange = Exchange(core, client, key, model, ask, body=body, reservation=reservation)
+        exchange = Exchange(
+            core,
+            client,
+            key,
+            model,
+            ask,
+            body=body,
+            reservation=reservation,
+            priority=_priority(key, request),
+            session=_session(key, request, ask) if model.router.several else "",
+        )
         client.exchange = exchange
         exchange.start()
 
@@ -191,6 +202,19 @@ class App:
         if core.confirmed_at is not None:
             gauges["snapshot_age_seconds"] = round(max(0.0, core.loop.time() - core.confirmed_at), 3)
         return families(core.metrics, core.directory.stats.values(), gauges)
+
+
+def _priority(key: Key, request: Request) -> str:
+    """Return the class in which a request waits: the key's, or a lower one that it asks for."""
+    own = key.entry.priority
+    asked = request.priority.decode("latin-1").lower()
+    return asked if asked and WEIGHTS.get(asked, WEIGHTS[own]) < WEIGHTS[own] else own
+
+
+def _session(key: Key, request: Request, ask: Ask) -> str:
+    """Return the name of a session that should stay on one engine, within its tenant; empty for none."""
+    named = request.session.decode("latin-1") or ask.document.get("prompt_cache_key")
+    return f"{key.entry.tenant}/{named[:256]}" if isinstance(named, str) and named else ""
 
 
 def _only_get(request: Request) -> None:

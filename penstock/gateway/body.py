@@ -194,6 +194,13 @@ def prompt_tokens_estimate(ask: Ask) -> int:
     return 1 - (-texts // _BYTES_PER_TOKEN)
 
 
+def beginning(ask: Ask) -> bytes:
+    """Return the bytes by which beginnings of prompts are compared: a longer conversation begins as its start did."""
+    document = ask.document
+    field = {CHAT: "messages", COMPLETION: "prompt", EMBEDDING: "input", RERANK: "query"}[ask.kind]
+    return orjson.dumps(document[field])
+
+
 def stated_usage(usage: Usage) -> dict[str, int]:
     """Return usage as answers show it."""
     return {

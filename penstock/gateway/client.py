@@ -20,7 +20,7 @@ from penstock.gateway.openai_errors import ApiError
 class Request:
     """One parsed request."""
 
-    __slots__ = ("authorization", "body", "chunked", "keep_alive", "method", "target")
+    __slots__ = ("authorization", "body", "chunked", "keep_alive", "method", "priority", "session", "target")
 
     def __init__(
         self,
@@ -31,12 +31,16 @@ class Request:
         *,
         keep_alive: bool,
         chunked: bool,
+        priority: bytes = b"",
+        session: bytes = b"",
     ) -> None:
         self.method = method
         self.target = target
         self.authorization = authorization
         self.body = body
         self.keep_alive = keep_alive
+        self.priority = priority
+        self.session = session
         self.chunked = chunked  # the client understands chunks: HTTP/1.1
 
 
@@ -71,10 +75,12 @@ class ClientConnection(asyncio.Protocol):
         "_lingering",
         "_parser",
         "_pending",
+        "_priority",
         "_pumping",
         "_reading",
         "_refusal",
         "_request",
+        "_session",
         "_target",
         "_transport",
         "_wire_bytes",
@@ -92,7 +98,7 @@ class ClientConnection(asyncio.Protocol):
         # The message being received.
         self._parser = httptools.HttpRequestParser(self)
         self._in_message = self._in_head = self._completed = self._expects = False
-        self._target = self._authorization = self._length = b""
+        self._target = self._authorization = self._length = self._priority = self._session = b""
         self._head_bytes = self._body_bytes = self._wire_bytes = 0
         self._body: list[bytes] = []
         # What waits, and the request being answered.
@@ -200,7 +206,7 @@ class ClientConnection(asyncio.Protocol):
         """Start a request."""
         self._in_message = self._in_head = True
         self._expects = False
-        self._target = self._authorization = self._length = b""
+        self._target = self._authorization = self._length = self._priority = self._session = b""
         self._head_bytes = self._body_bytes = self._wire_bytes = 0
         self._body = []
         self._deadline = self._core.now + self._core.settings.head_seconds
@@ -221,6 +227,12 @@ class ClientConnection(asyncio.Protocol):
         elif size == 14:
             if name.lower() == b"content-length":
                 self._length = value
+        elif size == 10:
+            if name.lower() == b"x-priority":
+                self._priority = value
+        elif size == 12:
+            if name.lower() == b"x-session-id":
+                self._session = value
         elif size == 6 and name.lower() == b"expect" and value.lower() == b"100-continue":
             self._expects = True
 
@@ -259,6 +271,8 @@ class ClientConnection(asyncio.Protocol):
                 body[0] if len(body) == 1 else b"".join(body),
                 keep_alive=self._parser.should_keep_alive(),
                 chunked=self._parser.get_http_version() != "1.0",
+                priority=self._priority,
+                session=self._session,
             )
         )
         self._body = []

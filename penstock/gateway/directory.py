@@ -6,28 +6,55 @@ Windows, quotas, pools and counters are carried over by id.
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from penstock.gateway.limit_table import LimitTable
 from penstock.gateway.limits import NO_LIMITS, Instant, Limits, Scope
 from penstock.gateway.metrics import ModelStats
+from penstock.gateway.routing import Router
 from penstock.gateway.settings import Settings
 from penstock.gateway.snapshot import KeyEntry, ModelEntry, Snapshot, UpstreamEntry
 from penstock.gateway.upstream import Upstream
 
 
+class Waiting(Protocol):
+    """A request that waits for an engine."""
+
+    @property
+    def gone(self) -> bool:
+        """Tell whether nobody waits any longer."""
+        ...
+
+    def take_turn(self) -> None:
+        """Go to an engine: one has a free slot."""
+        ...
+
+
 class Model:
     """A model as its clients call it."""
 
-    __slots__ = ("entry", "name", "scopes", "stats", "upstreams")
+    __slots__ = ("entry", "name", "router", "scopes", "stats")
 
     def __init__(
-        self, entry: ModelEntry, upstreams: tuple[Upstream, ...], stats: ModelStats, scopes: tuple[Scope, ...]
+        self,
+        entry: ModelEntry,
+        router: "Router[Upstream, Waiting]",
+        stats: ModelStats,
+        scopes: tuple[Scope, ...],
     ) -> None:
         self.entry = entry
         self.scopes = scopes  # its own, if it has limits
         self.name = entry.name
-        self.upstreams = upstreams
+        self.router = router
         self.stats = stats
+
+    def serve_queue(self) -> None:
+        """Give free slots to those whose turn it is."""
+        router = self.router
+        while router.queue and any(engine.in_flight < engine.slots for engine in router.engines):
+            waiting = router.queue.pop()
+            if waiting is not None:
+                waiting.take_turn()
 
 
 class Key:
@@ -63,6 +90,7 @@ class Directory:
         self.stats: dict[tuple[str, str], ModelStats] = {}
         self._scopes: dict[tuple[str, str], Scope] = {}
         self._upstreams: dict[UpstreamEntry, Upstream] = {}
+        self._routers: dict[tuple[str, str], Router[Upstream, Waiting]] = {}
 
     def scope(self, kind: str, name: str) -> Scope:
         """Return the counters of a key, project, tenant or model: the same object for life."""
@@ -78,17 +106,22 @@ class Directory:
 
     def apply(self, snapshot: Snapshot) -> None:
         """Switch to ``snapshot``; running requests keep the objects they started with."""
-        upstreams: dict[UpstreamEntry, Upstream] = {}
+        upstreams = {
+            up: self._upstreams.get(up) or Upstream(up, self._loop, self._settings)
+            for entry in snapshot.models
+            for up in entry.upstreams
+        }
         stats: dict[tuple[str, str], ModelStats] = {}
         models: dict[tuple[str, str], dict[str, Model]] = {}
+        routers: dict[tuple[str, str], Router[Upstream, Waiting]] = {}
         for entry in snapshot.models:
-            for up in entry.upstreams:
-                if up not in upstreams:
-                    upstreams[up] = self._upstreams.get(up) or Upstream(up, self._loop, self._settings)
             which = entry.service, entry.name
             stats[which] = self.stats.get(which) or ModelStats(*which)
             own = self._limited("model", f"{entry.tenant}/{entry.service}", entry.limits)
-            model = Model(entry, tuple(upstreams[up] for up in entry.upstreams), stats[which], own)
+            router = self._route(
+                entry, tuple(dict.fromkeys(upstreams[up] for up in entry.upstreams)), routers
+            )
+            model = Model(entry, router, stats[which], own)
             models.setdefault((entry.tenant, entry.project), {})[entry.name] = model
         keys = {entry.digest: self._key(entry, snapshot, models) for entry in snapshot.keys}
         named = {("tenant", entry.tenant) for entry in snapshot.keys} | set(snapshot.limits)
@@ -100,8 +133,31 @@ class Directory:
         for up, gone in self._upstreams.items():
             if up not in upstreams:
                 gone.retire()
-        self._upstreams, self.stats, self.keys = upstreams, stats, keys
+        self._upstreams, self._routers, self.stats, self.keys = upstreams, routers, stats, keys
         self.version = snapshot.version
+        for found in models.values():
+            for model in found.values():
+                model.serve_queue()  # there may be more engines now
+
+    def _route(
+        self,
+        entry: ModelEntry,
+        engines: tuple[Upstream, ...],
+        routers: "dict[tuple[str, str], Router[Upstream, Waiting]]",
+    ) -> "Router[Upstream, Waiting]":
+        """Return the router of a model's service; projects that see the same service share it."""
+        where = entry.tenant, entry.service
+        if where in routers and routers[where].engines != engines:
+            where = entry.tenant, f"{entry.service} {entry.project}"
+        if where not in routers:
+            settings = self._settings
+            routers[where] = self._routers.get(where) or Router(
+                blocks_max=settings.prefix_blocks_max,
+                queue_max=settings.queue_max,
+                gone=lambda waiting: waiting.gone,
+            )
+            routers[where].update(engines)
+        return routers[where]
 
     def charge(self, records: Sequence[Mapping[str, object]], at: Instant) -> None:
         """Count records that were made without a request: what a crash cut off, found in the journal."""

@@ -15,9 +15,11 @@ import asyncio
 import orjson
 
 from penstock.gateway import openai_errors as errors
+from penstock.gateway.bill import Bill
 from penstock.gateway.body import (
     Ask,
     answer_facts,
+    beginning,
     engine_refusal,
     parse_answer,
     prompt_tokens_estimate,
@@ -28,38 +30,41 @@ from penstock.gateway.core import ClientSide, Core
 from penstock.gateway.directory import Key, Model
 from penstock.gateway.limits import Reservation
 from penstock.gateway.openai_errors import ApiError
-from penstock.gateway.records import Usage, ending_of, final_line, progress_line, usage_record
+from penstock.gateway.prefixes import blocks_of
+from penstock.gateway.records import Usage, ending_of
+from penstock.gateway.routing import answered, failed
 from penstock.gateway.sse import DONE, Meter
 from penstock.gateway.upstream import Upstream, UpstreamConnection
 
 _COMPLETE_AFTER_DONE_SECONDS = 5.0
 _PIECES_AFTER_LEAVING = 3
+_ELSEWHERE = (429, 502, 503, 504)  # another engine may do better; on a 500 it would do the same
+_DEATHS_MAX = 2
 
 
-class Exchange:
+def _full(what: str) -> ApiError:
+    return errors.unavailable(
+        "engine_overloaded", f"{what}; try again in a few seconds.", retry_after_seconds=2
+    )
+
+
+class Exchange(Bill):
     """A request in flight."""
 
     # Defaults of the class, not of each instance: most requests never touch them.
-    _engine: Upstream | None = None
     _connection: UpstreamConnection | None = None
     _dialling: asyncio.Task[None] | None = None
     _tried: tuple[Upstream, ...] = ()
-    _timers: tuple[asyncio.TimerHandle, ...] = ()
-    _meter: Meter | None = None
     _parts: list[bytes] | None = None
     _size = 0
     _status = 0
+    _deaths = 0
+    _queued_us = 0
     _got_body = False
     _begun = False
-    _finished = False
-    _leaving: str | None = None
-    _cut = False
     _pieces_left: int | None = (
         None  # how much is still read of an engine that was told by a half-closed connection
     )
-    _first_us = 0
-    _reported = 0
-    _usage = Usage(0, 0, estimated=False)  # read only; replaced, never changed
 
     def __init__(
         self,
@@ -71,6 +76,8 @@ class Exchange:
         *,
         body: bytes,
         reservation: Reservation | None,
+        priority: str = "normal",
+        session: str = "",
     ) -> None:
         self._core = core
         self.client: ClientSide | None = client
@@ -79,6 +86,8 @@ class Exchange:
         self.ask = ask
         self._body = body
         self._reservation = reservation
+        self.priority = priority
+        self._session = session
         self._started_us = core.now_us()
         self.record_id = core.ids.next(self._started_us)
         self._started = self._touched = core.now
@@ -86,41 +95,73 @@ class Exchange:
     # Towards the engine.
 
     def start(self) -> None:
-        """Send the request to the engine that is least busy."""
+        """Send the request to an engine, or let it wait for one."""
         self._core.in_flight.add(self)
         self.model.stats.in_flight += 1
-        self._next_engine()
+        if self.model.router.several:
+            self._tokens = prompt_tokens_estimate(self.ask)
+            self._blocks = blocks_of(beginning(self.ask))
+        if len(self.model.router.queue):
+            self._wait()  # behind those who came before
+        else:
+            self._next_engine()
 
     def _choose(self) -> Upstream | None:
-        engines = self.model.upstreams
-        full = self._core.settings.in_flight_per_engine_max
-        if len(engines) == 1:
-            only = engines[0]
-            return None if only in self._tried or only.in_flight >= full else only
-        best: Upstream | None = None
-        rank = (True, 0)
-        now = self._core.now
-        for engine in engines:
-            if engine.in_flight < full and engine not in self._tried:
-                own = (engine.down_until > now, engine.in_flight)
-                if best is None or own < rank:
-                    best, rank = engine, own
-        return best
+        return self.model.router.choose(
+            self._core.now,
+            tried=self._tried,
+            tokens=self._tokens,
+            blocks=self._blocks,
+            session=self._session,
+        )
 
     def _next_engine(self) -> None:
         engine = self._choose() if len(self._tried) < self._core.settings.attempts_max else None
-        if engine is None:
-            what = "could be reached" if self.model.upstreams else "is running"
+        if engine is not None:
+            self._send_to(engine)
+        elif any(own not in self._tried for own in self.model.router.engines) and not self._tried:
+            self._wait()
+        else:
+            what = "could be reached" if self.model.router.engines else "is running"
             message = f"No engine of the model '{self.model.name}' {what}; try again in a second."
             self._refuse(errors.unavailable("engine_unavailable", message))
-            return
+
+    def _send_to(self, engine: Upstream) -> None:
+        router = self.model.router
         self._engine = engine
         engine.in_flight += 1
+        if self._tokens:
+            self._pending = max(1, self._tokens - router.saved_tokens(engine, self._blocks))
+            engine.pending_tokens += self._pending
+            router.sent(engine, self._blocks, self._session)
         connection = engine.idle_connection()
         if connection is None:
             self._dialling = engine.dial(self._connected, self._not_connected)
         else:
             self._connected(connection)
+
+    def _wait(self) -> None:
+        """Wait for a slot, in fairness to other tenants; refused at once when too many do."""
+        bound = self.ask.completion_tokens or self._core.settings.completion_tokens_default
+        tokens = (self._tokens or prompt_tokens_estimate(self.ask)) + bound * self.ask.choices
+        self._queued_us = self._core.now_us()
+        if not self.model.router.queue.put(self, self.key.entry.tenant, self.priority, tokens):
+            self._queued_us = 0
+            self._refuse(_full("Too many requests wait for the engines of this model"))
+            return
+        self.model.serve_queue()  # all who waited before may be gone
+
+    @property
+    def gone(self) -> bool:
+        """Tell whether this request no longer waits: its client left, or it waited too long."""
+        return self._finished
+
+    def take_turn(self) -> None:
+        """Go to an engine now, after waiting."""
+        self.model.stats.waited(self._core.now_us() - self._queued_us)
+        self._queued_us = 0
+        self._touched = self._core.now
+        self._next_engine()
 
     def _connected(self, connection: UpstreamConnection) -> None:
         self._dialling = None
@@ -138,16 +179,13 @@ class Exchange:
         self._dialling = None
         self.upstream_lost(reason, reused=False)
 
-    def _release_engine(self) -> None:
-        if self._engine is not None:
-            self._engine.in_flight -= 1
-            self._engine = None
-
     # From the engine.
 
     def upstream_head(self, status: int, *, event_stream: bool) -> None:
         """Take the engine's status and decide how its body is read."""
         self._status = status
+        if self._engine is not None and self._engine.failures and status < 500:
+            answered(self._engine)
         if status == 200 and event_stream and self.ask.stream:
             ask = self.ask
             self._meter = Meter(
@@ -171,6 +209,7 @@ class Exchange:
         out = meter.feed(data)
         if meter.content_seen and not self._first_us:
             self._first_us = self._core.now_us()
+            self._prompt_is_read()
             self.model.stats.first_token(self._first_us - self._started_us)
         if meter.done:
             self._end_of_events(meter, out + DONE)
@@ -260,7 +299,7 @@ class Exchange:
 
     def _engine_refused(self, body: bytes) -> None:
         engine = self._engine
-        if self._status == 503 and engine is not None and self.client is not None:
+        if self._status in _ELSEWHERE and engine is not None and self.client is not None:
             self._tried += (engine,)
             if self._choose() is not None:
                 self._again()
@@ -268,7 +307,11 @@ class Exchange:
         self._refuse(engine_refusal(self._status, body))
 
     def upstream_lost(self, reason: str, *, reused: bool) -> None:
-        """Try another engine while the client has seen nothing; else end the answer as lost."""
+        """Try another engine while the client has seen nothing; else end the answer as lost.
+
+        A request that two engines did not survive is not given to a third: it may be what they died of.
+        """
+        asked = self._connection is not None
         self._connection = None
         if self._finished:
             self._core.in_flight.discard(self)
@@ -277,9 +320,14 @@ class Exchange:
         if engine is not None and self.client is not None and not self._got_body:
             if not reused:  # a kept connection that the engine had closed says nothing about the engine
                 self._tried += (engine,)
-                engine.down_until = self._core.now + self._core.settings.engine_down_seconds
-            self._again()
-            return
+                settings = self._core.settings
+                failed(
+                    engine, self._core.now, settings.engine_down_seconds, settings.engine_down_most_seconds
+                )
+                self._deaths += asked
+            if self._deaths < _DEATHS_MAX:
+                self._again()
+                return
         self._lost(errors.engine_failed("engine_lost", f"The engine was lost while it answered ({reason})."))
 
     def _again(self) -> None:
@@ -387,6 +435,11 @@ class Exchange:
         """End what is over one of its time limits."""
         settings = self._core.settings
         silent = now - self._touched
+        if self._queued_us:
+            if silent > settings.queue_seconds:
+                self._queued_us = 0
+                self._refuse(_full("No engine of this model became free in time"))
+            return
         if self._finished:
             if silent > _COMPLETE_AFTER_DONE_SECONDS:
                 self._cut_off()
@@ -403,17 +456,6 @@ class Exchange:
                 "error", errors.engine_failed("engine_timeout", "The engine did not answer in time.", 504)
             )
 
-    def progress(self, *, only_news: bool) -> bytes:
-        """Return the journal line of what a stream has generated so far; empty if nothing (new)."""
-        meter = self._meter
-        if meter is None or self._finished:
-            return b""
-        tokens = meter.completion_tokens + meter.since
-        if not tokens or (only_news and tokens == self._reported):
-            return b""
-        self._reported = tokens
-        return progress_line(self._record("error")[1])
-
     def stop(self) -> None:
         """End at once, because the process ends."""
         if not self._finished and self._leaving is None:
@@ -421,58 +463,3 @@ class Exchange:
                 "cancelled",
                 errors.unavailable("shutting_down", "The gateway stops; send it again.", close=True),
             )
-
-    # The record.
-
-    def _prompt_estimate(self) -> int:
-        """Return a prompt estimate for billing: rather low, where the reservation's is rather high."""
-        return max(1, prompt_tokens_estimate(self.ask) // 2)
-
-    def _record(self, ending: str) -> tuple[Usage, dict[str, object]]:
-        meter, told = self._meter, self._usage
-        prompt, completion, estimated = told.prompt, told.completion, told.estimated
-        if meter is not None:
-            prompt, completion, estimated = (
-                meter.prompt_tokens,
-                meter.completion_tokens + meter.since,
-                not meter.exact,
-            )
-            if not meter.usage_seen and meter.content_seen:
-                prompt = self._prompt_estimate()
-        usage = Usage(prompt, completion, estimated=estimated or self._cut)
-        record = usage_record(
-            self.key.entry,
-            self.model.entry,
-            self._engine.entry.id if self._engine is not None else "",
-            usage,
-            identity=self.record_id,
-            ending=ending,
-            times_us=(self._started_us, self._first_us, self._core.now_us()),
-            streamed=self.ask.stream,
-        )
-        return usage, record
-
-    def _finish(self, ending: str) -> None:
-        """Write the record, settle the reservation, count. Only the first call does anything."""
-        if self._finished:
-            return
-        self._finished = True
-        for timer in self._timers:
-            timer.cancel()
-        usage, record = self._record(ending)
-        total = usage.prompt + usage.completion
-        stats = self.model.stats
-        stats.in_flight -= 1
-        if total:
-            if self._core.journal is not None:
-                self._core.journal.append(final_line(record))
-            self.key.tenant.recorded(total)
-            stats.prompt_tokens += usage.prompt
-            stats.completion_tokens += usage.completion
-            stats.estimated += usage.estimated
-        stats.endings[ending] = stats.endings.get(ending, 0) + 1
-        if self._meter is not None:
-            stats.unreadable_events += self._meter.unreadable
-        if self._reservation is not None:
-            self._reservation.settle(self._core.instant(), usage.prompt, usage.completion)
-        self._release_engine()

@@ -37,6 +37,8 @@ class ModelStats:
         "in_flight",
         "name",
         "prompt_tokens",
+        "queue_buckets",
+        "queue_sum_us",
         "service",
         "statuses",
         "ttft_buckets",
@@ -56,10 +58,17 @@ class ModelStats:
         self.unreadable_events = 0
         self.ttft_buckets = [0] * (len(TTFT_BOUNDS_US) + 1)
         self.ttft_sum_us = 0
+        self.queue_buckets = [0] * (len(TTFT_BOUNDS_US) + 1)
+        self.queue_sum_us = 0
 
     def answered(self, status: int) -> None:
         """Count one answer."""
         self.statuses[status] = self.statuses.get(status, 0) + 1
+
+    def waited(self, us: int) -> None:
+        """Count the time that one request waited for an engine; those that did not wait are not counted."""
+        self.queue_buckets[bisect_left(TTFT_BOUNDS_US, us)] += 1
+        self.queue_sum_us += us
 
     def first_token(self, after_us: int) -> None:
         """Count one time to first token."""
@@ -120,18 +129,18 @@ def _family(name: str, kind: str, text: str, samples: Iterable[tuple[str, float]
     return name, kind, text, [("", labels, value) for labels, value in samples]
 
 
-def _ttft(models: list[tuple[str, ModelStats]]) -> Family:
+def _histogram(name: str, text: str, found: Iterable[tuple[str, list[int], int]]) -> Family:
+    """Return a histogram in seconds of (labels, buckets, sum in microseconds)."""
     samples: list[tuple[str, str, float]] = []
-    for labels, stats in models:
+    for labels, buckets, sum_us in found:
         total = 0
-        for bound_us, count in zip((*TTFT_BOUNDS_US, None), stats.ttft_buckets, strict=True):
+        for bound_us, count in zip((*TTFT_BOUNDS_US, None), buckets, strict=True):
             total += count
             le = "+Inf" if bound_us is None else f"{bound_us / 1e6:g}"
             samples.append(("_bucket", f'{labels},le="{le}"', total))
-        samples.append(("_sum", labels, stats.ttft_sum_us / 1e6))
+        samples.append(("_sum", labels, sum_us / 1e6))
         samples.append(("_count", labels, total))
-    text = "From the complete request to the first token of a stream."
-    return _P + "time_to_first_token_seconds", "histogram", text, samples
+    return _P + name, "histogram", text, samples
 
 
 def _of_models(models: list[tuple[str, ModelStats]]) -> list[Family]:
@@ -159,7 +168,16 @@ def _of_models(models: list[tuple[str, ModelStats]]) -> list[Family]:
             unreadable,
         ),
         _family(_P + "in_flight", "gauge", "Requests in flight.", in_flight),
-        _ttft(models),
+        _histogram(
+            "time_to_first_token_seconds",
+            "From the complete request to the first token of a stream.",
+            [(of, s.ttft_buckets, s.ttft_sum_us) for of, s in models],
+        ),
+        _histogram(
+            "queue_seconds",
+            "How long requests waited for an engine, of those that did.",
+            [(of, s.queue_buckets, s.queue_sum_us) for of, s in models],
+        ),
     ]
 
 

@@ -30,6 +30,10 @@ class Settings:
     cancel_retry_seconds: float = 0.25
     engine_keepalive_seconds: float = 30.0
     engine_down_seconds: float = 1.0  # a failed engine is the last choice for this long
+    engine_down_most_seconds: float = 2.0  # it doubles with each failure in a row, up to this
+    queue_seconds: float = 30.0  # waiting for an engine that has a free slot
+    queue_max: int = 1_024  # requests that wait for the engines of one model
+    prefix_blocks_max: int = 32_768  # blocks of prompts' beginnings that are remembered for one model
     in_flight_per_engine_max: int = 4_096
     attempts_max: int = 4
     event_bytes_max: int = 1 << 20  # one server-sent event

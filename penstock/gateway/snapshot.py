@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from penstock.gateway.fair_queue import WEIGHTS
 from penstock.gateway.limits import FREE, NO_LIMITS, Limits, Price
 
 T = TypeVar("T")
@@ -34,6 +35,7 @@ class KeyEntry:
     scopes: frozenset[str]
     expires_at_us: int | None = None
     limits: Limits = NO_LIMITS
+    priority: str = "normal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class UpstreamEntry:
     prefix: str
     cancel: bool
     authorization: str | None = None
+    slots: int = 0  # requests at a time; 0: the setting in_flight_per_engine_max
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,20 @@ def _count(entry: dict[str, object], field: str, place: str) -> int | None:
     return value
 
 
+def _natural(entry: dict[str, object], field: str, place: str) -> int:
+    found = _count(entry, field, place) or 0
+    if found < 0:
+        raise SnapshotError(f"{place}.{field} must not be negative")
+    return found
+
+
+def _priority(entry: dict[str, object], place: str) -> str:
+    found = entry.get("priority") or "normal"
+    if not isinstance(found, str) or found not in WEIGHTS:
+        raise SnapshotError(f"{place}.priority must be one of {', '.join(WEIGHTS)}")
+    return found
+
+
 def _limits(entry: dict[str, object], place: str) -> Limits:
     found = {field.name: _count(entry, field.name, place) for field in fields(Limits)}
     for name, value in found.items():
@@ -111,10 +128,8 @@ def _limits(entry: dict[str, object], place: str) -> Limits:
 
 def _price(entry: dict[str, object], place: str) -> Price:
     prompt, completion = (
-        _count(entry, f"{kind}_microeur_per_million", place) or 0 for kind in ("prompt", "completion")
+        _natural(entry, f"{kind}_microeur_per_million", place) for kind in ("prompt", "completion")
     )
-    if prompt < 0 or completion < 0:
-        raise SnapshotError(f"{place} has a negative price")
     return Price(prompt, completion)
 
 
@@ -138,6 +153,7 @@ def _key(value: object, place: str) -> KeyEntry:
         scopes=frozenset(cast("list[str]", scopes)),
         expires_at_us=_count(entry, "expires_at_us", place),
         limits=_limits(entry, place),
+        priority=_priority(entry, place),
     )
 
 
@@ -170,6 +186,7 @@ def parse_upstream(value: object, place: str) -> UpstreamEntry:
         prefix=path if path.endswith("/v1") else path + "/v1",
         cancel=entry.get("cancel") is True,
         authorization=f"Bearer {secret}" if secret else None,
+        slots=_natural(entry, "slots", place),
     )
 
 

@@ -18,12 +18,23 @@ _TOP = {
     "listen", "processes", "tls", "keys", "models", "tenants", "projects", "ledger", "ledger_bytes_max", "settings",
 }  # fmt: skip
 _LIMITS = {"requests_per_minute", "tokens_per_minute", "tokens_per_day", "microeur_per_month"}
-_KEY = {"key", "sha256", "hash", "id", "tenant", "project", "principal", "scopes", "expires_at"} | _LIMITS
+_KEY = {
+    "key",
+    "sha256",
+    "hash",
+    "id",
+    "tenant",
+    "project",
+    "principal",
+    "scopes",
+    "expires_at",
+    "priority",
+} | _LIMITS
 _PRICES = {"prompt_microeur_per_million", "completion_microeur_per_million"}
 _MODEL = {"name", "model", "service", "tenant", "project", "upstreams"} | _PRICES | _LIMITS
 _TENANT = {"id", "tokens_left"} | _LIMITS
 _PROJECT = {"id", "tenant"} | _LIMITS
-_UPSTREAM = {"id", "url", "cancel", "api_key"}
+_UPSTREAM = {"id", "url", "cancel", "api_key", "slots"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +85,7 @@ def _key(table: dict[str, object], number: int) -> dict[str, object]:
         "principal": table.get("principal", "default"),
         "scopes": table.get("scopes", ["llm"]),
         "expires_at_us": to_epoch_us(expires) if isinstance(expires, datetime) else None,
-        **{name: table[name] for name in _LIMITS if name in table},
+        **{name: table[name] for name in _LIMITS | {"priority"} if name in table},
     }
 
 

@@ -220,13 +220,17 @@ class Upstream:
         "_token",
         "down_until",
         "entry",
+        "failures",
         "in_flight",
+        "pending_tokens",
     )
 
     def __init__(self, entry: UpstreamEntry, loop: asyncio.AbstractEventLoop, settings: Settings) -> None:
         self.entry = entry
         self.in_flight = 0
+        self.pending_tokens = 0
         self.down_until = 0.0
+        self.failures = 0
         self._loop = loop
         self._retired = False
         self._settings = settings
@@ -240,6 +244,11 @@ class Upstream:
         )
         prefix = entry.prefix.encode()
         self._heads = {kind.path: b"POST " + prefix + kind.path + self._token for kind in KINDS}
+
+    @property
+    def slots(self) -> int:
+        """Return how many requests the engine takes at a time."""
+        return self.entry.slots or self._settings.in_flight_per_engine_max
 
     def message(self, path: bytes, record_id: str, body: bytes) -> bytes:
         """Return the bytes of a request to ``path`` (below the API's prefix)."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from penstock.gateway.exchange import Exchange
 from penstock.gateway.settings import Settings
 from penstock.gateway.sse import DONE
 from tests.support.gateway_peers import ask, ledger
@@ -393,3 +394,109 @@ def test_the_first_token_is_timed(make: Make, tmp_path: Path) -> None:
     (stats,) = bench.core.directory.stats.values()
     assert sum(stats.ttft_buckets) == 1
     assert stats.in_flight == 0
+
+
+SLOT = {"cancel": True, "slots": 1}
+
+
+def one_slot(make: Make, **options: Any) -> Bench:
+    return make(upstreams=[{"id": "alc", "url": "http://127.0.0.1:9", **SLOT}], **options)
+
+
+def test_who_finds_no_slot_waits_for_one(make: Make, tmp_path: Path) -> None:
+    bench = one_slot(make)
+    bench.client.data_received(post())
+    clients = [bench.connect() for _ in range(2)]
+    for client, _ in clients:
+        client.data_received(post())
+    engine, wire = bench.engines[0]
+    assert wire.take().count(b"POST /v1") == 1
+    for _, own in [(bench.client, bench.wire), *clients]:
+        engine.data_received(whole())
+        assert only(own.take())[0] == 200
+    assert len(records(tmp_path)) == 3
+    (stats,) = bench.core.directory.stats.values()
+    assert sum(stats.queue_buckets) == 2
+    assert stats.in_flight == 0
+
+
+def test_who_waits_too_long_or_behind_too_many_is_told_so(make: Make, tmp_path: Path) -> None:
+    bench = one_slot(make, settings=replace(FAST, queue_max=1), key={"tokens_per_minute": 10_000})
+    bench.client.data_received(post())
+    waiting, wire = bench.connect()
+    waiting.data_received(post())
+    other, refused = bench.connect()
+    other.data_received(post())
+    raw = refused.take()
+    assert code(raw) == (503, "engine_overloaded")
+    assert b"retry-after: " in raw
+    bench.core.now += 31
+    for running in list(bench.core.in_flight):
+        running.check(bench.core.now)
+    assert code(wire.take()) == (503, "engine_overloaded")
+    bench.engines[0][0].data_received(whole())
+    assert only(bench.wire.take())[0] == 200
+    (key,) = bench.core.directory.keys.values()
+    assert key.own is not None
+    assert key.own.tokens.total == 8, "those who were refused hold nothing"
+    assert len(records(tmp_path)) == 1
+
+
+def test_who_leaves_while_waiting_takes_no_slot(make: Make, tmp_path: Path) -> None:
+    bench = one_slot(make)
+    bench.client.data_received(post())
+    waiting, _ = bench.connect()
+    waiting.data_received(post())
+    waiting.connection_lost(None)
+    engine, wire = bench.engines[0]
+    wire.take()
+    engine.data_received(whole())
+    assert wire.take() == b""
+    late, own = bench.connect()
+    late.data_received(post())
+    engine.data_received(whole())
+    assert only(own.take())[0] == 200
+    assert len(records(tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
+    ("key", "header", "priority"),
+    [
+        ("normal", "", "normal"),
+        ("normal", "low", "low"),
+        ("low", "high", "low"),
+        ("high", "normal", "normal"),
+        ("high", "nonsense", "high"),
+    ],
+)
+def test_a_key_has_a_priority_that_a_request_can_only_lower(
+    make: Make, key: str, header: str, priority: str
+) -> None:
+    bench = one_slot(make, key={"priority": key})
+    bench.client.data_received(post(more=f"x-priority: {header}\r\n" if header else ""))
+    (running,) = bench.core.in_flight
+    assert isinstance(running, Exchange)
+    assert running.priority == priority
+
+
+def test_a_request_that_two_engines_did_not_survive_is_not_given_to_a_third(make: Make) -> None:
+    urls = [{"id": f"alc_{i}", "url": f"http://127.0.0.{i + 1}:9", "cancel": True} for i in range(3)]
+    bench = make(upstreams=urls)
+    bench.client.data_received(post())
+    for connection, wire in bench.engines[:2]:
+        assert wire.written
+        connection.reused = False
+        connection.connection_lost(ConnectionResetError())
+    assert code(bench.wire.take()) == (502, "engine_lost")
+    assert not bench.engines[2][1].written
+    assert [engine.failures for engine in bench.core.directory.upstreams] == [1, 1, 0]
+
+
+@pytest.mark.parametrize(("status", "again"), [(429, True), (503, True), (502, True), (500, False)])
+def test_what_another_engine_may_do_better_is_tried_there(make: Make, status: int, *, again: bool) -> None:
+    urls = [{"id": f"alc_{i}", "url": f"http://127.0.0.{i + 1}:9", "cancel": True} for i in range(2)]
+    bench = make(upstreams=urls)
+    bench.client.data_received(post())
+    bench.engines[0][0].data_received(b"HTTP/1.1 %d X\r\ncontent-length: 2\r\n\r\n{}" % status)
+    assert bool(bench.engines[1][1].written) == again
+    assert bool(bench.wire.take()) != again

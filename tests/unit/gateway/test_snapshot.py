@@ -56,7 +56,7 @@ def test_a_whole_document_is_understood_and_unknown_fields_are_left_alone() -> N
         ({"tenants": [{"id": "t", "tokens_left": 1.5}]}, "tokens_left"),
         ({"keys": [key_entry("a", tokens_per_day=-1)]}, "must not be negative"),
         ({"projects": [{"id": "p"}]}, r"projects\[0\].tenant"),
-        ({"models": [model_entry("http://x", prompt_microeur_per_million=-1)]}, "negative price"),
+        ({"models": [model_entry("http://x", prompt_microeur_per_million=-1)]}, "must not be negative"),
         ({"models": [model_entry("ftp://x")]}, "url"),
         ({"models": [model_entry("http://x:99999")]}, "url"),
         ({"models": [model_entry("http://x/\r\nevil: 1")]}, "url"),

@@ -1,0 +1,120 @@
+"""What one request will be billed: counted while it runs, written once, whatever its ending."""
+
+import asyncio
+from collections.abc import Sequence
+
+from penstock.gateway.body import Ask, prompt_tokens_estimate
+from penstock.gateway.core import Core
+from penstock.gateway.directory import Key, Model
+from penstock.gateway.limits import Reservation
+from penstock.gateway.records import Usage, final_line, progress_line, usage_record
+from penstock.gateway.sse import Meter
+from penstock.gateway.upstream import Upstream
+
+
+class Bill:
+    """The part of a request in flight that becomes its record."""
+
+    _core: Core
+    key: Key
+    model: Model
+    ask: Ask
+    record_id: str
+    _started_us: int
+    _reservation: Reservation | None
+
+    # Defaults of the class, not of each instance: most requests never touch them.
+    _engine: Upstream | None = None
+    _meter: Meter | None = None
+    _finished = False
+    _leaving: str | None = None
+    _cut = False
+    _first_us = 0
+    _reported = 0
+    _usage = Usage(0, 0, estimated=False)  # read only; replaced, never changed
+    _timers: tuple[asyncio.TimerHandle, ...] = ()
+    _tokens = 0  # of the prompt, estimated, where there are engines to choose from
+    _blocks: Sequence[int] = ()
+    _pending = 0  # of these, what the engine has still to read
+
+    def progress(self, *, only_news: bool) -> bytes:
+        """Return the journal line of what a stream has generated so far; empty if nothing (new)."""
+        meter = self._meter
+        if meter is None or self._finished:
+            return b""
+        tokens = meter.completion_tokens + meter.since
+        if not tokens or (only_news and tokens == self._reported):
+            return b""
+        self._reported = tokens
+        return progress_line(self._record("error")[1])
+
+    def _prompt_estimate(self) -> int:
+        """Return a prompt estimate for billing: rather low, where the reservation's is rather high."""
+        return max(1, prompt_tokens_estimate(self.ask) // 2)
+
+    def _record(self, ending: str) -> tuple[Usage, dict[str, object]]:
+        meter, told = self._meter, self._usage
+        prompt, completion, estimated = told.prompt, told.completion, told.estimated
+        if meter is not None:
+            prompt, completion, estimated = (
+                meter.prompt_tokens,
+                meter.completion_tokens + meter.since,
+                not meter.exact,
+            )
+            if not meter.usage_seen and meter.content_seen:
+                prompt = self._prompt_estimate()
+        usage = Usage(prompt, completion, estimated=estimated or self._cut)
+        record = usage_record(
+            self.key.entry,
+            self.model.entry,
+            self._engine.entry.id if self._engine is not None else "",
+            usage,
+            identity=self.record_id,
+            ending=ending,
+            times_us=(self._started_us, self._first_us, self._core.now_us()),
+            streamed=self.ask.stream,
+        )
+        return usage, record
+
+    def _finish(self, ending: str) -> None:
+        """Write the record, settle the reservation, count. Only the first call does anything."""
+        if self._finished:
+            return
+        self._finished = True
+        for timer in self._timers:
+            timer.cancel()
+        usage, record = self._record(ending)
+        total = usage.prompt + usage.completion
+        stats = self.model.stats
+        stats.in_flight -= 1
+        if total:
+            if self._core.journal is not None:
+                self._core.journal.append(final_line(record))
+            self.key.tenant.recorded(total)
+            stats.prompt_tokens += usage.prompt
+            stats.completion_tokens += usage.completion
+            stats.estimated += usage.estimated
+        stats.endings[ending] = stats.endings.get(ending, 0) + 1
+        if self._meter is not None:
+            stats.unreadable_events += self._meter.unreadable
+        if self._reservation is not None:
+            self._reservation.settle(self._core.instant(), usage.prompt, usage.completion)
+        self._release_engine()
+
+    # The engine's slot.
+
+    def _prompt_is_read(self) -> None:
+        if self._pending and self._engine is not None:
+            self._engine.pending_tokens -= self._pending
+            self._pending = 0
+
+    def _release_engine(self) -> None:
+        """Give the slot back, and let those who wait for one have it."""
+        engine = self._engine
+        if engine is None:
+            return
+        self._prompt_is_read()
+        engine.in_flight -= 1
+        self._engine = None
+        if self.model.router.queue:
+            self.model.serve_queue()
