@@ -16,6 +16,8 @@ from penstock.gateway.prefixes import BLOCK_TOKENS, PrefixIndex
 
 # What one answer in the making costs a new request, in tokens read; found by bench/routing.py.
 RUNNING_TOKENS = 64
+# A kept beginning may have been given up again, and no engine tells: half of it is believed in (bench/routing.py).
+BELIEVED_TOKENS_PER_BLOCK = BLOCK_TOKENS // 2
 SESSION_SLACK_TOKENS = 4_096
 _SESSIONS_MAX = 16_384
 OPEN_AFTER_FAILURES = 3
@@ -89,7 +91,7 @@ class Router(Generic[E, W]):
         for place, engine in enumerate(self.engines):
             if engine.in_flight >= engine.slots or engine in tried:
                 continue
-            saved = min(tokens, kept.get(self._numbers[engine], 0) * BLOCK_TOKENS) if kept else 0
+            saved = min(tokens, kept.get(self._numbers[engine], 0) * BELIEVED_TOKENS_PER_BLOCK) if kept else 0
             price = engine.pending_tokens + tokens - saved + RUNNING_TOKENS * engine.in_flight
             down = engine.down_until > now or (
                 engine.failures >= OPEN_AFTER_FAILURES and engine.in_flight > 0
@@ -105,7 +107,7 @@ class Router(Generic[E, W]):
 
     def saved_tokens(self, engine: E, blocks: Sequence[int]) -> int:
         """Return about how many tokens of a prompt an engine has kept."""
-        return self.prefixes.matched(blocks).get(self._numbers.get(engine, -1), 0) * BLOCK_TOKENS
+        return self.prefixes.matched(blocks).get(self._numbers.get(engine, -1), 0) * BELIEVED_TOKENS_PER_BLOCK
 
     def sent(self, engine: E, blocks: Sequence[int], session: str) -> None:
         """Remember what an engine was sent."""

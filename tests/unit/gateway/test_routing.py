@@ -23,14 +23,16 @@ def router(*engines: Engine) -> Router[Engine, str]:
     return found
 
 
-def take(found: Router[Engine, str], **more: object) -> str:
+def take(
+    found: Router[Engine, str], *, tokens: int = 0, blocks: list[int] | None = None, session: str = ""
+) -> str:
     """Choose and send; return the engine's name."""
-    blocks: list[int] = more.get("blocks", [])  # type: ignore[assignment]
-    engine = found.choose(0.0, **more)  # type: ignore[arg-type]
+    blocks = blocks or []
+    engine = found.choose(0.0, tokens=tokens, blocks=blocks, session=session)
     assert engine is not None
     engine.in_flight += 1
-    engine.pending_tokens += int(more.get("tokens", 0)) - found.saved_tokens(engine, blocks)  # type: ignore[call-overload]
-    found.sent(engine, blocks, str(more.get("session", "")))
+    engine.pending_tokens += tokens - found.saved_tokens(engine, blocks)
+    found.sent(engine, blocks, session)
     return engine.name
 
 
