@@ -1,4 +1,4 @@
-"""The `penstock` command: ``up``, ``agent`` and ``gateway`` run here; everything else is a client command."""
+"""The `penstock` command: ``up``, ``serve``, ``agent`` and ``gateway`` run here; everything else is a client command."""
 
 import sys
 from importlib import import_module
@@ -6,6 +6,7 @@ from importlib import import_module
 # Each part is imported only when it is asked for, so that `penstock --help` is quick.
 _PARTS = {
     "up": "penstock.up.command",
+    "serve": "penstock.up.serve",
     "agent": "penstock.agent.main",
     "gateway": "penstock.gateway.main",
 }

@@ -50,20 +50,32 @@ class ControlPlane:
         self.fault_injectors: dict[str, InjectsFaults] = {}
         self.loops: list[Loop] = []
 
+    def listen(self) -> None:
+        """Hear the other replicas: their wake-ups, and the device classes that they add."""
+        self.wakeups.share(self.db.raw_dsn())
+        self._start(self._loop("classes", self._read_classes, "device_class", limits.CLASSES_TICK_SECONDS))
+
     def start_loops(self, *, alone: bool) -> None:
         """Start the engine; ``alone`` says that no other engine runs on this database, so its leases are void."""
         if alone:
             self.services.recover()
-        self.wakeups.share(self.db.raw_dsn())
+        self.listen()
         self.nodes.recover()
-        self.loops = [
+        self._start(
             self._loop("service", self.services.tick, "service", limits.IDLE_TICK_SECONDS),
             self._loop("node", self.nodes.tick, None, limits.NODE_TICK_SECONDS),
             self._loop("invoice", self.invoices.tick, None, limits.INVOICE_TICK_SECONDS),
             self._loop("retention", self.retention.tick, None, limits.RETENTION_TICK_SECONDS),
-        ]
-        for loop in self.loops:
+        )
+
+    def _start(self, *loops: Loop) -> None:
+        for loop in loops:
+            self.loops.append(loop)
             loop.start()
+
+    def _read_classes(self) -> int:
+        device_class_actions.read_again(self.context)
+        return 0  # nothing that more ticks could go on with
 
     def seed(self) -> None:
         """Write what a new factory starts with: device classes, models, prices, offers."""

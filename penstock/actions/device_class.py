@@ -16,10 +16,16 @@ def seed(context: Context) -> list[str]:
     """Add the shipped device classes that are missing; what operators changed stays. Return those added."""
     with context.db.transaction(SYSTEM) as connection:
         added = device_class_store.add_missing(connection, [*context.device_classes.values(), UNKNOWN_CLASS])
+    read_again(context)
+    return added
+
+
+def read_again(context: Context) -> None:
+    """Take over what other replicas added or corrected."""
+    with context.db.transaction(SYSTEM) as connection:
         known = device_class_store.every_class(connection)
     known.pop(UNKNOWN_CLASS.name, None)  # what no class matches is not for sale by class
     context.device_classes.update(known)
-    return added
 
 
 def page(context: Context, actor: Actor) -> list[dict[str, Any]]:
@@ -64,7 +70,8 @@ def put(context: Context, actor: Actor, class_: DeviceClass) -> dict[str, Any]:
         device_class_store.put(connection, class_)
         detail = {"before": None if before is None else shown(before), "after": shown(class_)}
         made.done("device_class.changed", class_.name, tenant_id=None, detail=detail)
-    context.device_classes[class_.name] = class_  # orders know it at once; other replicas at their next start
+    context.device_classes[class_.name] = class_  # orders here know it at once, other replicas a moment later
+    context.wakeups.signal("device_class")
     return shown(class_)
 
 

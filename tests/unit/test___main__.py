@@ -21,6 +21,7 @@ from penstock.__main__ import _part, main
         ("gateway --listen 127.0.0.1:1", "penstock.gateway.main"),
         ("gateway", None),
         ("gateway list", None),
+        ("serve engine", "penstock.up.serve"),
         ("service list", None),
         ("--help", None),
         ("agent list run", None),
