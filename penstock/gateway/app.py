@@ -207,8 +207,10 @@ class App:
 def _priority(key: Key, request: Request) -> str:
     """Return the class in which a request waits: the key's, or a lower one that it asks for."""
     own = key.entry.priority
+    if not request.priority:
+        return own
     asked = request.priority.decode("latin-1").lower()
-    return asked if asked and WEIGHTS.get(asked, WEIGHTS[own]) < WEIGHTS[own] else own
+    return asked if WEIGHTS.get(asked, WEIGHTS[own]) < WEIGHTS[own] else own
 
 
 def _session(key: Key, request: Request, ask: Ask) -> str:

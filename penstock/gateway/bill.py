@@ -7,7 +7,7 @@ from penstock.gateway.body import Ask, prompt_tokens_estimate
 from penstock.gateway.core import Core
 from penstock.gateway.directory import Key, Model
 from penstock.gateway.limits import Reservation
-from penstock.gateway.records import Usage, final_line, progress_line, usage_record
+from penstock.gateway.records import Usage, record_line
 from penstock.gateway.sse import Meter
 from penstock.gateway.upstream import Upstream
 
@@ -46,13 +46,14 @@ class Bill:
         if not tokens or (only_news and tokens == self._reported):
             return b""
         self._reported = tokens
-        return progress_line(self._record("error")[1])
+        return self._line(self._used(), "error", running=True)
 
     def _prompt_estimate(self) -> int:
         """Return a prompt estimate for billing: rather low, where the reservation's is rather high."""
         return max(1, prompt_tokens_estimate(self.ask) // 2)
 
-    def _record(self, ending: str) -> tuple[Usage, dict[str, object]]:
+    def _used(self) -> Usage:
+        """Return what was used until now."""
         meter, told = self._meter, self._usage
         prompt, completion, estimated = told.prompt, told.completion, told.estimated
         if meter is not None:
@@ -63,18 +64,21 @@ class Bill:
             )
             if not meter.usage_seen and meter.content_seen:
                 prompt = self._prompt_estimate()
-        usage = Usage(prompt, completion, estimated=estimated or self._cut)
-        record = usage_record(
-            self.key.entry,
-            self.model.entry,
-            self._engine.entry.id if self._engine is not None else "",
+        elif not self._cut:
+            return told
+        return Usage(prompt, completion, estimated=estimated or self._cut)
+
+    def _line(self, usage: Usage, ending: str, *, running: bool = False) -> bytes:
+        engine = self._engine
+        return record_line(
+            (self.key.part, self.model.part, engine.part if engine is not None else b'""'),
             usage,
-            identity=self.record_id,
+            identity=self.record_id.encode(),
             ending=ending,
             times_us=(self._started_us, self._first_us, self._core.now_us()),
             streamed=self.ask.stream,
+            running=running,
         )
-        return usage, record
 
     def _finish(self, ending: str) -> None:
         """Write the record, settle the reservation, count. Only the first call does anything."""
@@ -83,13 +87,13 @@ class Bill:
         self._finished = True
         for timer in self._timers:
             timer.cancel()
-        usage, record = self._record(ending)
+        usage = self._used()
         total = usage.prompt + usage.completion
         stats = self.model.stats
         stats.in_flight -= 1
         if total:
             if self._core.journal is not None:
-                self._core.journal.append(final_line(record))
+                self._core.journal.append(self._line(usage, ending))
             self.key.tenant.recorded(total)
             stats.prompt_tokens += usage.prompt
             stats.completion_tokens += usage.completion

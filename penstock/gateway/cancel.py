@@ -37,6 +37,10 @@ class CancelCall:
     def upstream_body(self, data: bytes) -> None:
         """Ignore it."""
 
+    def upstream_chunk(self, data: bytes) -> bool:  # noqa: ARG002 - the protocol's signature
+        """Leave it to the parser."""
+        return False
+
     def upstream_complete(self) -> None:
         """Let go of the connection."""
         self._connection = None

@@ -53,6 +53,10 @@ class ClientSide(Protocol):
         """Send events."""
         ...
 
+    def send_chunk(self, data: bytes) -> None:
+        """Send events that are framed as one chunk already."""
+        ...
+
     def end_stream(self, data: bytes, *, close: bool) -> None:
         """Send the last events and the end of the stream; ends the exchange for the client."""
         ...

@@ -6,11 +6,13 @@ Windows, quotas, pools and counters are carried over by id.
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Protocol
 
 from penstock.gateway.limit_table import LimitTable
 from penstock.gateway.limits import NO_LIMITS, Instant, Limits, Scope
 from penstock.gateway.metrics import ModelStats
+from penstock.gateway.records import key_part, model_part
 from penstock.gateway.routing import Router
 from penstock.gateway.settings import Settings
 from penstock.gateway.snapshot import KeyEntry, ModelEntry, Snapshot, UpstreamEntry
@@ -33,7 +35,7 @@ class Waiting(Protocol):
 class Model:
     """A model as its clients call it."""
 
-    __slots__ = ("entry", "name", "router", "scopes", "stats")
+    __slots__ = ("entry", "name", "part", "router", "scopes", "stats")
 
     def __init__(
         self,
@@ -43,6 +45,7 @@ class Model:
         scopes: tuple[Scope, ...],
     ) -> None:
         self.entry = entry
+        self.part = model_part(entry)
         self.scopes = scopes  # its own, if it has limits
         self.name = entry.name
         self.router = router
@@ -64,12 +67,13 @@ class Key:
     any, for the headers of answers.
     """
 
-    __slots__ = ("entry", "expires_at_us", "models", "own", "scopes", "tenant", "usable")
+    __slots__ = ("entry", "expires_at_us", "models", "own", "part", "scopes", "tenant", "usable")
 
     def __init__(
         self, entry: KeyEntry, scopes: tuple[Scope, ...], tenant: Scope, models: Mapping[str, Model]
     ) -> None:
         self.entry = entry
+        self.part = key_part(entry)
         self.scopes = scopes
         self.own = scopes[0] if scopes and scopes[0].kind == "key" else None
         self.tenant = tenant
@@ -170,7 +174,7 @@ class Directory:
             prompt, completion = record.get("prompt_tokens"), record.get("completion_tokens")
             if not isinstance(prompt, int) or not isinstance(completion, int):
                 continue
-            with self.table.lock:
+            with self.table.lock or nullcontext():
                 for scope in key.scopes + model.scopes:
                     scope.charge(at, prompt + completion, model.entry.price.of(prompt, completion))
 

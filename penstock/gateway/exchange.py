@@ -101,7 +101,7 @@ class Exchange(Bill):
         if self.model.router.several:
             self._tokens = prompt_tokens_estimate(self.ask)
             self._blocks = blocks_of(beginning(self.ask))
-        if len(self.model.router.queue):
+        if self.model.router.queue:
             self._wait()  # behind those who came before
         else:
             self._next_engine()
@@ -224,6 +224,15 @@ class Exchange(Bill):
                 self._begin()
             self.client.send(out)
 
+    def upstream_chunk(self, data: bytes) -> bool:
+        """Pass a chunk on as it is, if it is one of those of which a stream nearly always consists."""
+        meter, client = self._meter, self.client
+        if meter is None or client is None or not self._first_us or not meter.ordinary(data):
+            return False
+        self._touched = self._core.now
+        client.send_chunk(data)
+        return True
+
     def _keep_part(self, data: bytes) -> None:
         self._size += len(data)
         if self._parts is None:
@@ -245,7 +254,7 @@ class Exchange(Bill):
 
     def _end_of_events(self, meter: Meter, last: bytes) -> None:
         if self.ask.include_usage and not meter.final_usage and not meter.error_seen:
-            last = last[: -len(DONE)] + meter.usage_event(self._record("")[0]) + DONE
+            last = last[: -len(DONE)] + meter.usage_event(self._used()) + DONE
         self._finish(self._leaving or ("error" if meter.error_seen else ending_of(meter.finish_reason)))
         client, self.client = self.client, None
         if client is not None:

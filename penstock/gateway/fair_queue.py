@@ -29,6 +29,10 @@ class FairQueue(Generic[T]):
         """Return how many wait, including those that are gone and not yet met."""
         return len(self._heap)
 
+    def __bool__(self) -> bool:
+        """Tell whether somebody may wait."""
+        return bool(self._heap)
+
     def put(self, item: T, tenant: str, priority: str, tokens: int) -> bool:
         """Let an item wait; False if too many do already."""
         if len(self._heap) >= self._items_max:

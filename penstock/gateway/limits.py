@@ -31,6 +31,11 @@ from penstock.gateway.limit_table import (
 
 _SLOTS = 61
 _HEAD, _LAST, _TOTAL = _SLOTS, _SLOTS + 1, _SLOTS + 2
+_REQUESTS_LINES, _TOKENS_LINES = (
+    b"x-ratelimit-limit-%b: %%d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %%ds\r\n"
+    % (name, name, name)
+    for name in (b"requests", b"tokens")
+)
 
 
 class Window:
@@ -73,11 +78,13 @@ class Window:
         cells[_TOTAL] += amount
         cells[_LAST] = max(cells[_LAST], at)
 
-    @property
-    def seconds_to_empty(self) -> int:
-        """Return whole seconds until nothing is left in the window."""
+    def standing(self, limit: int) -> tuple[int, int, int]:
+        """Return the limit, what remains of it, and whole seconds until nothing is left in the window."""
         cells = self._cells
-        return cells[_LAST] + _SLOTS - cells[_HEAD] if cells[_TOTAL] > 0 else 0
+        total = cells[_TOTAL]
+        if total <= 0:
+            return limit, limit, 0
+        return limit, limit - total if limit > total else 0, cells[_LAST] + _SLOTS - cells[_HEAD]
 
     def seconds_until(self, fits: int) -> int:
         """Return whole seconds from now until ``total`` has shrunk to ``fits`` or less by itself."""
@@ -149,13 +156,14 @@ class Refused:
 class Scope:
     """A key, project, tenant or model with its limits and counters; survives snapshots."""
 
-    __slots__ = ("_process", "_row", "kind", "limits", "requests", "tokens")
+    __slots__ = ("_process", "_reserved", "_row", "kind", "limits", "requests", "tokens")
 
     def __init__(self, kind: str, table: LimitTable, name: str) -> None:
         self.kind = kind
         self.limits = NO_LIMITS
         self._row = table.row(f"{kind}:{name}")
         self._process = table.process
+        self._reserved = RESERVED_TOKENS_AT + table.process
         self.requests = Window(self._row[REQUESTS_AT : REQUESTS_AT + WINDOW_CELLS])
         self.tokens = Window(self._row[TOKENS_AT : TOKENS_AT + WINDOW_CELLS])
 
@@ -215,9 +223,10 @@ class Scope:
     def refusal(self, at: Instant, tokens: int, microeur: int) -> Refused | None:
         """Return why a request does not fit, or None."""
         limits, kind = self.limits, self.kind
-        available = self.available
-        if available is not None and tokens > available:
-            return Refused("quota", available, tokens, 3_600, kind)
+        if limits.tokens_left is not None:
+            available = self.available or 0
+            if tokens > available:
+                return Refused("quota", available, tokens, 3_600, kind)
         if limits.tokens_per_day is not None or limits.microeur_per_month is not None:
             refused = self._period_refusal(at, tokens, microeur)
             if refused is not None:
@@ -256,8 +265,9 @@ class Scope:
             self.requests.add(1)
         if limits.tokens_per_minute is not None:
             self.tokens.add(tokens)
-        self._row[RESERVED_TOKENS_AT + self._process] += tokens
-        self._row[RESERVED_MICROEUR_AT + self._process] += microeur
+        self._row[self._reserved] += tokens
+        if microeur:
+            self._row[RESERVED_MICROEUR_AT + self._process] += microeur
 
     def settle(self, held: "Reservation", at: Instant, tokens: int, microeur: int) -> None:
         """Replace what a reservation holds by what was used.
@@ -265,8 +275,9 @@ class Scope:
         What was reserved too much is given back to its own second; an excess counts now.
         """
         row = self._row
-        row[RESERVED_TOKENS_AT + self._process] -= held.tokens
-        row[RESERVED_MICROEUR_AT + self._process] -= held.microeur
+        row[self._reserved] -= held.tokens
+        if held.microeur:
+            row[RESERVED_MICROEUR_AT + self._process] -= held.microeur
         if self.limits.tokens_per_minute is not None:
             self.tokens.advance(at.second)
             excess = tokens - held.tokens
@@ -288,15 +299,12 @@ class Scope:
     def headers(self) -> bytes:
         """Return the ``x-ratelimit-*`` lines; a reset is when the window would be empty."""
         lines = b""
-        for name, limit, window in (
-            (b"requests", self.limits.requests_per_minute, self.requests),
-            (b"tokens", self.limits.tokens_per_minute, self.tokens),
-        ):
-            if limit is not None:
-                lines += (
-                    b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %d\r\nx-ratelimit-reset-%b: %ds\r\n"
-                    % (name, limit, name, max(0, limit - window.total), name, window.seconds_to_empty)
-                )
+        limit = self.limits.requests_per_minute
+        if limit is not None:
+            lines = _REQUESTS_LINES % self.requests.standing(limit)
+        limit = self.limits.tokens_per_minute
+        if limit is not None:
+            lines += _TOKENS_LINES % self.tokens.standing(limit)
         return lines
 
 
@@ -327,10 +335,15 @@ class Reservation:
         if self._settled:
             return
         self._settled = True
-        microeur = self._price.of(prompt, completion)
-        with self._table.lock:
+        tokens, microeur = prompt + completion, self._price.of(prompt, completion)
+        lock = self._table.lock
+        if lock is None:
             for scope in self._scopes:
-                scope.settle(self, at, prompt + completion, microeur)
+                scope.settle(self, at, tokens, microeur)
+            return
+        with lock:
+            for scope in self._scopes:
+                scope.settle(self, at, tokens, microeur)
 
 
 def admit(
@@ -349,16 +362,32 @@ def admit(
     what the limits can hold, so that a small limit still admits somebody.
     """
     price = price or FREE
-    with table.lock:
-        if not stated:
-            rooms = [room for scope in scopes if (room := scope.room(at, price)) is not None]
-            if rooms:
-                completion = max(1, min(completion, min(rooms) - prompt))
-        tokens, microeur = prompt + completion, price.of(prompt, completion)
-        for scope in scopes:
-            refused = scope.refusal(at, tokens, microeur)
-            if refused is not None:
-                return refused
-        for scope in scopes:
-            scope.reserve(tokens, microeur)
+    lock = table.lock
+    if lock is None:
+        return _admit(table, scopes, at, prompt, completion, stated, price)
+    with lock:
+        return _admit(table, scopes, at, prompt, completion, stated, price)
+
+
+def _admit(
+    table: LimitTable,
+    scopes: Sequence[Scope],
+    at: Instant,
+    prompt: int,
+    completion: int,
+    stated: bool,  # noqa: FBT001 - internal; keywords cost time on every request
+    price: Price,
+) -> Reservation | Refused:
+    if not stated:
+        rooms = [room for scope in scopes if (room := scope.room(at, price)) is not None]
+        if rooms:
+            completion = max(1, min(completion, min(rooms) - prompt))
+    tokens = prompt + completion
+    microeur = 0 if price is FREE else price.of(prompt, completion)
+    for scope in scopes:
+        refused = scope.refusal(at, tokens, microeur)
+        if refused is not None:
+            return refused
+    for scope in scopes:
+        scope.reserve(tokens, microeur)
     return Reservation(table, scopes, price, at, tokens, microeur)

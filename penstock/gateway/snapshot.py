@@ -130,7 +130,7 @@ def _price(entry: dict[str, object], place: str) -> Price:
     prompt, completion = (
         _natural(entry, f"{kind}_microeur_per_million", place) for kind in ("prompt", "completion")
     )
-    return Price(prompt, completion)
+    return Price(prompt, completion) if prompt or completion else FREE
 
 
 def _key(value: object, place: str) -> KeyEntry:

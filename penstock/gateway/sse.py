@@ -37,6 +37,7 @@ class Meter:
     """
 
     __slots__ = (
+        "_as_is",
         "_event_bytes_max",
         "_include_usage",
         "_instead",
@@ -76,6 +77,7 @@ class Meter:
         self._prefix = self._suffix = b""
         self._shown_prefix: bytes | None = None
         self._usage_at_end = False
+        self._as_is = b""
         self._include_usage = include_usage
         self._keep_usage = include_usage and continuous
         self._several = choices > 1
@@ -144,6 +146,35 @@ class Meter:
             if self.done:
                 break
         return b"".join(out)
+
+    def ordinary(self, data: bytes) -> bool:
+        """Count ``data`` if it is one whole chunk with one ordinary event that the client gets as it is.
+
+        Ordinary is what ``_event`` knows by its first and last bytes; here the chunk's frame is looked at too, so
+        that nothing needs to be parsed or put together.
+        """
+        suffix = self._as_is
+        if not suffix or self._tail:
+            return False
+        begin = data.find(b"\r\n", 1, 8) + 2
+        text_at, text_end = begin + len(self._prefix), len(data) - len(suffix)
+        if (
+            begin < 2
+            or text_at >= text_end
+            or not data.endswith(suffix)
+            or not data.startswith(self._prefix, begin)
+        ):
+            return False
+        text, size = data[text_at:text_end], data[: begin - 2]
+        if b'"' in text or b"\n" in text or not size.isalnum():
+            return False
+        try:
+            if int(size, 16) != len(data) - begin - 2:
+                return False
+        except ValueError:
+            return False  # the parser will say what is wrong with it
+        self.since += 1
+        return True
 
     def _event(self, event: bytes) -> bytes | None:
         """Count one event; return its replacement (empty to drop it), or None to pass it as it is.
@@ -229,6 +260,8 @@ class Meter:
                 return
             self._shown_prefix = prefix.replace(old, b'"model":' + orjson.dumps(self.name))
         self._prefix, self._suffix, self._usage_at_end = prefix, event[end:cut], usage
+        if not usage and self._shown_prefix is None:
+            self._as_is = self._suffix + b"\n\n\r\n"
 
     def _chunk(self, chunk: dict[str, object]) -> bytes | None:
         choices = cast("list[dict[str, object]]", chunk.get("choices") or [])

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Protocol, cast
 
 import httptools
+import orjson
 
 from penstock.gateway.body import KINDS
 from penstock.gateway.settings import Settings
@@ -28,6 +29,10 @@ class Sink(Protocol):
         """Take a piece of the body."""
         ...
 
+    def upstream_chunk(self, data: bytes) -> bool:
+        """Take ``data`` if it is one whole chunk of an ordinary kind, without parsing; tell whether it was taken."""
+        ...
+
     def upstream_complete(self) -> None:
         """Take note that the answer is whole; the connection is already released."""
         ...
@@ -42,6 +47,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_answered",
+        "_between",
         "_event_stream",
         "_framed",
         "_interim",
@@ -70,6 +76,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _reset(self) -> None:
         self._answered = False
+        self._between = False  # two chunks: the parser has seen the last one's end and nothing of the next
         self._event_stream = False
         self._framed = False
         self._interim = False
@@ -136,11 +143,15 @@ class UpstreamConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse; an engine that does not speak HTTP is cut off."""
-        if self._sink is None:
+        sink = self._sink
+        if sink is None:
             self.abort()
+            return
+        if self._between and sink.upstream_chunk(data):
             return
         try:
             self._parser.feed_data(data)
+            self._between = self._between and data.endswith(b"\r\n")
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._not_http()
         else:
@@ -176,6 +187,14 @@ class UpstreamConnection(asyncio.Protocol):
             self._answered = True
             self._keep = self._parser.should_keep_alive()
             self._sink.upstream_head(status, event_stream=self._event_stream)
+
+    def on_chunk_header(self) -> None:
+        """Note that a chunk has begun."""
+        self._between = False
+
+    def on_chunk_complete(self) -> None:
+        """Note that a chunk has ended."""
+        self._between = True
 
     def on_body(self, body: bytes) -> None:
         """Keep a piece until all that came with it is parsed: one write for many chunks."""
@@ -222,11 +241,13 @@ class Upstream:
         "entry",
         "failures",
         "in_flight",
+        "part",
         "pending_tokens",
     )
 
     def __init__(self, entry: UpstreamEntry, loop: asyncio.AbstractEventLoop, settings: Settings) -> None:
         self.entry = entry
+        self.part = orjson.dumps(entry.id)
         self.in_flight = 0
         self.pending_tokens = 0
         self.down_until = 0.0

@@ -12,7 +12,7 @@ from penstock.base.clock import SystemClock
 from penstock.base.errors import StartupError
 from penstock.gateway.control import Backoff, ControlPlaneError, Deliverer, Link, SnapshotPoller, read_token
 from penstock.gateway.journal import Journal
-from penstock.gateway.records import final_line, progress_line
+from penstock.gateway.records import final_line
 from penstock.gateway.snapshot import Snapshot
 from tests.support.gateway_peers import TOKEN, ControlPlane, eventually, key_entry
 
@@ -30,6 +30,11 @@ def token(tmp_path: Path) -> Path:
     path = tmp_path / "token"
     path.write_text(TOKEN)
     return path
+
+
+def progress_line(record: dict[str, Any]) -> bytes:
+    """Return the line of a request that still runs."""
+    return final_line({**record, "progress": True})
 
 
 def record(identity: str) -> dict[str, object]:

@@ -11,8 +11,13 @@ from typing import Any
 import pytest
 
 from penstock.gateway.journal import Journal, read_segment
-from penstock.gateway.records import final_line, progress_line
+from penstock.gateway.records import final_line
 from tests.support.gateway_peers import eventually
+
+
+def progress_line(record: dict[str, Any]) -> bytes:
+    """Return the line of a request that still runs."""
+    return final_line({**record, "progress": True})
 
 
 def record(identity: str, tokens: int = 5, tenant: str = "ten_a") -> dict[str, object]:

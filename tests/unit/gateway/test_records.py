@@ -1,14 +1,18 @@
 """Ids are unique and sort by time; endings are the documented ones."""
 
+import json
+from typing import Any
+
 from penstock.gateway.records import (
     ENDINGS,
     RecordIds,
     Usage,
     ending_of,
     final_line,
-    progress_line,
+    key_part,
+    model_part,
+    record_line,
     tokens_of,
-    usage_record,
 )
 from penstock.gateway.snapshot import parse_snapshot
 from tests.support.gateway_peers import key_entry, model_entry
@@ -53,33 +57,33 @@ def test_endings_are_documented() -> None:
 
 
 def test_a_record_has_every_field() -> None:
+    name = 'a "quoted" model \\'
     snapshot = parse_snapshot(
-        {"version": 1, "keys": [key_entry("a")], "tenants": [], "models": [model_entry("http://h")]}
+        {
+            "version": 1,
+            "keys": [key_entry("a")],
+            "tenants": [],
+            "models": [model_entry("http://h", name=name)],
+        }
     )
-    record = usage_record(
-        snapshot.keys[0],
-        snapshot.models[0],
-        "alc",
-        Usage(3, 4, estimated=False),
-        identity="use_x",
-        ending="stop",
-        times_us=(1, 0, 2),
-        streamed=True,
-    )
-    assert list(record) == [
-        *("id", "key", "tenant", "project", "principal", "service", "allocation", "model"),
-        *(
-            "prompt_tokens",
-            "completion_tokens",
-            "ending",
-            "started_at_us",
-            "first_token_at_us",
-            "ended_at_us",
-        ),
-        *("streamed", "estimated"),
-    ]
+    parts = key_part(snapshot.keys[0]), model_part(snapshot.models[0]), b'"alc"'
+    common: dict[str, Any] = {"identity": b"use_x", "ending": "stop", "streamed": True}
+    line = record_line(parts, Usage(3, 4, estimated=False), times_us=(1, 0, 2), **common)
+    assert line.endswith(b"}\n")
+    record = json.loads(line)
+    assert set(record) == {
+        *("id", "key", "tenant", "project", "principal", "service", "allocation", "model", "prompt_tokens"),
+        *("completion_tokens", "ending", "started_at_us", "first_token_at_us", "ended_at_us", "streamed"),
+        "estimated",
+    }
+    assert (record["tenant"], record["model"], record["allocation"]) == ("ten_a", name, "alc")
+    assert (record["started_at_us"], record["ended_at_us"], record["ending"]) == (1, 2, "stop")
+    assert (record["streamed"], record["estimated"]) == (True, False)
     assert record["first_token_at_us"] is None
     assert tokens_of(record) == 7
     assert tokens_of({"prompt_tokens": "x"}) == 0
-    assert b'"progress":true' in progress_line(record)
-    assert b"progress" not in final_line(record)
+    running = json.loads(
+        record_line(parts, Usage(3, 4, estimated=True), times_us=(1, 7, 2), running=True, **common)
+    )
+    assert (running["progress"], running["first_token_at_us"], running["estimated"]) == (True, 7, True)
+    assert json.loads(final_line(record)) == record
