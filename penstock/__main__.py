@@ -1,4 +1,4 @@
-"""The `penstock` command: ``up``, ``serve``, ``agent`` and ``gateway`` run here; everything else is a client command."""
+"""The `penstock` command: ``up``, ``serve``, ``agent``, ``gateway`` and ``twin`` run here; the rest are client commands."""
 
 import sys
 from importlib import import_module
@@ -9,6 +9,7 @@ _PARTS = {
     "serve": "penstock.up.serve",
     "agent": "penstock.agent.main",
     "gateway": "penstock.gateway.main",
+    "twin": "penstock.twin.command",
 }
 
 

@@ -19,6 +19,7 @@ from penstock.__main__ import _part, main
         ("agent list", None),
         ("agent --help", None),
         ("gateway --listen 127.0.0.1:1", "penstock.gateway.main"),
+        ("twin place --json", "penstock.twin.command"),
         ("gateway", None),
         ("gateway list", None),
         ("serve engine", "penstock.up.serve"),
@@ -33,7 +34,12 @@ def test_nouns_of_the_client_are_told_from_parts_of_the_factory(line: str, part:
 
 @pytest.mark.parametrize(
     ("line", "option"),
-    [("up --help", "--data"), ("agent join --help", "--state-dir"), ("gateway --help", "--control-plane")],
+    [
+        ("up --help", "--data"),
+        ("agent join --help", "--state-dir"),
+        ("gateway --help", "--control-plane"),
+        ("twin --help", "place"),
+    ],
 )
 def test_a_part_gets_what_follows_its_name(
     line: str, option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
