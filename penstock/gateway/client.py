@@ -6,6 +6,7 @@ meanwhile, because only reading tells that the client has left.
 
 import asyncio
 from collections import deque
+from collections.abc import Mapping
 from typing import Protocol, cast
 
 import httptools
@@ -13,8 +14,12 @@ import httptools
 from penstock.gateway import log, wire
 from penstock.gateway import openai_errors as errors
 from penstock.gateway.core import Core
+from penstock.gateway.directory import Key
 from penstock.gateway.exchange import Exchange
+from penstock.gateway.known_head import KnownHead
 from penstock.gateway.openai_errors import ApiError
+
+_LEARN_MAX = 16  # heads of one connection
 
 
 class Request:
@@ -71,6 +76,7 @@ class ClientConnection(asyncio.Protocol):
         "_head_bytes",
         "_in_head",
         "_in_message",
+        "_known",
         "_length",
         "_lingering",
         "_parser",
@@ -83,8 +89,10 @@ class ClientConnection(asyncio.Protocol):
         "_session",
         "_target",
         "_transport",
+        "_unknown_left",
         "_wire_bytes",
         "exchange",
+        "looked_up",
         "paused_since",
     )
 
@@ -97,6 +105,9 @@ class ClientConnection(asyncio.Protocol):
         self.paused_since: float | None = None
         # The message being received.
         self._parser = httptools.HttpRequestParser(self)
+        self._known: KnownHead | None = None
+        self._unknown_left = _LEARN_MAX
+        self.looked_up: tuple[Mapping[bytes, Key], bytes, Key] | None = None
         self._in_message = self._in_head = self._completed = self._expects = False
         self._target = self._authorization = self._length = self._priority = self._session = b""
         self._head_bytes = self._body_bytes = self._wire_bytes = 0
@@ -167,13 +178,32 @@ class ClientConnection(asyncio.Protocol):
                 self._reading = False
                 self._transport.pause_reading()
         elif not self._lingering and self._refusal is None:
+            if self._known is not None and not self._in_message and not self._pending:
+                body = self._known.body(data)
+                if body is not None:
+                    self._answer(self._repeated(body))
+                    return
             self._feed(data)
             self._pump()
+
+    def _repeated(self, body: bytes) -> Request:
+        """Return the request with the head that is known."""
+        return Request(
+            b"POST",
+            self._target,
+            self._authorization,
+            body,
+            keep_alive=True,
+            chunked=True,
+            priority=self._priority,
+            session=self._session,
+        )
 
     # Parsing.
 
     def _feed(self, data: bytes) -> None:
         self._completed = False
+        fresh = not self._in_message and not self._pending
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -185,6 +215,14 @@ class ClientConnection(asyncio.Protocol):
             self._refusal = errors.malformed()
         if self._in_message and self._refusal is None:
             self._bound_wire_bytes(len(data))
+        elif fresh and self._unknown_left and len(self._pending) == 1:
+            self._learn(data, self._pending[0])
+
+    def _learn(self, data: bytes, request: Request) -> None:
+        """Remember the head of the request that ``data`` is; not for ever of a client whose heads all differ."""
+        self._unknown_left -= 1
+        plain = request.method == b"POST" and request.keep_alive and request.chunked
+        self._known = KnownHead.of(data) if plain else None
 
     def _no_upgrade(self) -> None:
         """Answer a request that asks for another protocol as if it had not asked (RFC 9110 section 7.8)."""
@@ -205,6 +243,7 @@ class ClientConnection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         """Start a request."""
         self._in_message = self._in_head = True
+        self._known = None  # what it stands for is overwritten now
         self._expects = False
         self._target = self._authorization = self._length = self._priority = self._session = b""
         self._head_bytes = self._body_bytes = self._wire_bytes = 0

@@ -14,8 +14,11 @@ import httptools
 import orjson
 
 from penstock.gateway.body import KINDS
+from penstock.gateway.known_head import KnownHead
 from penstock.gateway.settings import Settings
 from penstock.gateway.snapshot import UpstreamEntry
+
+_LEARN_MAX = 16  # heads of one connection
 
 
 class Sink(Protocol):
@@ -50,14 +53,18 @@ class UpstreamConnection(asyncio.Protocol):
         "_between",
         "_event_stream",
         "_framed",
+        "_fresh",
         "_interim",
         "_keep",
+        "_known",
         "_left",
         "_parser",
         "_paused",
         "_pieces",
         "_sink",
         "_transport",
+        "_unknown_left",
+        "_whole",
         "idle_since",
         "reused",
         "upstream",
@@ -72,6 +79,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._paused = self._left = False
         self._pieces: list[bytes] = []
+        self._known: KnownHead | None = None
+        self._unknown_left = _LEARN_MAX
+        self._fresh = True  # between two answers
+        self._whole = False  # the last data was a whole answer of the plain kind
         self._reset()
 
     def _reset(self) -> None:
@@ -86,6 +97,7 @@ class UpstreamConnection(asyncio.Protocol):
     def request(self, sink: Sink, data: bytes) -> None:
         """Send one request and deliver its answer to ``sink``."""
         self._sink = sink
+        self._whole = False
         if self._transport is not None:
             self._transport.write(data)
 
@@ -149,14 +161,37 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if self._between and sink.upstream_chunk(data):
             return
+        fresh, self._fresh = self._fresh, False
+        if fresh and self._known is not None:
+            body = self._known.body(data)
+            if body is not None:
+                self._repeated(sink, body)
+                return
         try:
             self._parser.feed_data(data)
             self._between = self._between and data.endswith(b"\r\n")
+            if fresh and self._whole and self._unknown_left:
+                self._unknown_left -= 1
+                self._known = KnownHead.of(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._not_http()
         else:
             if self._pieces:
                 self._pass_on()
+
+    def _repeated(self, sink: Sink, body: bytes) -> None:
+        """Deliver a whole answer whose head is the one of an earlier 200."""
+        self._sink = None
+        keep = not self._left
+        sink.upstream_head(200, event_stream=False)
+        sink.upstream_body(body)
+        if keep:
+            self._fresh = True
+            self.resume()
+            self.upstream.release(self)
+        elif self._transport is not None:
+            self._transport.close()
+        sink.upstream_complete()
 
     def _not_http(self) -> None:
         if self._pieces:
@@ -212,6 +247,8 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if self._pieces:
             self._pass_on()
+        self._fresh = True
+        self._whole = self._parser.get_status_code() == 200 and self._keep and not self._event_stream
         sink, self._sink = self._sink, None
         keep = self._keep and self._framed and not self._left
         self._reset()

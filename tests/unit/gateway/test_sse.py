@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.gateway.sse import DONE, Meter, token_count
-from tests.support.gateway_wire import event, final
+from tests.support.gateway_wire import chunked, event, final
 
 
 def seen(raw: bytes) -> list[Any]:
@@ -197,3 +197,40 @@ def test_only_plausible_counts_count() -> None:
     assert [token_count(value) for value in (3, 0, -1, True, 2.0, "3", None, 1 << 50)] == [
         3, 0, None, None, None, None, None, None,
     ]  # fmt: skip
+
+
+def learnt(name: str = "engine-model") -> Meter:
+    meter = Meter(name)
+    meter.feed(event("a", None))
+    return meter
+
+
+def test_ordinary_chunks_are_counted_without_being_parsed() -> None:
+    meter = learnt()
+    assert meter.ordinary(chunked(event("some text", None)))
+    assert meter.since == 2
+    assert not learnt("another-name").ordinary(chunked(event("x", None))), "this one must be renamed"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        chunked(event("x", None, finish="stop")),
+        chunked(event('quoted "text"', None)),
+        chunked(event("", None)),
+        chunked(event("x", 3)),
+        chunked(event("x", None)) + chunked(event("y", None)),
+        chunked(event("x", None) + event("y", None)),
+        chunked(event("x", None))[:-3],
+        b"+" + chunked(event("x", None)),
+        b"0" + chunked(event("x", None))[1:],
+        b"zz" + chunked(event("x", None))[2:],
+        chunked(event("x\ny", None).replace(b"\\n", b"\n")),
+        b"0\r\n\r\n",
+        b"",
+    ],
+)
+def test_everything_else_is_left_to_the_parser(data: bytes) -> None:
+    meter = learnt()
+    assert not meter.ordinary(data)
+    assert meter.since == 1
