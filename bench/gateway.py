@@ -1,12 +1,13 @@
-"""What the gateway costs, beside nginx as a plain proxy in the same rounds. Prints one JSON line per target.
+"""What the gateway costs, beside nginx and LiteLLM in the same rounds. Prints one JSON line per target.
 
-    python -m bench.gateway [--rounds 5] [--scale 1.0]
+    python -m bench.gateway [--rounds 5] [--scale 1.0] [--litellm PATH]
 
-Figures (medians over the rounds): CPU microseconds of the gateway's own process per request at 32
-connections and per streamed event at 100 streams (from the kernel's run time of all its threads, which a busy
+Figures (medians over the rounds): CPU microseconds of the target's own processes per request at 32
+connections and per streamed event at 100 streams (from the kernel's run time of all their threads, which a busy
 machine disturbs least), added latency at one connection and added time to first token at 100 streams against
-the stand-in engine alone, resident memory, start time, and the tokens billed against the tokens generated.
-Without nginx on the machine the peer is reported as absent.
+the stand-in engine alone, resident memory, start time, how much less CPU than LiteLLM, tokens generated for clients
+that had left, and the tokens billed against the tokens generated. nginx is a plain proxy here: no keys, limits or
+metering. LiteLLM is measured with a tenth of the load. A peer that is not on the machine is reported as absent.
 """
 
 import argparse
@@ -23,6 +24,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 HERE = Path(__file__).parent
 GATEWAY = "import sys; from penstock.gateway.main import run; sys.exit(run(sys.argv[1:]))"
 CONFIG = """listen = "127.0.0.1:0"
@@ -33,8 +36,15 @@ requests_per_minute = 1000000000
 tokens_per_minute = 1000000000000
 [[models]]
 name = "mock-model"
-upstreams = [{{ url = "http://127.0.0.1:{port}", cancel = true }}]
+upstreams = ["http://127.0.0.1:{port}"]
 """
+LITELLM = """model_list:
+  - model_name: mock-model
+    litellm_params: {{ model: openai/mock-model, api_base: "http://127.0.0.1:{port}/v1", api_key: sk-none }}
+litellm_settings: {{ num_retries: 0, telemetry: false }}
+general_settings: {{ master_key: sk-bench }}
+"""
+ABORTS, ABORT_AFTER = 40, 10
 NGINX = """daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/nginx.err error;
 events {{ worker_connections 4096; }}
 http {{
@@ -51,10 +61,11 @@ http {{
 
 
 def cpu_us(pid: int) -> float:
-    """Return the microseconds that all threads of a process have run."""
+    """Return the microseconds that all threads of a process and its children have run."""
     total = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        total += int((task / "schedstat").read_text().split()[0])
+    for process in (pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))):
+        for task in Path(f"/proc/{process}/task").iterdir():
+            total += int((task / "schedstat").read_text().split()[0])
     return total / 1e3
 
 
@@ -90,6 +101,34 @@ def start_nginx(engine_port: int, folder: Path) -> tuple[subprocess.Popen[str], 
             get(listen, "/health")
         except OSError:
             time.sleep(0.02)
+        else:
+            return process, listen
+    process.kill()
+    return None
+
+
+def start_litellm(program: str, engine_port: int, folder: Path) -> tuple[subprocess.Popen[str], int] | None:
+    """Start LiteLLM's proxy, one worker; None where it is not installed."""
+    found = shutil.which(program)
+    if found is None:
+        return None
+    listen = 40_000 + os.getpid() % 20_000
+    config = folder / "litellm.yaml"
+    config.write_text(LITELLM.format(port=engine_port))
+    environment = {
+        **os.environ,
+        "LITELLM_LOG": "ERROR",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "NO_PROXY": "*",
+    }
+    arguments = ["--config", str(config), "--host", "127.0.0.1", "--port", str(listen), "--num_workers", "1"]
+    with (folder / "litellm.log").open("a") as log:
+        process = subprocess.Popen([found, *arguments], env=environment, stdout=log, stderr=log, text=True)
+    for _ in range(600):
+        try:
+            get(listen, "/health/liveliness")
+        except OSError:
+            time.sleep(0.2)
         else:
             return process, listen
     process.kill()
@@ -152,6 +191,9 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--scale", type=float, default=1.0, help="scales the request counts")
+    parser.add_argument(
+        "--litellm", default="litellm", help="LiteLLM's program, in an environment of its own"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-gateway-") as text:
         folder = Path(text)
@@ -163,66 +205,122 @@ def main() -> None:
         )
         get(port, "/healthz")
         started = time.perf_counter() - began
-        nginx = start_nginx(engine_port, folder)
+        peers = {
+            "nginx": start_nginx(engine_port, folder),
+            "LiteLLM": start_litellm(options.litellm, engine_port, folder),
+        }
         try:
-            run(options, engine_port, (gateway.pid, port), nginx, started)
+            run(options, engine_port, (gateway.pid, port), peers, started)
+            aborts("penstock", engine_port, port)
+            truth: dict[str, list[int]] = get(engine_port, "/stats")["by_id"]
+            if peers["LiteLLM"] is not None:
+                aborts("LiteLLM", engine_port, peers["LiteLLM"][1])
         finally:
-            for process in (gateway, engine, *([nginx[0]] if nginx else [])):
+            for process in (gateway, engine, *[peer[0] for peer in peers.values() if peer]):
                 process.send_signal(signal.SIGTERM)
                 process.wait(40)
-        billed(folder / "ledger", folder)
+        billed(folder / "ledger", truth)
+
+
+NAMES = {
+    "nginx": "nginx, a plain proxy without keys, limits or metering",
+    "LiteLLM": "LiteLLM proxy, one worker",
+}
+SCALES = {"nginx": 1.0, "LiteLLM": 0.1}
+Peers = dict[str, tuple[subprocess.Popen[str], int] | None]
 
 
 def run(
-    options: argparse.Namespace,
-    engine_port: int,
-    gateway: tuple[int, int],
-    nginx: tuple[subprocess.Popen[str], int] | None,
-    started: float,
+    options: argparse.Namespace, engine_port: int, gateway: tuple[int, int], peers: Peers, started: float
 ) -> None:
     """Interleave the targets, then print the medians."""
     direct: list[dict[str, float]] = []
     ours: list[dict[str, float]] = []
-    peers: list[dict[str, float]] = []
+    theirs: dict[str, list[dict[str, float]]] = {name: [] for name in peers}
     pid, port = gateway
     for _ in range(options.rounds):
         direct.append(measure(engine_port, None, options.scale))
         ours.append(measure(port, pid, options.scale))
-        if nginx is not None:
-            peers.append(measure(nginx[1], nginx[0].pid, options.scale))
+        for name, peer in peers.items():
+            if peer is not None:
+                theirs[name].append(measure(peer[1], peer[0].pid, options.scale * SCALES[name]))
     report("penstock", ours, direct, rss_mib=rss_mib(pid), start_s=round(started, 2))
-    if nginx is not None:
-        report(
-            "nginx, a plain proxy without keys, limits or metering",
-            peers,
-            direct,
-            rss_mib=rss_mib(nginx[0].pid),
-        )
-    else:
-        print(
-            json.dumps({"bench": "gateway", "case": "nginx", "absent": "nginx is not installed here"}),
-            flush=True,
-        )
+    for name, peer in peers.items():
+        if peer is None:
+            absent = {"bench": "gateway", "case": name, "absent": f"{name} is not installed here"}
+            print(json.dumps(absent), flush=True)
+        else:
+            report(NAMES[name], theirs[name], direct, rss_mib=rss_mib(peer[0].pid))
+    if theirs["LiteLLM"]:
+        line: dict[str, Any] = {"bench": "gateway", "case": "less CPU than LiteLLM"}
+        for field in ("cpu_us_per_request", "cpu_us_per_chunk"):
+            ratios = [peer[field] / own[field] for own, peer in zip(ours, theirs["LiteLLM"], strict=True)]
+            line[f"times_{field}"] = round(statistics.median(ratios), 1)
+        print(json.dumps(line), flush=True)
 
 
-def billed(ledger: Path, folder: Path) -> None:
-    """Print the tokens in the journal; every record must be of an engine's own count."""
+def aborts(case: str, engine_port: int, port: int) -> None:
+    """Let clients leave after some tokens, one after another, and print what the engine generated for nobody."""
+    before = get(engine_port, "/stats")
+    mock = {"tokens": 400, "itl_ms": 5}
+    body = {
+        "model": "mock-model",
+        "stream": True,
+        "messages": [{"role": "user", "content": "x"}],
+        "mock": mock,
+    }
+    received = 0
+    for _ in range(ABORTS):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        connection.request(
+            "POST", "/v1/chat/completions", json.dumps(body), {"authorization": "Bearer sk-bench"}
+        )
+        answer, seen = connection.getresponse(), 0
+        while seen < ABORT_AFTER:
+            line = answer.readline()
+            seen += b'"content":"' in line and b'"content":""' not in line
+        received += seen
+        connection.close()
+    until = time.monotonic() + 5
+    while True:
+        now = get(engine_port, "/stats")
+        ended = sum(now[kind] - before[kind] for kind in ("aborted", "cancelled", "done"))
+        if ended >= ABORTS or time.monotonic() > until:
+            break
+        time.sleep(0.05)
+    wasted = (now["completion_tokens"] - before["completion_tokens"] - received) / ABORTS
+    print(
+        json.dumps(
+            {
+                "bench": "gateway",
+                "case": f"clients that leave, {case}",
+                "wasted_tokens_per_abort": round(wasted, 2),
+            }
+        ),
+        flush=True,
+    )
+
+
+def billed(ledger: Path, truth: dict[str, list[int]]) -> None:
+    """Print the tokens in the journal beside those that the engine generated for the same requests."""
     records = [
         json.loads(line) for path in sorted(ledger.glob("*.jsonl")) for line in path.read_text().splitlines()
     ]
-    final = [record for record in records if not record.get("progress")]
-    wrong = [record for record in final if record["estimated"]]
-    total = sum(record["completion_tokens"] for record in final)
+    final = {record["id"]: record for record in records if not record.get("progress")}
+    # What was asked of the engine directly or through a peer has no id of ours.
+    generated = {name: counts[1] for name, counts in truth.items() if name.startswith("use_")}
     line = {
         "bench": "gateway",
         "case": "billed",
-        "completion_tokens": total,
+        "completion_tokens": sum(final[name]["completion_tokens"] for name in generated if name in final),
+        "generated_tokens": sum(generated.values()),
         "records": len(final),
-        "estimated_records": len(wrong),
+        "estimated_records": sum(record["estimated"] for record in final.values()),
+        "not_billed_requests": len(generated.keys() - final.keys()),
     }
     print(json.dumps(line), flush=True)
-    if wrong:
-        raise SystemExit(f"estimated records in {folder}: the engine states every count here")
+    if line["completion_tokens"] != line["generated_tokens"]:
+        raise SystemExit("what was billed is not what was generated")
 
 
 if __name__ == "__main__":
