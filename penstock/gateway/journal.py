@@ -69,6 +69,7 @@ class Journal:
         self._pending = b""
         self._dirty = False
         self._sync_failed = False
+        self._failing = False
         self._syncing = False
         self._thread = ThreadPoolExecutor(1, "journal-sync")
 
@@ -151,13 +152,20 @@ class Journal:
             return
         try:
             written = os.write(self._handle, line)
+            self._failing = False
         except OSError as error:
-            log.event("journal_write_failed", error=str(error))
+            self._tell(error)
             written = 0
         self._bytes += written
         self._dirty = True
         if written < len(line):
             self._pending = line[written:]
+
+    def _tell(self, error: OSError) -> None:
+        """Log a failure once; it is tried again four times a second, and the log must not fill the disk too."""
+        if not self._failing:
+            log.event("journal_write_failed", error=str(error))
+        self._failing = True
 
     def retry(self) -> None:
         """Try to write what the disk refused before."""
@@ -201,7 +209,7 @@ class Journal:
         try:
             self._start_segment()
         except OSError as error:
-            log.event("journal_write_failed", error=str(error))
+            self._tell(error)
             return
         with self._lock:
             self._sealed_bytes += old[2]

@@ -12,6 +12,7 @@ from penstock.gateway.client import ClientConnection
 from penstock.gateway.control import Deliverer, SnapshotPoller
 from penstock.gateway.core import Core
 from penstock.gateway.metrics import Board
+from penstock.gateway.upstream import BUFFER_BYTES, notice_half_open
 
 _TICK_SECONDS = 0.25
 _SWEEP_TICKS = 4
@@ -36,6 +37,8 @@ def bind(listen: str, *, shared: bool = False, listening: bool | None = None) ->
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
             found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        notice_half_open(found)  # what is accepted inherits it, so that no connection pays for it
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
         found.bind((host, int(text)))
         if listening if listening is not None else not shared:
             found.listen(_BACKLOG)

@@ -5,6 +5,7 @@ decision, because only it knows what its client has seen.
 """
 
 import asyncio
+import socket
 import ssl
 from collections import deque
 from collections.abc import Callable
@@ -19,6 +20,19 @@ from penstock.gateway.settings import Settings
 from penstock.gateway.snapshot import UpstreamEntry
 
 _LEARN_MAX = 16  # heads of one connection
+
+
+# What the kernel may hold of one answer on either side: by itself it takes megabytes for a client that does not read.
+BUFFER_BYTES = 256 << 10
+
+
+def notice_half_open(own: socket.socket) -> None:
+    """Let the kernel end connections whose peer is gone without a word, within about half a minute."""
+    own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15)
+    own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5)
+    own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+    own.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000)
 
 
 class Sink(Protocol):
@@ -141,6 +155,11 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport."""
         self._transport = cast("asyncio.Transport", transport)
+        own: object = transport.get_extra_info("socket")
+        if own is not None:
+            bounded = cast("socket.socket", own)
+            notice_half_open(bounded)
+            bounded.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the sink, or forget an idle connection."""
