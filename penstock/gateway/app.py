@@ -106,6 +106,7 @@ class App:
             if isinstance(held, Refused):
                 core.metrics.limit(held.reason)
                 model.stats.answered(429)
+                key.stats.limited += 1
                 client.reply_error(_limited(held, key))
                 return
             reservation = held
@@ -207,7 +208,13 @@ class App:
         }
         if core.confirmed_at is not None:
             gauges["snapshot_age_seconds"] = round(max(0.0, core.loop.time() - core.confirmed_at), 3)
-        return families(core.metrics, core.directory.stats.values(), gauges)
+        return families(
+            core.metrics,
+            core.directory.stats.values(),
+            gauges,
+            keys=core.directory.key_stats.values(),
+            minute=core.instant().second // 60,
+        )
 
 
 def _priority(key: Key, request: Request) -> str:

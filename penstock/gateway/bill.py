@@ -99,11 +99,30 @@ class Bill:
             stats.completion_tokens += usage.completion
             stats.estimated += usage.estimated
         stats.endings[ending] = stats.endings.get(ending, 0) + 1
+        self._judge(usage, failed=ending in ("error", "engine_lost"))
         if self._meter is not None:
             stats.unreadable_events += self._meter.unreadable
         if self._reservation is not None:
             self._reservation.settle(self._core.instant(), usage.prompt, usage.completion)
         self._release_engine()
+
+    def _judge(self, usage: Usage, *, failed: bool) -> None:
+        """Count for the key, and for what the endpoint promises."""
+        own, stats, first_us = self.key.stats, self.model.stats, self._first_us
+        own.requests += 1
+        own.failed += failed
+        own.prompt_tokens += usage.prompt
+        own.completion_tokens += usage.completion
+        waited_us = 0
+        if first_us:
+            waited_us = first_us - self._started_us
+            own.ttft_count += 1
+            own.ttft_sum_us += waited_us
+            if usage.completion > 1:
+                stats.token_time((self._core.now_us() - first_us) // (usage.completion - 1))
+        promised_us = stats.objective.ttft_us
+        if promised_us:
+            stats.burn.count(self._core.instant().second // 60, missed=failed or waited_us > promised_us)
 
     # The engine's slot.
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from penstock.gateway.limit_table import LimitTable
 from penstock.gateway.limits import NO_LIMITS, Instant, Limits, Scope
-from penstock.gateway.metrics import ModelStats
+from penstock.gateway.metrics import KeyStats, ModelStats
 from penstock.gateway.records import key_part, model_part
 from penstock.gateway.routing import Router
 from penstock.gateway.settings import Settings
@@ -67,12 +67,18 @@ class Key:
     any, for the headers of answers.
     """
 
-    __slots__ = ("entry", "expires_at_us", "models", "own", "part", "scopes", "tenant", "usable")
+    __slots__ = ("entry", "expires_at_us", "models", "own", "part", "scopes", "stats", "tenant", "usable")
 
     def __init__(
-        self, entry: KeyEntry, scopes: tuple[Scope, ...], tenant: Scope, models: Mapping[str, Model]
+        self,
+        entry: KeyEntry,
+        scopes: tuple[Scope, ...],
+        tenant: Scope,
+        models: Mapping[str, Model],
+        stats: KeyStats,
     ) -> None:
         self.entry = entry
+        self.stats = stats
         self.part = key_part(entry)
         self.scopes = scopes
         self.own = scopes[0] if scopes and scopes[0].kind == "key" else None
@@ -92,6 +98,7 @@ class Directory:
         self.version: int | None = None
         self.keys: Mapping[bytes, Key] = {}
         self.stats: dict[tuple[str, str], ModelStats] = {}
+        self.key_stats: dict[str, KeyStats] = {}
         self._scopes: dict[tuple[str, str], Scope] = {}
         self._upstreams: dict[UpstreamEntry, Upstream] = {}
         self._routers: dict[tuple[str, str], Router[Upstream, Waiting]] = {}
@@ -121,6 +128,7 @@ class Directory:
         for entry in snapshot.models:
             which = entry.service, entry.name
             stats[which] = self.stats.get(which) or ModelStats(*which)
+            stats[which].objective = entry.objective
             own = self._limited("model", f"{entry.tenant}/{entry.service}", entry.limits)
             router = self._route(
                 entry, tuple(dict.fromkeys(upstreams[up] for up in entry.upstreams)), routers
@@ -132,6 +140,7 @@ class Directory:
         for kind, name in named | {which for which in self._scopes if which[0] in ("tenant", "project")}:
             self.scope(kind, name).take(snapshot.limits.get((kind, name), NO_LIMITS))
         kept = {entry.id for entry in snapshot.keys}
+        self.key_stats = {name: found for name, found in self.key_stats.items() if name in kept}
         for which in [which for which in self._scopes if which[0] == "key" and which[1] not in kept]:
             del self._scopes[which]
         for up, gone in self._upstreams.items():
@@ -186,7 +195,8 @@ class Directory:
             if which in snapshot.limits:
                 scopes += (self.scope(*which),)
         visible = models.get((entry.tenant, entry.project), {})
-        return Key(entry, scopes, self.scope("tenant", entry.tenant), visible)
+        stats = self.key_stats.setdefault(entry.id, KeyStats(entry.tenant, entry.id))
+        return Key(entry, scopes, self.scope("tenant", entry.tenant), visible, stats)
 
     def _limited(self, kind: str, name: str, limits: Limits) -> tuple[Scope, ...]:
         if not limits.any:

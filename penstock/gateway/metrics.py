@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 
 import orjson
 
+from penstock.gateway.objective import NO_OBJECTIVE, WINDOWS_MINUTES, Burn
+
 _HEADER = struct.Struct("<QQ")
 _READS = 4
 _P = "penstock_gateway_"
@@ -27,20 +29,50 @@ TTFT_BOUNDS_US = (
 )
 
 
+TOKEN_BOUNDS_US = (2_000, 5_000, 10_000, 20_000, 30_000, 50_000, 75_000, 100_000, 200_000, 500_000, 1_000_000)
+
+
+class KeyStats:
+    """What one key asked and got; survives snapshots."""
+
+    __slots__ = (
+        "completion_tokens",
+        "failed",
+        "key",
+        "limited",
+        "prompt_tokens",
+        "requests",
+        "tenant",
+        "ttft_count",
+        "ttft_sum_us",
+    )
+
+    def __init__(self, tenant: str, key: str) -> None:
+        self.tenant = tenant
+        self.key = key
+        self.requests = self.limited = self.failed = 0
+        self.prompt_tokens = self.completion_tokens = 0
+        self.ttft_count = self.ttft_sum_us = 0
+
+
 class ModelStats:
     """What happened to one model of one service; survives snapshots."""
 
     __slots__ = (
+        "burn",
         "completion_tokens",
         "endings",
         "estimated",
         "in_flight",
         "name",
+        "objective",
         "prompt_tokens",
         "queue_buckets",
         "queue_sum_us",
         "service",
         "statuses",
+        "token_buckets",
+        "token_sum_us",
         "ttft_buckets",
         "ttft_sum_us",
         "unreadable_events",
@@ -58,6 +90,10 @@ class ModelStats:
         self.unreadable_events = 0
         self.ttft_buckets = [0] * (len(TTFT_BOUNDS_US) + 1)
         self.ttft_sum_us = 0
+        self.token_buckets = [0] * (len(TOKEN_BOUNDS_US) + 1)
+        self.token_sum_us = 0
+        self.burn = Burn()
+        self.objective = NO_OBJECTIVE
         self.queue_buckets = [0] * (len(TTFT_BOUNDS_US) + 1)
         self.queue_sum_us = 0
 
@@ -69,6 +105,11 @@ class ModelStats:
         """Count the time that one request waited for an engine; those that did not wait are not counted."""
         self.queue_buckets[bisect_left(TTFT_BOUNDS_US, us)] += 1
         self.queue_sum_us += us
+
+    def token_time(self, us: int) -> None:
+        """Count the mean time between two tokens of one stream."""
+        self.token_buckets[bisect_left(TOKEN_BOUNDS_US, us)] += 1
+        self.token_sum_us += us
 
     def first_token(self, after_us: int) -> None:
         """Count one time to first token."""
@@ -129,12 +170,17 @@ def _family(name: str, kind: str, text: str, samples: Iterable[tuple[str, float]
     return name, kind, text, [("", labels, value) for labels, value in samples]
 
 
-def _histogram(name: str, text: str, found: Iterable[tuple[str, list[int], int]]) -> Family:
+def _histogram(
+    name: str,
+    text: str,
+    found: Iterable[tuple[str, list[int], int]],
+    bounds: tuple[int, ...] = TTFT_BOUNDS_US,
+) -> Family:
     """Return a histogram in seconds of (labels, buckets, sum in microseconds)."""
     samples: list[tuple[str, str, float]] = []
     for labels, buckets, sum_us in found:
         total = 0
-        for bound_us, count in zip((*TTFT_BOUNDS_US, None), buckets, strict=True):
+        for bound_us, count in zip((*bounds, None), buckets, strict=True):
             total += count
             le = "+Inf" if bound_us is None else f"{bound_us / 1e6:g}"
             samples.append(("_bucket", f'{labels},le="{le}"', total))
@@ -174,6 +220,12 @@ def _of_models(models: list[tuple[str, ModelStats]]) -> list[Family]:
             [(of, s.ttft_buckets, s.ttft_sum_us) for of, s in models],
         ),
         _histogram(
+            "time_per_output_token_seconds",
+            "Mean time between two tokens, by stream.",
+            [(of, s.token_buckets, s.token_sum_us) for of, s in models],
+            TOKEN_BOUNDS_US,
+        ),
+        _histogram(
             "queue_seconds",
             "How long requests waited for an engine, of those that did.",
             [(of, s.queue_buckets, s.queue_sum_us) for of, s in models],
@@ -204,10 +256,76 @@ def _of_process(metrics: Metrics, gauges: dict[str, float]) -> list[Family]:
     ]
 
 
-def families(metrics: Metrics, stats: Iterable[ModelStats], gauges: dict[str, float]) -> list[Family]:
-    """Return everything that one process counted; ``gauges`` are name (without prefix) to value."""
+def _of_objectives(models: list[tuple[str, ModelStats]], minute: int) -> list[Family]:
+    promised = [(of, s) for of, s in models if s.objective.ttft_us]
+    burn = [
+        (f'{of},window="{window}m"', round(s.burn.rate(minute, window, s.objective), 4))
+        for of, s in promised
+        for window in WINDOWS_MINUTES
+    ]
+    return [
+        _family(
+            _P + "slo_ttft_seconds", "gauge", "Promised time to first token.",
+            [(of, s.objective.ttft_us / 1e6) for of, s in promised],
+        ),
+        _family(
+            _P + "slo_target_ratio", "gauge", "Share of the requests that keep the promise.",
+            [(of, s.objective.per_million / 1e6) for of, s in promised],
+        ),
+        _family(
+            _P + "slo_requests_total", "counter", "Requests that count for the promise.",
+            [(of, s.burn.total) for of, s in promised],
+        ),
+        _family(
+            _P + "slo_missed_total", "counter", "Requests that missed the promise.",
+            [(of, s.burn.missed) for of, s in promised],
+        ),
+        _family(_P + "slo_burn", "gauge", "Missed over allowed; 1 uses up exactly what may be missed.", burn),
+    ]  # fmt: skip
+
+
+def _of_keys(keys: Iterable[KeyStats]) -> list[Family]:
+    named = [(f'tenant="{_escape(s.tenant)}",key="{_escape(s.key)}"', s) for s in keys]
+    tokens = [(f'{of},kind="prompt"', s.prompt_tokens) for of, s in named]
+    tokens += [(f'{of},kind="completion"', s.completion_tokens) for of, s in named]
+    return [
+        _family(_P + "key_requests_total", "counter", "Admitted requests.", [(of, s.requests) for of, s in named]),
+        _family(_P + "key_limited_total", "counter", "Requests answered 429.", [(of, s.limited) for of, s in named]),
+        _family(
+            _P + "key_failed_total", "counter", "Requests that failed for a reason not their client's.",
+            [(of, s.failed) for of, s in named],
+        ),
+        _family(_P + "key_tokens_total", "counter", "Billed tokens.", tokens),
+        _family(
+            _P + "key_first_token_seconds_sum", "counter", "Time to first token of streams, added up.",
+            [(of, s.ttft_sum_us / 1e6) for of, s in named],
+        ),
+        _family(
+            _P + "key_first_token_seconds_count", "counter", "Streams that had a first token.",
+            [(of, s.ttft_count) for of, s in named],
+        ),
+    ]  # fmt: skip
+
+
+def families(
+    metrics: Metrics,
+    stats: Iterable[ModelStats],
+    gauges: dict[str, float],
+    *,
+    keys: Iterable[KeyStats] = (),
+    minute: int = 0,
+) -> list[Family]:
+    """Return everything that one process counted; ``gauges`` are name (without prefix) to value.
+
+    ``minute`` is the current one of the monotonic clock.
+    """
     models = [(f'service="{_escape(s.service)}",model="{_escape(s.name)}"', s) for s in stats]
-    return [*_of_models(models), *_of_process(metrics, gauges)]
+    return [
+        *_of_models(models),
+        *_of_objectives(models, minute),
+        *_of_keys(keys),
+        *_of_process(metrics, gauges),
+    ]
 
 
 def render(processes: Mapping[str, list[Family]]) -> bytes:

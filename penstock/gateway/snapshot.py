@@ -15,6 +15,7 @@ import orjson
 
 from penstock.gateway.fair_queue import WEIGHTS
 from penstock.gateway.limits import FREE, NO_LIMITS, Limits, Price
+from penstock.gateway.objective import NO_OBJECTIVE, Objective
 
 T = TypeVar("T")
 
@@ -64,6 +65,7 @@ class ModelEntry:
     upstreams: tuple[UpstreamEntry, ...]
     limits: Limits = NO_LIMITS
     price: Price = FREE
+    objective: Objective = NO_OBJECTIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,14 @@ def _price(entry: dict[str, object], place: str) -> Price:
         _natural(entry, f"{kind}_microeur_per_million", place) for kind in ("prompt", "completion")
     )
     return Price(prompt, completion) if prompt or completion else FREE
+
+
+def _objective(entry: dict[str, object], place: str) -> Objective:
+    milliseconds = _natural(entry, "slo_ttft_ms", place)
+    share = entry.get("slo_percent", 99)
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 100:
+        raise SnapshotError(f"{place}.slo_percent must be above 0 and at most 100")
+    return Objective(milliseconds * 1_000, round(share * 10_000)) if milliseconds else NO_OBJECTIVE
 
 
 def _key(value: object, place: str) -> KeyEntry:
@@ -202,6 +212,7 @@ def _model(value: object, place: str) -> ModelEntry:
         upstreams=tuple(parse_upstream(up, f"{place}.upstreams[{i}]") for i, up in enumerate(upstreams)),
         limits=_limits(entry, place),
         price=_price(entry, place),
+        objective=_objective(entry, place),
     )
 
 

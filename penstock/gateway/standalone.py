@@ -31,7 +31,8 @@ _KEY = {
     "priority",
 } | _LIMITS
 _PRICES = {"prompt_microeur_per_million", "completion_microeur_per_million"}
-_MODEL = {"name", "model", "service", "tenant", "project", "upstreams"} | _PRICES | _LIMITS
+_OBJECTIVE = {"slo_ttft_ms", "slo_percent"}
+_MODEL = {"name", "model", "service", "tenant", "project", "upstreams"} | _PRICES | _LIMITS | _OBJECTIVE
 _TENANT = {"id", "tokens_left"} | _LIMITS
 _PROJECT = {"id", "tenant"} | _LIMITS
 _UPSTREAM = {"id", "url", "cancel", "api_key", "slots"}
@@ -106,7 +107,7 @@ def _model(table: dict[str, object], number: int) -> dict[str, object]:
         "project": table.get("project", "default"),
         "model": table.get("model", name),
         "upstreams": entries,
-        **{name: table[name] for name in _LIMITS | _PRICES if name in table},
+        **{name: table[name] for name in _LIMITS | _PRICES | _OBJECTIVE if name in table},
     }
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from penstock.gateway.metrics import render
+from penstock.gateway.objective import Objective
 from penstock.gateway.settings import Settings
 from penstock.gateway.sse import DONE
 from tests.support.gateway_peers import ask, ledger
@@ -114,3 +116,28 @@ def test_what_only_reads_is_billed_its_prompt(make: Make, tmp_path: Path, path: 
     assert (record["prompt_tokens"], record["completion_tokens"], record["ending"]) == (7, 0, "stop")
     (key,) = bench.core.directory.keys.values()
     assert key.own.tokens.total == 7
+
+
+def test_promises_and_keys_are_counted(make: Make) -> None:
+    bench = make()
+    (stats,) = bench.core.directory.stats.values()
+    stats.objective = Objective(1, 990_000)
+    bench.client.data_received(post(ask(stream=True)))
+    engine = bench.engines[0][0]
+    engine.data_received(STREAM_HEAD + chunked(event("", 0)))
+    bench.spin(0.005)
+    engine.data_received(chunked(event("a", 1)))
+    engine.data_received(
+        chunked(event("b", 3)) + chunked(event(None, 3, finish="stop") + final(3) + DONE) + b"0\r\n\r\n"
+    )
+    bench.client.data_received(post())
+    engine.data_received(whole(7))
+    bench.client.data_received(post())
+    engine.data_received(b"HTTP/1.1 500 X\r\ncontent-length: 2\r\n\r\n{}")
+    assert (stats.burn.total, stats.burn.missed) == (3, 2)
+    assert sum(stats.token_buckets) == 1
+    (own,) = bench.core.directory.key_stats.values()
+    assert (own.requests, own.failed, own.completion_tokens, own.ttft_count) == (3, 1, 10, 1)
+    text = render({"": bench.app.families()}).decode()
+    assert 'penstock_gateway_slo_missed_total{service="svc_a",model="test-model"} 2' in text
+    assert 'penstock_gateway_key_requests_total{tenant="ten_a",key="key_sk-test"} 3' in text

@@ -57,6 +57,7 @@ def test_a_whole_document_is_understood_and_unknown_fields_are_left_alone() -> N
         ({"keys": [key_entry("a", tokens_per_day=-1)]}, "must not be negative"),
         ({"projects": [{"id": "p"}]}, r"projects\[0\].tenant"),
         ({"models": [model_entry("http://x", prompt_microeur_per_million=-1)]}, "must not be negative"),
+        ({"models": [model_entry("http://x", slo_ttft_ms=5, slo_percent=101)]}, "slo_percent"),
         ({"models": [model_entry("ftp://x")]}, "url"),
         ({"models": [model_entry("http://x:99999")]}, "url"),
         ({"models": [model_entry("http://x/\r\nevil: 1")]}, "url"),

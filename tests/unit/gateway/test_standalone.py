@@ -7,6 +7,7 @@ import pytest
 
 from penstock.base.errors import StartupError
 from penstock.gateway.limits import Limits, Price
+from penstock.gateway.objective import Objective
 from penstock.gateway.standalone import read_config
 
 GOOD = """
@@ -26,6 +27,8 @@ project = "other"
 name = "m"
 upstreams = ["http://127.0.0.1:1", { url = "http://127.0.0.1:2", cancel = true, id = "two" }]
 microeur_per_month = 40
+slo_ttft_ms = 500
+slo_percent = 99.5
 prompt_microeur_per_million = 100
 [[tenants]]
 id = "default"
@@ -54,6 +57,7 @@ def test_a_whole_configuration(tmp_path: Path) -> None:
     assert (model.name, model.model, model.project) == ("m", "m", "default")
     assert [(up.id, up.cancel) for up in model.upstreams] == [("m-0", False), ("two", True)]
     assert (model.limits.microeur_per_month, model.price) == (40, Price(100, 0))
+    assert model.objective == Objective(500_000, 995_000)
     assert config.snapshot.limits == {
         ("tenant", "default"): Limits(tokens_left=7),
         ("project", "default/other"): Limits(tokens_per_day=9),
