@@ -146,7 +146,7 @@ def read_snapshot(connection: Connection, now: datetime) -> dict[str, Any]:
     endpoints = gateway_store.endpoints(connection)
     return {
         "keys": keys,
-        "tenants": _tokens_left(connection, now),
+        **_tokens_left(connection, now),
         "models": [
             entry
             for (tenant, group), allowed in groups.items()
@@ -192,21 +192,35 @@ def _models(
                 "service": row["id"],
                 "tenant": tenant,
                 "project": group,
+                "owner": row["project_id"],
                 "model": row["model"],
                 "upstreams": row["upstreams"],
             }
     return list(named.values())
 
 
-def _tokens_left(connection: Connection, now: datetime) -> list[dict[str, Any]]:
+def _tokens_left(connection: Connection, now: datetime) -> dict[str, list[dict[str, Any]]]:
+    """Return ``tenants`` and ``projects`` with a monthly token quota, and what is left of it."""
     limits = gateway_store.token_quotas(connection)
-    if not limits:
-        return []
     spent = dict.fromkeys(limits, 0)
-    used = consumed(connection, [Measure.TOKENS_PER_MONTH], list(limits), month_start(now), now)
-    for spender, amount in used[Measure.TOKENS_PER_MONTH].items():
-        spent[spender.tenant_id] += amount
-    return [{"id": tenant, "tokens_left": max(0, limit - spent[tenant])} for tenant, limit in limits.items()]
+    if limits:
+        tenants = sorted({tenant for tenant, _ in limits})
+        used = consumed(connection, [Measure.TOKENS_PER_MONTH], tenants, month_start(now), now)
+        for spender, amount in used[Measure.TOKENS_PER_MONTH].items():
+            for which in ((spender.tenant_id, None), (spender.tenant_id, spender.project_id)):
+                if which in spent:
+                    spent[which] += amount
+    left = {which: max(0, limit - spent[which]) for which, limit in limits.items()}
+    return {
+        "tenants": [
+            {"id": tenant, "tokens_left": n} for (tenant, project), n in left.items() if project is None
+        ],
+        "projects": [
+            {"tenant": tenant, "id": project, "tokens_left": n}
+            for (tenant, project), n in left.items()
+            if project is not None
+        ],
+    }
 
 
 def take_usage(context: Context, records: Sequence[object]) -> Mapping[str, int]:

@@ -95,6 +95,7 @@ class Bill:
             if self._core.journal is not None:
                 self._core.journal.append(self._line(usage, ending))
             self.key.tenant.recorded(total)
+            self.model.owner.recorded(total)
             stats.prompt_tokens += usage.prompt
             stats.completion_tokens += usage.completion
             stats.estimated += usage.estimated

@@ -19,7 +19,7 @@ from penstock.base.clock import Clock
 from penstock.base.errors import StartupError
 from penstock.gateway import log
 from penstock.gateway.journal import Journal, read_segment
-from penstock.gateway.records import tokens_of
+from penstock.gateway.records import add_tokens
 from penstock.gateway.snapshot import Snapshot, SnapshotError, parse_snapshot, save_cache
 
 WAIT_SECONDS = 20
@@ -193,7 +193,7 @@ class Deliverer(threading.Thread):
     """Delivers sealed segments in order; a segment is deleted once everything in it was acknowledged.
 
     Delivery may repeat after a failure: the control plane knows a record by its id. ``delivered`` is called
-    in this thread with the tokens by tenant and the number of records.
+    in this thread with the tokens by scope and the number of records.
     """
 
     def __init__(
@@ -202,7 +202,7 @@ class Deliverer(threading.Thread):
         journal: Journal,
         name: str,
         *,
-        delivered: Callable[[dict[str, int], int], None],
+        delivered: Callable[[dict[tuple[str, str], int], int], None],
         refused: Callable[[], None],
     ) -> None:
         super().__init__(name="deliveries", daemon=True)
@@ -235,7 +235,7 @@ class Deliverer(threading.Thread):
         self._link.close()
 
     def _deliver(self, path: Path) -> None:
-        tokens: dict[str, int] = {}
+        tokens: dict[tuple[str, str], int] = {}
         batch: list[dict[str, object]] = []
         count = 0
         for record in read_segment(path):
@@ -244,8 +244,7 @@ class Deliverer(threading.Thread):
                 continue
             if record.get("progress"):
                 continue
-            tenant = str(record.get("tenant"))
-            tokens[tenant] = tokens.get(tenant, 0) + tokens_of(record)
+            add_tokens(tokens, record)
             count += 1
             batch.append(record)
             if len(batch) >= limits.USAGE_RECORDS_BATCH_MAX:

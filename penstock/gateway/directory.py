@@ -35,7 +35,7 @@ class Waiting(Protocol):
 class Model:
     """A model as its clients call it."""
 
-    __slots__ = ("entry", "name", "part", "router", "scopes", "stats")
+    __slots__ = ("entry", "name", "owner", "part", "router", "scopes", "stats")
 
     def __init__(
         self,
@@ -43,10 +43,12 @@ class Model:
         router: "Router[Upstream, Waiting]",
         stats: ModelStats,
         scopes: tuple[Scope, ...],
+        owner: Scope,
     ) -> None:
         self.entry = entry
+        self.owner = owner  # the project that is billed
         self.part = model_part(entry)
-        self.scopes = scopes  # its own, if it has limits
+        self.scopes = scopes  # its own and its project's, if they have limits
         self.name = entry.name
         self.router = router
         self.stats = stats
@@ -63,7 +65,7 @@ class Model:
 class Key:
     """A key with everything that admission needs, one attribute away.
 
-    ``scopes`` are those of the key, its project and its tenant that have limits; ``own`` is the key's, if it has
+    ``scopes`` are those of the key and its tenant that have limits; ``own`` is the key's, if it has
     any, for the headers of answers.
     """
 
@@ -129,11 +131,15 @@ class Directory:
             which = entry.service, entry.name
             stats[which] = self.stats.get(which) or ModelStats(*which)
             stats[which].objective = entry.objective
+            project = "project", f"{entry.tenant}/{entry.billed_project}"
+            owner = self.scope(*project)
             own = self._limited("model", f"{entry.tenant}/{entry.service}", entry.limits)
+            if project in snapshot.limits:
+                own += (owner,)
             router = self._route(
                 entry, tuple(dict.fromkeys(upstreams[up] for up in entry.upstreams)), routers
             )
-            model = Model(entry, router, stats[which], own)
+            model = Model(entry, router, stats[which], own, owner)
             models.setdefault((entry.tenant, entry.project), {})[entry.name] = model
         keys = {entry.digest: self._key(entry, snapshot, models) for entry in snapshot.keys}
         named = {("tenant", entry.tenant) for entry in snapshot.keys} | set(snapshot.limits)
@@ -191,9 +197,9 @@ class Directory:
         self, entry: KeyEntry, snapshot: Snapshot, models: Mapping[tuple[str, str], dict[str, Model]]
     ) -> Key:
         scopes = self._limited("key", entry.id, entry.limits)
-        for which in (("project", f"{entry.tenant}/{entry.project}"), ("tenant", entry.tenant)):
-            if which in snapshot.limits:
-                scopes += (self.scope(*which),)
+        tenant = "tenant", entry.tenant
+        if tenant in snapshot.limits:
+            scopes += (self.scope(*tenant),)
         visible = models.get((entry.tenant, entry.project), {})
         stats = self.key_stats.setdefault(entry.id, KeyStats(entry.tenant, entry.id))
         return Key(entry, scopes, self.scope("tenant", entry.tenant), visible, stats)

@@ -23,7 +23,7 @@ from typing import cast
 import orjson
 
 from penstock.gateway import log
-from penstock.gateway.records import final_line, tokens_of
+from penstock.gateway.records import add_tokens, final_line
 
 _PENDING_BYTES_MAX = 16 << 20
 
@@ -35,7 +35,7 @@ class Recovered:
     records: int = 0
     cut_off: int = 0
     unreadable: int = 0
-    tokens_by_tenant: dict[str, int] = field(default_factory=dict[str, int])
+    tokens: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])  # by scope
     ended: list[dict[str, object]] = field(default_factory=list[dict[str, object]])  # what a crash cut off
 
 
@@ -255,5 +255,4 @@ def _recover(
         return
     progress.pop(identity, None)
     found.records += 1
-    tenant = str(record.get("tenant"))
-    found.tokens_by_tenant[tenant] = found.tokens_by_tenant.get(tenant, 0) + tokens_of(record)
+    add_tokens(found.tokens, record)

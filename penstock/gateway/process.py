@@ -73,8 +73,8 @@ def _recover(core: Core) -> list[dict[str, object]]:
         found = core.journal.open()
     except OSError as error:
         raise StartupError(f"The usage journal {core.journal.folder} cannot be used: {error}.") from error
-    for tenant, tokens in found.tokens_by_tenant.items():
-        core.directory.scope("tenant", tenant).recorded(tokens)
+    for which, tokens in found.tokens.items():
+        core.directory.scope(*which).recorded(tokens)
     if found.records or found.unreadable:
         log.event(
             "journal_recovered", records=found.records, cut_off=found.cut_off, unreadable=found.unreadable
@@ -105,10 +105,10 @@ def _threads(
     def failed() -> None:
         core.metrics.snapshot_failures += 1
 
-    def delivered(tokens: dict[str, int], records: int) -> None:
+    def delivered(tokens: dict[tuple[str, str], int], records: int) -> None:
         core.metrics.records_delivered += records
-        for tenant, count in tokens.items():
-            core.directory.scope("tenant", tenant).acknowledged(count)
+        for which, count in tokens.items():
+            core.directory.scope(*which).acknowledged(count)
 
     def refused() -> None:
         core.metrics.records_refused += 1

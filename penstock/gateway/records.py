@@ -68,13 +68,14 @@ def ending_of(finish_reason: str | None) -> str:
 
 def key_part(key: KeyEntry) -> bytes:
     """Return the members of a record that are the same for every request of a key."""
-    members = {"key": key.id, "tenant": key.tenant, "project": key.project, "principal": key.principal}
+    members = {"key": key.id, "tenant": key.tenant, "principal": key.principal}
     return orjson.dumps(members)[1:-1]
 
 
 def model_part(model: ModelEntry) -> bytes:
     """Return the members of a record that are the same for every request of a model."""
-    return orjson.dumps({"service": model.service, "model": model.name})[1:-1]
+    members = {"project": model.billed_project, "service": model.service, "model": model.name}
+    return orjson.dumps(members)[1:-1]
 
 
 _LINE = (
@@ -130,3 +131,10 @@ def tokens_of(record: dict[str, object]) -> int:
         if isinstance(value, int):
             total += value
     return total
+
+
+def add_tokens(totals: dict[tuple[str, str], int], record: dict[str, object]) -> None:
+    """Add a record's tokens to what its tenant and its project used; keys are kind and name of a scope."""
+    tenant, tokens = str(record.get("tenant")), tokens_of(record)
+    for which in (("tenant", tenant), ("project", f"{tenant}/{record.get('project')}")):
+        totals[which] = totals.get(which, 0) + tokens

@@ -66,6 +66,12 @@ class ModelEntry:
     limits: Limits = NO_LIMITS
     price: Price = FREE
     objective: Objective = NO_OBJECTIVE
+    owner: str = ""  # the project that owns the service, where ``project`` names a set of them
+
+    @property
+    def billed_project(self) -> str:
+        """Return the project whose limits hold and whose usage it is."""
+        return self.owner or self.project
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +219,7 @@ def _model(value: object, place: str) -> ModelEntry:
         limits=_limits(entry, place),
         price=_price(entry, place),
         objective=_objective(entry, place),
+        owner=_text(entry, "owner", place) if "owner" in entry else "",
     )
 
 

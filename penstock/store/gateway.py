@@ -39,8 +39,8 @@ _ENDPOINTS = sa.text(
 )
 _PROJECTS = sa.text("SELECT tenant_id, id FROM project WHERE state = 'active' ORDER BY tenant_id, id")
 _TOKEN_QUOTAS = sa.text(
-    "SELECT tenant_id, limit_amount FROM quota "
-    "WHERE dimension = 'tokens_per_month' AND project_id IS NULL ORDER BY tenant_id"
+    "SELECT tenant_id, project_id, limit_amount FROM quota "
+    "WHERE dimension = 'tokens_per_month' ORDER BY tenant_id, project_id"
 )
 
 
@@ -59,9 +59,10 @@ def projects(connection: Connection) -> list[tuple[str, str]]:
     return [(tenant_id, project_id) for tenant_id, project_id in connection.execute(_PROJECTS)]
 
 
-def token_quotas(connection: Connection) -> dict[str, int]:
-    """Return the monthly token limit of each tenant that has one."""
-    return {row["tenant_id"]: row["limit_amount"] for row in every(connection.execute(_TOKEN_QUOTAS))}
+def token_quotas(connection: Connection) -> dict[tuple[str, str | None], int]:
+    """Return the monthly token limit of each tenant (with project None) and project that has one."""
+    rows = every(connection.execute(_TOKEN_QUOTAS))
+    return {(row["tenant_id"], row["project_id"]): row["limit_amount"] for row in rows}
 
 
 # The project and the price book are the service's: a key may reach endpoints of several projects, and what

@@ -280,6 +280,20 @@ def test_tokens_left_are_there_where_a_quota_is(
     assert deliver(gateway, record(acme, context)).json()["accepted"] == 1
     context.wakeups.signal("gateway")
     assert snapshot(gateway)["tenants"] == [{"id": acme.id, "tokens_left": 54}]
+    assert snapshot(gateway)["projects"] == []
+    change(
+        context,
+        "INSERT INTO quota (id, tenant_id, project_id, dimension, limit_amount, created_at) "
+        "VALUES ('quo_2', :tenant, :project, 'tokens_per_month', 60, now())",
+        tenant=acme.id,
+        project=acme.project_id,
+    )
+    context.wakeups.signal("gateway")
+    told = snapshot(gateway)
+    assert told["projects"] == [{"tenant": acme.id, "id": acme.project_id, "tokens_left": 14}]
+    assert [model["owner"] for model in told["models"]] == [acme.project_id]
+    found = parse_snapshot(told)
+    assert found.limits["project", f"{acme.id}/{acme.project_id}"].tokens_left == 14
 
 
 def test_usage_is_written_once_and_billed_to_the_services_project_model_and_price_book(

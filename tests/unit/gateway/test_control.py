@@ -73,7 +73,7 @@ def test_segments_are_delivered_once_without_their_progress(
 ) -> None:
     journal = Journal(tmp_path / "usage", bytes_max=1 << 20, segment_bytes_max=1 << 20)
     journal.open()
-    delivered: list[tuple[dict[str, int], int]] = []
+    delivered: list[tuple[dict[tuple[str, str], int], int]] = []
     deliverer = Deliverer(
         Link(plane.url, token),
         journal,
@@ -86,7 +86,10 @@ def test_segments_are_delivered_once_without_their_progress(
     journal.append(progress_line(record("use_running")), 0)
     journal.seal(b"")
     deliverer.start()
-    eventually("all are delivered", lambda: delivered == [({"ten_a": 4_500}, 1_500)])
+    eventually(
+        "all are delivered",
+        lambda: [(tokens["tenant", "ten_a"], n) for tokens, n in delivered] == [(4_500, 1_500)],
+    )
     assert (len(plane.records), plane.deliveries, plane.duplicates) == (1_500, 2, 0)
     assert journal.sealed_count == 0
     deliverer.stopping.set()

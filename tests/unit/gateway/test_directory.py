@@ -70,3 +70,21 @@ def test_an_engine_that_is_gone_keeps_no_connections() -> None:
     upstream.release(busy)
     assert wire.aborted
     bench.close()
+
+
+def test_a_projects_limits_hold_for_its_models_under_any_name_of_a_set_of_projects() -> None:
+    bench = Bench()
+    directory = bench.core.directory
+    models = [
+        model_entry("http://h", project="*", owner="prj_a"),
+        model_entry("http://h", project="*", owner="prj_b", name="other", service="svc_b"),
+    ]
+    limits = [{"tenant": "ten_a", "id": "prj_a", "tokens_left": 9}]
+    directory.apply(version(2, keys=[key_entry("a", project="*")], models=models, projects=limits))
+    (key,) = directory.keys.values()
+    assert key.scopes == ()
+    scope = directory.scope("project", "ten_a/prj_a")
+    assert {name: model.scopes for name, model in key.models.items()} == {"test-model": (scope,), "other": ()}
+    key.models["test-model"].owner.recorded(4)
+    assert scope.available == 5
+    bench.close()

@@ -90,7 +90,7 @@ def test_a_restart_finds_everything_and_recovers_what_was_cut_off(tmp_path: Path
     first.close()
     second = make(tmp_path)
     found = second.open()
-    assert (found.records, found.cut_off, found.tokens_by_tenant) == (3, 1, {"ten_a": 8 + 5 + 10})
+    assert (found.records, found.cut_off, found.tokens["tenant", "ten_a"]) == (3, 1, 8 + 5 + 10)
     second.close()
     final = [line for line in lines(tmp_path) if not line.get("progress")]
     assert [(line["id"], line["ending"]) for line in final] == [
