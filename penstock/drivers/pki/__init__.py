@@ -2,10 +2,22 @@
 
 from penstock.drivers.pki.authority import FactoryCa
 from penstock.drivers.pki.certificates import (
+    GATEWAY_URI,
     SERVER_NAME,
     AgentCertificate,
     AgentIdentity,
     read_agent_certificate,
 )
+from penstock.drivers.pki.names import allocation_in, relay_name, relay_wildcard
 
-__all__ = ["SERVER_NAME", "AgentCertificate", "AgentIdentity", "FactoryCa", "read_agent_certificate"]
+__all__ = [
+    "GATEWAY_URI",
+    "SERVER_NAME",
+    "AgentCertificate",
+    "AgentIdentity",
+    "FactoryCa",
+    "allocation_in",
+    "read_agent_certificate",
+    "relay_name",
+    "relay_wildcard",
+]

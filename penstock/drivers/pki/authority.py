@@ -1,8 +1,9 @@
-"""The factory's certificate authority: it certifies the agents and the listener they talk to, and nothing else.
+"""The factory's certificate authority: it certifies agents, the listener they talk to, and the token gateway.
 
 It is trusted by the agents of this factory alone, because each join token carries its fingerprint. What it
-signs is limited twice: it may have no authority below it, and an agent's certificate is good for client
-authentication only, so no agent can pretend to be the control plane.
+signs is limited: it may have no authority below it, and what an agent's certificate answers to is a name below
+``agents.penstock.internal``, which is not the one that agents expect of the control plane, so no agent can
+pretend to be that. The gateway's certificate answers to no name at all.
 
 ``authority.pem`` and ``server.pem`` each hold a certificate and its key in one file of mode 0600, so that a
 pair is replaced as a whole. Whoever has ``authority.pem`` has the factory's agents: back it up as you do a
@@ -12,7 +13,7 @@ password. It is never made anew while there is one, however spoilt: a new one wo
 import os
 import stat
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -26,6 +27,7 @@ from penstock.base.clock import Clock
 from penstock.base.errors import InvalidInputError, StartupError
 from penstock.base.ids import is_id
 from penstock.drivers.pki.certificates import (
+    GATEWAY_URI,
     SERVER_NAME,
     AgentCertificate,
     certificate_pem,
@@ -37,11 +39,14 @@ from penstock.drivers.pki.certificates import (
     renew_at,
     sha256_hex,
     sign_for_agent,
+    sign_for_gateway,
     sign_for_server,
 )
 
 AUTHORITY_LIFE = timedelta(days=3_650)
 SERVER_CERTIFICATE_LIFE = timedelta(days=90)
+# Longer than an agent's, so that it is never what ends first while the control plane is away.
+GATEWAY_CERTIFICATE_LIFE = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,16 +134,49 @@ class FactoryCa:
         one. It is made anew when half of its life is over, for other names, and when it is spoilt. Raises
         InvalidInputError naming ``sans``.
         """
-        authority = self._ready()
         file = self._folder / "server.pem"
         hosts = sorted({SERVER_NAME, *sans})
         names = {host_name(host) for host in hosts}
-        if not self._still_good(file, names):
-            key, now = new_key(), self._now()
-            end = min(now + SERVER_CERTIFICATE_LIFE, authority.certificate.not_valid_after_utc)
-            signed = sign_for_server(authority.key, authority.certificate, key.public_key(), hosts, now, end)
-            _write(self._folder, _Pair(signed, key).pem()).replace(file)
+
+        def sign(key: ec.EllipticCurvePrivateKey, now: datetime, end: datetime) -> x509.Certificate:
+            authority = self._ready()
+            return sign_for_server(authority.key, authority.certificate, key.public_key(), hosts, now, end)
+
+        self._keep(file, names, SERVER_CERTIFICATE_LIFE, sign)
         return file, file
+
+    def gateway_certificate(self, folder: Path) -> tuple[Path, Path]:
+        """Return the file of the gateway's certificate with its key, and that of the authority it is to trust.
+
+        Both lie in ``folder``, made where it is missing. The certificate is made anew when half of its life is
+        over, for another authority, and when it is spoilt; its file is replaced as a whole. Raises OSError.
+        """
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file, trusted = folder / "client.pem", folder / "agents-ca.pem"
+
+        def sign(key: ec.EllipticCurvePrivateKey, now: datetime, end: datetime) -> x509.Certificate:
+            authority = self._ready()
+            return sign_for_gateway(authority.key, authority.certificate, key.public_key(), now, end)
+
+        ca_pem = self.ca_pem.encode("ascii")
+        if not trusted.exists() or trusted.read_bytes() != ca_pem:
+            _write(folder, ca_pem).replace(trusted)
+        self._keep(file, {x509.UniformResourceIdentifier(GATEWAY_URI)}, GATEWAY_CERTIFICATE_LIFE, sign)
+        return file, trusted
+
+    def _keep(
+        self,
+        file: Path,
+        names: set[x509.GeneralName],
+        life: timedelta,
+        sign: Callable[[ec.EllipticCurvePrivateKey, datetime, datetime], x509.Certificate],
+    ) -> None:
+        """See that ``file`` holds a good certificate for ``names``, with its key."""
+        if self._still_good(file, names):
+            return
+        key, now = new_key(), self._now()
+        end = min(now + life, self._ready().certificate.not_valid_after_utc)
+        _write(file.parent, _Pair(sign(key, now, end), key).pem()).replace(file)
 
     def _still_good(self, file: Path, names: set[x509.GeneralName]) -> bool:
         pair = _read_pair(file.read_bytes()) if file.exists() else None

@@ -1,7 +1,8 @@
 """X.509 as the factory uses it: EC P-256 keys, one authority, client and server certificates (RFC 5280).
 
-An agent's certificate names the agent twice: as common name, for people, and as the URI
-``urn:penstock:agent:<id>`` in the subject alternative name, for programs.
+An agent's certificate names the agent three times: as common name, for people, as the URI
+``urn:penstock:agent:<id>`` in the subject alternative name, for programs, and as the DNS name under which its
+relay answers for its replicas (see ``names``). The gateway's says ``urn:penstock:gateway`` and nothing else.
 """
 
 import ipaddress
@@ -17,6 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from penstock.base.errors import InvalidInputError
 from penstock.base.ids import is_id
+from penstock.drivers.pki.names import relay_wildcard
 
 CLOCK_SKEW = timedelta(minutes=5)  # a certificate holds a little earlier than it was made
 CSR_CHARACTERS_MAX = 8_192
@@ -24,6 +26,7 @@ CSR_CHARACTERS_MAX = 8_192
 # that another address, a port forward or a second network card needs no new certificate.
 SERVER_NAME = "control-plane.penstock.internal"
 _AGENT_URI = "urn:penstock:agent:"
+GATEWAY_URI = "urn:penstock:gateway"
 _NOT_A_REQUEST = "'csr_pem' is a certificate signing request in PEM with an EC P-256 key"
 
 
@@ -90,11 +93,25 @@ def sign_for_agent(
     now: datetime,
     expires_at: datetime,
 ) -> x509.Certificate:
-    """Return a client certificate that says its holder is ``agent_id``."""
-    san = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(_AGENT_URI + agent_id)])
-    return _end_certificate(
-        key, authority, public_key, agent_id, san, ExtendedKeyUsageOID.CLIENT_AUTH, now, expires_at
+    """Return a certificate that says its holder is ``agent_id``: to the factory, and to who dials its relay."""
+    san = x509.SubjectAlternativeName(
+        [x509.UniformResourceIdentifier(_AGENT_URI + agent_id), x509.DNSName(relay_wildcard(agent_id))]
     )
+    purposes = ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH
+    return _end_certificate(key, authority, public_key, agent_id, san, purposes, now, expires_at)
+
+
+def sign_for_gateway(
+    key: ec.EllipticCurvePrivateKey,
+    authority: x509.Certificate,
+    public_key: ec.EllipticCurvePublicKey,
+    now: datetime,
+    expires_at: datetime,
+) -> x509.Certificate:
+    """Return a client certificate that says its holder is the factory's token gateway."""
+    san = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(GATEWAY_URI)])
+    purposes = (ExtendedKeyUsageOID.CLIENT_AUTH,)
+    return _end_certificate(key, authority, public_key, "Penstock gateway", san, purposes, now, expires_at)
 
 
 def sign_for_server(
@@ -108,9 +125,8 @@ def sign_for_server(
     """Return a server certificate for ``hosts``, names or addresses; InvalidInputError on what is neither."""
     san = x509.SubjectAlternativeName([host_name(host) for host in hosts])
     name = "Penstock agent listener"
-    return _end_certificate(
-        key, authority, public_key, name, san, ExtendedKeyUsageOID.SERVER_AUTH, now, expires_at
-    )
+    purposes = (ExtendedKeyUsageOID.SERVER_AUTH,)
+    return _end_certificate(key, authority, public_key, name, san, purposes, now, expires_at)
 
 
 def read_request(csr_pem: str) -> ec.EllipticCurvePublicKey:
@@ -206,7 +222,7 @@ def _end_certificate(
     public_key: ec.EllipticCurvePublicKey,
     common_name: str,
     san: x509.SubjectAlternativeName,
-    purpose: x509.ObjectIdentifier,
+    purposes: Sequence[x509.ObjectIdentifier],
     now: datetime,
     expires_at: datetime,
 ) -> x509.Certificate:
@@ -214,7 +230,7 @@ def _end_certificate(
         _builder(_name(common_name), authority.subject, public_key, now, expires_at)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
         .add_extension(san, critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
         .add_extension(_issued_by(key.public_key()), critical=False)

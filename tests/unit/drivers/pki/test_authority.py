@@ -16,8 +16,8 @@ from cryptography.x509.verification import PolicyBuilder, Store, VerificationErr
 from penstock.base.clock import ManualClock
 from penstock.base.errors import InvalidInputError, StartupError
 from penstock.base.ids import new_id
-from penstock.drivers.pki import FactoryCa, read_agent_certificate
-from penstock.drivers.pki.authority import AUTHORITY_LIFE, SERVER_CERTIFICATE_LIFE
+from penstock.drivers.pki import SERVER_NAME, FactoryCa, read_agent_certificate, relay_name
+from penstock.drivers.pki.authority import AUTHORITY_LIFE, GATEWAY_CERTIFICATE_LIFE, SERVER_CERTIFICATE_LIFE
 from penstock.drivers.pki.certificates import new_key, new_request
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -89,6 +89,47 @@ def test_an_agents_certificate_names_the_agent_and_nothing_the_request_said(ca: 
     assert identity.sha256 == signed.sha256
     assert identity.expires_at == signed.expires_at == START + DAY
     assert certificate(signed.pem).subject.rfc4514_string() == f"CN={AGENT}"
+
+
+def test_an_agent_answers_for_its_own_replicas_and_never_as_the_control_plane(ca: FactoryCa) -> None:
+    agent = certificate(ca.sign_agent_csr(new_request(new_key(), "a"), AGENT, DAY).pem)
+    policy = PolicyBuilder().store(Store([certificate(ca.ca_pem)])).time(START.replace(tzinfo=None))
+    replica, other = new_id("allocation", START), new_id("agent", START)
+    policy.build_server_verifier(x509.DNSName(relay_name(replica, AGENT))).verify(agent, [])
+    for name in (SERVER_NAME, relay_name(replica, other), AGENT.replace("_", "-"), "127.0.0.1"):
+        with pytest.raises(VerificationError):
+            policy.build_server_verifier(x509.DNSName(name)).verify(agent, [])
+
+
+def test_the_gateways_certificate_is_private_kept_and_renewed_at_half_life(
+    tmp_path: Path, ca: FactoryCa, clock: ManualClock
+) -> None:
+    folder = tmp_path / "gateway"
+    file, trusted = ca.gateway_certificate(folder)
+    assert trusted.read_text() == ca.ca_pem
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
+    first = file.read_bytes()
+    verifier = PolicyBuilder().store(Store([certificate(ca.ca_pem)])).time(START.replace(tzinfo=None))
+    verifier.build_client_verifier().verify(certificate(first.decode()), [])
+    with pytest.raises(InvalidInputError):
+        read_agent_certificate(der(first.decode()))
+    clock.advance(GATEWAY_CERTIFICATE_LIFE / 2 - timedelta(hours=1))
+    ca.gateway_certificate(folder)
+    assert file.read_bytes() == first
+    clock.advance(timedelta(hours=2))
+    ca.gateway_certificate(folder)
+    second = file.read_bytes()
+    assert second != first
+    file.write_bytes(b"nonsense")
+    ca.gateway_certificate(folder)
+    assert b"PRIVATE KEY" in file.read_bytes()
+    other = FactoryCa(tmp_path / "other", clock)
+    other.ensure()
+    before = file.read_bytes()
+    other.gateway_certificate(folder)
+    assert trusted.read_text() == other.ca_pem
+    assert file.read_bytes() != before
+    assert sorted(path.name for path in folder.iterdir()) == ["agents-ca.pem", "client.pem"]
 
 
 def test_a_strict_verifier_accepts_both_kinds_for_their_own_purpose_only(

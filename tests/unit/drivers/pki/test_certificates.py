@@ -46,17 +46,31 @@ def test_an_authority_signs_certificates_and_nothing_below_it_may(
     assert below.get_extension_for_class(x509.KeyUsage).value.key_cert_sign is False
 
 
-def test_each_certificate_has_one_purpose(
+def test_each_certificate_has_its_purposes_and_no_other(
     key: ec.EllipticCurvePrivateKey, authority: x509.Certificate
 ) -> None:
     public_key = certificates.new_key().public_key()
     server = certificates.sign_for_server(key, authority, public_key, ["127.0.0.1"], NOW, NOW + DAY)
-    for made, purpose in (
-        (agents_certificate(key, authority), ExtendedKeyUsageOID.CLIENT_AUTH),
-        (server, ExtendedKeyUsageOID.SERVER_AUTH),
+    gateway = certificates.sign_for_gateway(key, authority, public_key, NOW, NOW + DAY)
+    as_client, as_server = ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH
+    for made, purposes in (
+        (agents_certificate(key, authority), [as_client, as_server]),
+        (server, [as_server]),
+        (gateway, [as_client]),
     ):
         made.verify_directly_issued_by(authority)
-        assert list(made.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value) == [purpose]
+        assert list(made.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value) == purposes
+
+
+def test_the_gateway_is_named_by_a_uri_and_is_no_agent(
+    key: ec.EllipticCurvePrivateKey, authority: x509.Certificate
+) -> None:
+    public_key = certificates.new_key().public_key()
+    made = certificates.sign_for_gateway(key, authority, public_key, NOW, NOW + DAY)
+    san = made.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert list(san) == [x509.UniformResourceIdentifier("urn:penstock:gateway")]
+    with pytest.raises(InvalidInputError):
+        certificates.read_agent_certificate(made.public_bytes(serialization.Encoding.DER))
 
 
 def test_a_certificate_holds_a_little_earlier_and_ends_when_it_was_said(
