@@ -10,6 +10,7 @@ from datetime import datetime
 
 from sqlalchemy.engine import Connection
 
+from penstock.actions import agent_reach
 from penstock.actions.change import change
 from penstock.actions.context import Actor, Context, not_found
 from penstock.base import limits
@@ -97,8 +98,9 @@ def push(
     """Record what an agent reports and wake the services concerned; return how many that were.
 
     ``silent_nodes`` are the names of all its nodes that the agent itself cannot reach now: they are lost,
-    those it names no longer come back. Raises UnauthenticatedError if the agent was revoked, TooLargeError
-    on more than ``limits.AGENT_PULL_BATCH`` observations.
+    those it names no longer come back. An address that is not the agent's to name counts as a failure (see
+    ``agent_reach``). Raises UnauthenticatedError if the agent was revoked, TooLargeError on more than
+    ``limits.AGENT_PULL_BATCH`` observations.
     """
     if len(observations) > limits.AGENT_PULL_BATCH:
         raise TooLargeError(
@@ -106,10 +108,13 @@ def push(
             field="observations",
         )
     now = context.clock.now()
-    reports = list({o.allocation_id: _report(o, now) for o in observations}.values())
+    latest = {observed.allocation_id: observed for observed in observations}
+    for observed in latest.values():
+        _check(observed)
 
     def work(connection: Connection) -> dict[str, bool]:
-        _require_agent(connection, agent_id)
+        agent = _require_agent(connection, agent_id)
+        reports = [_report(agent_reach.believed(agent, observed), now) for observed in latest.values()]
         _note_seen(connection, agent_id, now)
         woken = allocation_store.record_observations(connection, agent_id, reports, now)
         there = _hear_of_nodes(connection, agent_id, silent_nodes, now)
@@ -130,10 +135,11 @@ def heartbeat(context: Context, agent_id: str) -> None:
         _note_seen(connection, agent_id, context.clock.now())
 
 
-def _require_agent(connection: Connection, agent_id: str) -> None:
+def _require_agent(connection: Connection, agent_id: str) -> Row:
     row = agent_store.get(connection, agent_id)
     if row is None or row["state"] == "revoked":
         raise UnauthenticatedError(_REVOKED)
+    return row
 
 
 def _note_seen(connection: Connection, agent_id: str, now: datetime) -> None:
@@ -163,11 +169,14 @@ def _hear_of_nodes(
     return woken
 
 
-def _report(observed: Observed, now: datetime) -> Report:
+def _check(observed: Observed) -> None:
     if not is_id(observed.allocation_id, "allocation"):
         raise InvalidInputError("an observation names an allocation", field="observations.allocation_id")
     if not 0 <= observed.generation < 1 << 63:
         raise InvalidInputError("a generation is a count", field="observations.generation")
+
+
+def _report(observed: Observed, now: datetime) -> Report:
     busy = observed.busy_permille
     return Report(
         allocation_id=observed.allocation_id,

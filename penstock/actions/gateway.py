@@ -22,6 +22,7 @@ from penstock.base.errors import TooLargeError, UnauthenticatedError
 from penstock.base.limits import USAGE_RECORDS_BATCH_MAX
 from penstock.domain.quota import Measure, month_start
 from penstock.domain.role import Binding, Role, granted
+from penstock.drivers.pki import relay_name
 from penstock.store import event as event_store
 from penstock.store import gateway as gateway_store
 from penstock.store import setting as setting_store
@@ -194,9 +195,17 @@ def _models(
                 "project": group,
                 "owner": row["project_id"],
                 "model": row["model"],
-                "upstreams": row["upstreams"],
+                "upstreams": [_upstream(found) for found in row["upstreams"]],
             }
     return list(named.values())
+
+
+def _upstream(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a replica for the gateway; one behind a relay has the name that it is asked for by there."""
+    shown = {name: found[name] for name in ("id", "url", "cancel")}
+    if found["agent"] is not None:
+        shown["server_name"] = relay_name(found["id"], found["agent"])
+    return shown
 
 
 def _tokens_left(connection: Connection, now: datetime) -> dict[str, list[dict[str, Any]]]:

@@ -6,6 +6,8 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
+from penstock.actions import agent_reach
+from penstock.actions.agent_reach import Reach
 from penstock.actions.change import Change, change
 from penstock.actions.context import Actor, Context, not_found
 from penstock.actions.enrolment import (
@@ -34,7 +36,7 @@ from penstock.store.database import SYSTEM
 from penstock.store.rows import Row
 from penstock.store.segment import SegmentDevice
 
-__all__ = ["SiteFacts", "cordon", "enroll", "get", "page", "rehearse", "retire", "write_off"]
+__all__ = ["Reach", "SiteFacts", "cordon", "enroll", "get", "page", "rehearse", "retire", "write_off"]
 
 
 def enroll(
@@ -43,8 +45,11 @@ def enroll(
     site: SiteFacts,
     facts: Sequence[NodeFacts],
     drivers_by_node: Mapping[str, Sequence[str]],
+    reach: Reach | None = None,
 ) -> dict[str, str]:
     """Write what an agent found on its nodes; return the id of each node by name.
+
+    ``reach`` says where an agent of another process is and answers; what cannot be reached there is not offered.
 
     One transaction, a fixed number of statements. New devices get their first ledger segment in it. Devices
     and nodes that vanished stay, as failed and as unreachable. Enrolling the same facts again writes
@@ -53,7 +58,7 @@ def enroll(
     """
     check(site, facts)
     ids, changed = context.db.retrying(
-        SYSTEM, lambda connection: _enroll(context, connection, agent_id, site, facts, drivers_by_node)
+        SYSTEM, lambda connection: _enroll(context, connection, agent_id, site, facts, drivers_by_node, reach)
     )
     if changed:
         context.wakeups.signal("service")
@@ -68,11 +73,15 @@ def _enroll(
     site: SiteFacts,
     facts: Sequence[NodeFacts],
     drivers_by_node: Mapping[str, Sequence[str]],
+    reach: Reach | None,
 ) -> tuple[dict[str, str], bool]:
     now = context.clock.now()
     agent_row = agent_store.lock(connection, agent_id)
     if agent_row is None or agent_row["state"] == "revoked":
         raise UnauthenticatedError("this agent is unknown or was revoked; join again with a new join token")
+    if reach is not None:
+        agent_reach.note(context, connection, agent_row, reach)
+        facts, drivers_by_node = agent_reach.offered(reach, facts, drivers_by_node)
     site_row = site_store.ensure(
         connection,
         site_id=context.new_id("site"),

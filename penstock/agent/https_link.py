@@ -1,7 +1,8 @@
 """The link of an agent that lives elsewhere: long polls over HTTPS, each side known by its certificate.
 
-The agent only ever calls out, so it works behind address translation. Its certificate is renewed at half of
-its life over the link itself.
+Wishes and reports need no way in, so an agent may stand behind address translation; only its relay, for tokens, is
+called. Its certificate is renewed at half of its life over the link itself, and at the start if it was made
+before relays were, without the name that one answers to.
 """
 
 import contextlib
@@ -30,18 +31,24 @@ PUSH_BYTES_MAX = limits.BODY_BYTES_MAX - 4_096
 
 
 class HttpsLink:
-    """Speaks for the agent whose identity is in ``folder``; used by one thread at a time."""
+    """Speaks for the agent whose identity is in ``folder``; used by one thread at a time.
 
-    def __init__(self, folder: IdentityFolder, clock: Clock) -> None:
+    ``serve_host`` is where its relay is reached, None without one.
+    """
+
+    def __init__(self, folder: IdentityFolder, clock: Clock, serve_host: str | None = None) -> None:
         self._folder = folder
         self._clock = clock
         self.identity = folder.load()
+        self._serve_host = serve_host
         self._client: httpx.Client | None = None
+        self._is_nameless = not folder.answers_for(self.identity.agent_id)
         self._renew_again_at = clock.monotonic()
 
     def enroll(self, nodes: Sequence[NodeFacts], drivers: Mapping[str, Sequence[str]]) -> dict[str, str]:
         """Report what this agent found, with the drivers that can drive each node; return node ids by name."""
-        body = wire.enrolment_to_json(wire.Enrolment(self.identity.site, nodes, drivers))
+        found = wire.Enrolment(self.identity.site, nodes, drivers, self._serve_host)
+        body = wire.enrolment_to_json(found)
         return wire.enrolled_from_json(self._call("POST", "/v1/agents/self/enroll", body))
 
     def pull(self, after: int, wait_seconds: float) -> Pulled:
@@ -99,10 +106,14 @@ class HttpsLink:
         return self._client
 
     def _renew_when_due(self) -> None:
-        """Get a new certificate once half of this one's life is over; while that fails the old one serves."""
+        """Get a new certificate once half of this one's life is over; while that fails the old one serves.
+
+        One without the relay's name is replaced once as well: a factory that knows no such names gives none.
+        """
         start, end = self._folder.validity()
         now = self._clock.now()
-        if now < start + (end - start) / 2 or self._clock.monotonic() < self._renew_again_at:
+        due = self._is_nameless or now >= start + (end - start) / 2
+        if not due or self._clock.monotonic() < self._renew_again_at:
             return
         self._renew_again_at = self._clock.monotonic() + RENEW_RETRY_SECONDS
         key = certificates.new_key()
@@ -118,6 +129,7 @@ class HttpsLink:
                 hours_left=round(left / timedelta(hours=1), 1),
             )
             return
+        self._is_nameless = False
         with contextlib.suppress(httpx.HTTPError):
             self.close()  # the next call shows the new certificate
         log.info("certificate_renewed", expires_at=answer.expires_at.isoformat())

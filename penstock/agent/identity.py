@@ -19,7 +19,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from penstock.base.errors import StartupError
-from penstock.drivers.pki import SERVER_NAME, certificates
+from penstock.drivers.pki import SERVER_NAME, certificates, relay_wildcard
 
 _KEY_AND_CERTIFICATE = "agent.pem"
 _AUTHORITY = "ca.pem"
@@ -80,18 +80,39 @@ class IdentityFolder:
             raise StartupError("the factory signed another key than ours: it is not the one we asked")
         self._write(_KEY_AND_CERTIFICATE, certificate_pem.encode("ascii") + certificates.key_pem(key))
 
+    @property
+    def certificate_file(self) -> Path:
+        """Return the file with the certificate and its key."""
+        return self.folder / _KEY_AND_CERTIFICATE
+
+    @property
+    def authority_file(self) -> Path:
+        """Return the file with the factory's authority."""
+        return self.folder / _AUTHORITY
+
     def validity(self) -> tuple[datetime, datetime]:
         """Return from when to when the present certificate holds."""
+        found = self._certificate()
+        return found.not_valid_before_utc, found.not_valid_after_utc
+
+    def answers_for(self, agent_id: str) -> bool:
+        """Tell whether the present certificate has the name that the agent's relay answers to."""
+        try:
+            san = self._certificate().extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except x509.ExtensionNotFound:
+            return False
+        return relay_wildcard(agent_id) in san.get_values_for_type(x509.DNSName)
+
+    def _certificate(self) -> x509.Certificate:
         file = self.folder / _KEY_AND_CERTIFICATE
         try:
             if stat.S_IMODE(file.stat().st_mode) & 0o077:
                 raise StartupError(
                     f"{file} holds a private key and is open to other users: run 'chmod 600 {file}'"
                 )
-            found = x509.load_pem_x509_certificate(file.read_bytes())
+            return x509.load_pem_x509_certificate(file.read_bytes())
         except (OSError, ValueError, UnsupportedAlgorithm) as error:
             raise self._spoilt(file, error) from error
-        return found.not_valid_before_utc, found.not_valid_after_utc
 
     def tls(self) -> ssl.SSLContext:
         """Return a context that trusts the factory's authority alone and shows our certificate."""

@@ -13,6 +13,7 @@ import structlog
 from prometheus_client import Counter
 
 from penstock.agent.desired import DesiredFile
+from penstock.agent.doors import Doors
 from penstock.agent.link import Item, Link, Pulled
 from penstock.base import limits
 from penstock.base.clock import Clock
@@ -41,15 +42,24 @@ class _Try:
 
 
 class Agent:
-    """Drives the wishes of one control plane through ``drivers`` (by name)."""
+    """Drives the wishes of one control plane through ``drivers`` (by name).
+
+    ``doors`` say how what runs here is reached from elsewhere; None: by the address that drivers report.
+    """
 
     def __init__(
-        self, link: Link, drivers: Mapping[str, Driver], clock: Clock, desired_file: DesiredFile | None = None
+        self,
+        link: Link,
+        drivers: Mapping[str, Driver],
+        clock: Clock,
+        desired_file: DesiredFile | None = None,
+        doors: Doors | None = None,
     ) -> None:
         self._link = link
         self._drivers = drivers
         self._clock = clock
         self._file = desired_file
+        self._doors = doors
         self._cursor = 0
         self._heard = False
         self._desired: dict[str, Item] = {}
@@ -200,6 +210,7 @@ class Agent:
 
     def _settle(self, item: Item, answer: Observed) -> Observed:
         """Note the answer for the wish's generation and decide when to ask again."""
+        answer = self._shown(answer)
         DRIVEN.labels(item.driver, answer.phase).inc()
         told = Observed(
             item.allocation_id,
@@ -219,6 +230,9 @@ class Agent:
                 attempt.due = self._clock.monotonic() + attempt.wait
                 attempt.wait = min(attempt.wait * 2, RECHECK_SECONDS_MAX)
         return told
+
+    def _shown(self, observed: Observed) -> Observed:
+        return observed if self._doors is None else self._doors.shown(observed)
 
     def _push(self) -> int:
         """Report what is news; what the link did not take stays unsent."""
@@ -249,7 +263,7 @@ class Agent:
         now = self._clock.monotonic()
         for name, driver in self._drivers.items():
             try:
-                seen = {observed.allocation_id: observed for observed in driver.observe()}
+                seen = {observed.allocation_id: self._shown(observed) for observed in driver.observe()}
             except Exception as error:  # noqa: BLE001 - a backend that cannot be read now is read again soon
                 log.warning("observe_failed", driver=name, error=str(error))
                 continue
@@ -274,7 +288,7 @@ class Agent:
         before, self._suspects[driver.name] = self._suspects.get(driver.name, set()), set(keys)
         for key in before.intersection(keys):
             try:
-                gone = driver.remove(key).phase is Phase.ABSENT
+                gone = self._shown(driver.remove(key)).phase is Phase.ABSENT
             except Exception as error:  # noqa: BLE001 - one bad thing never stops the others; tried again soon
                 log.warning("orphan_not_removed", driver=driver.name, allocation=key, error=str(error))
                 continue

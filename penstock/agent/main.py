@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
@@ -20,13 +21,16 @@ from types import FrameType
 import platformdirs
 import structlog
 
+from penstock.agent import serve_at
 from penstock.agent.desired import DesiredFile
+from penstock.agent.doors import Doors
 from penstock.agent.ending_link import EndingLink
 from penstock.agent.enrolling_link import EnrollingLink
 from penstock.agent.https_link import HttpsLink
 from penstock.agent.identity import Identity, IdentityFolder
 from penstock.agent.join import join
 from penstock.agent.loop import Agent
+from penstock.agent.relay import Relay
 from penstock.base import limits
 from penstock.base.clock import Clock, SystemClock
 from penstock.base.errors import InvalidInputError, PenstockError, UnavailableError
@@ -41,7 +45,7 @@ EXIT_REFUSED = 3
 _EPILOG = """\
 examples:
   penstock agent token > token.txt                   (with an operator key) make a token for one machine
-  penstock agent join --url https://factory:7072 --token-file token.txt
+  penstock agent join --url https://factory:7072 --token-file token.txt --serve-at 10.0.0.17
   penstock agent run                                 go on after a restart of the machine
 The token may also come on standard input (--token-file -) or in PENSTOCK_JOIN_TOKEN.
 """
@@ -57,8 +61,11 @@ def run(argv: Sequence[str]) -> int:
     _log_to_stderr()
     folder = IdentityFolder(chosen.state_dir / "identity")
     try:
+        said = None if chosen.serve_at is None else serve_at.parse(chosen.serve_at)
         held = folder.hold()
         try:
+            if said is not None:
+                serve_at.remember(chosen.state_dir, said)
             if chosen.command == "join":
                 _join(folder, chosen)
                 if chosen.only_join:
@@ -91,6 +98,12 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     shared.add_argument(
         "--stop-services", action="store_true", help="when the agent stops, stop what it started as well"
+    )
+    shared.add_argument(
+        "--serve-at",
+        metavar="HOST[:PORT]",
+        help="address of this machine that the factory's gateway reaches its LLM replicas by; remembered (default: "
+        "127.0.0.1, which only a gateway on this machine reaches, and any free port)",
     )
     joining = commands.add_parser("join", parents=[shared], help="join a factory with a token, then run")
     joining.add_argument(
@@ -165,27 +178,50 @@ def _work(folder: IdentityFolder, chosen: argparse.Namespace) -> int:
     stop = threading.Event()
     before = {number: signal.signal(number, _stopper(stop)) for number in (signal.SIGTERM, signal.SIGINT)}
     drivers = _engines(chosen.state_dir, clock)
-    link = HttpsLink(folder, clock)
+    where = serve_at.recall(chosen.state_dir)
+    link = HttpsLink(folder, clock, where.host)
     machine = LocalDriver(clock, name=link.identity.name)
+    relay: Relay | None = None
     try:
+        relay = _relay(folder, link.identity, where, chosen.state_dir)
         enrolling = EnrollingLink(link, lambda: machine.inventory().nodes, sorted(drivers), clock)
         ending = EndingLink(enrolling, stop)
-        agent = Agent(ending, drivers, clock, DesiredFile(chosen.state_dir / "desired.json"))
+        agent = Agent(ending, drivers, clock, DesiredFile(chosen.state_dir / "desired.json"), Doors(relay))
         log.info(
-            "agent_started", agent=link.identity.agent_id, url=link.identity.url, drivers=sorted(drivers)
+            "agent_started",
+            agent=link.identity.agent_id,
+            url=link.identity.url,
+            serves_at=relay.url,
+            drivers=sorted(drivers),
         )
         agent.run(stop)
         if ending.refusal is not None:
             print(f"penstock agent: {ending.refusal}", file=sys.stderr)  # noqa: T201 - a command speaks to a person
             return EXIT_REFUSED  # what runs here goes on: whether it is still wanted is not ours to judge
+        relay.stop()
         if chosen.stop_services:
             stop_services(drivers, clock)
         log.info("agent_stopped")
         return 0
     finally:
+        if relay is not None:
+            relay.stop()
         link.close()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _relay(folder: IdentityFolder, identity: Identity, where: serve_at.ServeAt, state_dir: Path) -> Relay:
+    """Return a relay that answers; a port that was found free is remembered, so that it is the same next time."""
+    relay = Relay(where, identity.agent_id, folder.certificate_file, folder.authority_file)
+    try:
+        if relay.port != where.port:
+            serve_at.remember(state_dir, replace(where, port=relay.port))
+        relay.start()
+    except BaseException:
+        relay.stop()
+        raise
+    return relay
 
 
 def _engines(state_dir: Path, clock: Clock) -> dict[str, Driver]:

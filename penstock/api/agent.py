@@ -19,13 +19,18 @@ State = Literal["active", "silent", "revoked"]
 
 
 class AgentOut(BaseModel):
-    """An agent; ``transport`` is ``in_process`` for those that are part of the factory, else ``https``."""
+    """An agent; ``transport`` is ``in_process`` for those that are part of the factory, else ``https``.
+
+    ``source_address`` is where it enrolled from, ``serve_host`` where it says that its replicas are reached.
+    """
 
     id: str
     name: str
     transport: str
     state: State
     nodes: int
+    source_address: str | None
+    serve_host: str | None
     certificate_sha256: str | None
     certificate_expires_at: datetime | None
     last_seen_at: datetime

@@ -28,7 +28,7 @@ from penstock.actions import agent_identity
 from penstock.actions import join_token as join_token_actions
 from penstock.actions import node as node_actions
 from penstock.actions.context import Context
-from penstock.actions.node import SiteFacts
+from penstock.actions.node import Reach, SiteFacts
 from penstock.api.agent_bell import AgentBell
 from penstock.api.app import add_edge
 from penstock.api.edge import answer
@@ -109,7 +109,7 @@ class _Handlers:
                 token=asked.token,
                 csr_pem=asked.csr_pem,
                 name=asked.name,
-                source_address=request.client.host if request.client else "unknown",
+                source_address=_source(request),
             )
         )
         certificate = joined.certificate
@@ -130,8 +130,9 @@ class _Handlers:
         agent_id = await self._agent(request)
         found = wire.enrolment_from_json(await _body(request))
         site = SiteFacts(found.site, simulated=False)
+        reach = Reach(_source(request), found.serve_host)
         ids = await run_in_threadpool(
-            lambda: node_actions.enroll(self._context, agent_id, site, found.nodes, found.drivers)
+            lambda: node_actions.enroll(self._context, agent_id, site, found.nodes, found.drivers, reach)
         )
         return answer(wire.enrolled_to_json(ids))
 
@@ -184,6 +185,10 @@ class _Handlers:
                     )
                 except TimeoutError:
                     continue  # nobody rang: look again, and see whether the time is up
+
+
+def _source(request: Request) -> str:
+    return request.client.host if request.client else "unknown"
 
 
 async def _body(request: Request) -> object:

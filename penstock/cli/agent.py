@@ -22,6 +22,8 @@ COLUMNS = (
 )
 DETAIL = (
     *COLUMNS,
+    Column("ENROLLED FROM", "source_address"),
+    Column("SERVES AT", "serve_host"),
     Column("CERTIFICATE ENDS", "certificate_expires_at", Kind.TIME),
     Column("CERTIFICATE SHA-256", "certificate_sha256"),
     Column("JOINED", "created_at", Kind.TIME),

@@ -55,11 +55,15 @@ class RenewAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Enrolment:
-    """``POST /v1/agents/self/enroll``: what an agent found; ``drivers`` are those that can drive each node."""
+    """``POST /v1/agents/self/enroll``: what an agent found; ``drivers`` are those that can drive each node.
+
+    ``serve_host`` is where the agent's relay is reached; None where an agent has none.
+    """
 
     site: str
     nodes: Sequence[NodeFacts]
     drivers: Mapping[str, Sequence[str]]
+    serve_host: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +175,8 @@ def enrolment_to_json(enrolment: Enrolment) -> JsonObject:
         | {"drivers": list(enrolment.drivers.get(node.name, ()))}
         for node in enrolment.nodes
     ]
-    return {"site": enrolment.site, "nodes": nodes}
+    more = {} if enrolment.serve_host is None else {"serve_host": enrolment.serve_host}
+    return {"site": enrolment.site, "nodes": nodes, **more}
 
 
 def enrolment_from_json(body: object) -> Enrolment:
@@ -179,6 +184,7 @@ def enrolment_from_json(body: object) -> Enrolment:
     given = Fields(body, "")
     site = given.text("site", limits.NAME_CHARACTERS_MAX)
     rows = given.objects("nodes", NODES_MAX)
+    serve_host = given.optional_text("serve_host", NODE_NAME_CHARACTERS_MAX)
     given.refuse_others()
     nodes: list[NodeFacts] = []
     drivers: dict[str, tuple[str, ...]] = {}
@@ -189,7 +195,7 @@ def enrolment_from_json(body: object) -> Enrolment:
         drivers[node.name] = tuple(row.texts("drivers", 64, limits.NAME_CHARACTERS_MAX))
         row.refuse_others()
         nodes.append(node)
-    return Enrolment(site, tuple(nodes), drivers)
+    return Enrolment(site, tuple(nodes), drivers, serve_host)
 
 
 def enrolled_to_json(ids: Mapping[str, str]) -> JsonObject:

@@ -74,6 +74,15 @@ def set_certificate(connection: Connection, agent_id: str, sha256: str, expires_
     )
 
 
+def set_reach(connection: Connection, agent_id: str, source_address: str, serve_host: str | None) -> None:
+    """Note where an agent calls from and where it says that its relay is reached."""
+    connection.execute(
+        sa.update(agent)
+        .where(agent.c.id == agent_id)
+        .values(source_address=source_address, serve_host=serve_host)
+    )
+
+
 _SEEN = sa.text(
     """
     WITH old AS (

@@ -27,10 +27,11 @@ _ENDPOINTS = sa.text(
     """
     SELECT s.id, s.name, s.tenant_id, s.project_id,
         COALESCE(min(a.config ->> 'served_model_name'), s.name) AS model,
-        jsonb_agg(jsonb_build_object('id', a.id, 'url', a.endpoint, 'cancel', a.driver = 'ctranslate2')
+        jsonb_agg(jsonb_build_object('id', a.id, 'url', a.endpoint, 'cancel', a.driver = 'ctranslate2',
+            'agent', CASE WHEN g.transport = 'https' AND a.endpoint LIKE 'https:%' THEN g.id END)
             ORDER BY a.id) AS upstreams
     FROM service s JOIN tenant t ON t.id = s.tenant_id AND t.state = 'active'
-    JOIN allocation a ON a.service_id = s.id
+    JOIN allocation a ON a.service_id = s.id JOIN agent g ON g.id = a.agent_id
     WHERE s.kind = 'llm' AND s.state IN ('running', 'degraded') AND s.wanted = 'running'
         AND a.wanted = 'present' AND a.phase = 'ready' AND a.phase_generation = a.generation
         AND a.endpoint IS NOT NULL
@@ -50,7 +51,10 @@ def keys(connection: Connection, now: datetime) -> list[Row]:
 
 
 def endpoints(connection: Connection) -> list[Row]:
-    """Return running LLM services with their ready replicas; ``model`` is the name their engines answer to."""
+    """Return running LLM services with their ready replicas; ``model`` is the name their engines answer to.
+
+    ``upstreams`` have ``id``, ``url``, ``cancel`` and ``agent``: whose relay it is reached through, or None.
+    """
     return every(connection.execute(_ENDPOINTS))
 
 

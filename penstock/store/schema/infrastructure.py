@@ -62,6 +62,8 @@ agent = Table(
     Column("certificate_sha256", Text, unique=True),
     instant("certificate_expires_at", nullable=True),
     Column("state", Text, nullable=False),  # active | silent | revoked
+    Column("source_address", Text),  # where it enrolled from last; NULL: in this process, or not since 0004
+    Column("serve_host", Text),  # where its relay is reached, as it says
     instant("last_seen_at"),
     instant("created_at"),
 )
