@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import ssl
 from calendar import monthrange
 from typing import Protocol
 
@@ -94,6 +95,7 @@ class Core:
         journal: Journal | None,
         operator_token: str | None = None,
         table: LimitTable | None = None,
+        relay_tls: ssl.SSLContext | None = None,
     ) -> None:
         self.loop = loop
         self.clock = clock
@@ -101,7 +103,7 @@ class Core:
         self.journal = journal
         instant = instant_of(clock)
         self.table = table or LimitTable.open(None, settings.limit_rows_max, instant.day, instant.month)
-        self.directory = Directory(loop, settings, self.table)
+        self.directory = Directory(loop, settings, self.table, relay_tls)
         self.metrics = Metrics()
         self.ids = RecordIds()
         self.in_flight: set[Running] = set()

@@ -5,6 +5,7 @@ Windows, quotas, pools and counters are carried over by id.
 """
 
 import asyncio
+import ssl
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Protocol
@@ -93,8 +94,15 @@ class Key:
 class Directory:
     """The current version and what is carried from one to the next."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, settings: Settings, table: LimitTable) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        settings: Settings,
+        table: LimitTable,
+        relay_tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._loop = loop
+        self._relay_tls = relay_tls
         self.table = table
         self._settings = settings
         self.version: int | None = None
@@ -120,7 +128,7 @@ class Directory:
     def apply(self, snapshot: Snapshot) -> None:
         """Switch to ``snapshot``; running requests keep the objects they started with."""
         upstreams = {
-            up: self._upstreams.get(up) or Upstream(up, self._loop, self._settings)
+            up: self._upstreams.get(up) or Upstream(up, self._loop, self._settings, self._relay_tls)
             for entry in snapshot.models
             for up in entry.upstreams
         }

@@ -43,6 +43,12 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
         "--tls-certificate", type=Path, help="PEM file with the certificate chain: serve HTTPS"
     )
     parser.add_argument("--tls-key", type=Path, help="PEM file with its key")
+    parser.add_argument(
+        "--engine-certificate",
+        type=Path,
+        help="PEM file with certificate and key to show to relays of engines",
+    )
+    parser.add_argument("--engine-authority", type=Path, help="PEM file with the authority to trust there")
     parser.add_argument("--pid-file", type=Path, help="file to write the process id to")
     arguments = parser.parse_args(argv)
     factory = (arguments.control_plane, arguments.token_file, arguments.data)
@@ -174,6 +180,15 @@ def _plan(
     certificate, key = pair
     if (certificate is None) != (key is None):
         raise StartupError("A certificate and its key belong together; give --tls-certificate and --tls-key.")
+    relay: tuple[Path | None, Path | None] = (arguments.engine_certificate, arguments.engine_authority)
+    if config is not None and relay == (None, None):
+        relay = config.engine_tls or relay
+    shown, authority = relay
+    if (shown is None) != (authority is None):
+        raise StartupError(
+            "A certificate for engines and their authority belong together; give --engine-certificate and "
+            "--engine-authority."
+        )
     return Plan(
         settings=settings,
         table=LimitTable.open(table, settings.limit_rows_max, now.day, now.month),
@@ -185,6 +200,7 @@ def _plan(
         token=None if config is not None else read_token(arguments.token_file),
         data=data,
         certificate=None if certificate is None or key is None else (certificate, key),
+        engine_tls=None if shown is None or authority is None else (shown, authority),
         board=Board(processes) if processes > 1 else None,
     )
 

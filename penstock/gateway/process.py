@@ -22,7 +22,7 @@ from penstock.gateway.server import Server
 from penstock.gateway.settings import Settings
 from penstock.gateway.snapshot import Snapshot, SnapshotError, load_cache
 from penstock.gateway.standalone import Config
-from penstock.gateway.watch import Certificate, ConfigFile
+from penstock.gateway.watch import Certificate, ConfigFile, engine_certificate
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,8 @@ class Plan:
     """What all processes of a gateway have in common.
 
     ``control_plane`` is the address and the file with the token, None for a gateway that serves alone by
-    ``config``; ``data`` is the folder of all processes, None for one that keeps nothing.
+    ``config``; ``data`` is the folder of all processes, None for one that keeps nothing. ``engine_tls`` are the
+    certificate that is shown to relays of engines, and the authority that is trusted there.
     """
 
     settings: Settings
@@ -43,6 +44,7 @@ class Plan:
     token: str | None = None
     data: Path | None = None
     certificate: tuple[Path, Path] | None = None
+    engine_tls: tuple[Path, Path] | None = None
     board: Board | None = None
 
 
@@ -147,6 +149,12 @@ async def serve(
     Raises StartupError.
     """
     loop = asyncio.get_running_loop()
+    watchers: list[Callable[[], None]] = []
+    relay_tls: ssl.SSLContext | None = None
+    if plan.engine_tls is not None:
+        shown = engine_certificate(*plan.engine_tls)
+        relay_tls = shown.context
+        watchers.append(shown.check)
     core = Core(
         loop=loop,
         clock=SystemClock(),
@@ -154,9 +162,9 @@ async def serve(
         settings=plan.settings,
         journal=_journal(journal_folder(plan, process), plan.settings),
         operator_token=plan.token,
+        relay_tls=relay_tls,
     )
     ended = _recover(core)
-    watchers: list[Callable[[], None]] = []
     poller, deliverer = _source(plan, core, process, watchers)
     core.directory.charge(ended, core.instant())
     tls: ssl.SSLContext | None = None

@@ -5,6 +5,7 @@ as a whole, so that the gateway never serves half of one.
 """
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -18,6 +19,7 @@ from penstock.gateway.limits import FREE, NO_LIMITS, Limits, Price
 from penstock.gateway.objective import NO_OBJECTIVE, Objective
 
 T = TypeVar("T")
+_HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*")
 
 
 class SnapshotError(ValueError):
@@ -51,6 +53,7 @@ class UpstreamEntry:
     cancel: bool
     authorization: str | None = None
     slots: int = 0  # requests at a time; 0: the setting in_flight_per_engine_max
+    server_name: str | None = None  # behind a relay: the name it is asked for by, with our certificate
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +177,7 @@ def _key(value: object, place: str) -> KeyEntry:
 
 
 def parse_upstream(value: object, place: str) -> UpstreamEntry:
-    """Return one upstream of ``{"id", "url", "cancel", "api_key"?}``; raises SnapshotError."""
+    """Return one upstream of ``{"id", "url", "cancel", "api_key"?, "server_name"?}``; raises SnapshotError."""
     entry = _object(value, place)
     url = _text(entry, "url", place)
     try:
@@ -194,6 +197,11 @@ def parse_upstream(value: object, place: str) -> UpstreamEntry:
     secret = entry.get("api_key")
     if secret is not None and not (isinstance(secret, str) and secret.isascii() and secret.isprintable()):
         raise SnapshotError(f"{place}.api_key must be printable ASCII")
+    server_name = entry.get("server_name")
+    if server_name is not None and not (
+        tls and isinstance(server_name, str) and _HOST_NAME.fullmatch(server_name)
+    ):
+        raise SnapshotError(f"{place}.server_name must be a host name, of an https URL")
     return UpstreamEntry(
         id=_text(entry, "id", place),
         host=parts.hostname,
@@ -203,6 +211,7 @@ def parse_upstream(value: object, place: str) -> UpstreamEntry:
         cancel=entry.get("cancel") is True,
         authorization=f"Bearer {secret}" if secret else None,
         slots=_natural(entry, "slots", place),
+        server_name=server_name,
     )
 
 

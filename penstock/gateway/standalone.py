@@ -15,7 +15,7 @@ from penstock.base.errors import StartupError
 from penstock.gateway.snapshot import Snapshot, SnapshotError, parse_snapshot
 
 _TOP = {
-    "listen", "processes", "tls", "keys", "models", "tenants", "projects", "ledger", "ledger_bytes_max", "settings",
+    "listen", "processes", "tls", "engine_tls", "keys", "models", "tenants", "projects", "ledger", "ledger_bytes_max", "settings",
 }  # fmt: skip
 _LIMITS = {"requests_per_minute", "tokens_per_minute", "tokens_per_day", "microeur_per_month"}
 _KEY = {
@@ -35,7 +35,7 @@ _OBJECTIVE = {"slo_ttft_ms", "slo_percent"}
 _MODEL = {"name", "model", "service", "tenant", "project", "upstreams"} | _PRICES | _LIMITS | _OBJECTIVE
 _TENANT = {"id", "tokens_left"} | _LIMITS
 _PROJECT = {"id", "tenant"} | _LIMITS
-_UPSTREAM = {"id", "url", "cancel", "api_key", "slots"}
+_UPSTREAM = {"id", "url", "cancel", "api_key", "slots", "server_name"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,7 @@ class Config:
     settings: dict[str, int | float]
     processes: int = 1
     certificate: tuple[Path, Path] | None = None
+    engine_tls: tuple[Path, Path] | None = None
 
 
 def _tables(document: dict[str, object], field: str, known: set[str]) -> list[dict[str, object]]:
@@ -111,18 +112,21 @@ def _model(table: dict[str, object], number: int) -> dict[str, object]:
     }
 
 
-def _certificate(document: dict[str, object], folder: Path) -> tuple[Path, Path] | None:
-    table = document.get("tls")
+def _files(
+    document: dict[str, object], field: str, first: str, second: str, folder: Path
+) -> tuple[Path, Path] | None:
+    """Return the two PEM files that the table ``field`` names, None without the table."""
+    table = document.get(field)
     if table is None:
         return None
     if not isinstance(table, dict):
-        raise StartupError("'tls' must be a table with 'certificate' and 'key'.")
+        raise StartupError(f"'{field}' must be a table with '{first}' and '{second}'.")
     files = cast("dict[str, object]", table)
-    _only(files, {"certificate", "key"}, "tls")
-    certificate, key = files.get("certificate"), files.get("key")
-    if not isinstance(certificate, str) or not isinstance(key, str):
-        raise StartupError("'tls' needs 'certificate' and 'key', both names of PEM files.")
-    return folder / certificate, folder / key
+    _only(files, {first, second}, field)
+    one, other = files.get(first), files.get(second)
+    if not isinstance(one, str) or not isinstance(other, str):
+        raise StartupError(f"'{field}' needs '{first}' and '{second}', both names of PEM files.")
+    return folder / one, folder / other
 
 
 def read_config(path: Path, *, version: int = 1) -> Config:
@@ -170,5 +174,6 @@ def read_config(path: Path, *, version: int = 1) -> Config:
         snapshot=snapshot,
         settings=values,
         processes=processes,
-        certificate=_certificate(document, path.parent),
+        certificate=_files(document, "tls", "certificate", "key", path.parent),
+        engine_tls=_files(document, "engine_tls", "certificate", "authority", path.parent),
     )

@@ -301,7 +301,13 @@ class Upstream:
         "pending_tokens",
     )
 
-    def __init__(self, entry: UpstreamEntry, loop: asyncio.AbstractEventLoop, settings: Settings) -> None:
+    def __init__(
+        self,
+        entry: UpstreamEntry,
+        loop: asyncio.AbstractEventLoop,
+        settings: Settings,
+        relay_tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.entry = entry
         self.part = orjson.dumps(entry.id)
         self.in_flight = 0
@@ -313,7 +319,9 @@ class Upstream:
         self._settings = settings
         self._idle: deque[UpstreamConnection] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._tls: ssl.SSLContext | None = ssl.create_default_context() if entry.tls else None
+        self._tls: ssl.SSLContext | None = None
+        if entry.tls:
+            self._tls = relay_tls if entry.server_name else ssl.create_default_context()
         host = f"[{entry.host}]" if ":" in entry.host else entry.host
         line = f"authorization: {entry.authorization}\r\n" if entry.authorization else ""
         self._token = (
@@ -362,10 +370,17 @@ class Upstream:
 
     async def _dial(self, made: Callable[[UpstreamConnection], None], failed: Callable[[str], None]) -> None:
         entry = self.entry
+        if entry.tls and self._tls is None:
+            failed("there is no certificate for relays")
+            return
         try:
             async with asyncio.timeout(self._settings.connect_seconds):
                 _, connection = await self._loop.create_connection(
-                    lambda: UpstreamConnection(self), entry.host, entry.port, ssl=self._tls
+                    lambda: UpstreamConnection(self),
+                    entry.host,
+                    entry.port,
+                    ssl=self._tls,
+                    server_hostname=entry.server_name,
                 )
         except (OSError, ssl.SSLError) as error:  # TimeoutError is an OSError
             failed(f"{type(error).__name__} on connecting")

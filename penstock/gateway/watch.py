@@ -61,13 +61,18 @@ class ConfigFile:
 
 
 class Certificate:
-    """A TLS context whose certificate is replaced while it serves; handshakes from then on get the new one."""
+    """A TLS context whose certificate is replaced while it serves; handshakes from then on get the new one.
 
-    def __init__(self, certificate: Path, key: Path) -> None:
+    Without a ``context`` it is one for clients of the gateway.
+    """
+
+    def __init__(self, certificate: Path, key: Path, context: ssl.SSLContext | None = None) -> None:
         self._files = (Watched(certificate), Watched(key))
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self.context.set_alpn_protocols(["http/1.1"])
+        if context is None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            context.set_alpn_protocols(["http/1.1"])
+        self.context = context
         try:
             self._load(self.context)
         except (OSError, ssl.SSLError) as error:
@@ -92,3 +97,17 @@ class Certificate:
             log.event("certificate_not_taken", error=str(error))
             return
         log.event("certificate")
+
+
+def engine_certificate(certificate: Path, authority: Path) -> Certificate:
+    """Return what the gateway shows to relays of engines, and whom it trusts there: this authority and no other.
+
+    ``certificate`` holds the key as well. Raises StartupError.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    try:
+        context.load_verify_locations(authority)
+    except (OSError, ssl.SSLError) as error:
+        raise StartupError(f"The authority {authority} of engines cannot be used ({error}).") from error
+    return Certificate(certificate, certificate, context)

@@ -21,9 +21,14 @@ _POLL_SECONDS = 0.02
 
 
 class GatewayProcess:
-    """Starts, adopts, restarts and stops the gateway of this factory."""
+    """Starts, adopts, restarts and stops the gateway of this factory.
 
-    def __init__(self, listen: str, control_plane_url: str, token_file: Path, data: Path) -> None:
+    ``engine_tls`` are the files of the certificate it shows to agents' relays and of the authority it trusts.
+    """
+
+    def __init__(
+        self, listen: str, control_plane_url: str, token_file: Path, data: Path, engine_tls: tuple[Path, Path]
+    ) -> None:
         self._listen = listen
         self._data = data
         self._pid_file = data / "gateway.pid"
@@ -39,6 +44,7 @@ class GatewayProcess:
             *("--control-plane", control_plane_url),
             *("--token-file", str(token_file)),
             *("--data", str(data)),
+            *("--engine-certificate", str(engine_tls[0]), "--engine-authority", str(engine_tls[1])),
             *("--pid-file", str(self._pid_file)),
         ]
         self._child: subprocess.Popen[bytes] | None = None

@@ -19,8 +19,9 @@ from penstock.base.clock import SystemClock
 from penstock.base.errors import StartupError
 from penstock.control_plane import ControlPlane
 from penstock.drivers.embedded_postgres.server import EmbeddedPostgres
+from penstock.drivers.pki.authority import FactoryCa
 from penstock.store.migrate import migrate
-from penstock.up.agents import open_door
+from penstock.up.agents import gateway_files, open_authority, open_door
 from penstock.up.child import GatewayProcess
 from penstock.up.context_file import write_contexts
 from penstock.up.demo import Demo, FirstToken
@@ -32,6 +33,7 @@ from penstock.up.sites import LocalSite, Site, simulated_site
 log = structlog.get_logger(__name__)
 FIRST_TOKEN_SECONDS = 60.0
 SUPERVISE_SECONDS = 2.0
+RENEW_SECONDS = 600.0
 
 Say = Callable[[str], None]
 Result = TypeVar("Result")
@@ -65,9 +67,11 @@ class Factory:
         self._postgres: EmbeddedPostgres | None = None
         self._plane: ControlPlane | None = None
         self._api: ApiServer | None = None
+        self._ca: FactoryCa | None = None
         self._gateway: GatewayProcess | None = None
         self._sites: list[Site] = []
         self._agent_url = ""
+        self._renew_at = self._clock.monotonic() + RENEW_SECONDS
 
     def start(self) -> None:
         """Bring everything up; StartupError says what stands in the way and what to do."""
@@ -91,9 +95,10 @@ class Factory:
         self._api = ApiServer(plane, api_socket)
         self._api.start()
         self._stack.callback(self._api.stop)
-        self._phase("gateway", self._start_gateway)
+        ca = self._ca = open_authority(options.data, self._clock)
+        self._phase("gateway", lambda: self._start_gateway(ca))
         self._phase("nodes", lambda: self._start_sites(plane))
-        self._agent_url = self._phase("agents", lambda: self._listen_for_agents(plane))
+        self._agent_url = self._phase("agents", lambda: self._listen_for_agents(plane, ca))
         plane.start_loops(alone=options.database_url is None)
         self._phase("gateway ready", self._wait_gateway)
         self._write_run_file()
@@ -129,7 +134,7 @@ class Factory:
         plane.seed()
         return bootstrap(plane.context, self.options.data / "keys")
 
-    def _start_gateway(self) -> None:
+    def _start_gateway(self, ca: FactoryCa) -> None:
         assert self._plane is not None  # noqa: S101 - start() made it
         token_file = self.options.data / "keys" / "gateway.token"
         if not token_file.exists():
@@ -137,7 +142,11 @@ class Factory:
         self._plane.trust_gateway(token_file.read_text().strip())
         port = self.options.gateway_port or _free_port(self.options.host)
         self._gateway = GatewayProcess(
-            f"{self.options.host}:{port}", self.api_url, token_file, self.options.data / "gateway"
+            f"{self.options.host}:{port}",
+            self.api_url,
+            token_file,
+            self.options.data / "gateway",
+            gateway_files(ca, self.options.data),
         )
         self._gateway.start()
         self._stack.callback(self._gateway.stop)
@@ -155,9 +164,9 @@ class Factory:
             site.start()
             self._stack.callback(site.stop)
 
-    def _listen_for_agents(self, plane: ControlPlane) -> str:
+    def _listen_for_agents(self, plane: ControlPlane, ca: FactoryCa) -> str:
         options = self.options
-        door = open_door(plane, options.data, options.agent_host or options.host, options.agent_port)
+        door = open_door(plane, ca, options.agent_host or options.host, options.agent_port)
         self._stack.callback(door.stop)
         return door.url
 
@@ -191,8 +200,21 @@ class Factory:
         while not stop.is_set():
             self._keep_database(say)
             self._gateway.keep_alive()
+            self._renew_certificate()
             say(self._plane.status_sentence() + "; Ctrl-C stops")
             stop.wait(SUPERVISE_SECONDS)
+
+    def _renew_certificate(self) -> None:
+        """Look now and then whether the gateway's certificate is due; the gateway takes a new one by itself."""
+        assert self._ca is not None  # noqa: S101 - start() made it
+        now = self._clock.monotonic()
+        if now < self._renew_at:
+            return
+        self._renew_at = now + RENEW_SECONDS
+        try:
+            gateway_files(self._ca, self.options.data)
+        except StartupError as error:
+            log.error("gateway_certificate_not_renewed", error=error.sentence)  # noqa: TRY400 - the sentence says it
 
     def _keep_database(self, say: Say) -> None:
         """Start the embedded PostgreSQL again if it died; what fails is tried again in the next round."""
