@@ -23,6 +23,7 @@ import structlog
 import uvloop
 from prometheus_client import Counter, Gauge
 
+from penstock.agent.relay_side import Pair, Side, TlsSide
 from penstock.agent.serve_at import ServeAt
 from penstock.base.errors import StartupError
 from penstock.drivers.pki import GATEWAY_URI, allocation_in
@@ -38,8 +39,6 @@ REFUSED = Counter("penstock_agent_relay_refused_total", "Connections that reache
 BYTES = Counter("penstock_agent_relay_bytes_total", "Bytes copied between gateway and replicas.")
 
 LOOPBACK = "127.0.0.1"
-# A fatal alert as it stands on the wire before keys are agreed (RFC 8446 section 5.1 and 6, RFC 6066 section 3).
-UNRECOGNIZED_NAME = bytes((21, 3, 3, 0, 2, 2, ssl.AlertDescription.ALERT_DESCRIPTION_UNRECOGNIZED_NAME))
 BACKLOG = 512
 TICK_SECONDS = 0.5
 ACCEPT_PAUSE_SECONDS = 0.1
@@ -59,87 +58,6 @@ class Bounds:
     close_seconds: float = 60.0  # from one side's end to cutting the other, which may be a slow reader
     drain_seconds: float = 10.0
     quiet_seconds: float = 2.0  # while stopping, a connection that says nothing for so long is done
-
-
-class _Pair:
-    """Two connections that are one."""
-
-    __slots__ = ("bytes", "ended_at", "moved_at", "sides")
-
-    def __init__(self, now: float) -> None:
-        self.sides: list[_Side] = []
-        self.moved_at = now
-        self.ended_at: float | None = None
-        self.bytes = 0
-
-    def end(self, now: float) -> None:
-        """Close both sides; what is on its way to them still goes out."""
-        if self.ended_at is None:
-            self.ended_at = now
-            for side in self.sides:
-                if side.transport is not None:
-                    side.transport.close()
-
-    def cut(self) -> None:
-        """Close both sides at once."""
-        for side in self.sides:
-            if side.transport is not None:
-                side.transport.abort()
-
-    @property
-    def gone(self) -> bool:
-        """Tell whether both sides are closed."""
-        return all(side.transport is None for side in self.sides)
-
-
-class _Side(asyncio.Protocol):
-    """One of the two: what it reads, the other writes. It reads nothing until the other is there."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, pair: _Pair, bounds: Bounds) -> None:
-        self.transport: asyncio.Transport | None = None
-        self.other: _Side | None = None
-        self._loop = loop
-        self._pair = pair
-        self._bounds = bounds
-        pair.sides.append(self)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the transport and hold still."""
-        self.transport = cast("asyncio.Transport", transport)
-        self.transport.set_write_buffer_limits(high=self._bounds.buffer_bytes_max)
-        self.transport.pause_reading()
-
-    def join(self, other: "_Side") -> None:
-        """Begin copying to ``other``."""
-        self.other = other
-        if self.transport is not None and not self.transport.is_closing():
-            self.transport.resume_reading()
-
-    def data_received(self, data: bytes) -> None:
-        """Pass on."""
-        pair = self._pair
-        pair.moved_at = self._loop.time()
-        pair.bytes += len(data)
-        if self.other is not None and self.other.transport is not None:
-            self.other.transport.write(data)
-
-    def pause_writing(self) -> None:
-        """Let the other side read no more: this one is slower."""
-        other = self.other
-        if other is not None and other.transport is not None and not other.transport.is_closing():
-            other.transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        """Let the other side read on."""
-        other = self.other
-        if other is not None and other.transport is not None and not other.transport.is_closing():
-            other.transport.resume_reading()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """End the other side, too: half a connection is of no use to HTTP over TLS."""
-        del exc
-        self.transport = None
-        self._pair.end(self._loop.time())
 
 
 class Relay:
@@ -165,7 +83,7 @@ class Relay:
         self.url = serve_at.url(self.port)
         self._loop = uvloop.new_event_loop()
         self._stopping = asyncio.Event()
-        self._pairs: set[_Pair] = set()
+        self._pairs: set[Pair] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._tally: Tally[str] = Tally()
         self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
@@ -248,33 +166,20 @@ class Relay:
     async def _admit(self, client: socket.socket) -> None:
         """Shake hands, check who it is, connect the replica it named, and let the two talk."""
         bounds, loop = self._bounds, self._loop
-        pair = _Pair(loop.time())
-        front, back = _Side(loop, pair, bounds), _Side(loop, pair, bounds)
-        line = client.dup()  # the event loop closes the other handle, without the alert that TLS wrote
+        pair = Pair(loop.time())
+        front = TlsSide(loop, pair, bounds.buffer_bytes_max, self._tls)
+        back = Side(loop, pair, bounds.buffer_bytes_max)
         try:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await loop.connect_accepted_socket(
-                lambda: front,
-                client,
-                ssl=self._tls,
-                ssl_handshake_timeout=bounds.handshake_seconds,
-                ssl_shutdown_timeout=bounds.close_seconds,
-            )
+            async with asyncio.timeout(bounds.handshake_seconds):
+                await loop.connect_accepted_socket(lambda: front, client)
+                await front.ready
         except OSError as error:  # ssl.SSLError and TimeoutError are OSErrors
-            client.close()
-            is_name = "callback failed" in str(error)
-            if is_name:
-                with contextlib.suppress(OSError):
-                    line.send(UNRECOGNIZED_NAME)
-            self._refuse("name" if is_name else "handshake")
+            front.close()
+            self._refuse("name" if "callback failed" in str(error) else "handshake")
             return
-        finally:
-            line.close()
-        if front.transport is None:
-            return  # it left at once
-        tls = cast("ssl.SSLObject", front.transport.get_extra_info("ssl_object"))
-        port = self._ports.get(self._wanted.pop(tls, ""), 0)  # 0: its door closed during the handshake
-        why = self._objection(tls, port)
+        port = self._ports.get(self._wanted.pop(front.tls, ""), 0)  # 0: its door closed during the handshake
+        why = self._objection(front.tls, port)
         if why is None:
             try:
                 async with asyncio.timeout(bounds.connect_seconds):
@@ -294,7 +199,7 @@ class Relay:
             return "name"
         return "full" if len(self._pairs) >= self._bounds.connections_max else None
 
-    def _begin(self, pair: _Pair, front: _Side, back: _Side) -> None:
+    def _begin(self, pair: Pair, front: Side, back: Side) -> None:
         if front.transport is None or back.transport is None:
             pair.cut()  # one of them left meanwhile
             return

@@ -23,6 +23,7 @@ from penstock.base.clock import SystemClock
 from penstock.control_plane import ControlPlane
 from penstock.drivers.pki.authority import FactoryCa
 from tests.support.infrastructure import query
+from tests.support.relay import Caller
 
 MODEL = "penstock-demo-5m"
 NODE = "joined-machine"
@@ -41,6 +42,14 @@ def listener(control_plane: ControlPlane, tmp_path: Path) -> Iterator[AgentListe
     handle = serve_agents(control_plane, FactoryCa(tmp_path / "pki", control_plane.clock), "127.0.0.1", 0)
     yield handle
     handle.stop()
+
+
+@pytest.fixture
+def caller(control_plane: ControlPlane, tmp_path: Path, listener: AgentListener) -> Caller:
+    ca = FactoryCa(tmp_path / "pki", control_plane.clock)
+    ca.ensure()
+    assert listener.port
+    return Caller(ca, tmp_path / "relay")
 
 
 @pytest.fixture
@@ -113,12 +122,20 @@ def new_token(client: TestClient, keys: FirstKeys) -> str:
     return str(answer.json()["token"])
 
 
-def ask(endpoint: str, name: str) -> dict[str, Any]:
+def ask(caller: Caller, row: Any, name: str) -> dict[str, Any]:
     body = {"model": name, "prompt": "Once upon a time", "max_tokens": 4}
-    answer = httpx.post(f"{endpoint.removesuffix('/')}/v1/completions", json=body, timeout=30.0)
+    answer = caller.request("POST", row["endpoint"], row["id"], row["agent_id"], "/v1/completions", body)
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
     return found
+
+
+def is_open(caller: Caller, row: Any) -> bool:
+    try:
+        path = "/v1/models"
+        return caller.request("GET", row["endpoint"], row["id"], row["agent_id"], path).is_success
+    except httpx.TransportError:
+        return False
 
 
 def test_a_model_runs_on_a_joined_node_outlives_its_agent_and_is_released(
@@ -127,6 +144,7 @@ def test_a_model_runs_on_a_joined_node_outlives_its_agent_and_is_released(
     client: TestClient,
     keys: FirstKeys,
     machine: Machine,
+    caller: Caller,
 ) -> None:
     context = control_plane.context
     machine.start("join", "--url", listener.url, "--name", NODE, token=new_token(client, keys))
@@ -147,15 +165,16 @@ def test_a_model_runs_on_a_joined_node_outlives_its_agent_and_is_released(
     assert service()["simulated"] is False
     (row,) = query(
         context,
-        "SELECT a.endpoint, a.phase, n.name FROM allocation a JOIN node n ON n.id = a.node_id",
+        "SELECT a.id, a.agent_id, a.endpoint, a.phase, a.config, n.name FROM allocation a JOIN node n ON n.id = a.node_id",
     )
     assert (row["phase"], row["name"]) == ("ready", NODE)
-    assert ask(row["endpoint"], "far")["usage"]["completion_tokens"] >= 1
+    assert row["config"]["model_dir"] == f"package:{MODEL}"
+    assert row["endpoint"].startswith("https://127.0.0.1:")
+    assert ask(caller, row, "far")["usage"]["completion_tokens"] >= 1
     (replica,) = machine.replicas()
 
     assert machine.end() == 0  # SIGTERM: a clean stop, and what runs goes on
     assert machine.replicas() == [replica]
-    assert ask(row["endpoint"], "far")
     machine.start("run")
     until("it is back", lambda: machine.words().count("agent_started") == 2, machine)
     machine.end(signal.SIGKILL)
@@ -163,6 +182,8 @@ def test_a_model_runs_on_a_joined_node_outlives_its_agent_and_is_released(
     until("it is back again", lambda: machine.words().count("agent_started") == 3, machine)
     assert machine.replicas() == [replica]
     assert service()["state"] == "running"
+    until("its door is open again", lambda: is_open(caller, row), machine)  # at the address it had
+    assert ask(caller, row, "far")["usage"]["completion_tokens"] >= 1
 
     assert client.delete(path, headers=bearer(keys.demo_key)).status_code == 202
     until("it is released", lambda: service()["state"] == "released", machine)

@@ -5,6 +5,7 @@ Used when an operator adds a model, before a replica starts, and by the server i
 
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,13 +20,36 @@ REQUIRED_FILES = ("model.bin", "config.json", "tokenizer.json")
 VOCABULARY_FILES = ("vocabulary.json", "vocabulary.txt")
 MANIFEST_BYTES_MAX = 1 << 20
 FILES_MAX = 256
+PACKAGE = "package:"  # begins the name of a model that ships in the package, wherever that lies on a machine
+_MODELS = Path(__file__).resolve().parent / "models"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 CONTEXT_TOKENS_DEFAULT = 2_048
 CONTEXT_TOKENS_MAX = 1 << 24
 
 
 def demo_model_dir() -> Path:
     """Return the folder of the demonstration model that ships inside the package."""
-    return Path(__file__).resolve().parent / "models" / DEMO_MODEL_NAME
+    return _MODELS / DEMO_MODEL_NAME
+
+
+def model_reference(folder: str) -> str:
+    """Return what names a model on any machine: ``package:NAME`` if it ships in the package, else its folder."""
+    path = Path(folder)
+    return f"{PACKAGE}{path.name}" if path.parent == _MODELS else folder
+
+
+def resolve_model(reference: str) -> Path:
+    """Return the folder that ``model_reference`` named, on this machine; whether it is there is another question."""
+    if not reference.startswith(PACKAGE):
+        return Path(reference)
+    return _MODELS / reference.removeprefix(PACKAGE)
+
+
+def is_reference(text: str) -> bool:
+    """Tell whether ``text`` can name a model: an absolute path, or a name of the package."""
+    if text.startswith(PACKAGE):
+        return _NAME.fullmatch(text.removeprefix(PACKAGE)) is not None
+    return Path(text).is_absolute() and "\0" not in text
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +175,8 @@ def check_layout(folder: Path) -> list[Path]:
     if not folder.is_absolute():
         raise _fail("model_dir", "model_dir must be an absolute path.")
     if not folder.is_dir():
-        raise _fail("model_dir", f"model_dir {folder} is not a folder.")
+        where = "it ships with another version of Penstock" if folder.parent == _MODELS else "copy it there"
+        raise _fail("model_dir", f"There is no model in {folder} on this machine: {where}.")
     inside = folder.resolve()
     files = sorted(folder.iterdir())
     if len(files) > FILES_MAX:

@@ -83,7 +83,7 @@ class CTranslate2Driver:
 
     def validate(self, config: Config) -> None:
         """Raise InvalidInputError naming the field, or the model's file, if ``config`` cannot work."""
-        folder = Path(ReplicaConfig.parse(config).model_dir)
+        folder = ReplicaConfig.parse(config).folder
         try:
             check_layout(folder)
         except InvalidInputError as error:
@@ -185,7 +185,7 @@ class CTranslate2Driver:
         if left_us > 0:
             message = f"the process ended; it starts again in {left_us / US_PER_SECOND:.1f} s"
             return Observed(state.allocation_id, state.generation, Phase.PENDING, message=message)
-        verified = self._verified(state.config.model_dir)
+        verified = self._verified(state.config.folder)
         if verified is None:
             return Observed(
                 state.allocation_id, state.generation, Phase.PENDING, message="checking the model"
@@ -219,17 +219,18 @@ class CTranslate2Driver:
         delay = min(RETRY_MAX, RETRY_FIRST * 2 ** (len(state.starts_us) - 1))
         return state.starts_us[-1] + delay // timedelta(microseconds=1) - now_us
 
-    def _verified(self, model_dir: str) -> bool | str | None:
+    def _verified(self, folder: Path) -> bool | str | None:
         """Return True if the model is whole, a sentence if it is not, None while its checksums are computed.
 
         The work runs in a thread: a large model takes seconds, and a call must not.
         """
+        model_dir = str(folder)
         now = self._clock.monotonic()
         begun, running = self._verifications.get(model_dir, (now, None))
         if running is None or (running.done() and now - begun > VERIFIED_SECONDS):
             running = Future[None]()
             self._verifications[model_dir] = (now, running)
-            arguments = (Path(model_dir), self._checksums, running)
+            arguments = (folder, self._checksums, running)
             threading.Thread(target=_verify, args=arguments, daemon=True).start()
         wait_for([running], timeout=_WAIT_SECONDS)
         if not running.done():
@@ -363,7 +364,7 @@ def _verify(folder: Path, checksums: Checksums, result: "Future[None]") -> None:
 def _model_state(config: ReplicaConfig) -> str:
     """Return a word that changes when a file of the model changes."""
     facts: list[str] = []
-    folder = Path(config.model_dir)
+    folder = config.folder
     if folder.is_dir():
         for path in sorted(folder.iterdir()):
             try:

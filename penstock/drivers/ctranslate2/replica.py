@@ -18,6 +18,7 @@ from typing import cast
 import penstock
 from penstock.base.errors import InvalidInputError
 from penstock.drivers.base import Config
+from penstock.drivers.ctranslate2.checkpoint import is_reference, resolve_model
 from penstock.drivers.ctranslate2.files import Identity, is_locked, read_json, reap, write_json
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -31,7 +32,10 @@ _FIELDS = {"model_dir", "served_model_name", "threads", "device"}
 
 @dataclass(frozen=True, slots=True)
 class ReplicaConfig:
-    """What a replica needs: a folder with a model, the name it answers to, processor threads, a device."""
+    """What a replica needs: a model, the name it answers to, processor threads, a device.
+
+    ``model_dir`` is a folder of the node, or ``package:NAME`` for a model that ships with Penstock.
+    """
 
     model_dir: str
     served_model_name: str
@@ -45,8 +49,11 @@ class ReplicaConfig:
         if unknown:
             raise InvalidInputError(f"Unknown field {unknown[0]!r}.", field=unknown[0])
         folder, name = config.get("model_dir"), config.get("served_model_name")
-        if not isinstance(folder, str) or not Path(folder).is_absolute() or "\0" in folder:
-            raise InvalidInputError("model_dir must be an absolute path.", field="model_dir")
+        if not isinstance(folder, str) or not is_reference(folder):
+            raise InvalidInputError(
+                "model_dir must be an absolute path, or package: and the name of a model that ships with Penstock.",
+                field="model_dir",
+            )
         if not isinstance(name, str) or not 0 < len(name) <= NAME_CHARACTERS_MAX or not name.isprintable():
             sentence = f"served_model_name must be 1 to {NAME_CHARACTERS_MAX} printable characters."
             raise InvalidInputError(sentence, field="served_model_name")
@@ -59,6 +66,11 @@ class ReplicaConfig:
         if not isinstance(device, str) or device not in DEVICES:
             raise InvalidInputError(f"device must be one of {', '.join(DEVICES)}.", field="device")
         return cls(folder, name, threads, device)
+
+    @property
+    def folder(self) -> Path:
+        """Return where the model is on this machine."""
+        return resolve_model(self.model_dir)
 
     def as_json(self) -> dict[str, object]:
         """Return the fields for the state file."""
@@ -194,7 +206,7 @@ class Replica:
 
     def _start_process(self, config: ReplicaConfig, python: str, lock: int) -> int:
         module = "penstock.drivers.ctranslate2.server"
-        command = [python, "-P", "-m", module, "--model-dir", config.model_dir]
+        command = [python, "-P", "-m", module, "--model-dir", str(config.folder)]
         command += [f"--served-model-name={config.served_model_name}", "--port-file", str(self._port_file)]
         command += ["--threads", str(config.threads), "--device", config.device]
         package = str(Path(penstock.__file__).resolve().parent.parent)

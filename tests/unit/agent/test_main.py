@@ -22,6 +22,7 @@ from penstock.base.ids import new_id
 from penstock.drivers import wire
 from penstock.drivers.ctranslate2.checkpoint import demo_model_dir
 from tests.support.agent_listener import Factory, listening
+from tests.support.relay import Caller
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -95,15 +96,25 @@ def a_replica() -> wire.Wish:
     return wire.Wish(new_id("allocation", START), "worker-1", "ctranslate2", 1, "present", config)
 
 
-def is_served(factory: Factory, wish: wire.Wish) -> str:
-    """Return where the replica answers."""
+def is_served(factory: Factory, wish: wire.Wish, folder: Path) -> str:
+    """Return where the gateway reaches the replica."""
     endpoints = [
         one.endpoint for one in factory.observed if one.allocation_id == wish.allocation_id and one.endpoint
     ]
     assert endpoints
-    url = str(endpoints[-1]).removesuffix("/v1").rstrip("/")
-    assert httpx.get(f"{url}/v1/models", timeout=10).status_code == 200
+    url = str(endpoints[-1])
+    until(lambda: is_open(factory, wish, url, folder))
     return url
+
+
+def is_open(factory: Factory, wish: wire.Wish, url: str, folder: Path) -> bool:
+    """Tell whether the gateway reaches the replica at ``url``."""
+    (agent_id,) = factory.agents
+    try:
+        caller = Caller(factory.ca, folder / "relay")
+        return caller.request("GET", url, wish.allocation_id, agent_id, "/v1/models").is_success
+    except httpx.TransportError:
+        return False
 
 
 def test_it_joins_offers_this_machine_serves_and_is_replaced_without_a_gap(
@@ -120,23 +131,28 @@ def test_it_joins_offers_this_machine_serves_and_is_replaced_without_a_gap(
     wish = a_replica()
     factory.want(wish)
     until(lambda: "ready" in factory.phases(wish.allocation_id))
-    address = is_served(factory, wish)
+    assert factory.enrolments[0].serve_host == "127.0.0.1"
+    address = is_served(factory, wish, tmp_path)
+    replica = replicas_of(wish)
 
     assert machine.end(signal.SIGKILL) == -signal.SIGKILL
-    assert is_served(factory, wish) == address  # what runs goes on running
+    assert replicas_of(wish) == replica  # what runs goes on running
     told = len(factory.observed)
     machine.start("run")
     until(lambda: len(factory.observed) > told)
     until(lambda: factory.phases(wish.allocation_id)[-1] == "ready")
-    assert is_served(factory, wish) == address  # the same process, adopted
+    assert is_served(factory, wish, tmp_path) == address
+    assert replicas_of(wish) == replica  # the same process, adopted
 
     assert machine.end(signal.SIGTERM) == 0
-    assert is_served(factory, wish) == address
-    machine.start("run", "--stop-services")
+    assert replicas_of(wish) == replica
+    machine.start("run", "--stop-services", "--serve-at", "localhost")
     until(lambda: len(factory.enrolments) == 3)
+    assert factory.enrolments[2].serve_host == "localhost"
+    until(lambda: factory.observed[-1].endpoint and "//localhost:" in factory.observed[-1].endpoint)
+    is_served(factory, wish, tmp_path)
     assert machine.end(signal.SIGINT) == 0
-    with pytest.raises(httpx.TransportError):
-        httpx.get(f"{address}/v1/models", timeout=5)
+    assert replicas_of(wish) == []
 
 
 def test_it_goes_on_serving_while_the_control_plane_is_away(machine: Machine, tmp_path: Path) -> None:
@@ -146,7 +162,7 @@ def test_it_goes_on_serving_while_the_control_plane_is_away(machine: Machine, tm
         machine.start("join", "--url", url, "--token-file", str(file), "--name", "worker-1")
         factory.want(wish)
         until(lambda: "ready" in factory.phases(wish.allocation_id))
-        is_served(factory, wish)
+        address = is_served(factory, wish, tmp_path)
         machine.end(signal.SIGTERM)
     assert machine.process is None
     machine.start("run")  # nobody answers any more; the replica is found by what is on the disk
@@ -157,6 +173,9 @@ def test_it_goes_on_serving_while_the_control_plane_is_away(machine: Machine, tm
             victim.wait(10)
     assert victims
     until(lambda: replicas_of(wish))
+    until(
+        lambda: is_open(factory, wish, address, tmp_path)
+    )  # the door leads to the new one, unheard by anybody
     assert machine.end(signal.SIGTERM) == 0
     assert not any(process in victims for process in replicas_of(wish))
 
@@ -178,6 +197,8 @@ def replicas_of(wish: wire.Wish) -> list[psutil.Process]:
         (["join", "--url", "https://127.0.0.1:1"], {}, "--token-file"),
         (["join", "--url", "https://127.0.0.1:1"], {"PENSTOCK_JOIN_TOKEN": "pjt_x"}, "no join token"),
         (["join", "--url", "https://x", "--token-file", "/nowhere"], {}, "/nowhere cannot be read"),
+        (["run", "--serve-at", "0.0.0.0"], {}, "names no machine"),
+        (["run", "--serve-at", "http://x/"], {}, "is no address"),
         (
             ["join", "--url", "https://x", "--name", "x" * 64],
             {"PENSTOCK_JOIN_TOKEN": "x"},
