@@ -21,7 +21,8 @@ from penstock.base.limits import USAGE_RECORDS_BATCH_MAX
 from penstock.control_plane import ControlPlane
 from penstock.domain.role import Role
 from penstock.drivers.base import Observed, Phase
-from penstock.gateway.snapshot import parse_snapshot
+from penstock.drivers.pki import relay_name
+from penstock.gateway.snapshot import parse_snapshot, parse_upstream
 from penstock.store.database import SYSTEM
 from tests.support.infrastructure import add_allocation, add_service, change, enroll, query
 from tests.support.tenancy import Caller, Tenant, make_caller, make_project
@@ -382,3 +383,26 @@ def test_things_that_are_no_record_are_counted(gateway: TestClient, context: Con
 def test_internal_endpoints_are_not_published(client: TestClient) -> None:
     paths = client.get("/v1/openapi.json").json()["paths"]
     assert not [path for path in paths if path.startswith("/internal")]
+
+
+def test_a_replica_behind_a_relay_is_told_with_its_name(
+    gateway: TestClient, context: Context, acme: Tenant
+) -> None:
+    replica = add_endpoint(context, acme, "svc_1", "hello")
+    assert "server_name" not in snapshot(gateway)["models"][0]["upstreams"][0]
+    (row,) = query(context, "SELECT agent_id FROM allocation")
+    change(
+        context,
+        "UPDATE agent SET transport = 'https', source_address = '10.0.0.17', serve_host = '10.0.0.17' WHERE id = :id",
+        id=row["agent_id"],
+    )
+    observed = Observed(replica, 1, Phase.READY, endpoint="https://10.0.0.17:7073")
+    agent_actions.push(context, row["agent_id"], [observed])
+    (upstream,) = snapshot(gateway)["models"][0]["upstreams"]
+    assert upstream == {
+        "id": replica,
+        "url": "https://10.0.0.17:7073",
+        "cancel": True,
+        "server_name": relay_name(replica, row["agent_id"]),
+    }
+    assert parse_upstream(upstream, "u").server_name == upstream["server_name"]

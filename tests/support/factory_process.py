@@ -38,6 +38,7 @@ class FactoryProcess:
         port: int,
         gateway_port: int,
         environment: dict[str, str] | None = None,
+        options: Sequence[str] = (),
     ) -> None:
         self.folder = folder
         self.data = folder / "data"
@@ -47,6 +48,7 @@ class FactoryProcess:
             *(sys.executable, "-m", "penstock", "up", "--no-demo", "--no-context"),
             *("--data", str(self.data), "--simulated", simulated),
             *("--port", str(port), "--gateway-port", str(gateway_port), "--agent-port", "0"),
+            *options,
         ]
         self._environment = {**os.environ, **(environment or {})}
         self.process: subprocess.Popen[bytes] | None = None

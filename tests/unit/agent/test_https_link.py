@@ -1,9 +1,12 @@
 """The HTTPS link against a real TLS server that demands the agent's certificate."""
 
+import contextlib
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -84,6 +87,64 @@ def test_what_is_there_is_enrolled_with_its_drivers_and_site(joined: Joined, lin
     factory, _ = joined
     assert link.enroll([NODE], {"node-7": ("ctranslate2",)}) == {"node-7": "nod_node-7"}
     assert factory.enrolments == [wire.Enrolment("hall-2", (NODE,), {"node-7": ("ctranslate2",)})]
+
+
+def test_where_it_is_reached_is_said_at_enrolment(joined: Joined) -> None:
+    factory, folder = joined
+    link = HttpsLink(folder, SystemClock(), "10.0.0.17")
+    link.enroll([NODE], {})
+    assert factory.enrolments[0].serve_host == "10.0.0.17"
+    link.close()
+
+
+def test_a_certificate_without_the_relays_name_is_renewed_at_the_start_and_only_then(
+    joined: Joined, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factory, folder = joined
+    agent_id = folder.load().agent_id
+    assert folder.answers_for(agent_id)
+    assert not folder.answers_for(new_id("agent", START))
+    clock = ManualClock(SystemClock().now())
+    link = HttpsLink(folder, clock)
+    link.pull(0, 0.0)
+    link.close()
+    assert factory.requests.count("POST /v1/agents/renew") == 0
+    monkeypatch.setattr(IdentityFolder, "answers_for", lambda *_: False)  # as one from before relays
+    before = folder.certificate_file.read_bytes()
+    link = HttpsLink(folder, clock)
+    for _ in range(3):
+        link.pull(0, 0.0)
+        clock.advance(timedelta(seconds=RENEW_RETRY_SECONDS + 1))
+    link.close()
+    assert factory.requests.count("POST /v1/agents/renew") == 1
+    assert folder.certificate_file.read_bytes() != before
+
+
+def test_an_agent_cannot_pretend_to_be_the_control_plane(joined: Joined, tmp_path: Path) -> None:
+    factory, folder = joined
+    impostor = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    impostor.load_cert_chain(folder.certificate_file)
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def answer() -> None:
+        connection, _ = listener.accept()
+        with contextlib.suppress(OSError), connection:
+            impostor.wrap_socket(connection, server_side=True)
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    victim = IdentityFolder(tmp_path / "victim")
+    known = folder.load()
+    url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+    key = certificates.new_key()
+    signed = factory.ca.sign_agent_csr(certificates.new_request(key, "v"), known.agent_id, timedelta(hours=1))
+    victim.save(replace(known, url=url), factory.ca.ca_pem, signed.pem, key)
+    link = HttpsLink(victim, SystemClock())
+    with pytest.raises(UnavailableError, match="is not the factory"):
+        link.pull(0, 0.0)
+    thread.join(10)
+    link.close()
+    listener.close()
 
 
 def test_a_long_poll_ends_when_something_is_wanted(joined: Joined, link: HttpsLink) -> None:

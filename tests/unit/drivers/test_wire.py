@@ -70,10 +70,10 @@ def over(body: Any) -> Any:
     return orjson.loads(orjson.dumps(body))
 
 
-@given(st.lists(NODES, max_size=3, unique_by=lambda node: node.name))
-def test_an_enrolment_survives_the_way(nodes: list[NodeFacts]) -> None:
+@given(st.lists(NODES, max_size=3, unique_by=lambda node: node.name), st.none() | TEXT)
+def test_an_enrolment_survives_the_way(nodes: list[NodeFacts], serve_host: str | None) -> None:
     drivers = {node.name: ("local", "ctranslate2") for node in nodes}
-    sent = wire.Enrolment("site", tuple(nodes), drivers)
+    sent = wire.Enrolment("site", tuple(nodes), drivers, serve_host)
     assert wire.enrolment_from_json(over(wire.enrolment_to_json(sent))) == sent
 
 

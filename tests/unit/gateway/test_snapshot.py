@@ -59,6 +59,23 @@ def test_a_whole_document_is_understood_and_unknown_fields_are_left_alone() -> N
         ({"models": [model_entry("http://x", prompt_microeur_per_million=-1)]}, "must not be negative"),
         ({"models": [model_entry("http://x", slo_ttft_ms=5, slo_percent=101)]}, "slo_percent"),
         ({"models": [model_entry("ftp://x")]}, "url"),
+        *(
+            (
+                {
+                    "models": [
+                        model_entry("http://x", upstreams=[{"id": "a", "url": url, "server_name": name}])
+                    ]
+                },
+                place,
+            )
+            for url, name, place in (
+                ("https://x", "", "server_name"),
+                ("https://x", "a b", "server_name"),
+                ("https://x", 7, "server_name"),
+                ("https://x", "x" * 64, "server_name"),
+                ("http://x", "a.b", "of an https URL"),
+            )
+        ),
         ({"models": [model_entry("http://x:99999")]}, "url"),
         ({"models": [model_entry("http://x/\r\nevil: 1")]}, "url"),
         ({"models": [model_entry("http://x", name=None)]}, "name"),
@@ -118,3 +135,10 @@ def test_the_cache_is_private_and_replaced_whole(tmp_path: Path) -> None:
     path.write_text("{half")
     with pytest.raises(SnapshotError, match="not JSON"):
         load_cache(path)
+
+
+def test_an_engine_behind_a_relay_has_the_name_it_is_asked_for_by() -> None:
+    name = "alc-1.agt-1.agents.penstock.internal"
+    entry = parse_upstream({"id": "a", "url": "https://10.0.0.17:7073", "server_name": name}, "u")
+    assert (entry.host, entry.port, entry.tls, entry.server_name) == ("10.0.0.17", 7073, True, name)
+    assert parse_upstream({"id": "a", "url": "https://x"}, "u").server_name is None

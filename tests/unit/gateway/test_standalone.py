@@ -87,6 +87,15 @@ def test_what_is_wrong_is_said(tmp_path: Path, old: str, new: str, sentence: str
         read_config(write(tmp_path, GOOD.replace(old, new)))
 
 
+def test_relays_of_engines_are_known_by_a_certificate_and_an_authority(tmp_path: Path) -> None:
+    assert read_config(write(tmp_path, GOOD)).engine_tls is None
+    files = '\n[engine_tls]\ncertificate = "c.pem"\nauthority = "ca.pem"\n'
+    config = read_config(write(tmp_path, GOOD + files))
+    assert config.engine_tls == (tmp_path / "c.pem", tmp_path / "ca.pem")
+    with pytest.raises(StartupError, match="'engine_tls' needs 'certificate' and 'authority'"):
+        read_config(write(tmp_path, GOOD + '\n[engine_tls]\ncertificate = "c.pem"\n'))
+
+
 @pytest.mark.parametrize("text", ["", '[[keys]]\nkey = "a"\n', "\xff"])
 def test_an_empty_one_serves_nobody(tmp_path: Path, text: str) -> None:
     with pytest.raises(StartupError):

@@ -127,3 +127,11 @@ def test_messages_carry_id_and_credential(bench: Bench) -> None:
     assert raw.startswith(b"POST /api/v1/completions HTTP/1.1\r\nhost: [::1]:8\r\n")
     assert b"authorization: Bearer k\r\nx-request-id: use_1\r\ncontent-length: 2\r\n\r\n{}" in raw
     assert upstream.cancel_message("use_1").endswith(b'content-length: 14\r\n\r\n{"id":"use_1"}')
+
+
+def test_a_relay_is_not_dialled_without_a_certificate(bench: Bench) -> None:
+    entry = parse_upstream({"id": "a", "url": "https://127.0.0.1:9", "server_name": "a.b"}, "u")
+    told: list[str] = []
+    Upstream(entry, bench.loop, bench.settings).dial(lambda _made: told.append("made"), told.append)
+    bench.spin(0.01)
+    assert told == ["there is no certificate for relays"]

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from penstock.base.clock import SystemClock
 from penstock.base.errors import StartupError
-from penstock.gateway.watch import Certificate, ConfigFile, Watched
+from penstock.drivers.pki import SERVER_NAME, FactoryCa
+from penstock.gateway.watch import Certificate, ConfigFile, Watched, engine_certificate
 from tests.support.certificates import self_signed
 from tests.support.gateway_wire import Bench
 
@@ -83,3 +85,42 @@ def test_a_certificate_that_cannot_be_used_is_said(tmp_path: Path) -> None:
     _, key = self_signed(tmp_path, "two")
     with pytest.raises(StartupError, match="check both files"):
         Certificate(pem, key)
+
+
+def test_what_is_shown_to_relays_is_replaced_and_what_is_spoilt_is_not_taken(tmp_path: Path) -> None:
+    ca = FactoryCa(tmp_path / "pki", SystemClock())
+    ca.ensure()
+    certificate, authority = ca.gateway_certificate(tmp_path / "gateway")
+    shown = engine_certificate(certificate, authority)
+    assert shown.context.verify_mode is ssl.CERT_REQUIRED
+    assert shown.context.check_hostname
+    first = asked(shown, ca)
+    certificate.write_bytes(b"nonsense")
+    shown.check()
+    assert asked(shown, ca) == first
+    ca.gateway_certificate(tmp_path / "gateway")
+    shown.check()
+    assert asked(shown, ca) != first
+    for files in ((tmp_path / "none", authority), (certificate, tmp_path / "none")):
+        with pytest.raises(StartupError, match="cannot be used"):
+            engine_certificate(*files)
+
+
+def asked(shown: Certificate, ca: FactoryCa) -> bytes:
+    """Return the client certificate that a handshake with its context shows, without a socket."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    relay = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    relay.load_cert_chain(*ca.server_certificate(()))
+    relay.load_verify_locations(cadata=ca.ca_pem)
+    relay.verify_mode = ssl.CERT_REQUIRED
+    server = relay.wrap_bio(to_server, to_client, server_side=True)
+    ends = [shown.context.wrap_bio(to_client, to_server, server_hostname=SERVER_NAME), server]
+    for _ in range(4):
+        for end in ends:
+            try:
+                end.do_handshake()
+            except ssl.SSLWantReadError:  # the other end has its turn
+                continue
+    found = server.getpeercert(binary_form=True)
+    assert found is not None
+    return found

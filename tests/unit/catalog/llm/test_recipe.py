@@ -1,10 +1,12 @@
 """What the agents are told of an LLM endpoint: one engine process per replica, under the service's name."""
 
 from penstock.catalog.base import Known, ModelFacts
+from penstock.catalog.known import known_from
 from penstock.catalog.llm.recipe import LlmKind
 from penstock.catalog.llm.spec import compile_order
 from penstock.domain.claim import Grant
 from penstock.domain.price import Meter
+from penstock.drivers.ctranslate2.checkpoint import demo_model_dir
 
 KNOWN = Known({}, {"m": ModelFacts("m", "/models/m", 1 << 20, ("ctranslate2",))})
 SPEC = {"model": "m", "replicas": 3}
@@ -26,6 +28,20 @@ def test_clients_call_it_by_the_name_of_the_service_and_it_loads_the_models_fold
     (draft,) = LlmKind().drafts("hello", SPEC, [[share("nod_a")]], {}, KNOWN)
     assert draft.config["served_model_name"] == "hello"
     assert draft.config["model_dir"] == "/models/m"
+
+
+def test_a_model_of_the_package_is_named_and_any_other_located() -> None:
+    rows = [
+        {"name": "shipped", "folder": str(demo_model_dir()), "size_bytes": 1, "engines": ["ctranslate2"]},
+        {"name": "mine", "folder": "/models/m", "size_bytes": 1, "engines": ["ctranslate2"]},
+        {"name": "copy", "folder": str(demo_model_dir() / "x"), "size_bytes": 1, "engines": ["ctranslate2"]},
+    ]
+    folders = {name: model.folder for name, model in known_from({}, rows).models.items()}
+    assert folders == {
+        "shipped": "package:penstock-demo-5m",
+        "mine": "/models/m",
+        "copy": str(demo_model_dir() / "x"),
+    }
 
 
 def test_the_driver_that_was_asked_for_is_the_one_that_is_started() -> None:

@@ -1,5 +1,6 @@
 """The driver's own promises, on real processes: adoption, restarts, one process only, honest failures."""
 
+import functools
 import json
 import os
 import random
@@ -345,6 +346,30 @@ def test_validate_names_the_field(tmp_path: Path, change: dict[str, Any], field:
         make(tmp_path / "state").validate(config)
     assert caught.value.field == field
     assert not (tmp_path / "state").exists()
+
+
+def test_a_model_of_the_package_is_found_wherever_the_package_is(tmp_path: Path) -> None:
+    driver = make(tmp_path / "state")
+    driver.validate({"model_dir": "package:penstock-demo-5m", "served_model_name": "m"})
+    for absent, why in (("package:gone", "another version of Penstock"), ("/nowhere/m", "copy it there")):
+        with pytest.raises(InvalidInputError, match=why):
+            driver.validate({"model_dir": absent, "served_model_name": "m"})
+        wish = Wanted("alc_1", 1, {"model_dir": absent, "served_model_name": "m"})
+        failed = poll(functools.partial(driver.ensure, wish), Phase.FAILED)
+        assert failed.code == "model_corrupt"
+        assert why in (failed.message or "")
+        driver.remove("alc_1")
+
+
+@pytest.mark.parametrize(
+    "reference", ["package:", "package:../m", "package:a/b", "package:.x", "models/m", "a\0"]
+)
+def test_what_names_no_model_is_refused(tmp_path: Path, reference: str) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        make(tmp_path / "state").ensure(
+            Wanted("alc_1", 1, {"model_dir": reference, "served_model_name": "m"})
+        )
+    assert caught.value.field == "model_dir"
 
 
 @pytest.mark.parametrize("allocation_id", ["", "..", "a/b", ".hidden", "a" * 200, "a\n"])
