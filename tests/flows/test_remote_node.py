@@ -5,6 +5,7 @@ The machine is a network namespace with its own loopback, and its Penstock lies 
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -175,6 +176,8 @@ def test_tokens_of_another_machine_reach_the_client_and_the_ledger(
         until("the engine is idle", lambda: is_idle(replica), machine)
         metered = tokens_metered(user, service["id"])
         assert told + gone <= metered < told + 400
+        figures = httpx.get(f"{factory.gateway_url}/metrics").text
+        assert re.search(r'endings_total\{[^}]*ending="disconnect"[^}]*\} 1\b', figures), figures
 
         replica.kill()
         until("the next one serves at the same address", lambda: answers(client), machine)
