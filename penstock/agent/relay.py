@@ -8,7 +8,6 @@ then, replicas go on.
 """
 
 import asyncio
-import contextlib
 import socket
 import ssl
 import threading
@@ -289,10 +288,11 @@ def _is_gateway(certificate: Mapping[str, object] | None) -> bool:
 
 
 def _look(file: Path) -> tuple[int, int] | None:
-    with contextlib.suppress(OSError):
+    try:
         status = file.stat()
-        return status.st_mtime_ns, status.st_ino
-    return None
+    except OSError:
+        return None  # being replaced: it is looked at again in a moment
+    return status.st_mtime_ns, status.st_ino
 
 
 def _bind(serve_at: ServeAt) -> socket.socket:

@@ -128,7 +128,7 @@ def test_an_agent_cannot_pretend_to_be_the_control_plane(joined: Joined, tmp_pat
 
     def answer() -> None:
         connection, _ = listener.accept()
-        with contextlib.suppress(OSError), connection:
+        with contextlib.suppress(OSError), connection:  # the victim hangs up on it
             impostor.wrap_socket(connection, server_side=True)
 
     thread = threading.Thread(target=answer)

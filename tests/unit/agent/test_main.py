@@ -197,7 +197,7 @@ def replicas_of(wish: wire.Wish) -> list[psutil.Process]:
         (["join", "--url", "https://127.0.0.1:1"], {}, "--token-file"),
         (["join", "--url", "https://127.0.0.1:1"], {"PENSTOCK_JOIN_TOKEN": "pjt_x"}, "no join token"),
         (["join", "--url", "https://x", "--token-file", "/nowhere"], {}, "/nowhere cannot be read"),
-        (["run", "--serve-at", "0.0.0.0"], {}, "names no machine"),  # noqa: S104 - refused
+        (["run", "--serve-at", "0.0.0.0"], {}, "names no machine"),  # noqa: S104 - refused, not listened on
         (["run", "--serve-at", "http://x/"], {}, "is no address"),
         (
             ["join", "--url", "https://x", "--name", "x" * 64],

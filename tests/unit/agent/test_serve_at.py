@@ -36,7 +36,7 @@ def test_hosts_with_and_without_ports(text: str, found: ServeAt, url: str) -> No
         "a b",
         "x:99999",
         "x:y",
-        "0.0.0.0",  # noqa: S104 - refused
+        "0.0.0.0",  # noqa: S104 - refused, not listened on
         "::",
         "u@x",
         "k\u00e4se",
