@@ -52,10 +52,10 @@ def values_of_sizes(sizes: I64, demand: F64, whole: int) -> F64:
         return np.zeros(0)
     basis = np.diag((whole // sizes).astype(np.float64))
     cost = np.ones(len(sizes))
-    values = np.zeros(len(sizes))
+    values: F64 = np.zeros(len(sizes))
     worth = 1.0
     for _ in range(CUTTING_STOCK_STEPS_MAX):
-        values = np.linalg.solve(basis.T, cost)
+        values = np.linalg.solve(basis.T, cost).astype(np.float64)
         worth = 1.0
         least = int(values.argmin())
         if values[least] < -_SLACK:  # more of this size than asked for may be cut

@@ -15,8 +15,8 @@ import numpy as np
 from penstock.scheduler.arrays import I64
 from penstock.scheduler.packing.attainable import LEVELS, UNIT, Attainable
 from penstock.scheduler.packing.residual import NodeKind, State
-from penstock.scheduler.packing.shape import WHOLE_MILLI, F64, Mix, Shapes, distinct
-from penstock.scheduler.packing.table import I16, I32, Column
+from penstock.scheduler.packing.shape import F64, WHOLE_MILLI, Mix, Shapes, distinct
+from penstock.scheduler.packing.table import I32, Column
 
 GROUP_WEIGHT = 0.15
 SCARCITY_WEIGHT = 0.05
@@ -79,6 +79,7 @@ class Lookahead:
         self._cpu, self._devices, self._milli = (feet[column, first] for column in range(3))
         self._total = self._devices * self._milli
         self._several = self._devices > 1
+        self._taken: I64 = self._devices * self._several + (self._devices == 1)
         self._cpu_price: I32 = (self._attainable.prices[:, None] * self._cpu[None, :]).astype(np.int32)[
             None, :, None, :
         ]
@@ -114,10 +115,8 @@ class Lookahead:
         """Return ``value`` with the room for groups that is left added; only whole devices taken reduce it."""
         whole = state.devices.count(WHOLE_MILLI)
         cpu = state.cpu_milli - self._cpu
-        taken = np.where(self._several, self._devices, np.minimum(self._devices, 1))
-        both = self._groups.value(
-            np.concatenate([cpu, cpu]), np.concatenate([np.full_like(cpu, whole), whole - taken])
-        )
+        before = np.full(len(cpu), whole, dtype=np.int64)
+        both = self._groups.value(np.concatenate((cpu, cpu)), np.concatenate((before, before - self._taken)))
         kept, opened = both[: len(cpu)], both[len(cpu) :]
         opens = (np.array(lefts)[:, None] == WHOLE_MILLI) | self._several[None, :]
         room = np.where(opens, opened, kept).astype(np.int32)
