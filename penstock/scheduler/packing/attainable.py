@@ -10,15 +10,12 @@ the workload's average for its size, taken at three levels, because the requests
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from penstock.scheduler.arrays import I64
 from penstock.scheduler.packing.cutting_stock import values_of_sizes
 from penstock.scheduler.packing.shape import F64, WHOLE_MILLI, Mix
 
-I32 = NDArray[np.int32]
-
-UNIT = 10_000_000  # value units per whole device, so that all arithmetic is in whole numbers
+UNIT = 4_000_000  # value units per whole device, so that all arithmetic is in whole numbers
 LEVELS = (0.4, 1.0, 2.5)  # how much CPU the pieces may turn out to need, relative to the average
 _PRICES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5, 2.0, 3.0)
 
@@ -75,7 +72,7 @@ class Attainable:
             if len(usable):
                 cuts = worth[left - room[usable]] + piece[usable]
                 worth[left] = np.maximum(worth[left], cuts.max(axis=0))
-        self.worth: I32 = worth.astype(np.int32)
+        self.worth: I64 = worth
 
     def units(self, milli: int) -> int:
         """Return whole units in ``milli`` thousandths; a remainder is of no use to any size."""
@@ -83,5 +80,5 @@ class Attainable:
 
     def value(self, cpu_milli: int, devices: tuple[int, ...]) -> int:
         """Return the value of a node, summed over the levels, in ``UNIT``."""
-        base = self.worth[[self.units(left) for left in devices]].sum(axis=0, dtype=np.int64)
+        base = self.worth[[self.units(left) for left in devices]].sum(axis=0)
         return int((base + (self.prices * cpu_milli)[:, None]).min(axis=0).sum())

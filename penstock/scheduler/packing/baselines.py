@@ -94,7 +94,6 @@ def place_at_random(table: CostTable, shape: int, random: Generator) -> Placed |
         return table.claim(shape, node)
     left = table.residuals.devices[node]
     enough = [number for number, milli in enumerate(left) if milli >= request.device_milli]
-    devices = (enough[int(random.integers(len(enough)))],)
-    table.residuals.take(node, request, devices)
-    table.refresh(node)
-    return Placed(node, devices)
+    placed = Placed(node, (enough[int(random.integers(len(enough)))],))
+    table.restore(shape, placed)
+    return placed

@@ -156,7 +156,7 @@ def _move(holdings: Holdings, node: int, shape: int, claims: list[int]) -> Room 
         for (_, other, _), placed in zip(old, new, strict=False):
             table.release(other, placed)
         for _, other, placed in old:
-            table.residuals.take(node, table.requests[other], placed.devices)
+            table.restore(other, placed)
     table.refresh(node)
     if not done:
         return None

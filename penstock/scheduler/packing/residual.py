@@ -28,11 +28,15 @@ class Request(NamedTuple):
 
 
 class State(NamedTuple):
-    """What decides the cost of a request on a node: CPU left, device model, what is left of each device."""
+    """What decides the cost of a request on a node: CPU left, device model, what is left of each device.
+
+    ``unused``: nothing runs on the node, so that it may be off.
+    """
 
     cpu_milli: int
     model: int
     devices: tuple[int, ...]
+    unused: bool = False
 
 
 class Residuals:
@@ -51,9 +55,16 @@ class Residuals:
 
     def state(self, node: int, *, in_order: bool = False) -> State:
         """Return what is left of ``node``; the devices in their order, or sorted, least left first."""
-        devices = self.devices[node]
-        return State(
-            self.cpu_milli[node], self.kinds[node].model, tuple(devices if in_order else sorted(devices))
+        devices = tuple(self.devices[node] if in_order else sorted(self.devices[node]))
+        return State(self.cpu_milli[node], self.kinds[node].model, devices, self.unused(node))
+
+    def unused(self, node: int) -> bool:
+        """Return whether nothing runs on ``node``."""
+        kind = self.kinds[node]
+        return (
+            self.cpu_milli[node] == kind.cpu_milli
+            and self.memory_mib[node] == kind.memory_mib
+            and min(self.devices[node], default=WHOLE_MILLI) == WHOLE_MILLI
         )
 
     def fits(self, node: int, request: Request) -> bool:

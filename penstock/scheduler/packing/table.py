@@ -101,10 +101,14 @@ class CostTable:
         """Claim ``node`` for one request of ``shape``; raises ConflictError if it does not fit."""
         request = self.requests[shape]
         source = int(self._column(node).sources[shape]) if request.devices == 1 else 0
-        devices = self.residuals.choose(node, request, source)
-        self.residuals.take(node, request, devices)
-        self.refresh(node)
-        return Placed(node, devices)
+        placed = Placed(node, self.residuals.choose(node, request, source))
+        self.restore(shape, placed)
+        return placed
+
+    def restore(self, shape: int, placed: Placed) -> None:
+        """Claim exactly ``placed`` for one request of ``shape``; raises ConflictError if it does not fit."""
+        self.residuals.take(placed.node, self.requests[shape], placed.devices)
+        self.refresh(placed.node)
 
     def release(self, shape: int, placed: Placed) -> None:
         """Give back what ``claim`` took."""
