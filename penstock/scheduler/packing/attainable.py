@@ -17,14 +17,20 @@ from penstock.scheduler.packing.shape import F64, WHOLE_MILLI, Mix
 
 UNIT = 4_000_000  # value units per whole device, so that all arithmetic is in whole numbers
 LEVELS = (0.4, 1.0, 2.5)  # how much CPU the pieces may turn out to need, relative to the average
+_PRICE_MAX = 0.01  # of a device per thousandth of a core: CPU in real surplus is not worth telling apart
 _PRICES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5, 2.0, 3.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """The sizes of device that a workload asks for, in thousandths, with what each is worth and needs."""
+    """The sizes of device that a workload asks for, in thousandths.
+
+    ``amount`` is how many of each come (relative), ``value`` what one is worth in whole devices,
+    ``cpu_milli`` the CPU that one needs on average.
+    """
 
     milli: I64
+    amount: F64
     value: F64
     cpu_milli: F64
 
@@ -43,12 +49,13 @@ def sizes_of(mix: Mix) -> Sizes:
     value[part] = values_of_sizes(milli[part] // unit, amount[part], WHOLE_MILLI // unit)
     average = float(mix.weights @ (shapes.cpu_milli * (shapes.devices > 0))) / max(float(amount.sum()), 1e-9)
     needed = np.where(amount > 0, cpu / np.maximum(amount, 1e-12), average)
-    return Sizes(milli, value, needed)
+    return Sizes(milli, amount, value, needed)
 
 
 class Attainable:
     """Values of what is left of devices, for every price of CPU and level of need.
 
+    Prices are multiples of the one at which an average piece just pays for its CPU.
     ``worth[u]`` is what a device with ``u`` units left is worth, an array (prices, levels); ``unit_milli`` is
     the greatest common divisor of the sizes.
     """
@@ -56,9 +63,8 @@ class Attainable:
     def __init__(self, mix: Mix) -> None:
         sizes = sizes_of(mix)
         self.unit_milli = int(np.gcd.reduce(sizes.milli))
-        dear = max(float((sizes.value * (sizes.cpu_milli > 0)).sum()), 1e-9)
-        per_whole = sizes.value / np.maximum(sizes.cpu_milli, 1.0)
-        scale = float((per_whole * sizes.value).sum()) / dear  # a price at which an average piece breaks even
+        asked = float(sizes.amount @ sizes.value)
+        scale = min(asked / max(float(sizes.amount @ sizes.cpu_milli), 1e-9), _PRICE_MAX)
         self.prices: I64 = np.unique(np.rint(np.array(_PRICES) * scale * UNIT).astype(np.int64))
         units = WHOLE_MILLI // self.unit_milli
         worth = np.zeros((units + 1, len(self.prices), len(LEVELS)), dtype=np.int64)
