@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from penstock.scheduler.packing.attainable import LEVELS, UNIT, Attainable, sizes_of
+from penstock.scheduler.packing.attainable import LEVELS, UNIT
 from penstock.scheduler.packing.lookahead import scarcity
 from penstock.scheduler.packing.residual import NodeKind
 from penstock.scheduler.packing.table import CostTable
@@ -15,24 +15,6 @@ WHOLE_UNIT = UNIT * len(LEVELS)
 def waste(table: CostTable, row: int, node: int) -> float:
     """Return what the request would waste on a node, in devices: its cost less what it takes."""
     return int(table.costs[row, node]) / WHOLE_UNIT - int(table.shapes.total_milli[row]) / 1_000
-
-
-def test_sizes_are_worth_what_they_make_impossible() -> None:
-    _, mix, _ = workload(*[ask(milli=810)] * 5, *[ask(milli=470)] * 4, ask(), ask(0))
-    sizes = sizes_of(mix)
-    assert sizes.milli.tolist() == [470, 810, 1_000]
-    assert sizes.value == pytest.approx([0.5, 1.0, 1.0])
-
-
-def test_the_value_of_a_node_never_grows_with_less() -> None:
-    _, mix, _ = workload(*[ask(milli=470, cpu=8_000)] * 3, *[ask(cpu=11_000)] * 3, ask(milli=230, cpu=4_000))
-    attainable = Attainable(mix)
-    full = attainable.value(96_000, (1_000,) * 8)
-    assert full <= 8 * WHOLE_UNIT
-    assert attainable.value(40_000, (1_000,) * 8) < full
-    assert attainable.value(96_000, (1_000,) * 7 + (530,)) < full
-    assert attainable.value(0, (1_000,) * 8) == 0
-    assert attainable.value(96_000, ()) == 0
 
 
 def test_a_part_that_leaves_nothing_usable_wastes_the_rest() -> None:

@@ -1,0 +1,127 @@
+"""Allocation of `penstock twin place` by policy and list, with the published figures, and decisions a second.
+
+Reads the openb traces beside the repository; without them it prints one line that says so. Five seeds per
+list; the lines hold means. Speed is measured one seed at a time, set-up included.
+"""
+
+import csv
+import gzip
+import json
+import statistics
+import time
+from pathlib import Path
+
+from penstock.scheduler.packing.fragment import typical_of
+from penstock.scheduler.packing.shape import mix_of
+from penstock.twin.place.arrivals import arrivals
+from penstock.twin.place.policies import POLICIES
+from penstock.twin.place.replay import DEFRAGMENT, ONE_SHOT, Outcome, Setting, replay
+from penstock.twin.place.traces import read_nodes, read_pods
+
+TRACES = Path(__file__).parents[2] / "shared" / "traces" / "openb"
+LISTS = ("default", "gpushare60", "multigpu30", "gpuspec20")
+SEEDS = range(42, 47)
+COPIES = 16
+PUBLISHED = {
+    "random": "01-Random",
+    "dot-product": "02-DotProd",
+    "packing": "04-GpuPacking",
+    "best-fit": "05-BestFit",
+    "fgd": "06-FGD",
+}
+
+
+def replays(name: str, policy: str, mode: str, seeds: range, copies: int = 1) -> list[Outcome]:
+    fleet = read_nodes(TRACES / "openb_node_list_gpu_node.csv")
+    work = read_pods(TRACES / f"openb_pod_list_{name}.csv.gz", fleet)
+    mix = mix_of(work.shapes, work.rows)
+    return [
+        replay(
+            Setting(policy, mode, seed),
+            mix,
+            typical_of(mix),
+            arrivals(fleet, work, seed, copies),
+            time.process_time,
+        )
+        for seed in seeds
+    ]
+
+
+def mean(outcomes: list[Outcome], field: str) -> float:
+    return round(statistics.mean(float(str(one.to_json()[field])) for one in outcomes), 2)
+
+
+def published() -> dict[tuple[str, str], float]:
+    found: dict[tuple[str, str], list[float]] = {}
+    with gzip.open(TRACES / "published_fgd_results.csv.gz", "rt") as lines:
+        for line in csv.DictReader(lines):
+            if line["metric"] == "alloc_pct":
+                found.setdefault((line["workload"], line["policy"]), []).append(float(line["130"]))
+    return {key: round(statistics.mean(values), 2) for key, values in found.items()}
+
+
+def emit(**fields: object) -> None:
+    print(json.dumps({"bench": "twin_place", **fields}), flush=True)
+
+
+def allocation() -> None:
+    known = published()
+    ours: dict[str, list[float]] = {"fgd": [], "penstock": []}
+    for name in LISTS:
+        for policy in POLICIES:
+            outcomes = replays(name, policy, ONE_SHOT, SEEDS)
+            alloc = mean(outcomes, "alloc_pct_130")
+            emit(
+                case=f"{name}, {policy}",
+                alloc_pct_130=alloc,
+                alloc_pct_100=mean(outcomes, "alloc_pct_100"),
+                frag_pct=mean(outcomes, "frag_pct"),
+                first_refused_at_pct=mean(outcomes, "first_refused_at_pct"),
+                published_alloc_pct_130=known.get((f"openb_pod_list_{name}", PUBLISHED.get(policy, ""))),
+                decisions_per_cpu_s=round(mean(outcomes, "decisions_per_cpu_s")),
+                seeds=len(SEEDS),
+            )
+            if policy in ours:
+                ours[policy].append(alloc)
+    gains = [mine - fgd for mine, fgd in zip(ours["penstock"], ours["fgd"], strict=True)]
+    emit(
+        case="penstock over fgd",
+        gain_points_mean=round(statistics.mean(gains), 2),
+        gain_points_least=round(min(gains), 2),
+    )
+    for name in LISTS:
+        outcomes = replays(name, "penstock", DEFRAGMENT, SEEDS)
+        emit(
+            case=f"{name}, penstock, defragment",
+            **{
+                field: mean(outcomes, field)
+                for field in ("alloc_pct_130", "migrations", "moved_gpu_pct", "moved_gpu_s", "held")
+            },
+        )
+
+
+def speed() -> None:
+    for copies in (1, COPIES):
+        rates = [
+            float(
+                str(
+                    replays("default", "penstock", ONE_SHOT, range(42, 43), copies)[0].to_json()[
+                        "decisions_per_cpu_s"
+                    ]
+                )
+            )
+            for _ in range(3)
+        ]
+        emit(case="speed", gpus=6_212 * copies, decisions_per_cpu_s=round(statistics.median(rates)))
+
+
+def main() -> None:
+    if not TRACES.exists():
+        emit(case="skipped", reason="the traces are not beside the repository")
+        return
+    allocation()
+    speed()
+
+
+if __name__ == "__main__":
+    main()
