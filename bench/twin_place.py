@@ -15,13 +15,15 @@ from penstock.scheduler.packing.fragment import typical_of
 from penstock.scheduler.packing.shape import mix_of
 from penstock.twin.place.arrivals import arrivals
 from penstock.twin.place.policies import POLICIES
-from penstock.twin.place.replay import DEFRAGMENT, ONE_SHOT, Outcome, Setting, replay
+from penstock.twin.place.power import PowerPlan, power_facts
+from penstock.twin.place.replay import DEFRAGMENT, ONE_SHOT, Outcome, Setting, Study, replay
 from penstock.twin.place.traces import read_nodes, read_pods
 
 TRACES = Path(__file__).parents[2] / "shared" / "traces" / "openb"
 LISTS = ("default", "gpushare60", "multigpu30", "gpuspec20")
 SEEDS = range(42, 47)
 COPIES = 16
+POWER_WEIGHT = 0.1
 PUBLISHED = {
     "random": "01-Random",
     "dot-product": "02-DotProd",
@@ -31,20 +33,14 @@ PUBLISHED = {
 }
 
 
-def replays(name: str, policy: str, mode: str, seeds: range, copies: int = 1) -> list[Outcome]:
+def replays(
+    name: str, policy: str, mode: str, seeds: range, copies: int = 1, weight: float = 0.0
+) -> list[Outcome]:
     fleet = read_nodes(TRACES / "openb_node_list_gpu_node.csv")
     work = read_pods(TRACES / f"openb_pod_list_{name}.csv.gz", fleet)
     mix = mix_of(work.shapes, work.rows)
-    return [
-        replay(
-            Setting(policy, mode, seed),
-            mix,
-            typical_of(mix),
-            arrivals(fleet, work, seed, copies),
-            time.process_time,
-        )
-        for seed in seeds
-    ]
+    study = Study(mix, typical_of(mix), time.process_time, PowerPlan(power_facts(fleet.models), weight))
+    return [replay(Setting(policy, mode, seed), study, arrivals(fleet, work, seed, copies)) for seed in seeds]
 
 
 def mean(outcomes: list[Outcome], field: str) -> float:
@@ -100,6 +96,30 @@ def allocation() -> None:
         )
 
 
+def power() -> None:
+    """Power by load against FGD, which as published leaves unused nodes on; and if it turned them off, too."""
+    for name in LISTS:
+        fgd, ours = (
+            replays(name, policy, ONE_SHOT, SEEDS, weight=weight)
+            for policy, weight in (("fgd", 0.0), ("penstock", POWER_WEIGHT))
+        )
+        on, off, mine = (
+            statistics.mean(getattr(one.power, field) for one in outcomes if one.power)
+            for outcomes, field in ((fgd, "kw_mean_always_on"), (fgd, "kw_mean"), (ours, "kw_mean"))
+        )
+        emit(
+            case=f"{name}, power",
+            power_weight=POWER_WEIGHT,
+            kw_mean=round(mine, 1),
+            fgd_kw_mean=round(on, 1),
+            fgd_nodes_off_kw_mean=round(off, 1),
+            saved_pct=round(100 - 100 * mine / on, 1),
+            saved_pct_if_fgd_turned_nodes_off=round(100 - 100 * mine / off, 1),
+            alloc_pct_130=mean(ours, "alloc_pct_130"),
+            fgd_alloc_pct_130=mean(fgd, "alloc_pct_130"),
+        )
+
+
 def speed() -> None:
     for copies in (1, COPIES):
         rates = [
@@ -120,6 +140,7 @@ def main() -> None:
         emit(case="skipped", reason="the traces are not beside the repository")
         return
     allocation()
+    power()
     speed()
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from penstock.base.errors import ConflictError
 from penstock.base.limits import (
     MIGRATION_NODES_TRIED_MAX,
     MIGRATIONS_PER_REQUEST_MAX,
@@ -147,22 +148,28 @@ def _move(holdings: Holdings, node: int, shape: int, claims: list[int]) -> Room 
     table.close(node)
     new: list[Placed] = []
     for _, other, _ in old:
-        placed = table.place(other)
-        if placed is None:
+        elsewhere = table.place(other)
+        if elsewhere is None:
             break
-        new.append(placed)
-    done = len(new) == len(old)
-    if not done:
-        for (_, other, _), placed in zip(old, new, strict=False):
-            table.release(other, placed)
-        for _, other, placed in old:
-            table.restore(other, placed)
+        new.append(elsewhere)
     table.refresh(node)
-    if not done:
+    placed = _claim(table, shape, node) if len(new) == len(old) else None
+    if placed is None:
+        for (_, other, _), elsewhere in zip(old, new, strict=False):
+            table.release(other, elsewhere)
+        for _, other, before in old:
+            table.restore(other, before)
         return None
-    for (number, _, _), placed in zip(old, new, strict=True):
-        holdings.move(number, placed)
-    placed = table.claim(shape, node)
+    for (number, _, _), elsewhere in zip(old, new, strict=True):
+        holdings.move(number, elsewhere)
     holdings.add(shape, placed)
     moved = sum(table.requests[other].device_milli for _, other, _ in old)
     return Room(placed, len(old), moved)
+
+
+def _claim(table: CostTable, shape: int, node: int) -> Placed | None:
+    """Claim ``node``; None if it has not the power for it after all."""
+    try:
+        return table.claim(shape, node)
+    except ConflictError:  # the table has budgets, and this node's are used up
+        return None

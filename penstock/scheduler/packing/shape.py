@@ -36,15 +36,13 @@ class Shapes:
         """Return the thousandths of devices that each shape takes in all."""
         return self.devices * self.device_milli
 
+    def columns(self) -> tuple[I64, I64, I64, I64, I64]:
+        """Return CPU, memory, devices, milli of each and models."""
+        return self.cpu_milli, self.memory_mib, self.devices, self.device_milli, self.models
+
     def take(self, rows: I64) -> "Shapes":
         """Return the shapes in ``rows``."""
-        return Shapes(
-            self.cpu_milli[rows],
-            self.memory_mib[rows],
-            self.devices[rows],
-            self.device_milli[rows],
-            self.models[rows],
-        )
+        return Shapes(*(column[rows] for column in self.columns()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,17 +63,7 @@ class CostTable:
         self.residuals = residuals
         self.scorer = scorer
         self.costs: I32 = np.full((len(shapes), max(len(residuals), 1)), REFUSED, dtype=np.int32)
-        self.requests = [
-            Request(*map(int, row))
-            for row in zip(
-                shapes.cpu_milli,
-                shapes.memory_mib,
-                shapes.devices,
-                shapes.device_milli,
-                shapes.models,
-                strict=True,
-            )
-        ]
+        self.requests = [Request(*map(int, row)) for row in zip(*shapes.columns(), strict=True)]
         self._memory_max = int(shapes.memory_mib.max(initial=0))
         self._columns: dict[State, Column] = {}
         for node in range(len(residuals)):

@@ -3,7 +3,7 @@
 from penstock.base.errors import InvalidInputError
 from penstock.scheduler.packing.baselines import BestFit, DotProduct, FirstFit, Packing
 from penstock.scheduler.packing.fragment import Fgd
-from penstock.scheduler.packing.lookahead import Lookahead
+from penstock.scheduler.packing.lookahead import Lookahead, PowerCost
 from penstock.scheduler.packing.residual import NodeKind
 from penstock.scheduler.packing.shape import Mix
 from penstock.scheduler.packing.table import Scorer
@@ -23,8 +23,8 @@ def chosen(names: str) -> list[str]:
     return found
 
 
-def scorer(policy: str, mix: Mix, nodes: list[NodeKind]) -> Scorer:
-    """Return the scorer of ``policy``; random choice needs only to know what fits."""
+def scorer(policy: str, mix: Mix, nodes: list[NodeKind], power: PowerCost | None = None) -> Scorer:
+    """Return the scorer of ``policy``; random choice needs only to know what fits, only ``penstock`` heeds power."""
     shapes = mix.shapes
     match policy:
         case "best-fit":
@@ -36,6 +36,6 @@ def scorer(policy: str, mix: Mix, nodes: list[NodeKind]) -> Scorer:
         case "fgd":
             return Fgd(shapes, mix)
         case "penstock":
-            return Lookahead(shapes, mix, nodes)
+            return Lookahead(shapes, mix, nodes, power)
         case _:
             return FirstFit(shapes)

@@ -36,7 +36,7 @@ def test_without_json_there_is_a_table(files: list[str], capsys: pytest.CaptureF
     assert run([*files, "--mode", "defragment", "--copies", "2", "--first-seed", "7"]) == 0
     shown = capsys.readouterr().out
     assert "penstock" in shown
-    assert "alloc" in shown
+    assert "130 %" in shown
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,10 @@ def test_without_json_there_is_a_table(files: list[str], capsys: pytest.CaptureF
         (["--seeds", "0"], "--seeds must be from 1"),
         (["--copies", "999"], "--copies must be from 1"),
         (["--first-seed", "-1"], "--first-seed"),
+        (["--power-weight", "11"], "--power-weight must be from 0 to 10"),
+        (["--power-weight", "1"], "power: nothing known about A"),
+        (["--budget", "room=3"], "power: nothing known about A"),
+        (["--nodes-per-rack", "0"], "--nodes-per-rack must be from 1"),
         (["--pods", "nowhere.csv"], "nowhere.csv: No such file"),
     ],
 )
@@ -59,6 +63,26 @@ def test_bad_input_is_one_line(
     assert shown.out == ""
     assert said in shown.err
     assert shown.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("budget", ["room=3", "site", "site=-1", "site=nan", "site=x"])
+def test_a_wrong_budget_is_refused(files: list[str], budget: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path(files[2]).write_text(NODES.replace(",A", ",T4"))
+    assert run([*files, "--budget", budget]) == 2
+    assert f"--budget '{budget}'" in capsys.readouterr().err
+
+
+def test_power_is_told_and_budgets_hold(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    Path(files[2]).write_text(NODES.replace(",A", ",P100"))
+    assert (
+        run([*files, "--json", "--power-weight", "0.1", "--budget", "site=2.5", "--budget", "rack=1.5"]) == 0
+    )
+    document = json.loads(capsys.readouterr().out)
+    assert document["power_assumed_for"] == ["P100"]
+    (one,) = document["results"]
+    assert 1.0 < one["power"]["kw_100"] <= 2.5
+    assert one["alloc_pct_130"] < 80
+    assert one["power"]["kw_mean"] < one["power"]["kw_mean_always_on"]
 
 
 def test_a_wrong_line_is_named(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:

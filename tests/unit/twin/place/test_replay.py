@@ -13,7 +13,8 @@ from penstock.scheduler.packing.residual import NodeKind
 from penstock.scheduler.packing.shape import mix_of
 from penstock.twin.place.arrivals import arrivals
 from penstock.twin.place.policies import POLICIES
-from penstock.twin.place.replay import DEFRAGMENT, MODES, ONE_SHOT, Curve, Outcome, Setting, replay
+from penstock.twin.place.power import PowerPlan
+from penstock.twin.place.replay import DEFRAGMENT, MODES, ONE_SHOT, Curve, Outcome, Setting, Study, replay
 from penstock.twin.place.traces import Fleet, Workload, read_nodes, read_pods
 from tests.support.openb import FOLDER, NODES, needs_openb, pods
 from tests.support.packing import ask, workload
@@ -35,9 +36,13 @@ def ticks() -> float:
 _TICKS = count()
 
 
-def study(fleet: Fleet, work: Workload, policy: str, mode: str, seed: int) -> Outcome:
+def study(
+    fleet: Fleet, work: Workload, policy: str, mode: str, seed: int, power: PowerPlan | None = None
+) -> Outcome:
     mix = mix_of(work.shapes, work.rows)
-    return replay(Setting(policy, mode, seed), mix, typical_of(mix), arrivals(fleet, work, seed), ticks)
+    return replay(
+        Setting(policy, mode, seed), Study(mix, typical_of(mix), ticks, power), arrivals(fleet, work, seed)
+    )
 
 
 @cache
