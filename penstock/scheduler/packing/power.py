@@ -63,6 +63,9 @@ class PowerTree:
             if len(above) >= _NODES_DEEP_MAX:
                 raise InvalidInputError(f"budget {number}: at most {_NODES_DEEP_MAX} levels")
             self._paths.append((number, *above))
+        deep = max(map(len, self._paths), default=1)
+        padded = [path + path[:1] * (deep - len(path)) for path in self._paths]
+        self._above: I64 = np.array(padded, dtype=np.int64).reshape(len(budgets), deep)
 
     def headroom_mw(self, leaf: int) -> int:
         """Return the most that may still be drawn at ``leaf``."""
@@ -70,12 +73,9 @@ class PowerTree:
         return int((self._limits[path] - self._drawn[path]).min())
 
     def headrooms_mw(self, leaves: I64) -> I64:
-        """Return the headroom of each of ``leaves``, one pass from the top down."""
-        room = self._limits - self._drawn
-        for number, path in enumerate(self._paths):
-            if len(path) > 1:
-                room[number] = min(room[number], room[path[1]])
-        return room[leaves]
+        """Return the headroom of each of ``leaves``."""
+        rooms: I64 = (self._limits - self._drawn)[self._above[leaves]].min(axis=1)
+        return rooms
 
     def drawn_mw(self, number: int) -> int:
         """Return what is drawn in a budget."""

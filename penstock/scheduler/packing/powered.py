@@ -43,6 +43,13 @@ class PoweredTable(CostTable):
         self.model = model
         self.tree = PowerTree(budgets)
         self._drawn: list[dict[int, int]] = [{} for _ in residuals.kinds]
+        kinds = residuals.kinds
+        self._asleep = np.ones(len(kinds), dtype=np.bool_)
+        self._wake_mw: I64 = np.array([model.host_on_mw(kind) for kind in kinds], dtype=np.int64)
+        start = [
+            model.load_mw[kind.model] - model.idle_mw[kind.model] if kind.devices else 0 for kind in kinds
+        ]
+        self._start_mw: I64 = np.array(start, dtype=np.int64)
         super().__init__(shapes, residuals, scorer)
 
     def place(self, shape: int) -> Placed | None:
@@ -61,17 +68,12 @@ class PoweredTable(CostTable):
 
     def _with_power(self, shape: int) -> I32:
         """Return the costs of ``shape`` without the nodes that surely lack the power for it."""
-        request, residuals = self.requests[shape], self.residuals
-        row = self.costs[shape].copy()
-        room = self.tree.headrooms_mw(self._node_leaf)
-        for node in np.flatnonzero(row != REFUSED).tolist():
-            least = self.model.host_on_mw(residuals.kinds[node]) if residuals.unused(node) else 0
-            if request.devices > 1 or request.device_milli == WHOLE_MILLI:
-                model = residuals.kinds[node].model
-                least += request.devices * (self.model.load_mw[model] - self.model.idle_mw[model])
-            if least > room[node]:
-                row[node] = REFUSED
-        return row
+        request = self.requests[shape]
+        least = self._wake_mw * self._asleep
+        if request.devices > 1 or request.device_milli == WHOLE_MILLI:
+            least = least + self._start_mw * request.devices
+        rooms = self.tree.headrooms_mw(self._node_leaf)
+        return np.where(least > rooms, REFUSED, self.costs[shape]).astype(np.int32)
 
     def restore(self, shape: int, placed: Placed) -> None:
         """Claim exactly ``placed``; raises ConflictError, with nothing changed, if room or power lacks."""
@@ -101,6 +103,7 @@ class PoweredTable(CostTable):
                 self.tree.draw(leaf, -change)
             raise
         self._drawn[node] = wanted
+        self._asleep[node] = not wanted
 
     def _wanted(self, node: int) -> dict[int, int]:
         residuals, model = self.residuals, self.model

@@ -6,7 +6,7 @@ import pytest
 from penstock.scheduler.packing.attainable import LEVELS, UNIT
 from penstock.scheduler.packing.lookahead import scarcity
 from penstock.scheduler.packing.residual import NodeKind
-from penstock.scheduler.packing.table import CostTable
+from penstock.scheduler.packing.table import CostTable, Placed
 from tests.support.packing import BIG, CPU_ONLY, SMALL, ask, lookahead_table, workload
 
 WHOLE_UNIT = UNIT * len(LEVELS)
@@ -80,3 +80,17 @@ def test_a_workload_without_devices_costs_nothing_anywhere() -> None:
     costs = table.costs[rows[0]]
     assert np.argmin(costs) == 0
     assert costs[0] == 0
+
+
+@pytest.mark.parametrize(("cpu_left", "half_goes_to"), [(4_000, 0), (2_000, 1)])
+def test_the_example_of_the_reference(cpu_left: int, half_goes_to: int) -> None:
+    half, whole = ask(milli=500, cpu=4_000), ask(cpu=12_000)
+    table, rows = lookahead_table([BIG, BIG], *[half] * 8, *[whole] * 8)
+    for device in range(8):
+        table.restore(rows[0] if device == 7 else rows[-1], Placed(0, (device,)))
+    table.residuals.cpu_milli[0] = cpu_left
+    table.refresh(0)
+    one, other = table.place(rows[0]), table.place(rows[-1])
+    assert one is not None
+    assert other is not None
+    assert (one.node, other.node) == (half_goes_to, 1)
