@@ -1,0 +1,1 @@
+"""`penstock twin queue`: gang jobs with durations on whole-GPU nodes, replayed through queueing policies."""
