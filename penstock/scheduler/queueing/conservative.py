@@ -45,6 +45,10 @@ class Conservative(Policy):
         """The first reservation."""
         return self._reserved[0][0] if self._reserved else None
 
+    def reservations(self) -> list[tuple[int, int, int]]:
+        """Return (start in seconds, order of arrival, job) of all who wait, the earliest first."""
+        return list(self._reserved)
+
     def decide(self, now_s: int) -> Decisions:
         """Start whose time has come; who does not fit in its shape gets a later time."""
         made = Decisions()

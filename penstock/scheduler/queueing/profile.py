@@ -10,6 +10,11 @@ class Profile:
         self._times = [now_s]
         self._free = [free]
 
+    @property
+    def steps(self) -> int:
+        """How many steps the profile has."""
+        return len(self._times)
+
     def free_at(self, time_s: int) -> int:
         """Return what is free at ``time_s``."""
         return self._free[max(0, bisect_right(self._times, time_s) - 1)]

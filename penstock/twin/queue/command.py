@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from penstock.base import limits
 from penstock.base.errors import InvalidInputError
@@ -99,9 +99,10 @@ def run(arguments: list[str]) -> int:
 def _table(results: list[Result]) -> Table:
     first = results[0]
     table = Table(
-        "policy",
+        Column("policy", no_wrap=True),
         *("mean h", "median h", "p99 h", "8+ GPUs h", "days", "util %", "lost GPU-h", "stops"),
         title=f"{first.jobs:,} jobs on {first.gpus:,} GPUs: waits, makespan, utilisation",
+        box=None,
     )
     for result in results:
         large = result.mean_wait_h_ge8

@@ -56,7 +56,7 @@ def read_shares(path: Path, gpus_per_node: int) -> list[Share]:
     most = limits.TWIN_NODES_MAX * limits.TWIN_GPUS_PER_NODE_MAX
     for line, row in read_table(path, (), (*_QUEUES, "guaranteed_gpus", "limit_gpus", "nodes")):
         queue, limit = _queue(path, line, row), None
-        if not queue or ("nodes" in row) == ("guaranteed_gpus" in row):
+        if not any(name in row for name in _QUEUES) or ("nodes" in row) == ("guaranteed_gpus" in row):
             raise InvalidInputError(
                 f"{path}, line {line}: a share names its queue (or vc) and its guaranteed_gpus (or nodes)"
             )
