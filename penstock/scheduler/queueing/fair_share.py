@@ -13,7 +13,9 @@ from penstock.scheduler.queueing.history import History
 from penstock.scheduler.queueing.policy import Decisions, Policy
 from penstock.scheduler.queueing.quota import Quotas, Share
 from penstock.scheduler.queueing.reclaim import plan_move, plan_reclaim
-from penstock.scheduler.queueing.waiting import Waiting, WaitingRoom
+from penstock.scheduler.queueing.waiting import Bucket, Waiting, WaitingRoom
+
+_WITHIN, _STARVING, _BORROWING = range(3)  # classes of rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class Rules:
     ``bound_s``: from then on it stops whatever borrowers it takes. ``move_after_s``: from then on others are
     moved to make its shape out of free pieces. ``fresh_s``: up to so much unsaved work counts as just saved.
     ``resume_s``: what loading a checkpoint costs. ``rest_s``: a gang that was stopped or moved is left alone for
-    so long, except at the bound. ``aging_percent``: each second of waiting makes up for so much of a second of
+    so long, except at the bound. ``starve_s``: from then on other borrowers stand back. ``aging_percent``: each second of waiting makes up for so much of a second of
     predicted work.
     """
 
@@ -34,6 +36,7 @@ class Rules:
     fresh_s: int = 300
     resume_s: int = 120
     rest_s: int = 3_600
+    starve_s: int = 86_400
     aging_percent: int = 1
 
 
@@ -118,35 +121,50 @@ class FairShare(Policy):
         made.stopped.append(run)
         self._enqueue(run.gang, now_s, run.saved_s(now_s))
 
-    def _rank(self, waiting: Waiting) -> tuple[bool, int, int]:
-        """Who is within a guarantee comes first; then who is expected to be done soonest."""
-        gang = waiting.gang
-        return not self.quotas.entitled(gang.queue, gang.gpus), waiting.key, waiting.order
+    def _next(self, bucket: Bucket, now_s: int) -> tuple[tuple[int, int, int], Gang]:
+        """Return the rank and the gang that a bucket sends first.
+
+        Who is within a guarantee comes first, then borrowers that waited too long, then the others; among equals
+        who is expected to be done soonest. What a borrower is expected to take counts as many times as its queue
+        would be above its guarantee, which shares out what is borrowed.
+        """
+        first, oldest = bucket.first(), bucket.oldest()
+        gang, quotas = first.gang, self.quotas
+        if quotas.entitled(gang.queue, gang.gpus):
+            return (_WITHIN, first.key, first.order), gang
+        if now_s - oldest.since_s >= self.rules.starve_s:
+            return (_STARVING, oldest.since_s, oldest.order), oldest.gang
+        excess = first.expected_s * (quotas.over_percent(gang.queue, gang.gpus) - 100)
+        return (_BORROWING, first.key + excess, first.order), gang
 
     def _fill(self, now_s: int, made: Decisions) -> None:
         """Start who fits, in order of rank; of one bucket only the first needs a look."""
         if not self.cluster.free:
             return
-        heads = [(self._rank(bucket.first()), name) for name, bucket in self._room.occupied()]
+        heads = [(self._next(bucket, now_s)[0], name) for name, bucket in self._room.occupied()]
         heapify(heads)
         too_large = self.cluster.capacity + 1
+        last_class = _BORROWING
         while heads and self.cluster.free:
             rank, name = heappop(heads)
             bucket = self._room.bucket(name)
-            gang = bucket.first().gang
-            now_rank = self._rank(bucket.first())
+            now_rank, gang = self._next(bucket, now_s)
             if now_rank > rank:  # what was started meanwhile used up its guarantee
                 heappush(heads, (now_rank, name))
                 continue
-            if gang.gpus >= too_large or gang.gpus > self.quotas.room(gang.queue):
+            if now_rank[0] > last_class:
+                break
+            if gang.gpus > self.quotas.room(gang.queue):
                 continue
-            parts = self.cluster.find(gang.gpus)
+            parts = self.cluster.find(gang.gpus) if gang.gpus < too_large else None
             if parts is None:
-                too_large = gang.gpus
+                too_large = min(too_large, gang.gpus)
+                if now_rank[0] == _STARVING:
+                    last_class = _STARVING  # the other borrowers stand back until it fits
                 continue
             self._launch(gang, parts, now_s, made)
             if len(bucket):
-                heappush(heads, (self._rank(bucket.first()), name))
+                heappush(heads, (self._next(bucket, now_s)[0], name))
 
     # -- reclaim and moves ------------------------------------------------------------------------------
 

@@ -145,9 +145,12 @@ class Quotas:
                 )
         return False  # one queue, or one inside the other: no guarantee is between them
 
-    def over(self, queue: str) -> float:
-        """Return how far ``queue`` is above its fair share: the largest used / guaranteed of its levels."""
-        return max(level.used / max(level.guaranteed, 1) for level in self.chain(queue))
+    def over_percent(self, queue: str, gpus: int) -> int:
+        """Return what ``gpus`` more make of the fair share: use in percent of the guarantee, at least 100.
+
+        Of the levels the one that is furthest above counts; who is guaranteed nothing counts as guaranteed one.
+        """
+        return max(100, *(100 * (one.used + gpus) // max(one.guaranteed, 1) for one in self.chain(queue)))
 
 
 def equal_shares(queues: Iterable[str], capacity: int) -> list[Share]:

@@ -1,7 +1,7 @@
 """The policies by name, and one study of each on one set of jobs."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from penstock.base.errors import InvalidInputError
 from penstock.scheduler.queueing import (
@@ -30,7 +30,7 @@ class Study:
     nodes: int
     gpus_per_node: int
     shares: Sequence[Share] = ()
-    rules: Rules = Rules()  # noqa: RUF009 - frozen
+    rules: Rules = field(default_factory=Rules)
 
     def quotas(self) -> list[Share]:
         """Return the shares that hold."""

@@ -196,3 +196,36 @@ def test_who_is_within_a_guarantee_starts_before_a_shorter_borrower() -> None:
     assert [run.gang.job_id for run in policy.decide(3).started] == [61]
     policy.end(1, 4)
     assert [run.gang.job_id for run in policy.decide(4).started] == [60]
+
+
+def test_what_is_borrowed_is_shared_out() -> None:
+    """Two queues of equal history: the one that has borrowed more waits."""
+    policy = FairShare(Cluster(3, 4), (Share("a", 2), Share("b", 2)), RULES)
+    for job_id in range(12):
+        policy.arrive(gang(job_id, 1, "b" if job_id < 8 else "c", 0), 0)
+    policy.decide(0)
+    for job_id, queue in ((20, "b"), (21, "a"), (22, "a"), (23, "a")):
+        policy.arrive(gang(job_id, 1, queue, 0), 1)
+    started: list[int] = []
+    for job_id in (8, 9, 10):
+        policy.end(job_id, 2)
+        started += [run.gang.job_id for run in policy.decide(2).started]
+    assert started == [21, 22, 23], "a is within its share, then above it by half; b by four times"
+
+
+def test_a_borrower_that_starves_is_made_room_for() -> None:
+    rules = Rules(starve_s=1_000, move_after_s=10_000)
+    policy = FairShare(Cluster(1, 4), (), rules)
+    for job_id in range(4):
+        policy.arrive(gang(job_id, 1, "b", 0), 0)
+    policy.decide(0)
+    policy.arrive(gang(50, 4, "b", 1), 1)
+    policy.arrive(gang(4, 1, "b", 2), 2)
+    policy.end(0, 500)
+    assert [run.gang.job_id for run in policy.decide(500).started] == [4], "small ones pass"
+    policy.arrive(gang(5, 1, "b", 501), 501)
+    policy.end(1, 1_100)
+    assert policy.decide(1_100).started == [], "after starve_s they stand back"
+    for job_id in (2, 3, 4):
+        policy.end(job_id, 1_200)
+    assert [run.gang.job_id for run in policy.decide(1_200).started] == [50]

@@ -84,3 +84,11 @@ def test_equal_shares_give_everything_away_and_differ_by_one(queues: list[str], 
     assert sum(tenants) == capacity
     assert max(tenants) - min(tenants) <= 1
     assert {share.queue for share in shares} == {level for queue in queues for level in path_of(queue)}
+
+
+def test_how_far_above_the_share_more_would_be() -> None:
+    tree = quotas(a=4, b_x=3, b_y=3)
+    assert tree.over_percent("a", 2) == 100
+    assert tree.over_percent("a", 8) == 150
+    assert tree.over_percent("b/y", 1) == 200, "its project is further above than its tenant"
+    assert tree.over_percent("c", 3) == 300

@@ -32,7 +32,9 @@ def test_the_figures_of_three_jobs_on_one_node() -> None:
 
 
 def test_without_a_large_gang_there_is_no_mean_of_them() -> None:
-    assert measure("fifo", [replay([Job(Gang(0, "a", 7, 0), 9)], Fifo(Cluster(1, 8)))]).mean_wait_h_ge8 is None
+    assert (
+        measure("fifo", [replay([Job(Gang(0, "a", 7, 0), 9)], Fifo(Cluster(1, 8)))]).mean_wait_h_ge8 is None
+    )
 
 
 def test_what_a_stop_lost_is_wait_and_no_use() -> None:
