@@ -11,7 +11,7 @@ from penstock.base.errors import InvalidInputError
 from penstock.scheduler.queueing.cluster import Cluster, Gang, Part, Run
 from penstock.scheduler.queueing.history import History
 from penstock.scheduler.queueing.policy import Decisions, Policy
-from penstock.scheduler.queueing.quota import Quotas, Share
+from penstock.scheduler.queueing.quota import SEPARATOR, Quotas, Share
 from penstock.scheduler.queueing.reclaim import plan_move, plan_reclaim
 from penstock.scheduler.queueing.waiting import Bucket, Waiting, WaitingRoom
 
@@ -144,6 +144,7 @@ class FairShare(Policy):
         heads = [(self._next(bucket, now_s)[0], name) for name, bucket in self._room.occupied()]
         heapify(heads)
         too_large = self.cluster.capacity + 1
+        stand_back: set[str] = set()  # tenants whose borrowers let a starving one pass
         last_class = _BORROWING
         while heads and self.cluster.free:
             rank, name = heappop(heads)
@@ -152,15 +153,19 @@ class FairShare(Policy):
             if now_rank > rank:  # what was started meanwhile used up its guarantee
                 heappush(heads, (now_rank, name))
                 continue
+            tenant = gang.queue.partition(SEPARATOR)[0]
             if now_rank[0] > last_class:
                 break
-            if gang.gpus > self.quotas.room(gang.queue):
+            if now_rank[0] == _BORROWING and tenant in stand_back:
                 continue
             parts = self.cluster.find(gang.gpus) if gang.gpus < too_large else None
             if parts is None:
                 too_large = min(too_large, gang.gpus)
+                last_class = _STARVING if now_rank[0] == _STARVING else last_class
+                continue
+            if gang.gpus > self.quotas.room(gang.queue):
                 if now_rank[0] == _STARVING:
-                    last_class = _STARVING  # the other borrowers stand back until it fits
+                    stand_back.add(tenant)
                 continue
             self._launch(gang, parts, now_s, made)
             if len(bucket):

@@ -229,3 +229,15 @@ def test_a_borrower_that_starves_is_made_room_for() -> None:
     for job_id in (2, 3, 4):
         policy.end(job_id, 1_200)
     assert [run.gang.job_id for run in policy.decide(1_200).started] == [50]
+
+
+def test_at_a_limit_only_the_own_tenant_stands_back() -> None:
+    policy = FairShare(Cluster(3, 4), (Share("b", 0, 4),), Rules(starve_s=1_000, move_after_s=10_000))
+    for job_id in range(4):
+        policy.arrive(gang(job_id, 1, "b", 0), 0)
+    policy.decide(0)
+    policy.arrive(gang(50, 4, "b", 1), 1)
+    for job_id, queue in ((4, "b"), (5, "c")):
+        policy.arrive(gang(job_id, 1, queue, 1_050), 1_050)
+    policy.end(0, 1_100)
+    assert [run.gang.job_id for run in policy.decide(1_100).started] == [5]
