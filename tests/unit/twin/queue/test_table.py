@@ -40,7 +40,7 @@ def test_what_is_not_the_table_is_refused(tmp_path: Path, content: str | bytes, 
         list(read_table(table(tmp_path, content), ("a",), ("b",)))
 
 
-@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"a\n1\n")[:-9]])
+@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"a\n1\n", mtime=0)[:-9]])
 def test_a_broken_gzip_file_is_refused(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(InvalidInputError, match="not a gzip file"):
         list(read_table(table(tmp_path, content, "t.csv.gz"), ("a",), ()))
