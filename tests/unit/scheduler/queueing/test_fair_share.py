@@ -241,3 +241,26 @@ def test_at_a_limit_only_the_own_tenant_stands_back() -> None:
         policy.arrive(gang(job_id, 1, queue, 1_050), 1_050)
     policy.end(0, 1_100)
     assert [run.gang.job_id for run in policy.decide(1_100).started] == [5]
+
+
+def test_borrowers_are_ordered_by_what_such_work_took_before_stops_included() -> None:
+    """The quick queue's work took 40 s in two runs, the slow one's 300 s."""
+    policy = FairShare(Cluster(1, 1), (Share("a", 1),), RULES)
+    at_s = 0
+    for job_id in range(3):
+        policy.arrive(gang(job_id, 1, "quick", at_s, 10), at_s)
+        policy.decide(at_s)
+        policy.arrive(gang(10 + job_id, 1, "a", at_s), at_s)
+        assert [run.gang.job_id for run in policy.decide(at_s + 30).stopped] == [job_id]
+        policy.end(10 + job_id, at_s + 40)
+        (again,) = policy.decide(at_s + 40).started
+        assert (again.done_s, again.resume_s) == (30, 3)
+        policy.end(job_id, at_s + 53)
+        policy.arrive(gang(20 + job_id, 1, "slow", at_s), at_s + 60)
+        policy.decide(at_s + 60)
+        policy.end(20 + job_id, at_s + 360)
+        at_s += 400
+    for job_id, queue in ((30, "slow"), (31, "quick")):
+        policy.arrive(gang(job_id, 1, queue, at_s), at_s)
+    (first,) = policy.decide(at_s).started
+    assert (first.gang.job_id, first.expected_s) == (31, 40)
