@@ -4,8 +4,17 @@
 no second opinion on feasibility anywhere in the product.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+
+
+class Level(StrEnum):
+    """How close together an order must stay: a level of the tree NVLink domain < rack < leaf < pod < site."""
+
+    RACK = "rack"
+    LEAF = "leaf"
+    POD = "pod"
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +25,9 @@ class Ask:
     ``device_class`` or of any class with at least ``memory_bytes_min`` per device or slice. With ``count``
     0 the ask is for a node: ``node_memory_bytes`` and ``node_cpu_millis`` on a node that offers ``driver``.
     For asks with devices the node amounts are per device.
+
+    The shape: all in one NVLink domain (``same_nvlink_domain``), or in at most ``domains_max`` of them (0: no
+    matter), and all in one rack, under one leaf switch or in one pod (``within``).
     """
 
     count: int
@@ -30,6 +42,13 @@ class Ask:
     prefer_nodes: frozenset[str] = frozenset()
     avoid_nodes: frozenset[str] = frozenset()
     avoid_classes: frozenset[str] = frozenset()
+    domains_max: int = 0
+    within: Level | None = None
+
+    @property
+    def domain_limit(self) -> int:
+        """Return in how many NVLink domains the order may be at most, 0 for no limit."""
+        return 1 if self.same_nvlink_domain else self.domains_max
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +82,7 @@ class NodeState:
     """The part of a node that decides whether it can be granted.
 
     ``site_id``, ``rack_id`` and ``simulated`` do not decide feasibility; the planner keeps an order inside
-    one site and says in words where it went.
+    one site and says in words where it went. ``leaf`` and ``pod`` are names within the site; None: not known.
     """
 
     node_id: str
@@ -77,6 +96,13 @@ class NodeState:
     site_id: str = ""
     rack_id: str | None = None
     simulated: bool = False
+    leaf: str | None = None
+    pod: str | None = None
+
+    def area(self, level: Level) -> tuple[str, ...]:
+        """Return the rack, leaf or pod of the node as a key; a node that names none is one by itself."""
+        name = {Level.RACK: self.rack_id, Level.LEAF: self.leaf, Level.POD: self.pod}[level]
+        return (self.node_id,) if name is None else (self.site_id, name)
 
 
 class Refusal(StrEnum):
@@ -93,6 +119,7 @@ class Refusal(StrEnum):
     DEVICE_MEMORY = "device_memory"
     DEVICE_USED = "device_used"
     SLICES = "slices"
+    SHAPE = "shape"
 
 
 REFUSAL_SENTENCES: dict[Refusal, str] = {
@@ -107,6 +134,7 @@ REFUSAL_SENTENCES: dict[Refusal, str] = {
     Refusal.DEVICE_MEMORY: "the device or slice has too little memory",
     Refusal.DEVICE_USED: "the device is in use",
     Refusal.SLICES: "the device cannot be cut into slices of this size",
+    Refusal.SHAPE: "the devices lie further apart than the order allows",
 }
 
 
@@ -157,6 +185,23 @@ def _device_fits(ask: Ask, grant: Grant, device: DeviceState) -> Refusal | None:
             return Refusal.SLICES
     if device.used_mask & grant.mask:
         return Refusal.DEVICE_USED
+    return None
+
+
+def shape_fits(ask: Ask, nodes: Sequence[NodeState], devices: Sequence[DeviceState]) -> Refusal | None:
+    """Say whether the places of all grants of ``ask`` together have its shape: one site, class, area, few domains.
+
+    ``nodes`` and ``devices`` go together, one pair a grant. Devices without a link are in no domain, so
+    more than one of them is never in a few domains.
+    """
+    if len({node.site_id for node in nodes}) > 1 or len({device.device_class for device in devices}) > 1:
+        return Refusal.SHAPE
+    if ask.within is not None and len({node.area(ask.within) for node in nodes}) > 1:
+        return Refusal.SHAPE
+    if ask.domain_limit and len({device.device_id for device in devices}) > 1:
+        domains = {device.nvlink_domain for device in devices}
+        if None in domains or len(domains) > ask.domain_limit:
+            return Refusal.SHAPE
     return None
 
 

@@ -51,7 +51,7 @@ def losers(fleet: Fleet, ask: Ask, plan: Plan | None) -> tuple[Candidate, ...]:
         capacity = capacity_of(fleet, pool, need_of(ask))
         if ask.avoid_nodes:
             capacity = capacity.narrowed(ask.avoid_nodes, keep=False)
-        if ask.same_nvlink_domain and ask.count > 1:
+        if ask.domain_limit == 1 and ask.count > 1:
             found.extend(_domains(capacity, ask, plan))
         else:
             found.extend(_cells(capacity, ask, taken))

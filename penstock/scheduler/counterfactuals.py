@@ -6,9 +6,9 @@ from itertools import islice
 
 import numpy as np
 
-from penstock.base.limits import COUNTERFACTUALS_MAX
+from penstock.base.limits import COUNTERFACTUALS_MAX, DOMAINS_PER_SERVICE_MAX
 from penstock.base.units import BYTES_PER_GIB, format_bytes
-from penstock.domain.claim import Ask
+from penstock.domain.claim import Ask, Level
 from penstock.scheduler.filters import filter_nodes, need_of
 from penstock.scheduler.place import place
 from penstock.scheduler.plan import Plan
@@ -71,14 +71,8 @@ def _largest(low: int, high: int, succeeds: Callable[[int], bool]) -> int | None
 def _orders(fleet: Fleet, ask: Ask, seed: int) -> Iterator[Counterfactual]:
     """Yield what succeeds with one field changed, the smallest sacrifice first."""
     what = _units(ask)
-    if ask.same_nvlink_domain and ask.count > 1:
-        apart = replace(ask, same_nvlink_domain=False)
-        if _fits(fleet, apart, seed):
-            yield Counterfactual(
-                f"now with {ask.count} {what} that need not share one NVLink domain",
-                {"same_nvlink_domain": False},
-                apart,
-            )
+    if ask.count > 1:
+        yield from _other_shape(fleet, ask, seed)
     yield from _other_class(fleet, ask, seed)
     fewer = _largest(1, ask.count - 1, lambda count: _fits(fleet, replace(ask, count=count), seed))
     if fewer is not None:
@@ -87,6 +81,36 @@ def _orders(fleet: Fleet, ask: Ask, seed: int) -> Iterator[Counterfactual]:
         )
     yield from _smaller_cut(fleet, ask, seed)
     yield from _less_memory(fleet, ask, seed)
+
+
+def _other_shape(fleet: Fleet, ask: Ask, seed: int) -> Iterator[Counterfactual]:
+    """Yield the fewest domains that hold it now, else any number of them; and the next larger area."""
+    what = f"{ask.count} {_units(ask)}"
+    if ask.domain_limit:
+        apart = replace(ask, same_nvlink_domain=False, domains_max=0)
+        free = _fits(fleet, apart, seed)
+        most = 0 if ask.slices or not free else DOMAINS_PER_SERVICE_MAX
+        more = range(ask.domain_limit + 1, most + 1)
+        tried = (replace(apart, domains_max=limit) for limit in more)
+        fewest = next((one for one in tried if _fits(fleet, one, seed)), None)
+        if fewest is not None:
+            sentence = f"now with {what} in {fewest.domains_max} NVLink domains instead of {ask.domain_limit}"
+            yield Counterfactual(sentence, _changes(ask, fewest), fewest)
+        elif free:
+            share = "share one NVLink domain" if ask.domain_limit == 1 else "be in few NVLink domains"
+            yield Counterfactual(f"now with {what} that need not {share}", _changes(ask, apart), apart)
+    if ask.within is not None:
+        levels = list(Level)
+        for wider in [*levels[levels.index(ask.within) + 1 :], None]:
+            changed = replace(ask, within=wider)
+            if _fits(fleet, changed, seed):
+                place = (
+                    f"in one {wider.value} instead of one {ask.within.value}"
+                    if wider
+                    else "anywhere at a site"
+                )
+                yield Counterfactual(f"now with {what} {place}", {"within": wider}, changed)
+                return
 
 
 def _other_class(fleet: Fleet, ask: Ask, seed: int) -> Iterator[Counterfactual]:
@@ -108,6 +132,8 @@ def _other_class(fleet: Fleet, ask: Ask, seed: int) -> Iterator[Counterfactual]:
 
 def _smaller_cut(fleet: Fleet, ask: Ask, seed: int) -> Iterator[Counterfactual]:
     """Yield the largest slice that succeeds in place of a whole device or of a larger slice."""
+    if ask.domains_max or ask.within is not None:
+        return  # shapes are for whole devices
     pools = fleet.pools_for(replace(ask, slices=1))
     largest = max((pool.layout().slices_max for pool in pools), default=0)
     high = min(largest, ask.slices) - 1 if ask.slices else largest - 1
@@ -139,7 +165,7 @@ def _less_memory(fleet: Fleet, ask: Ask, seed: int) -> Iterator[Counterfactual]:
 
 def _anything(fleet: Fleet, ask: Ask, seed: int) -> Iterator[Counterfactual]:
     """Yield the most that is left when several fields give way at once: as few of them as possible."""
-    loose = replace(ask, same_nvlink_domain=False)
+    loose = replace(ask, same_nvlink_domain=False, domains_max=0, within=None)
     any_memory = replace(loose, memory_bytes_min=0)
     any_class = replace(any_memory, device_class=None)
     for base in (loose, any_memory, any_class):
@@ -166,16 +192,12 @@ def _changes(ask: Ask, changed: Ask) -> dict[str, object]:
         "memory_gib_min": changed.memory_bytes_min // BYTES_PER_GIB,
         "slices": changed.slices,
         "same_nvlink_domain": changed.same_nvlink_domain,
+        "domains_max": changed.domains_max,
+        "within": changed.within,
     }
-    old = (ask.count, ask.device_class, ask.memory_bytes_min, ask.slices, ask.same_nvlink_domain)
-    now = (
-        changed.count,
-        changed.device_class,
-        changed.memory_bytes_min,
-        changed.slices,
-        changed.same_nvlink_domain,
-    )
-    return {name: new[name] for name, before, after in zip(new, old, now, strict=True) if before != after}
+    asked = {name: "memory_bytes_min" if name == "memory_gib_min" else name for name in new}
+    differs = {name for name, field in asked.items() if getattr(ask, field) != getattr(changed, field)}
+    return {name: value for name, value in new.items() if name in differs}
 
 
 def _units(ask: Ask) -> str:

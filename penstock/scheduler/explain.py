@@ -11,8 +11,8 @@ from penstock.domain.claim import REFUSAL_SENTENCES, Ask, Refusal
 from penstock.scheduler.candidates import Candidate, losers
 from penstock.scheduler.counterfactuals import Counterfactual, counterfactuals
 from penstock.scheduler.filters import Capacity, capacity_of, ceiling_of, need_of
+from penstock.scheduler.gang import most_ever, most_in_shape
 from penstock.scheduler.plan import Limit, NoPlan, Plan, binding_sentence
-from penstock.scheduler.pool import LINKED
 from penstock.scheduler.snapshot import Fleet
 from penstock.scheduler.topology import site_units
 
@@ -119,18 +119,19 @@ def _why_not(fleet: Fleet, ask: Ask, decision: NoPlan) -> str:
     if decision.never_fits:
         need = need_of(ask)
         ceilings = [ceiling_of(fleet, one.pool, need) for one in capacities]
-        if ask.same_nvlink_domain and ask.count > 1:
-            most = max(one.one_domain for one in ceilings)
-            return f"no NVLink domain here could ever hold {ask.count} {kind}: the largest holds {most}"
+        if decision.binding in (Limit.NVLINK_DOMAIN, Limit.AREA):
+            pairs = zip(capacities, ceilings, strict=True)
+            if ask.slices:
+                most = max(one.one_domain for one in ceilings)
+            else:
+                most = max(most_ever(fleet, one.pool, ask, ceiling) for one, ceiling in pairs)
+            return f"{_shape(ask)} here could ever hold {ask.count} {kind}: the largest holds {most}"
         most = max(one.one_site for one in ceilings)
         return f"no site here could ever hold {ask.count} {kind} of one class: the most is {most}"
-    if decision.binding is Limit.NVLINK_DOMAIN:
-        linked = [one.island[one.pool.islands.column(LINKED) == 1] for one in capacities]
-        most = max(int(island.max(initial=0)) for island in linked)
+    if decision.binding in (Limit.NVLINK_DOMAIN, Limit.AREA):
+        most = max(most_in_shape(one, ask) for one in capacities)
         free = max(int(site_units(one).max()) for one in capacities)
-        return (
-            f"{free} {kind} are free, but the NVLink domain with most free can hold {most} of the {ask.count}"
-        )
+        return f"{free} {kind} are free, but {_shape(ask, now=True)} can hold {most} of the {ask.count}"
     if decision.binding is Limit.ONE_SITE:
         most = max(int(site_units(one).max()) for one in capacities)
         free = max(one.units() for one in capacities)
@@ -143,6 +144,16 @@ def _why_not(fleet: Fleet, ask: Ask, decision: NoPlan) -> str:
     sentence = f"{decision.free_matching} of the {ask.count} {kind} it needs are free"
     turned = decision.rejected.get(decision.binding, 0)
     return f"{sentence}; most others are out because {REFUSAL_SENTENCES[decision.binding]} ({turned} devices)"
+
+
+def _shape(ask: Ask, *, now: bool = False) -> str:
+    """Name the places that have the shape of an order: all of them, or with ``now`` those with most free."""
+    limit, area = ask.domain_limit, ask.within.value if ask.within is not None else ""
+    many = f"{limit} NVLink domains" if limit > 1 else "NVLink domain" if limit else area
+    of = f" of one {area}" if limit and area else ""
+    if now:
+        return f"the {many} with most free{of}"
+    return f"no {many}{of}"
 
 
 def _why_no_node(ask: Ask, decision: NoPlan) -> str:

@@ -353,10 +353,15 @@ def node_capacity_of(fleet: Fleet, need: Need) -> NodeCapacity:
 
 @dataclass(frozen=True, slots=True)
 class Ceiling:
-    """The most units of a need that could ever be held together if everything were ready and free."""
+    """The most units of a need that could ever be held together if everything were ready and free.
+
+    ``cell`` and ``group`` are what each cell and node could hold then, for shapes over several domains.
+    """
 
     one_site: int
     one_domain: int
+    cell: I64
+    group: I64
 
 
 def ceiling_of(fleet: Fleet, pool: Pool, need: Need) -> Ceiling:
@@ -376,14 +381,18 @@ def ceiling_of(fleet: Fleet, pool: Pool, need: Need) -> Ceiling:
     np.maximum.at(budget, columns[GROUP], node_units)
     group_site = pool.layout().group_site
     site = np.zeros(int(group_site.max(initial=0)) + 1, dtype=np.int64)
-    np.add.at(site, group_site, np.minimum(group, budget))
+    np.minimum(group, budget, out=group)
+    np.add.at(site, group_site, group)
     island = np.zeros(pool.islands.size, dtype=np.int64)
-    np.add.at(island, columns[ISLAND], np.minimum(units, node_units))
+    cell = np.minimum(units, node_units)
+    np.add.at(island, columns[ISLAND], cell)
     linked = island[pool.islands.column(LINKED) == 1]
     on_one = np.minimum(device_units, node_units[pool.devices.data[CELL, devices]])
     ceiling = Ceiling(
         one_site=int(site.max(initial=0)),
         one_domain=int(max(linked.max(initial=0), on_one.max(initial=0))),
+        cell=cell,
+        group=group,
     )
     if len(pool.ceilings) >= 4 * CAPACITIES_PER_CLASS_MAX:
         pool.ceilings.clear()

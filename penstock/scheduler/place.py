@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from penstock.base.units import format_bytes
-from penstock.domain.claim import Ask, DeviceState, Grant, NodeState, Refusal, fits
+from penstock.domain.claim import Ask, DeviceState, Grant, NodeState, Refusal, fits, shape_fits
 from penstock.scheduler import slices
 from penstock.scheduler.arrays import UNBOUNDED
 from penstock.scheduler.filters import (
@@ -23,6 +23,7 @@ from penstock.scheduler.filters import (
     need_of,
     node_capacity_of,
 )
+from penstock.scheduler.gang import in_shape, most_ever, most_in_shape
 from penstock.scheduler.plan import Binding, Chosen, Limit, NoPlan, Plan, PlanDefectError, ScoreReason
 from penstock.scheduler.pool import CELL_NODE, FREE, ISLAND, TOTAL, Pool
 from penstock.scheduler.score import least
@@ -42,6 +43,8 @@ def place(fleet: Fleet, ask: Ask, *, seed: int = 0) -> Plan | NoPlan:
     """
     if ask.count < 0 or ask.slices < 0:
         raise ValueError("an ask has no negative count or slices")
+    if ask.slices and (ask.domains_max or ask.within is not None):
+        raise ValueError("a shape over several domains or within an area is for whole devices")
     if ask.count == 0:
         return _place_node(fleet, ask, seed)
     need = need_of(ask)
@@ -80,8 +83,8 @@ def verify(fleet: Fleet, ask: Ask, grants: Sequence[Grant]) -> None:
     """Have ``domain.claim.fits`` judge ``grants`` one after the other; raises PlanDefectError at a refusal."""
     nodes: dict[str, NodeState] = {}
     devices: dict[str, DeviceState] = {}
-    last = len(grants) - 1
-    for number, grant in enumerate(grants):
+    places: list[tuple[NodeState, DeviceState]] = []
+    for grant in grants:
         node = nodes.get(grant.node_id) or fleet.node_state(grant.node_id)
         device = None
         if grant.device_id is not None:
@@ -89,7 +92,7 @@ def verify(fleet: Fleet, ask: Ask, grants: Sequence[Grant]) -> None:
         refusal = fits(ask, grant, node, device)
         if refusal is not None:
             raise PlanDefectError(f"planned {grant} for {ask} but it is refused: {refusal}")
-        if number == last:
+        if len(grants) == 1:
             return
         nodes[grant.node_id] = replace(
             node,
@@ -98,13 +101,18 @@ def verify(fleet: Fleet, ask: Ask, grants: Sequence[Grant]) -> None:
         )
         if device is not None:
             devices[device.device_id] = replace(device, used_mask=device.used_mask | grant.mask)
+            places.append((node, device))
+    if shape_fits(ask, [node for node, _ in places], [device for _, device in places]) is not None:
+        raise PlanDefectError(f"planned {len(grants)} grants for {ask} but they have not its shape")
 
 
 def _grants(capacity: Capacity, ask: Ask, seed: int) -> list[Grant] | None:
     """Choose the grants of one class, None if the class does not hold the order."""
     if ask.slices:
         return slices.choose(capacity, ask, seed)
-    if ask.same_nvlink_domain and ask.count > 1:
+    if ask.count > 1 and (ask.within is not None or ask.domain_limit > 1):
+        takes = in_shape(capacity, ask, seed)
+    elif ask.count > 1 and ask.domain_limit:
         takes = in_one_domain(capacity, ask.count, seed)
     else:
         takes = on_one_node(capacity, ask.count, seed)
@@ -185,9 +193,17 @@ def _reasons(
             else f"over {nodes} nodes, the fewest that its shape and site allow"
         )
         reasons.append(ScoreReason("few_nodes", sentence, nodes))
-        if ask.same_nvlink_domain:
+        if ask.domain_limit == 1:
             sentence = "the tightest NVLink domain that holds all of it, so that larger ones stay whole"
             reasons.append(ScoreReason("tightest_domain", sentence, domains))
+        elif ask.domain_limit:
+            sentence = (
+                f"in {domains} NVLink domains, the fewest that hold it, and of those the ones with least free"
+            )
+            reasons.append(ScoreReason("fewest_domains", sentence, domains))
+        if ask.within is not None:
+            sentence = f"all in one {ask.within.value}, the one with the fewest free that holds it"
+            reasons.append(ScoreReason("tightest_area", sentence, 1))
     if ask.slices:
         held = fleet.device_state(first.device_id or "").used_mask.bit_count()
         sentence = (
@@ -231,13 +247,22 @@ def _no_plan(fleet: Fleet, ask: Ask, tried: list[Capacity], seed: int) -> NoPlan
     need = need_of(ask)
     ceilings = [ceiling_of(fleet, capacity.pool, need) for capacity in tried]
     at_one_site = max((ceiling.one_site for ceiling in ceilings), default=0)
-    in_one_domain_ever = max((ceiling.one_domain for ceiling in ceilings), default=0)
-    in_domain = ask.same_nvlink_domain and ask.count > 1
-    never_fits = ask.count > (in_one_domain_ever if in_domain else at_one_site)
+    ever = at_one_site
+    if ask.within is not None or ask.domain_limit > 1:
+        pairs = zip(tried, ceilings, strict=True)
+        ever = max((most_ever(fleet, one.pool, ask, ceiling) for one, ceiling in pairs), default=0)
+    elif ask.domain_limit and ask.count > 1:
+        ever = max((ceiling.one_domain for ceiling in ceilings), default=0)
+    never_fits = ask.count > ever
     rejected = _rejected(fleet, ask, tried)
     free = sum(capacity.units() for capacity in tried)
-    if never_fits and at_one_site:
-        binding = Limit.TOO_LARGE if ask.count > at_one_site else Limit.NVLINK_DOMAIN
+    if never_fits and ask.count > at_one_site > 0:
+        binding = Limit.TOO_LARGE
+    elif never_fits and at_one_site:
+        anywhere = replace(ask, same_nvlink_domain=False, domains_max=0)
+        pairs = zip(tried, ceilings, strict=True)
+        in_area = max(most_ever(fleet, one.pool, anywhere, ceiling) for one, ceiling in pairs)
+        binding = Limit.AREA if in_area < ask.count else Limit.NVLINK_DOMAIN
     else:
         binding = _binding(ask, tried, rejected)
     return NoPlan(
@@ -254,7 +279,10 @@ def _no_plan(fleet: Fleet, ask: Ask, tried: list[Capacity], seed: int) -> NoPlan
 def _binding(ask: Ask, tried: list[Capacity], rejected: dict[Refusal, int]) -> Binding:
     """Name what stands in the way of an order that fits the hardware: the shape if enough is free, else the filter that turned most away."""
     if any(int(site_units(capacity).max()) >= ask.count for capacity in tried):
-        return Limit.NVLINK_DOMAIN
+        anywhere = replace(ask, same_nvlink_domain=False, domains_max=0)
+        if ask.within is None or any(most_in_shape(one, anywhere) >= ask.count for one in tried):
+            return Limit.NVLINK_DOMAIN
+        return Limit.AREA
     if any(capacity.units() >= ask.count for capacity in tried):
         return Limit.ONE_SITE
     if sum(capacity.units() for capacity in tried) >= ask.count:

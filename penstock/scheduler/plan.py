@@ -10,6 +10,7 @@ class Limit(StrEnum):
     """What binds when enough devices are free but not in the shape asked for."""
 
     NVLINK_DOMAIN = "nvlink_domain"
+    AREA = "area"
     ONE_CLASS = "one_class"
     ONE_SITE = "one_site"
     TOO_LARGE = "too_large"
@@ -17,7 +18,8 @@ class Limit(StrEnum):
 
 
 LIMIT_SENTENCES: dict[Limit, str] = {
-    Limit.NVLINK_DOMAIN: "enough are free, but not in one NVLink domain",
+    Limit.NVLINK_DOMAIN: "enough are free, but not in as few NVLink domains as it asks for",
+    Limit.AREA: "enough are free, but not in one rack, under one leaf or in one pod as it asks for",
     Limit.ONE_CLASS: "enough are free, but not of one class, and an order is never mixed",
     Limit.ONE_SITE: "enough are free, but not at one site",
     Limit.TOO_LARGE: "no site has hardware enough of one class, even with everything free",

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from penstock.domain.claim import DeviceState
+from penstock.domain.claim import DeviceState, Level
 from penstock.scheduler.arrays import I64, ChangeLog, Table
 
 if TYPE_CHECKING:
     from penstock.scheduler.filters import Capacity, Ceiling, Need
+    from penstock.scheduler.gang import Areas
 
 # Columns of a device.
 NODE, CELL, SLICES, MEMORY, SLICE_MEMORY, USED, HEALTHY = range(7)
@@ -78,6 +79,7 @@ class Pool:
         self.topology_version = 0
         self.capacities: OrderedDict[Need, Capacity] = OrderedDict()
         self.ceilings: dict[Need, tuple[int, Ceiling]] = {}
+        self.areas: dict[Level | None, tuple[tuple[int, int], Areas]] = {}
         self._cell_rows: dict[tuple[int, str | None], int] = {}
         self._cell_keys: list[tuple[int, str | None]] = []
         self._group_rows: dict[int, int] = {}

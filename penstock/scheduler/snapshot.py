@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from penstock.base.errors import InvalidInputError
-from penstock.domain.claim import Ask, DeviceState, Grant, NodeState
+from penstock.domain.claim import Ask, DeviceState, Grant, Level, NodeState
 from penstock.domain.device import DeviceClass
 from penstock.scheduler.arrays import ChangeLog, Table
 from penstock.scheduler.pool import CELL, HEALTHY, MEMORY, NODE, SLICE_MEMORY, SLICES, USED, Pool
@@ -30,7 +30,11 @@ if TYPE_CHECKING:
     ARCHITECTURE,
     NODE_SITE,
     DEVICES,
-) = range(10)
+    RACK,
+    LEAF,
+    POD,
+) = range(13)
+AREA_COLUMNS = {Level.RACK: RACK, Level.LEAF: LEAF, Level.POD: POD}
 
 DRIVERS_MAX = 62  # a node's drivers are bits of one signed 64-bit integer
 _MASK = (1 << 64) - 1
@@ -55,7 +59,7 @@ class Fleet:
     def __init__(self, classes: Mapping[str, DeviceClass]) -> None:
         self.classes = dict(classes)
         self.version = 0
-        self.nodes = Table(10)
+        self.nodes = Table(13)
         self.node_log = ChangeLog()
         self.pools: dict[str, Pool] = {}
         self.device_count = 0
@@ -69,6 +73,7 @@ class Fleet:
         self._device_homes: dict[str, tuple[Pool, int]] = {}
         self._driver_bits: dict[str, int] = {}
         self._names: dict[str, int] = {}
+        self._areas: dict[tuple[str, ...], int] = {}
 
     @property
     def node_count(self) -> int:
@@ -108,6 +113,7 @@ class Fleet:
                 self._name(node.architecture),
                 self._name(node.site_id),
                 devices,
+                *(self._area(node.area(level)) for level in AREA_COLUMNS),
             )
             if row is None:
                 row = self._new_node(node, values)
@@ -148,6 +154,8 @@ class Fleet:
             site_id=node.site_id,
             rack_id=node.rack_id,
             simulated=node.simulated,
+            leaf=node.leaf,
+            pod=node.pod,
         )
 
     def node_row(self, node_id: str) -> int | None:
@@ -335,7 +343,7 @@ class Fleet:
             node.cpu_millis,
             node.drivers,
             node.architecture,
-        ):
+        ) or any(known.area(level) != node.area(level) for level in AREA_COLUMNS):
             self.facts_version += 1
         self.nodes.data[:, row] = values
         self._node_states[row] = node
@@ -394,6 +402,9 @@ class Fleet:
 
     def _name(self, name: str) -> int:
         return self._names.setdefault(name, len(self._names))
+
+    def _area(self, key: tuple[str, ...]) -> int:
+        return self._areas.setdefault(key, len(self._areas))
 
     def _node_hash(self, row: int) -> int:
         column: list[int] = self.nodes.data[:, row].tolist()

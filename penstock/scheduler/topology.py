@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from penstock.scheduler.arrays import I64, UNBOUNDED
+from penstock.scheduler.arrays import I64, UNBOUNDED, Bools
 from penstock.scheduler.filters import Capacity
 from penstock.scheduler.pool import FREE, GROUP, ISLAND, LINKED
 from penstock.scheduler.score import cell_key, least
@@ -41,24 +41,24 @@ def in_one_domain(capacity: Capacity, count: int, seed: int) -> list[Take] | Non
     islands = capacity.pool.islands
     enough = (capacity.island >= count) & (islands.column(LINKED) == 1)
     island = least(np.where(enough, islands.column(FREE), UNBOUNDED), seed)
-    return None if island is None else _in_island(capacity, island, count)
+    return None if island is None else _in_island(capacity, island, count, capacity.group)
 
 
-def over_nodes(capacity: Capacity, count: int, seed: int) -> list[Take] | None:
-    """Take over as few nodes as possible, then as few domains, all in one site."""
+def over_nodes(capacity: Capacity, count: int, seed: int, groups: Bools | None = None) -> list[Take] | None:
+    """Take over as few nodes as possible, then as few domains, all in one site, or all of ``groups``."""
     pool = capacity.pool
-    caps = _in_one_site(capacity, count, seed)
+    caps = _in_one_site(capacity, count, seed) if groups is None else np.where(groups, capacity.group, 0)
     if caps is None:
         return None
     fewest = int(nodes_needed(caps, np.zeros_like(caps), 1, count)[0])
     whole = _island_with_fewest(capacity, caps, count, fewest, seed)
     if whole is not None:
-        return _in_island(capacity, whole, count)
+        return _in_island(capacity, whole, count, caps)
     first_cells = np.zeros(pool.groups.size, dtype=np.int64)
     columns = pool.cells.data[:, : pool.cells.size]
     first_cells[columns[GROUP]] = columns[ISLAND]
     takes: list[Take] = []
-    for group, part in _fill(caps, first_cells, count):
+    for group, part in fill(caps, first_cells, count):
         takes.extend(_on_group(capacity, group, part))
     return takes
 
@@ -118,10 +118,12 @@ def _island_with_fewest(capacity: Capacity, caps: I64, count: int, fewest: int, 
     return least(np.where(enough & (needed == fewest), islands.column(FREE), UNBOUNDED), seed)
 
 
-def _in_island(capacity: Capacity, island: int, count: int) -> list[Take]:
+def _in_island(capacity: Capacity, island: int, count: int, caps: I64) -> list[Take]:
+    """Take from the cells of a domain on nodes that ``caps`` lets hold something."""
     cells = np.flatnonzero(capacity.pool.cells.column(ISLAND) == island)
     one_domain = np.zeros(len(cells), dtype=np.int64)
-    return [Take(int(cells[row]), part) for row, part in _fill(capacity.cell[cells], one_domain, count)]
+    held = np.where(caps[capacity.pool.cells.data[GROUP, cells]] > 0, capacity.cell[cells], 0)
+    return [Take(int(cells[row]), part) for row, part in fill(held, one_domain, count)]
 
 
 def _on_group(capacity: Capacity, group: int, count: int) -> list[Take]:
@@ -129,10 +131,10 @@ def _on_group(capacity: Capacity, group: int, count: int) -> list[Take]:
     if len(cells) == 1:
         return [Take(int(cells[0]), count)]
     each_its_own = np.arange(len(cells), dtype=np.int64)
-    return [Take(int(cells[row]), part) for row, part in _fill(capacity.cell[cells], each_its_own, count)]
+    return [Take(int(cells[row]), part) for row, part in fill(capacity.cell[cells], each_its_own, count)]
 
 
-def _fill(caps: I64, domain: I64, count: int) -> list[tuple[int, int]]:
+def fill(caps: I64, domain: I64, count: int) -> list[tuple[int, int]]:
     """Split ``count`` over rows that hold ``caps``: the largest first, the last one the tightest that fits.
 
     That is the fewest rows. Among equals a domain already touched comes first, then the roomiest one.

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import Range
 from sqlalchemy.engine import Connection
 
-from penstock.domain.claim import Ask, DeviceState, Grant, NodeState, Refusal, fits
+from penstock.domain.claim import Ask, DeviceState, Grant, NodeState, Refusal, fits, shape_fits
 from penstock.domain.segment import Holding, SegmentState
 from penstock.store.rows import Row, every
 from penstock.store.schema import allocation, claim
@@ -77,6 +77,8 @@ def node_state(row: Mapping[str, Any]) -> NodeState:
         site_id=row["site_id"],
         rack_id=row["rack_id"],
         simulated=row["simulated"],
+        leaf=row["leaf"],
+        pod=row["spine"],
     )
 
 
@@ -118,6 +120,14 @@ class _Books:
                 refusal = self._take(ask, grant, nodes, devices)
                 if refusal is not None:
                     return refusal
+            held = [grant for grant in grants if grant.device_id is not None]
+            refusal = shape_fits(
+                ask,
+                [nodes[grant.node_id] for grant in held],
+                [devices[grant.device_id or ""] for grant in held],
+            )
+            if refusal is not None:
+                return refusal
         self._nodes.update(nodes)
         self._devices.update(devices)
         self.changed_devices.update({key: device.used_mask for key, device in devices.items()})

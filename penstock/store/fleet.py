@@ -21,7 +21,7 @@ class Changes:
 _MARK = sa.text("SELECT CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint)")
 _NODES = sa.text(
     "SELECT id, site_id, rack_id, simulated, state, cordoned, memory_bytes, memory_used_bytes, cpu_millis, cpu_used_millis, "
-    "drivers, architecture FROM node WHERE changed_xid >= CAST(CAST(:mark AS text) AS xid8)"
+    "drivers, architecture, leaf, spine FROM node WHERE changed_xid >= CAST(CAST(:mark AS text) AS xid8)"
 )
 _DEVICES = sa.text(
     "SELECT id, node_id, device_class, slices, memory_bytes, slice_memory_bytes, used_mask, health, nvlink_domain "

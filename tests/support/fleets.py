@@ -7,7 +7,7 @@ from itertools import product
 from hypothesis import strategies as st
 
 from penstock.base.units import BYTES_PER_GIB
-from penstock.domain.claim import Ask, DeviceState, Grant, NodeState, fits
+from penstock.domain.claim import Ask, DeviceState, Grant, Level, NodeState, fits, shape_fits
 from penstock.domain.device import load_device_classes
 from penstock.scheduler import Fleet, Plan, place_many
 
@@ -98,13 +98,16 @@ class Picture:
 
 
 @st.composite
-def pictures(draw: st.DrawFn) -> Picture:
+def pictures(draw: st.DrawFn, *, one_domain_nodes: bool = False) -> Picture:
     """Return up to 4 nodes with up to 3 devices each, of everything that can differ."""
     nodes: list[NodeState] = []
     devices: list[DeviceState] = []
     for number in range(draw(st.integers(1, 4))):
         memory = draw(st.integers(0, 8))
         name = f"n{number}"
+        domains = st.sampled_from([None, "p", "q"])
+        if one_domain_nodes:
+            domains = st.just(draw(domains))
         nodes.append(
             NodeState(
                 node_id=name,
@@ -116,6 +119,9 @@ def pictures(draw: st.DrawFn) -> Picture:
                 drivers=draw(st.sampled_from([frozenset("a"), frozenset("ab"), frozenset("b")])),
                 architecture=draw(st.sampled_from(["x", "x", "y"])),
                 site_id=draw(st.sampled_from(["s", "s", "t"])),
+                rack_id=draw(st.sampled_from([None, "r", "r", "u"])),
+                leaf=draw(st.sampled_from([None, "l", "l", "m"])),
+                pod=draw(st.sampled_from([None, "o", "o"])),
             )
         )
         for position in range(draw(st.integers(0, 3))):
@@ -130,7 +136,7 @@ def pictures(draw: st.DrawFn) -> Picture:
                     slice_memory_bytes=draw(st.sampled_from([2, 3])),
                     used_mask=draw(st.one_of(st.just(0), st.integers(0, (1 << slices) - 1))),
                     healthy=draw(st.sampled_from([True, True, True, False])),
-                    nvlink_domain=draw(st.sampled_from([None, "p", "q"])),
+                    nvlink_domain=draw(domains),
                 )
             )
     return Picture(tuple(nodes), tuple(devices))
@@ -154,8 +160,24 @@ def asks(*, counts: Sequence[int] = (0, 1, 1, 2, 3, 4)) -> st.SearchStrategy[Ask
     )
 
 
+def gangs() -> st.SearchStrategy[Ask]:
+    """Return asks for whole devices in a shape."""
+    return st.builds(
+        Ask,
+        count=st.integers(1, 6),
+        device_class=st.sampled_from([None, "A"]),
+        memory_bytes_min=st.sampled_from([0, 0, 15]),
+        same_nvlink_domain=st.sampled_from([False, False, True]),
+        domains_max=st.integers(0, 3),
+        within=st.sampled_from([None, *Level]),
+        node_memory_bytes=st.integers(0, 1),
+        driver=st.just("a"),
+        avoid_nodes=st.sampled_from([frozenset[str](), frozenset({"n1"})]),
+    )
+
+
 def can_be_placed(fleet: Fleet, picture: Picture, ask: Ask) -> bool:
-    """Try every way to grant ``ask``: one class, one site, if asked for one domain; judged by ``fits`` alone."""
+    """Try every way to grant ``ask``: one class, one site, if asked for one domain; judged by the domain alone."""
     nodes = {one.node_id: fleet.node_state(one.node_id) for one in picture.nodes}
     devices = [fleet.device_state(one.device_id) for one in picture.devices]
     if ask.count == 0:
@@ -169,18 +191,24 @@ def can_be_placed(fleet: Fleet, picture: Picture, ask: Ask) -> bool:
         if ask.same_nvlink_domain and ask.count > 1:
             pools = [[one for one in here if one.nvlink_domain == domain] for domain in "pq"]
             pools += [[one] for one in here]  # one device is as close as can be, linked or not
-        if any(_search(ask, pool, nodes, ask.count) for pool in pools):
+        if any(_search(ask, pool, nodes, ask.count, ()) for pool in pools):
             return True
     return False
 
 
-def _search(ask: Ask, devices: list[DeviceState], nodes: dict[str, NodeState], left: int) -> bool:
+def _search(
+    ask: Ask,
+    devices: list[DeviceState],
+    nodes: dict[str, NodeState],
+    left: int,
+    taken: tuple[DeviceState, ...],
+) -> bool:
     if left == 0:
-        return True
+        return shape_fits(ask, [nodes[one.node_id] for one in taken], taken) is None
     if not devices:
         return False
     first, rest = devices[0], devices[1:]
-    if _search(ask, rest, nodes, left):
+    if _search(ask, rest, nodes, left, taken):
         return True
     whole = (1 << first.slices) - 1
     run = (1 << ask.slices) - 1
@@ -190,7 +218,7 @@ def _search(ask: Ask, devices: list[DeviceState], nodes: dict[str, NodeState], l
         if fits(ask, grant, nodes[first.node_id], first) is None:
             after = nodes | {first.node_id: charged(nodes[first.node_id], grant)}
             used = replace(first, used_mask=first.used_mask | mask)
-            if _search(ask, [used, *rest], after, left - 1):
+            if _search(ask, [used, *rest], after, left - 1, (*taken, first)):
                 return True
     return False
 

@@ -7,7 +7,7 @@ from penstock.base import limits
 from penstock.base.errors import InvalidInputError
 from penstock.base.units import BYTES_PER_GIB
 from penstock.catalog.base import Compiled, Known, Spec
-from penstock.domain.claim import Ask
+from penstock.domain.claim import Ask, Level
 from penstock.domain.quota import Measure, dimensions_of
 from penstock.rating.estimate import GpuOrder
 
@@ -54,6 +54,21 @@ FORM: Mapping[str, Any] = {
             "title": "All in one NVLink domain",
             "description": "place every device where all can reach all over NVLink",
         },
+        "domains_max": {
+            "type": "integer",
+            "minimum": 0,
+            "maximum": limits.DOMAINS_PER_SERVICE_MAX,
+            "default": 0,
+            "title": "NVLink domains at most",
+            "description": "in how many NVLink domains the devices may be; 0: no matter",
+        },
+        "within": {
+            "type": ["string", "null"],
+            "enum": [None, *(level.value for level in Level)],
+            "default": None,
+            "title": "All in one",
+            "description": "rack, leaf (one leaf switch) or pod; null: anywhere at one site",
+        },
     },
 }
 
@@ -66,12 +81,15 @@ def compile_order(spec: Spec, known: Known) -> Compiled:
     memory_bytes_min = spec["memory_gib_min"] * BYTES_PER_GIB
     if name is not None:
         _check_class(name, slices, memory_bytes_min, known)
+    _check_shape(spec)
     ask = Ask(
         count=count,
         device_class=name,
         memory_bytes_min=memory_bytes_min,
         slices=slices,
         same_nvlink_domain=spec["same_nvlink_domain"],
+        domains_max=spec.get("domains_max", 0),  # a service ordered before there were shapes has none
+        within=Level(spec["within"]) if spec.get("within") else None,
         driver="simulated",
     )
     measure = Measure.SLICES if slices else Measure.DEVICES
@@ -109,6 +127,19 @@ def class_holds(spec: Spec, device_class: str, known: Known) -> dict[str, int]:
 def device_slices(name: str, known: Known) -> int:
     """Return how many slices a device of class ``name`` has."""
     return known.device_classes[name].slices
+
+
+def _check_shape(spec: Spec) -> None:
+    """Raise InvalidInputError for a shape that slices cannot have or that says two things."""
+    for field in ("domains_max", "within"):
+        if spec["slices"] and spec.get(field):
+            raise InvalidInputError(
+                f"'{field}' is for whole devices; leave it out or set 'slices' to 0", field=f"spec.{field}"
+            )
+    if spec["same_nvlink_domain"] and spec.get("domains_max", 0) > 1:
+        raise InvalidInputError(
+            "'same_nvlink_domain' already says one domain; leave one of the two out", field="spec.domains_max"
+        )
 
 
 def _check_class(name: str, slices: int, memory_bytes_min: int, known: Known) -> None:

@@ -30,7 +30,7 @@ def test_why_pending_names_the_largest_domain() -> None:
         explanation.headline == "9 GB200 are free, but the NVLink domain with most free can hold 6 of the 8"
     )
     assert explanation.binding == "nvlink_domain"
-    assert changes(explanation)[:2] == [{"same_nvlink_domain": False}, {"count": 6}]
+    assert changes(explanation)[:2] == [{"same_nvlink_domain": False, "domains_max": 2}, {"count": 6}]
     assert [(one.nvlink_domain, one.holds, one.lost) for one in explanation.candidates] == [
         ("r0", 6, "too_few"),
         ("r1", 3, "too_few"),
