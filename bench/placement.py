@@ -11,7 +11,7 @@ import statistics
 import time
 
 from penstock.base.units import BYTES_PER_GIB
-from penstock.domain.claim import Ask, DeviceState, NodeState
+from penstock.domain.claim import Ask, DeviceState, Level, NodeState
 from penstock.domain.device import load_device_classes
 from penstock.scheduler import Fleet, Plan, place, place_many
 
@@ -32,6 +32,10 @@ def fleet_of(nodes: int, per_node: int, nodes_per_domain: int, device_class: str
             cpu_used_millis=0,
             drivers=frozenset({"simulated"}),
             architecture="x86_64",
+            site_id="site",
+            rack_id=f"rack-{number // nodes_per_domain}",
+            leaf=f"leaf-{number // nodes_per_domain // 8}",
+            pod=f"pod-{number // nodes_per_domain // 64}",
         )
         for number in range(nodes)
     )
@@ -67,10 +71,19 @@ def asks_of(mix: str, count: int, device_class: str) -> list[Ask]:
     source = random.Random(7)  # noqa: S311 - a reproducible load, not a secret
     if mix == "single":
         return [one(1)] * count
+    if mix == "gangs":
+        return [gang(source, device_class) for _ in range(count)]
     return [
         one(source.choice((1, 1, 1, 1, 2, 4, 8))) if source.random() < 0.8 else one(1, source.randint(1, 4))
         for _ in range(count)
     ]
+
+
+def gang(source: random.Random, device_class: str) -> Ask:
+    """Return an order of 1 to 576 in few domains, every third one within a leaf or pod."""
+    size = source.choice((1, 2, 4, 8, 8, 16, 32, 72, 100, 144, 288, 576))
+    within = source.choice((None, None, Level.LEAF if size <= 288 else Level.POD))
+    return Ask(size, device_class, domains_max=-(-size // 72), within=within if size > 1 else None)
 
 
 def run_case(case: str, fleet: Fleet, asks: list[Ask], *, batch: bool) -> dict[str, object]:
@@ -114,10 +127,13 @@ def main() -> None:
     arguments = parser.parse_args()
     for nodes, per_node, nodes_per_domain, device_class in ((1_000, 8, 1, "H100"), (25_000, 4, 18, "GB200")):
         fleet = fleet_of(nodes, per_node, nodes_per_domain, device_class)
-        for mix in ("single", "mixed"):
-            asks = asks_of(mix, arguments.decisions, device_class)
+        mixes = ("single", "mixed") if per_node == 8 else ("single", "mixed", "gangs")
+        for mix in mixes:
+            decisions = arguments.decisions // 4 if mix == "gangs" else arguments.decisions  # not to fill it
+            asks = asks_of(mix, decisions, device_class)
             for batch in (False, True):
-                case = f"{mix} orders, {'batches of 256' if batch else 'one at a time'}"
+                orders = "gangs in shapes" if mix == "gangs" else f"{mix} orders"
+                case = f"{orders}, {'batches of 256' if batch else 'one at a time'}"
                 figures = [run_case(case, fleet, asks, batch=batch) for _ in range(arguments.runs)]
                 figures.sort(key=lambda figure: str(figure["decisions_per_s"]).zfill(9))
                 print(json.dumps(figures[len(figures) // 2]), flush=True)

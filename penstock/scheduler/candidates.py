@@ -11,7 +11,7 @@ from penstock.scheduler.arrays import I64, UNBOUNDED
 from penstock.scheduler.filters import REFUSALS, Capacity, capacity_of, need_of, node_capacity_of
 from penstock.scheduler.plan import Plan
 from penstock.scheduler.pool import CELL_NODE, FREE, ISLAND, LINKED, TOTAL
-from penstock.scheduler.score import cell_key
+from penstock.scheduler.score import begun_first_key, cell_key
 from penstock.scheduler.snapshot import ALIVE, NODE_MEMORY, NODE_MEMORY_USED, Fleet
 
 
@@ -72,7 +72,7 @@ def _domains(capacity: Capacity, ask: Ask, plan: Plan | None) -> list[Candidate]
     islands = pool.islands
     free, total = islands.column(FREE), islands.column(TOTAL)
     short = (1 << 40) - capacity.island  # after every domain that holds it
-    keys = np.where(capacity.island >= ask.count, free, short)
+    keys = np.where(capacity.island >= ask.count, begun_first_key(free, total, ask.count), short)
     keys[(islands.column(LINKED) == 0) | (total == 0)] = UNBOUNDED
     taken = {chosen.nvlink_domain for chosen in plan.chosen} if plan is not None else set[str | None]()
     found: list[Candidate] = []
@@ -83,7 +83,8 @@ def _domains(capacity: Capacity, ask: Ask, plan: Plan | None) -> list[Candidate]
         if holds >= ask.count:
             lost = "less_tight"
             sentence = (
-                f"it holds the order too, but has {free[row]} wholly free: left whole for larger orders"
+                f"it holds the order too, with {free[row]} of {total[row]} wholly free, but comes later: "
+                "what is filled exactly or begun comes first"
             )
         else:
             lost = "too_few"
@@ -96,7 +97,7 @@ def _cells(capacity: Capacity, ask: Ask, taken: frozenset[str]) -> list[Candidat
     """Return nodes: those that hold the order by best fit, then those that hold most, then refused ones."""
     fleet, pool = capacity.fleet, capacity.pool
     cells = np.arange(pool.cells.size, dtype=np.int64)
-    keys = np.where(capacity.cell >= ask.count, cell_key(pool, cells), (1 << 60) - capacity.cell)
+    keys = np.where(capacity.cell >= ask.count, cell_key(pool, cells, ask.count), (1 << 60) - capacity.cell)
     total, free = pool.cells.column(TOTAL), pool.cells.column(FREE)
     keys[total == 0] = UNBOUNDED
     nodes = [row for row in map(fleet.node_row, taken) if row is not None]
@@ -107,7 +108,10 @@ def _cells(capacity: Capacity, ask: Ask, taken: frozenset[str]) -> list[Candidat
         if holds >= ask.count:
             lost = "less_tight"
             kind = "NVLink domain" if capacity.layout.outer_by_island[outer] else "node"
-            sentence = f"it holds the order too, but no better: its {kind} has {capacity.layout.outer_free[outer]} wholly free"
+            sentence = (
+                f"it holds the order too, but comes later: its {kind} has {capacity.layout.outer_free[outer]} "
+                f"of {capacity.layout.outer_total[outer]} wholly free"
+            )
         elif holds:
             lost = "too_few"
             sentence = (

@@ -1,7 +1,7 @@
 """Place one order, or a batch: filters, score, topology, and the verdict of ``domain.claim.fits``.
 
 Complete within its rules: if devices of one class at one site can hold an order in the shape it asks for,
-a plan is found. Sources of the policy: best fit and few domains, as argued in docs/reference/placement.md.
+a plan is found. Sources of the policy: begun first and few domains, as argued in docs/reference/placement.md.
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,7 +26,7 @@ from penstock.scheduler.filters import (
 from penstock.scheduler.gang import in_shape, most_ever, most_in_shape
 from penstock.scheduler.plan import Binding, Chosen, Limit, NoPlan, Plan, PlanDefectError, ScoreReason
 from penstock.scheduler.pool import CELL_NODE, FREE, ISLAND, TOTAL, Pool
-from penstock.scheduler.score import least
+from penstock.scheduler.score import EXACT_FROM, least
 from penstock.scheduler.snapshot import DEVICES, NODE_MEMORY, NODE_MEMORY_USED, Fleet
 from penstock.scheduler.topology import Take, in_one_domain, on_one_node, over_nodes, site_units
 
@@ -214,10 +214,17 @@ def _reasons(
         reasons.append(ScoreReason("cut_first", sentence, held))
     layout = pool.layout()
     outer = layout.outer_of_cell[fleet.cell_of(first.device_id or "")]
-    free = int(layout.outer_free[outer])
+    free, total = int(layout.outer_free[outer]), int(layout.outer_total[outer])
     kind = "NVLink domain" if layout.outer_by_island[outer] else "node"
-    sentence = f"best fit: its {kind} had {free} devices wholly free; those with more are left whole"
-    reasons.append(ScoreReason("best_fit", sentence, free))
+    if free == ask.count >= EXACT_FROM and not ask.slices:
+        sentence = f"it fills its {kind}, which had {free} devices wholly free, exactly"
+    elif free < total:
+        sentence = (
+            f"its {kind} was begun already, with {free} of {total} devices wholly free; whole ones stay whole"
+        )
+    else:
+        sentence = f"no {kind} that is begun has room, so a whole one of {total} devices is opened"
+    reasons.append(ScoreReason("begun_first", sentence, free))
     if ask.prefer_nodes and any(place.node in ask.prefer_nodes for place in chosen):
         reasons.append(ScoreReason("preferred_node", "the order prefers this node", 1))
     return tuple(reasons)

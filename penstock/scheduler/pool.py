@@ -3,7 +3,7 @@
 A *cell* is the devices of the class on one node in one NVLink domain; a *group* is all of them on one node;
 an *island* is all of them in one NVLink domain (devices without a link form an island per node that is
 marked unlinked). The *outer* of a cell is the larger of its island and its group: a rack-wide domain of
-four-GPU nodes, or an eight-GPU node with pairs in it. Outers are what best fit keeps whole.
+four-GPU nodes, or an eight-GPU node with pairs in it. Outers are what placement keeps whole.
 """
 
 from collections import OrderedDict
@@ -35,6 +35,7 @@ class Layout:
     outer_of_cell: I64
     outer_by_island: I64  # 1 where the outer is an island, 0 where it is a group
     outer_free: I64  # kept up to date by Pool.change
+    outer_total: I64
     group_site: I64
     cells_by_outer: I64
     outer_starts: I64
@@ -212,6 +213,8 @@ class Pool:
         outer = outer.astype(np.int64).reshape(-1)
         free = np.zeros(len(names), dtype=np.int64)
         np.add.at(free, outer, cells.column(FREE))
+        total = np.zeros(len(names), dtype=np.int64)
+        np.add.at(total, outer, cells.column(TOTAL))
         cells_by_outer, outer_starts = _bucket(outer, len(names))
         cells_by_group, group_starts = _bucket(group, groups.size)
         group_site = np.zeros(groups.size, dtype=np.int64)
@@ -224,6 +227,7 @@ class Pool:
             outer_of_cell=outer,
             outer_by_island=(names % 2 == 0).astype(np.int64),
             outer_free=free,
+            outer_total=total,
             group_site=group_site,
             cells_by_outer=cells_by_outer,
             outer_starts=outer_starts,

@@ -64,7 +64,7 @@ def _one(capacity: Capacity, ask: Ask, allowed: Bools | None, seed: int) -> Gran
         cell = least(np.where(allowed, capacity.cut, UNBOUNDED), seed)
         if cell is None:
             cells = np.flatnonzero(allowed & (capacity.cell > 0))
-            best = least(cell_key(pool, cells), seed)
+            best = least(cell_key(pool, cells, 1), seed)
             cell = None if best is None else int(cells[best])
     if cell is None:
         return None

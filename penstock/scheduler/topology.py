@@ -9,8 +9,8 @@ import numpy as np
 
 from penstock.scheduler.arrays import I64, UNBOUNDED, Bools
 from penstock.scheduler.filters import Capacity
-from penstock.scheduler.pool import FREE, GROUP, ISLAND, LINKED
-from penstock.scheduler.score import cell_key, least
+from penstock.scheduler.pool import FREE, GROUP, ISLAND, LINKED, TOTAL
+from penstock.scheduler.score import begun_first_key, least
 
 _NEW_DOMAIN = 1 << 40  # outweighs any count in a key: a domain already touched comes first
 
@@ -23,24 +23,27 @@ class Take(NamedTuple):
 
 
 def on_one_node(capacity: Capacity, count: int, seed: int) -> list[Take] | None:
-    """Take all on one node: in the outer with the fewest free devices, there on the node with the fewest."""
+    """Take all on one node: in the outer that is begun first, there on the node with the fewest free devices."""
     pool, layout = capacity.pool, capacity.layout
-    outer = least(np.where(capacity.outer_best >= count, layout.outer_free, UNBOUNDED), seed)
+    keys = begun_first_key(layout.outer_free, layout.outer_total, count)
+    outer = least(np.where(capacity.outer_best >= count, keys, UNBOUNDED), seed)
     if outer is None:
         return None
     cells = layout.cells_of_outer(outer)
     if layout.outer_by_island[outer]:
-        keys = np.where(capacity.cell[cells] >= count, cell_key(pool, cells), UNBOUNDED)
-        best = least(keys, seed)
+        columns = pool.cells.data[:, cells]
+        free = (pool.groups.data[FREE][columns[GROUP]] << 16) | columns[FREE]
+        best = least(np.where(capacity.cell[cells] >= count, free, UNBOUNDED), seed)
         return None if best is None else [Take(int(cells[best]), count)]
     return _on_group(capacity, int(pool.cells.data[GROUP, cells[0]]), count)
 
 
 def in_one_domain(capacity: Capacity, count: int, seed: int) -> list[Take] | None:
-    """Take all in one NVLink domain: the one with the fewest free devices that has enough."""
+    """Take all in one NVLink domain: one that it fills exactly, else one that is begun, else a whole one."""
     islands = capacity.pool.islands
     enough = (capacity.island >= count) & (islands.column(LINKED) == 1)
-    island = least(np.where(enough, islands.column(FREE), UNBOUNDED), seed)
+    keys = begun_first_key(islands.column(FREE), islands.column(TOTAL), count)
+    island = least(np.where(enough, keys, UNBOUNDED), seed)
     return None if island is None else _in_island(capacity, island, count, capacity.group)
 
 
@@ -106,7 +109,7 @@ def _in_one_site(capacity: Capacity, count: int, seed: int) -> I64 | None:
 
 
 def _island_with_fewest(capacity: Capacity, caps: I64, count: int, fewest: int, seed: int) -> int | None:
-    """Return the tightest domain that needs no more nodes than the whole site would."""
+    """Return the domain, begun ones first, that needs no more nodes than the whole site would."""
     pool = capacity.pool
     islands = pool.islands
     enough = (capacity.island >= count) & (islands.column(LINKED) == 1)
@@ -115,7 +118,8 @@ def _island_with_fewest(capacity: Capacity, caps: I64, count: int, fewest: int, 
     columns = pool.cells.data[:, : pool.cells.size]
     here = np.where(caps[columns[GROUP]] > 0, capacity.cell, 0)
     needed = nodes_needed(here, columns[ISLAND], islands.size, count)
-    return least(np.where(enough & (needed == fewest), islands.column(FREE), UNBOUNDED), seed)
+    keys = begun_first_key(islands.column(FREE), islands.column(TOTAL), count)
+    return least(np.where(enough & (needed == fewest), keys, UNBOUNDED), seed)
 
 
 def _in_island(capacity: Capacity, island: int, count: int, caps: I64) -> list[Take]:

@@ -60,7 +60,14 @@ def test_the_form_has_what_is_left_to_fill_in_and_the_price_is_that_of_the_lates
     market: Market, operator: Actor
 ) -> None:
     made = create(market, operator)
-    assert set(made["form"]["properties"]) == {"count", "memory_gib_min", "slices", "same_nvlink_domain"}
+    assert set(made["form"]["properties"]) == {
+        "count",
+        "memory_gib_min",
+        "slices",
+        "same_nvlink_domain",
+        "domains_max",
+        "within",
+    }
     assert made["price"]["microeur_per_hour"] == 7_000_000
     assert [(p.item, p.microeur_per_unit) for p in made["price"]["prices"]] == [("GB200", 7_000_000)]
     anything = create(market, operator, "any", fixed={})
@@ -76,7 +83,7 @@ def test_the_form_has_what_is_left_to_fill_in_and_the_price_is_that_of_the_lates
         ({"kind": "submarine"}, "kind"),
         ({"fixed": {"colour": "red"}}, "fixed"),
         ({"fixed": {"count": "two"}}, "fixed.count"),
-        ({"fixed": {"count": 73}}, "fixed.count"),
+        ({"fixed": {"count": 577}}, "fixed.count"),
         ({"fixed": {"device_class": "TPU9"}}, "fixed.device_class"),
         ({"fixed": {"device_class": "H100", "memory_gib_min": 500}}, "fixed.memory_gib_min"),
         ({"kind": "llm", "fixed": {"model": "no-such"}}, "fixed.model"),

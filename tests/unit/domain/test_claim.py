@@ -12,10 +12,12 @@ from penstock.domain.claim import (
     Ask,
     DeviceState,
     Grant,
+    Level,
     NodeState,
     Refusal,
     fits,
     lowest_free_run,
+    shape_fits,
 )
 from tests.support.fleets import device, node
 
@@ -113,3 +115,48 @@ def test_the_lowest_free_run_is_adjacent_free_and_lowest(slices: int, data: st.D
     mask = lowest_free_run(used, slices, wanted)
     starts = [shift for shift in range(slices - wanted + 1) if not used & (((1 << wanted) - 1) << shift)]
     assert mask == (((1 << wanted) - 1) << starts[0] if starts else None)
+
+
+def placed(*places: tuple[NodeState, str | None]) -> tuple[list[NodeState], list[DeviceState]]:
+    """Return nodes and devices for ``shape_fits``: one device on each node, in the domain named."""
+    devices = [
+        device(f"d{number}", one.node_id, nvlink_domain=domain) for number, (one, domain) in enumerate(places)
+    ]
+    return [one for one, _ in places], devices
+
+
+HERE = node("n1", site_id="s", rack_id="r1", leaf="l1", pod="p1")
+RACK_2 = node("n2", site_id="s", rack_id="r2", leaf="l1", pod="p1")
+LEAF_2 = node("n3", site_id="s", rack_id="r3", leaf="l2", pod="p1")
+NAMELESS = node("n4", site_id="s")
+
+
+@pytest.mark.parametrize(
+    ("ask", "places", "refusal"),
+    [
+        (Ask(2), [(HERE, "a"), (LEAF_2, None)], None),
+        (Ask(2), [(HERE, "a"), (replace(HERE, node_id="n9", site_id="t"), "a")], Refusal.SHAPE),
+        (Ask(2, within=Level.RACK), [(HERE, "a"), (HERE, "b")], None),
+        (Ask(2, within=Level.RACK), [(HERE, "a"), (RACK_2, "a")], Refusal.SHAPE),
+        (Ask(2, within=Level.LEAF), [(HERE, "a"), (RACK_2, "b")], None),
+        (Ask(2, within=Level.LEAF), [(HERE, "a"), (LEAF_2, "a")], Refusal.SHAPE),
+        (Ask(2, within=Level.POD), [(HERE, "a"), (LEAF_2, "b")], None),
+        (Ask(2, within=Level.POD), [(HERE, "a"), (NAMELESS, "b")], Refusal.SHAPE),
+        (Ask(2, within=Level.LEAF), [(NAMELESS, "a"), (NAMELESS, "b")], None),
+        (Ask(2, same_nvlink_domain=True), [(HERE, "a"), (RACK_2, "a")], None),
+        (Ask(2, same_nvlink_domain=True), [(HERE, "a"), (RACK_2, "b")], Refusal.SHAPE),
+        (Ask(2, same_nvlink_domain=True), [(HERE, None), (HERE, None)], Refusal.SHAPE),
+        (Ask(1, same_nvlink_domain=True), [(HERE, None)], None),
+        (Ask(3, domains_max=2), [(HERE, "a"), (RACK_2, "b"), (LEAF_2, "a")], None),
+        (Ask(3, domains_max=2), [(HERE, "a"), (RACK_2, "b"), (LEAF_2, "c")], Refusal.SHAPE),
+    ],
+)
+def test_a_shape_is_judged_over_all_grants(
+    ask: Ask, places: list[tuple[NodeState, str | None]], refusal: Refusal | None
+) -> None:
+    assert shape_fits(ask, *placed(*places)) is refusal
+
+
+def test_an_order_is_of_one_class() -> None:
+    devices = [device("d1", "n1"), device("d2", "n1", "A100")]
+    assert shape_fits(Ask(2), [HERE, HERE], devices) is Refusal.SHAPE

@@ -30,6 +30,7 @@ def test_why_here_names_nodes_that_were_refused() -> None:
     fleet.upsert_devices(
         [device("a", "good"), device("b", "cordoned"), device("c", "full", used_mask=1), device("d", "full")]
     )
+    fleet.upsert_devices([device("e", "good", used_mask=1)])
     explanation = explained(fleet, Ask(1, "H100"))
     lost = {one.node: one.lost for one in explanation.candidates}
     assert explanation.headline == "1 x H100 on good"

@@ -123,8 +123,29 @@ def test_a_broken_rack_is_filled_wherever_it_stands() -> None:
     fleet = racks(3)
     planned(fleet, Ask(1, "GB200"))  # the first look; from here on the counts are followed
     planned(fleet, Ask(4, "GB200", prefer_nodes=frozenset({"r2-n5"})))
+    assert nodes_of(planned(fleet, Ask(4, "GB200"))) == {"r0-n1"}
+    planned(fleet, Ask(67, "GB200", same_nvlink_domain=True))
     assert nodes_of(planned(fleet, Ask(4, "GB200"))) == {"r2-n0"}
     assert nodes_of(planned(fleet, Ask(1, "GB200"))) == {"r2-n1"}
+
+
+def test_begun_racks_are_filled_in_order_so_that_the_others_drain() -> None:
+    fleet = racks(3)
+    planned(fleet, Ask(40, "GB200", prefer_nodes=frozenset(f"r0-n{one}" for one in range(18))))
+    planned(fleet, Ask(60, "GB200", prefer_nodes=frozenset(f"r1-n{one}" for one in range(18))))
+    assert planned(fleet, Ask(1, "GB200")).chosen[0].nvlink_domain == "r0"
+    assert planned(fleet, Ask(4, "GB200", same_nvlink_domain=True)).chosen[0].nvlink_domain == "r0"
+    assert planned(fleet, Ask(12, "GB200", same_nvlink_domain=True)).chosen[0].nvlink_domain == "r1"
+
+
+def test_whole_ones_are_opened_the_smallest_first() -> None:
+    fleet = racks(1)
+    add_racks(fleet, 1, nodes=2, per_node=4, device_class="GB200", prefix="small")
+    first = planned(fleet, Ask(1, "GB200"))
+    assert first.chosen[0].nvlink_domain == "small0"
+    assert "a whole one of 8 devices is opened" in first.score_reasons[-1].sentence
+    assert "begun already, with 7 of 8" in planned(fleet, Ask(1, "GB200")).score_reasons[-1].sentence
+    assert "exactly" in planned(fleet, Ask(72, "GB200", same_nvlink_domain=True)).score_reasons[-1].sentence
 
 
 def test_one_domain_takes_the_tightest_that_is_enough() -> None:

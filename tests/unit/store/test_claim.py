@@ -196,3 +196,15 @@ def test_an_allocation_is_forgotten_only_once_the_agent_confirmed_this_very_remo
 @pytest.mark.parametrize(("mask", "expected"), [(0b1, (0, 1)), (0b1100, (2, 4)), (1 << 61, (61, 62))])
 def test_a_mask_is_a_half_open_range(mask: int, expected: tuple[int, int]) -> None:
     assert mask_range(mask) == expected
+
+
+def test_a_plan_that_has_lost_its_shape_is_refused_by_the_gate(context: Context) -> None:
+    first, second = devices(context)[:2]
+    change(context, "UPDATE device SET nvlink_domain = id")
+    ask = Ask(2, same_nvlink_domain=True)
+    reserved = reserve(context, reservation(context, "svc_1", [whole(first), whole(second)], ask))
+    assert reserved.refused == {"svc_1": Refusal.SHAPE}
+    assert not query(context, "SELECT id FROM claim")
+    apart = Ask(2, domains_max=2)
+    again = reserve(context, reservation(context, "svc_1", [whole(first), whole(second)], apart))
+    assert not again.refused

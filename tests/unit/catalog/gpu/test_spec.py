@@ -10,6 +10,7 @@ from penstock.base.errors import InvalidInputError
 from penstock.base.units import BYTES_PER_GIB
 from penstock.catalog.base import Known, merge_order
 from penstock.catalog.gpu.spec import FORM, class_holds, compile_order
+from penstock.domain.claim import Level
 from penstock.domain.device import load_device_classes
 from penstock.rating.estimate import GpuOrder
 
@@ -85,3 +86,32 @@ def test_the_form_is_a_valid_schema_and_bounds_the_count() -> None:
         with pytest.raises(InvalidInputError) as caught:
             spec(count=count)
         assert caught.value.field == "spec.count"
+
+
+def test_a_shape_becomes_part_of_the_ask() -> None:
+    (ask,) = compile_order(spec(count=144, device_class="GB200", domains_max=2, within="pod"), KNOWN).asks
+    assert (ask.domains_max, ask.within, ask.domain_limit) == (2, Level.POD, 2)
+    (older,) = compile_order(
+        {name: value for name, value in spec(count=2).items() if name not in ("domains_max", "within")}, KNOWN
+    ).asks
+    assert (older.domains_max, older.within) == (0, None)
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [
+        ({"count": 2, "slices": 1, "domains_max": 2}, "spec.domains_max"),
+        ({"count": 2, "slices": 1, "within": "leaf"}, "spec.within"),
+        ({"count": 2, "same_nvlink_domain": True, "domains_max": 2}, "spec.domains_max"),
+    ],
+)
+def test_a_shape_that_cannot_be_is_refused_with_its_field(asked: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidInputError) as refusal:
+        compile_order(spec(**asked), KNOWN)
+    assert refusal.value.field == field
+
+
+@pytest.mark.parametrize("asked", [{"within": "galaxy"}, {"domains_max": -1}, {"domains_max": 9}])
+def test_a_shape_outside_the_form_is_refused(asked: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInputError):
+        spec(count=2, **asked)

@@ -1,0 +1,1 @@
+"""What keeping the shape of gangs costs in occupancy: a simulated site of NVLink racks, filled and kept full."""
