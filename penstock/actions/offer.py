@@ -12,7 +12,7 @@ from penstock.actions.context import Actor, Context, not_found
 from penstock.base.errors import ConflictError, InvalidInputError, PenstockError, StaleGenerationError
 from penstock.catalog.base import Compiled, Kind, Known, check_fixed, editable_form, merge_order
 from penstock.catalog.kinds import KINDS, kind_named
-from penstock.catalog.known import read_known
+from penstock.catalog.known import known_for, priced, read_known
 from penstock.domain.price import PriceBook
 from penstock.rating.estimate import estimate
 from penstock.rating.rate import UnpricedUsageError
@@ -153,7 +153,9 @@ def _check(context: Context, connection: Connection, kind: Kind, fixed: Mapping[
     if any("default" not in kind.form["properties"][field] for field in open_fields):
         return  # what is missing decides whether it can be ordered
     try:
-        kind.compile(merge_order(kind.form, fixed, {}), read_known(connection, context.device_classes))
+        known = read_known(connection, context.device_classes)
+        spec = merge_order(kind.form, fixed, {})
+        kind.compile(spec, known_for(connection, known, [(spec, price_book_store.latest_id(connection))])[0])
     except InvalidInputError as error:
         field = (error.field or "fixed").replace("spec", "fixed", 1)
         raise InvalidInputError(error.sentence, field=field) from error
@@ -166,6 +168,7 @@ def _shown(context: Context, connection: Connection, rows: list[Row]) -> list[di
     book_id = price_book_store.latest_id(connection)
     book = price_book_store.read(connection, [book_id])[book_id] if book_id else None
     known = read_known(connection, context.device_classes)
+    known = known if book is None else priced(known, book)
     return [
         {
             **row,

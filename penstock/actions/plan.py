@@ -8,16 +8,17 @@ from sqlalchemy.engine import Connection
 
 from penstock.actions.context import Actor, Context
 from penstock.actions.service import Order, prepare, visible
+from penstock.base.errors import InvalidInputError
 from penstock.base.units import format_eur
-from penstock.catalog.base import Compiled
+from penstock.catalog.base import Compiled, Known
 from penstock.catalog.kinds import kind_named
-from penstock.catalog.known import read_known
+from penstock.catalog.known import known_for, read_known
 from penstock.domain.claim import Ask
 from penstock.domain.price import PriceBook
 from penstock.domain.quota import check
 from penstock.domain.service import REASON_SENTENCES, Reason, ServiceState
 from penstock.rating.estimate import GpuOrder, estimate
-from penstock.scheduler import Fleet, NoPlan, Plan, place_many
+from penstock.scheduler import Counterfactual, Fleet, NoPlan, Plan, place_many
 from penstock.scheduler.explain import explain
 from penstock.store import fleet as fleet_store
 from penstock.store import price_book as price_book_store
@@ -50,7 +51,11 @@ def dry_run(context: Context, actor: Actor, asked: Order) -> dict[str, Any]:
             told = explain(fleet, ask, refused, replicas=len(prepared.compiled.asks))
             verdict = {
                 "reason": told.headline,
-                "alternatives": [one.to_json() for one in told.counterfactuals],
+                "alternatives": [
+                    one.to_json()
+                    for one in told.counterfactuals
+                    if _orderable(prepared.offer["kind"], prepared.spec, one, prepared.known)
+                ],
             }
     starts = refused is None and breach is None
     return {
@@ -125,6 +130,7 @@ def explain_service(context: Context, actor: Actor, service_id: str) -> dict[str
 
 def _explain_waiting(context: Context, connection: Connection, row: Row) -> dict[str, Any]:
     known = read_known(connection, context.device_classes)
+    (known,) = known_for(connection, known, [(row["spec"], row["price_book_id"])])
     compiled = kind_named(row["kind"]).compile(row["spec"], known)
     avoid = frozenset[str](row["avoid_nodes"])
     asks = [replace(ask, avoid_nodes=avoid) for ask in compiled.asks]
@@ -132,8 +138,20 @@ def _explain_waiting(context: Context, connection: Connection, row: Row) -> dict
         plans = _try(fleet, asks)
         first = next((i for i, plan in enumerate(plans) if isinstance(plan, NoPlan)), 0)
         told = explain(fleet, asks[first], plans[first], replicas=len(asks))
+    offered = [one for one in told.counterfactuals if _orderable(row["kind"], row["spec"], one, known)]
     names = _names(connection, plans)
-    return _with_names(told.to_json(), names)
+    return _with_names(replace(told, counterfactuals=tuple(offered)).to_json(), names)
+
+
+def _orderable(kind: str, spec: Mapping[str, Any], one: Counterfactual, known: Known) -> bool:
+    """Tell whether a counterfactual would be accepted as an order: needs that the planner does not see still hold."""
+    if not one.orderable:
+        return True
+    try:
+        kind_named(kind).compile({**spec, **one.changes}, known)
+    except InvalidInputError:
+        return False
+    return True
 
 
 def _decision_json(connection: Connection, decision: Row) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from penstock.base.errors import (
 )
 from penstock.catalog.base import Compiled, Known, merge_order
 from penstock.catalog.kinds import kind_named
-from penstock.catalog.known import known_from
+from penstock.catalog.known import known_for, known_from
 from penstock.domain.quota import Breach
 from penstock.domain.service import ServiceState, Wanted
 from penstock.store import event as event_store
@@ -79,6 +79,7 @@ def prepare(context: Context, actor: Actor, connection: Connection, order: Order
     kind = kind_named(offer["kind"])
     known = known_from(context.device_classes, inputs["models"] or ())
     spec = merge_order(kind.form, offer["fixed"], order.spec)
+    (known,) = known_for(connection, known, [(spec, price_book_id)])
     compiled = kind.compile(spec, known)
     if price_book_id is None:
         raise ConflictError(

@@ -34,6 +34,13 @@ class DeviceClassBody(Strict):
     power_watts: int = Field(ge=0, le=100_000, description="maximum board power")
     match: list[Text] = Field(max_length=32)
     source: Text = Field(description="where these facts come from")
+    bf16_tflops: int = Field(default=0, ge=0, le=1_000_000, description="dense; 0: not known")
+    interconnect_gb_per_s: int = Field(
+        default=0,
+        ge=0,
+        le=1_000_000,
+        description="from one device to its neighbours, both ways; 0: none known",
+    )
 
 
 class DeviceClassOut(BaseModel):
@@ -48,6 +55,8 @@ class DeviceClassOut(BaseModel):
     power_watts: int
     match: list[str]
     source: str
+    bf16_tflops: int
+    interconnect_gb_per_s: int
 
 
 class DeviceClassList(BaseModel):
@@ -86,5 +95,7 @@ def put_device_class(call: Caller, name: Name, body: DeviceClassBody) -> Respons
         power_watts=body.power_watts,
         match=tuple(body.match),
         source=body.source,
+        bf16_tflops=body.bf16_tflops,
+        interconnect_gb_per_s=body.interconnect_gb_per_s,
     )
     return answer(device_class_actions.put(call.context, actor, class_))

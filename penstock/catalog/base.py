@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from typing import Any, ClassVar, Protocol
 
 from jsonschema import Draft202012Validator
@@ -31,6 +32,9 @@ class Known:
 
     device_classes: Mapping[str, DeviceClass]
     models: Mapping[str, ModelFacts]
+    prices: Mapping[str, int] = dataclass_field(
+        default_factory=dict[str, int]
+    )  # micro-euro per GPU-hour, by class
 
 
 @dataclass(frozen=True, slots=True)

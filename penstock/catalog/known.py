@@ -1,6 +1,7 @@
 """Reads what orders are compiled against: device classes and models."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -8,7 +9,9 @@ from sqlalchemy.engine import Connection
 from penstock.catalog.base import Known, ModelFacts
 from penstock.domain.device import DeviceClass
 from penstock.drivers.ctranslate2.checkpoint import model_reference
+from penstock.domain.price import Meter, PriceBook
 from penstock.store import model as model_store
+from penstock.store import price_book as price_book_store
 
 
 def read_known(connection: Connection, classes: Mapping[str, DeviceClass]) -> Known:
@@ -28,3 +31,25 @@ def known_from(classes: Mapping[str, DeviceClass], model_rows: Iterable[Mapping[
         for row in model_rows
     }
     return Known(dict(classes), models)  # a copy: operators may add classes meanwhile
+
+
+def asks_prices(spec: Mapping[str, Any]) -> bool:
+    """Tell whether prices decide what an order is compiled to: its class is open, or it has a price cap."""
+    return spec.get("device_class", "") is None or spec.get("microeur_per_hour_max") is not None
+
+
+def priced(known: Known, book: PriceBook) -> Known:
+    """Return what is known with the prices of a book: micro-euro per GPU-hour of each class that has one."""
+    found = {name: book.find(Meter.GPU_HOURS, name) for name in known.device_classes}
+    prices = {name: price.microeur_per_unit for name, price in found.items() if price is not None}
+    return replace(known, prices=prices)
+
+
+def known_for(
+    connection: Connection, known: Known, orders: Sequence[tuple[Mapping[str, Any], str | None]]
+) -> list[Known]:
+    """Return what each order (spec, price book id) is compiled against; prices are read where they decide."""
+    ids = {book_id for spec, book_id in orders if book_id is not None and asks_prices(spec)}
+    books = price_book_store.read(connection, sorted(ids)) if ids else {}
+    with_prices = {book_id: priced(known, book) for book_id, book in books.items()}
+    return [with_prices.get(book_id or "", known) if asks_prices(spec) else known for spec, book_id in orders]

@@ -26,6 +26,8 @@ class Ask:
     0 the ask is for a node: ``node_memory_bytes`` and ``node_cpu_millis`` on a node that offers ``driver``.
     For asks with devices the node amounts are per device.
 
+    ``classes`` (where no class is named; empty: every class) are those that would do, the best first.
+
     The shape: all in one NVLink domain (``same_nvlink_domain``), or in at most ``domains_max`` of them (0: no
     matter), and all in one rack, under one leaf switch or in one pod (``within``).
     """
@@ -44,11 +46,20 @@ class Ask:
     avoid_classes: frozenset[str] = frozenset()
     domains_max: int = 0
     within: Level | None = None
+    classes: tuple[str, ...] = ()
 
     @property
     def domain_limit(self) -> int:
         """Return in how many NVLink domains the order may be at most, 0 for no limit."""
         return 1 if self.same_nvlink_domain else self.domains_max
+
+    def takes(self, device_class: str) -> bool:
+        """Tell whether a device of ``device_class`` would do."""
+        if self.device_class is not None:
+            named = self.device_class == device_class
+        else:
+            named = not self.classes or device_class in self.classes
+        return named and device_class not in self.avoid_classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +180,7 @@ def _node_fits(ask: Ask, grant: Grant, node: NodeState) -> Refusal | None:
 def _device_fits(ask: Ask, grant: Grant, device: DeviceState) -> Refusal | None:
     if not device.healthy:
         return Refusal.DEVICE_UNHEALTHY
-    if ask.device_class not in (None, device.device_class) or device.device_class in ask.avoid_classes:
+    if not ask.takes(device.device_class):
         return Refusal.DEVICE_CLASS
     if ask.slices == 0:
         if device.memory_bytes < ask.memory_bytes_min:

@@ -24,7 +24,8 @@ class DeviceClass:
     """One kind of accelerator as data: what it is, how it can be cut, what it draws.
 
     ``slices`` is the number of equal compute slices the partitioning scheme offers (MIG: 7), 1 if the
-    device cannot be cut. ``slice_memory_bytes`` is the memory of one slice.
+    device cannot be cut. ``slice_memory_bytes`` is the memory of one slice. ``bf16_tflops`` is dense,
+    ``interconnect_gb_per_s`` what one device reaches its neighbours with, both ways together; 0: not known, or none.
     """
 
     name: str
@@ -36,6 +37,8 @@ class DeviceClass:
     power_watts: int
     match: tuple[str, ...]
     source: str
+    bf16_tflops: int = 0
+    interconnect_gb_per_s: int = 0
 
     @property
     def whole_mask(self) -> int:
@@ -69,6 +72,8 @@ def load_device_classes(text: str | None = None) -> dict[str, DeviceClass]:
                 power_watts=int(row["power_watts"]),
                 match=tuple(str(text) for text in row.get("match", [])),
                 source=str(row["source"]),
+                bf16_tflops=int(row.get("bf16_tflops", 0)),
+                interconnect_gb_per_s=int(row.get("interconnect_gb_per_s", 0)),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InvalidInputError(

@@ -18,7 +18,7 @@ from penstock.base.ids import new_id
 from penstock.catalog.base import Compiled, Known, Place
 from penstock.catalog.fleet import FleetPicture
 from penstock.catalog.kinds import kind_named
-from penstock.catalog.known import read_known
+from penstock.catalog.known import known_for, read_known
 from penstock.domain.claim import Ask, Grant, Refusal
 from penstock.domain.device import DeviceClass
 from penstock.domain.service import REASON_SENTENCES, Reason, ServiceState
@@ -63,7 +63,8 @@ class Reserver:
         with self._db.transaction(SYSTEM) as connection:
             self._picture.refresh(connection)
             known = read_known(connection, self._classes)
-            compiled, broken = _compile(rows, known, ClassQuotas(connection, known, self._clock.now()))
+            each = known_for(connection, known, [(row["spec"], row["price_book_id"]) for row in rows])
+            compiled, broken = _compile(rows, each, ClassQuotas(connection, known, self._clock.now()))
         planned = self._plan(compiled)
         try:
             moves = self._db.retrying(SYSTEM, lambda c: self._commit(c, planned, broken, known, token))
@@ -178,14 +179,14 @@ class Reserver:
 
 
 def _compile(
-    rows: Sequence[Row], known: Known, quotas: ClassQuotas
+    rows: Sequence[Row], known: Sequence[Known], quotas: ClassQuotas
 ) -> tuple[list[tuple[Row, Compiled]], dict[str, tuple[Row, str]]]:
     """Return orders with their asks, and by id those that cannot be compiled any more, with the sentence why."""
     compiled: list[tuple[Row, Compiled]] = []
     broken: dict[str, tuple[Row, str]] = {}
-    for row in rows:
+    for row, with_prices in zip(rows, known, strict=True):
         try:
-            order = quotas.narrowed(row, kind_named(row["kind"]).compile(row["spec"], known))
+            order = quotas.narrowed(row, kind_named(row["kind"]).compile(row["spec"], with_prices))
         except PenstockError as error:
             broken[row["id"]] = (row, error.sentence)
             continue

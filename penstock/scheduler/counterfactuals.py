@@ -118,7 +118,8 @@ def _other_class(fleet: Fleet, ask: Ask, seed: int) -> Iterator[Counterfactual]:
     if ask.device_class is None:
         return
     own = _class_memory(fleet, ask.device_class)
-    others = [(_class_memory(fleet, name), name) for name in fleet.pools if name != ask.device_class]
+    would_do = [name for name in fleet.pools if not ask.classes or name in ask.classes]
+    others = [(_class_memory(fleet, name), name) for name in would_do if name != ask.device_class]
     others = sorted(other for other in others if other[0])
     upward = [other for other in others if other[0] >= own]
     for memory, name in upward + [other for other in reversed(others) if other[0] < own]:

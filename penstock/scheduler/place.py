@@ -181,29 +181,15 @@ def _reasons(
     pool = tried[-1].pool
     reasons: list[ScoreReason] = []
     if ask.device_class is None:
-        at_least = format_bytes(ask.memory_bytes_min)
-        sentence = f"{pool.device_class} is the smallest class with at least {at_least} that has room"
-        reasons.append(ScoreReason("smallest_class", sentence, len(tried)))
-    nodes = len({place.node for place in chosen})
-    domains = len({place.nvlink_domain for place in chosen})
+        if ask.classes:
+            sentence = f"{pool.device_class} is the cheapest class that meets its needs and has room"
+            reasons.append(ScoreReason("cheapest_class", sentence, len(tried)))
+        else:
+            at_least = format_bytes(ask.memory_bytes_min)
+            sentence = f"{pool.device_class} is the smallest class with at least {at_least} that has room"
+            reasons.append(ScoreReason("smallest_class", sentence, len(tried)))
     if ask.count > 1:
-        sentence = (
-            "all on one node"
-            if nodes == 1
-            else f"over {nodes} nodes, the fewest that its shape and site allow"
-        )
-        reasons.append(ScoreReason("few_nodes", sentence, nodes))
-        if ask.domain_limit == 1:
-            sentence = "the tightest NVLink domain that holds all of it, so that larger ones stay whole"
-            reasons.append(ScoreReason("tightest_domain", sentence, domains))
-        elif ask.domain_limit:
-            sentence = (
-                f"in {domains} NVLink domains, the fewest that hold it, and of those the ones with least free"
-            )
-            reasons.append(ScoreReason("fewest_domains", sentence, domains))
-        if ask.within is not None:
-            sentence = f"all in one {ask.within.value}, the one with the fewest free that holds it"
-            reasons.append(ScoreReason("tightest_area", sentence, 1))
+        reasons += _shape_reasons(ask, chosen)
     if ask.slices:
         held = fleet.device_state(first.device_id or "").used_mask.bit_count()
         sentence = (
@@ -230,6 +216,29 @@ def _reasons(
     return tuple(reasons)
 
 
+def _shape_reasons(ask: Ask, chosen: tuple[Chosen, ...]) -> list[ScoreReason]:
+    """Say what decided over how many nodes and domains an order went."""
+    reasons: list[ScoreReason] = []
+    nodes = len({place.node for place in chosen})
+    domains = len({place.nvlink_domain for place in chosen})
+    sentence = (
+        "all on one node" if nodes == 1 else f"over {nodes} nodes, the fewest that its shape and site allow"
+    )
+    reasons.append(ScoreReason("few_nodes", sentence, nodes))
+    if ask.domain_limit == 1:
+        sentence = "the tightest NVLink domain that holds all of it, so that larger ones stay whole"
+        reasons.append(ScoreReason("tightest_domain", sentence, domains))
+    elif ask.domain_limit:
+        sentence = (
+            f"in {domains} NVLink domains, the fewest that hold it, and of those the ones with least free"
+        )
+        reasons.append(ScoreReason("fewest_domains", sentence, domains))
+    if ask.within is not None:
+        sentence = f"all in one {ask.within.value}, the one with the fewest free that holds it"
+        reasons.append(ScoreReason("tightest_area", sentence, 1))
+    return reasons
+
+
 def _rejected(fleet: Fleet, ask: Ask, tried: list[Capacity]) -> dict[Refusal, int]:
     """Count the devices each filter turned away, over all classes."""
     total: dict[Refusal, int] = {}
@@ -240,7 +249,7 @@ def _rejected(fleet: Fleet, ask: Ask, tried: list[Capacity]) -> dict[Refusal, in
     for pool in fleet.pools.values():
         if pool.device_class in seen or not pool.total:
             continue
-        if ask.device_class is not None:
+        if not ask.takes(pool.device_class):
             refusal = Refusal.DEVICE_CLASS
         elif not ask.slices and pool.layout().memory_max < ask.memory_bytes_min:
             refusal = Refusal.DEVICE_MEMORY

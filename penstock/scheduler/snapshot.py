@@ -240,7 +240,7 @@ class Fleet:
         return int(pool.devices.data[CELL, row])
 
     def pools_for(self, ask: Ask) -> list[Pool]:
-        """Return the classes that could serve ``ask``, the smallest sufficient one first."""
+        """Return the classes that could serve ``ask``: in its own order, else the smallest sufficient one first."""
         if ask.device_class is not None:
             pool = self.pools.get(ask.device_class)
             return [pool] if pool is not None and pool.total else []
@@ -248,9 +248,11 @@ class Fleet:
             pool
             for pool in self.pools.values()
             if pool.total
-            and pool.device_class not in ask.avoid_classes
+            and ask.takes(pool.device_class)
             and (ask.slices or pool.layout().memory_max >= ask.memory_bytes_min)
         ]
+        if ask.classes:
+            return sorted(pools, key=lambda pool: ask.classes.index(pool.device_class))
         return sorted(pools, key=self._class_size)
 
     # -- claims -----------------------------------------------------------------------------------------

@@ -60,6 +60,8 @@ def to_data(class_: DeviceClass) -> dict[str, Any]:
         "power_watts": class_.power_watts,
         "match": list(class_.match),
         "source": class_.source,
+        "bf16_tflops": class_.bf16_tflops,
+        "interconnect_gb_per_s": class_.interconnect_gb_per_s,
     }
 
 

@@ -7,6 +7,7 @@ from penstock.base import limits
 from penstock.base.errors import InvalidInputError
 from penstock.base.units import BYTES_PER_GIB
 from penstock.catalog.base import Compiled, Known, Spec
+from penstock.catalog.gpu.needs import FIELDS, classes_for
 from penstock.domain.claim import Ask, Level
 from penstock.domain.quota import Measure, dimensions_of
 from penstock.rating.estimate import GpuOrder
@@ -30,7 +31,7 @@ FORM: Mapping[str, Any] = {
             "maxLength": 63,
             "default": None,
             "title": "Device class",
-            "description": "for example GB200; null: any class with enough memory",
+            "description": "for example GB200; null: the cheapest class that meets the needs and has room",
         },
         "memory_gib_min": {
             "type": "integer",
@@ -69,6 +70,7 @@ FORM: Mapping[str, Any] = {
             "title": "All in one",
             "description": "rack, leaf (one leaf switch) or pod; null: anywhere at one site",
         },
+        **FIELDS,
     },
 }
 
@@ -90,6 +92,7 @@ def compile_order(spec: Spec, known: Known) -> Compiled:
         same_nvlink_domain=spec["same_nvlink_domain"],
         domains_max=spec.get("domains_max", 0),  # a service ordered before there were shapes has none
         within=Level(spec["within"]) if spec.get("within") else None,
+        classes=classes_for(spec, known),
         driver="simulated",
     )
     measure = Measure.SLICES if slices else Measure.DEVICES

@@ -16,6 +16,7 @@ from penstock.base.errors import (
     NotFoundError,
     StaleGenerationError,
 )
+from penstock.catalog.gpu.spec import FORM
 from penstock.control_plane import ControlPlane
 from penstock.domain.role import Role
 from penstock.store import offer as offer_store
@@ -60,14 +61,7 @@ def test_the_form_has_what_is_left_to_fill_in_and_the_price_is_that_of_the_lates
     market: Market, operator: Actor
 ) -> None:
     made = create(market, operator)
-    assert set(made["form"]["properties"]) == {
-        "count",
-        "memory_gib_min",
-        "slices",
-        "same_nvlink_domain",
-        "domains_max",
-        "within",
-    }
+    assert set(made["form"]["properties"]) == set(FORM["properties"]) - {"device_class"}
     assert made["price"]["microeur_per_hour"] == 7_000_000
     assert [(p.item, p.microeur_per_unit) for p in made["price"]["prices"]] == [("GB200", 7_000_000)]
     anything = create(market, operator, "any", fixed={})
