@@ -60,6 +60,10 @@ INVOICE_FINAL_AFTER = timedelta(days=3)
 COUNTERFACTUALS_MAX = 4
 CANDIDATES_SHOWN_MAX = 8
 
+# Preemption.
+YIELDING_CONSIDERED_MAX = 256
+PREEMPTING_ORDERS_PER_BATCH_MAX = 8
+
 # How long what is no part of the books is kept after its end, and how much is removed at a time.
 SESSION_KEPT = timedelta(days=1)
 JOIN_TOKEN_KEPT = timedelta(days=30)

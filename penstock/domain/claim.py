@@ -28,6 +28,8 @@ class Ask:
 
     ``classes`` (where no class is named; empty: every class) are those that would do, the best first.
 
+    ``preemptible`` work yields: it is stopped, and queued again, when an order that does not yield needs its place.
+
     The shape: all in one NVLink domain (``same_nvlink_domain``), or in at most ``domains_max`` of them (0: no
     matter), and all in one rack, under one leaf switch or in one pod (``within``).
     """
@@ -47,6 +49,7 @@ class Ask:
     domains_max: int = 0
     within: Level | None = None
     classes: tuple[str, ...] = ()
+    preemptible: bool = False
 
     @property
     def domain_limit(self) -> int:
@@ -86,6 +89,7 @@ class DeviceState:
     used_mask: int
     healthy: bool
     nvlink_domain: str | None
+    yielding_mask: int = 0  # the slices of used_mask whose holder yields
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +135,7 @@ class Refusal(StrEnum):
     DEVICE_USED = "device_used"
     SLICES = "slices"
     SHAPE = "shape"
+    DEVICE_YIELDS = "device_yields"
 
 
 REFUSAL_SENTENCES: dict[Refusal, str] = {
@@ -146,6 +151,7 @@ REFUSAL_SENTENCES: dict[Refusal, str] = {
     Refusal.DEVICE_USED: "the device is in use",
     Refusal.SLICES: "the device cannot be cut into slices of this size",
     Refusal.SHAPE: "the devices lie further apart than the order allows",
+    Refusal.DEVICE_YIELDS: "the device is held by work that yields and must be stopped first",
 }
 
 
@@ -194,8 +200,10 @@ def _device_fits(ask: Ask, grant: Grant, device: DeviceState) -> Refusal | None:
             return Refusal.DEVICE_MEMORY
         if grant.mask >> device.slices:
             return Refusal.SLICES
-    if device.used_mask & grant.mask:
-        return Refusal.DEVICE_USED
+    taken = device.used_mask & grant.mask
+    if taken:
+        yields = not ask.preemptible and taken & ~device.yielding_mask == 0
+        return Refusal.DEVICE_YIELDS if yields else Refusal.DEVICE_USED
     return None
 
 

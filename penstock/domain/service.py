@@ -69,6 +69,8 @@ class Reason(StrEnum):
     RELEASED_BY_USER = "released_by_user"
     RELEASE_STUCK = "release_waits_for_node"
     INVALID_SPEC = "invalid_spec"
+    PREEMPTED = "preempted"
+    PREEMPTING = "preempting"
 
 
 REASON_SENTENCES: dict[Reason, str] = {
@@ -83,6 +85,8 @@ REASON_SENTENCES: dict[Reason, str] = {
     Reason.PROCESS_LOST: "a process of it ended; it is being started again",
     Reason.RELEASED_BY_USER: "released on request",
     Reason.RELEASE_STUCK: "a node that must confirm the removal does not answer; its devices stay held until it does or is declared lost",
+    Reason.PREEMPTED: "it yielded to an order that does not; it starts again as soon as there is room",
+    Reason.PREEMPTING: "work that yields is being stopped to make room; it starts as soon as that is gone",
     Reason.INVALID_SPEC: "the order cannot be turned into claims any more; its offer or model changed",
 }
 

@@ -70,6 +70,8 @@ def decide(service: Row, allocations: Sequence[Row], now: datetime) -> Move:
     allocations = present
     if any(a["node_state"] in ("unreachable", "retired") for a in allocations):
         return _replace(Reason.NODE_LOST, REASON_SENTENCES[Reason.NODE_LOST], service, now, ())
+    if service["yields_to"] is not None:
+        return _replace(Reason.PREEMPTED, REASON_SENTENCES[Reason.PREEMPTED], service, now, ())
     failed = [a for a in allocations if is_current(a, "failed")]
     if failed:
         return _after_failure(service, failed, now)
@@ -136,7 +138,9 @@ def _being_replaced(service: Row, allocations: Sequence[Row], now: datetime) -> 
         state = ServiceState.DEGRADED if service["state"] != ServiceState.DEGRADED else ServiceState.QUEUED
         if state is ServiceState.DEGRADED:
             return Move(state, reason, Act.NOTHING, now, None, message)
-        return Move(state, reason, Act.GIVE_BACK, now, None, message)
+        # What yielded lets the order go first that it yielded to.
+        again = now + limits.QUEUED_RECHECK if reason is Reason.PREEMPTED else now
+        return Move(state, reason, Act.GIVE_BACK, again, None, message)
     deadline: datetime = service["deadline_at"] or now + limits.RELEASE_DEADLINE
     return Move(ServiceState.DEGRADED, reason, Act.NOTHING, _recheck(now, deadline), deadline, message)
 

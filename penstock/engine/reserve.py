@@ -23,7 +23,9 @@ from penstock.domain.claim import Ask, Grant, Refusal
 from penstock.domain.device import DeviceClass
 from penstock.domain.service import REASON_SENTENCES, Reason, ServiceState
 from penstock.engine.class_quota import ClassQuotas, Taken
+from penstock.engine.preempt import ask_to_yield, preemptions
 from penstock.scheduler import NoPlan, Plan, place_many
+from penstock.scheduler.preempt import Preemption
 from penstock.store import claim as gate
 from penstock.store import event as event_store
 from penstock.store import service as service_store
@@ -32,7 +34,7 @@ from penstock.store.database import SYSTEM, Database
 from penstock.store.event import NewEvent
 from penstock.store.rows import Row
 
-POLICY = "pack-v1"
+POLICY = "begun-first-v2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class _Planned:
     compiled: Compiled
     plans: tuple[Plan | NoPlan, ...]
     failed_everywhere: bool = False  # it would fit, but on no node that has not failed it yet
+    room: Preemption | None = None  # who would have to stop for it
 
     @property
     def no_plan(self) -> NoPlan | None:
@@ -65,7 +68,7 @@ class Reserver:
             known = read_known(connection, self._classes)
             each = known_for(connection, known, [(row["spec"], row["price_book_id"]) for row in rows])
             compiled, broken = _compile(rows, each, ClassQuotas(connection, known, self._clock.now()))
-        planned = self._plan(compiled)
+        planned = self._with_room(self._plan(compiled))
         try:
             moves = self._db.retrying(SYSTEM, lambda c: self._commit(c, planned, broken, known, token))
         except BaseException:
@@ -87,6 +90,19 @@ class Reserver:
                 self._revert(planned[-1])
                 planned[-1] = replace(planned[-1], failed_everywhere=self._failed_everywhere(row, order))
         return planned
+
+    def _with_room(self, planned: Sequence[_Planned]) -> list[_Planned]:
+        """Find out for orders that wait for what is in use whether work that yields could make room."""
+        waiting = [
+            (p.row["id"], p.compiled.asks)
+            for p in planned
+            if p.no_plan is not None and not p.no_plan.never_fits and not p.failed_everywhere
+        ]
+        if not waiting:
+            return list(planned)
+        with self._db.transaction(SYSTEM) as connection:
+            room = preemptions(connection, self._picture.fleet, waiting)
+        return [replace(p, room=room.get(p.row["id"])) for p in planned]
 
     def _failed_everywhere(self, row: Row, order: Compiled) -> bool:
         """Tell whether only nodes that failed this service before have room for it."""
@@ -138,6 +154,7 @@ class Reserver:
                 _put_back(quotas, p.row, taken.get(p.row["id"]))
             if pieces is not None or moves[-1]["reason"] != p.row["reason"]:
                 decisions.append(_decision(p, moves[-1], now))
+        ask_to_yield(connection, {p.row["id"]: p.room for p in mine if p.room is not None}, now)
         for service_id, (row, sentence) in broken.items():
             if service_id in held:
                 moves.append(_ending(row, Reason.INVALID_SPEC, sentence, now))
@@ -194,6 +211,8 @@ def _compile(
         if avoid:
             order = replace(order, asks=tuple(replace(ask, avoid_nodes=avoid) for ask in order.asks))
         compiled.append((row, order))
+    # What yields comes last, so that it does not take what was just given up for an order that does not.
+    compiled.sort(key=lambda one: any(ask.preemptible for ask in one[1].asks))
     return compiled, broken
 
 
@@ -214,6 +233,8 @@ def _why_pending(planned: _Planned, refused: Mapping[str, Refusal]) -> Reason:
         return Reason.CONFLICT
     if planned.no_plan is None:
         return Reason.CLASS_QUOTA
+    if planned.room is not None:
+        return Reason.PREEMPTING
     narrowed = any(ask.avoid_classes for ask in planned.compiled.asks)
     if narrowed and (planned.no_plan.never_fits or not planned.no_plan.free_matching):
         return Reason.CLASS_QUOTA
@@ -238,7 +259,11 @@ def _starting(row: Row, now: datetime, *, simulated: bool, holds: Mapping[str, i
 
 def _pending(planned: _Planned, reason: Reason, now: datetime, holds: Mapping[str, int]) -> dict[str, Any]:
     attempts = planned.row["attempts"] + 1
-    wait = {Reason.CONFLICT: timedelta(0), Reason.NEVER_FITS: limits.RETRY_MAX}.get(reason, backoff(attempts))
+    wait = {
+        Reason.CONFLICT: timedelta(0),
+        Reason.NEVER_FITS: limits.RETRY_MAX,
+        Reason.PREEMPTING: limits.QUEUED_RECHECK,
+    }.get(reason, backoff(attempts))
     return {
         "id": planned.row["id"],
         "state": ServiceState.QUEUED,
@@ -284,7 +309,10 @@ def _decision(planned: _Planned, move: Mapping[str, Any], now: datetime) -> dict
         "outcome": outcome,
         "snapshot_id": first.snapshot,
         "policy": POLICY,
-        "detail": {"plans": [plan.to_json() for plan in planned.plans]},
+        "detail": {
+            "plans": [plan.to_json() for plan in planned.plans],
+            "asked_to_yield": 0 if planned.room is None else len(planned.room.victims),
+        },
     }
 
 

@@ -69,6 +69,8 @@ class ServiceEngine:
             self._count(queued, placed_now)
             if any(move["state"] == ServiceState.STARTING for move in placed_now.values()):
                 self._wakeups.signal("allocation")
+            if any(move["reason"] == Reason.PREEMPTING for move in placed_now.values()):
+                self._wakeups.signal("service")  # who was asked to yield is due now
         if placed:
             self._db.retrying(SYSTEM, lambda c: self._progress(c, placed, token))
         if leaving:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from penstock.scheduler.gang import Areas
 
 # Columns of a device.
-NODE, CELL, SLICES, MEMORY, SLICE_MEMORY, USED, HEALTHY = range(7)
+NODE, CELL, SLICES, MEMORY, SLICE_MEMORY, USED, HEALTHY, YIELDING = range(8)
 # Columns of a cell; a group has the first four, an island FREE and TOTAL and the last two.
 FREE, TOTAL, UNHEALTHY, CELL_NODE, GROUP, ISLAND = range(6)
 SITE, LINKED = CELL_NODE, GROUP
@@ -68,7 +68,7 @@ class Pool:
 
     def __init__(self, device_class: str) -> None:
         self.device_class = device_class
-        self.devices = Table(7)
+        self.devices = Table(8)
         self.device_ids: list[str] = []
         self.cells = Table(6)
         self.groups = Table(4)
@@ -93,7 +93,7 @@ class Pool:
         self._relaid()  # first: a layout does not know of a cell that is added below
         cell, is_new = self._cell(node, site, device.nvlink_domain)
         row = self.devices.add(
-            (node, cell, device.slices, device.memory_bytes, device.slice_memory_bytes, 0, 1)
+            (node, cell, device.slices, device.memory_bytes, device.slice_memory_bytes, 0, 1, 0)
         )
         if row == len(self.device_ids):
             self.device_ids.append(device.device_id)
@@ -102,7 +102,7 @@ class Pool:
         self.cell_devices[cell].append(row)
         self.total += 1
         self._count(cell, total=1, free=1, unhealthy=0)
-        self.change(row, device.used_mask, healthy=device.healthy)
+        self.change(row, device.used_mask, healthy=device.healthy, yielding_mask=device.yielding_mask)
         return row, cell, is_new
 
     def remove(self, row: int) -> tuple[int, int, bool]:
@@ -119,11 +119,12 @@ class Pool:
             self._drop_cell(cell)
         return node, cell, gone
 
-    def change(self, row: int, used_mask: int, *, healthy: bool) -> None:
-        """Set the slices in use and the health of one device and keep every count right."""
+    def change(self, row: int, used_mask: int, *, healthy: bool, yielding_mask: int = 0) -> None:
+        """Set the slices in use, those that yield and the health of one device and keep every count right."""
         data = self.devices.data
         was_used, was_healthy = int(data[USED, row]), bool(data[HEALTHY, row])
         data[USED, row], data[HEALTHY, row] = used_mask, healthy
+        data[YIELDING, row] = yielding_mask & used_mask
         free = int(healthy and used_mask == 0) - int(was_healthy and was_used == 0)
         unhealthy = int(was_healthy) - int(healthy)
         if free or unhealthy:

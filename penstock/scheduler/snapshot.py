@@ -13,7 +13,17 @@ from penstock.base.errors import InvalidInputError
 from penstock.domain.claim import Ask, DeviceState, Grant, Level, NodeState
 from penstock.domain.device import DeviceClass
 from penstock.scheduler.arrays import ChangeLog, Table
-from penstock.scheduler.pool import CELL, HEALTHY, MEMORY, NODE, SLICE_MEMORY, SLICES, USED, Pool
+from penstock.scheduler.pool import (
+    CELL,
+    HEALTHY,
+    MEMORY,
+    NODE,
+    SLICE_MEMORY,
+    SLICES,
+    USED,
+    YIELDING,
+    Pool,
+)
 
 if TYPE_CHECKING:
     from penstock.scheduler.filters import Need, NodeCapacity
@@ -194,7 +204,7 @@ class Fleet:
             else:
                 pool, row = home
                 self._fingerprint ^= self._device_hash(pool, row)
-                pool.change(row, device.used_mask, healthy=device.healthy)
+                pool.change(row, device.used_mask, healthy=device.healthy, yielding_mask=device.yielding_mask)
                 self._fingerprint ^= self._device_hash(pool, row)
             self._touch(node)
 
@@ -232,6 +242,7 @@ class Fleet:
             used_mask=column[USED],
             healthy=bool(column[HEALTHY]),
             nvlink_domain=pool.island_name(column[1]),
+            yielding_mask=column[YIELDING],
         )
 
     def cell_of(self, device_id: str) -> int:
@@ -257,8 +268,8 @@ class Fleet:
 
     # -- claims -----------------------------------------------------------------------------------------
 
-    def apply(self, grants: Sequence[Grant]) -> None:
-        """Mark ``grants`` as held.
+    def apply(self, grants: Sequence[Grant], *, yields: bool = False) -> None:
+        """Mark ``grants`` as held, and with ``yields`` as held by work that yields.
 
         Raises ValueError if a slice is in use already and KeyError for an unknown node or device; then
         nothing is changed.
@@ -270,7 +281,7 @@ class Fleet:
                 if used & grant.mask:
                     self.revert(grants[:done])
                     raise ValueError(f"slices {grant.mask:#x} of device {grant.device_id} are in use")
-                self._set_used(grant.device_id, used | grant.mask)
+                self._set_used(grant.device_id, used | grant.mask, yields=grant.mask if yields else 0)
             self._charge(grant, 1)
 
     def revert(self, grants: Sequence[Grant]) -> None:
@@ -291,6 +302,18 @@ class Fleet:
             self._charge(grant, -1)
             undone.append(grant)
 
+    def holds(self, grant: Grant) -> bool:
+        """Tell whether a grant of a device is held on this picture."""
+        home = self._device_homes.get(grant.device_id or "")
+        return home is not None and grant.mask & ~int(home[0].devices.data[USED, home[1]]) == 0
+
+    def mark_yielding(self, grants: Sequence[Grant]) -> None:
+        """Note that held grants yield; raises KeyError for an unknown device."""
+        for grant in grants:
+            pool, row = self._device_homes[grant.device_id or ""]
+            data = pool.devices.data
+            data[YIELDING, row] |= grant.mask & int(data[USED, row])
+
     def _check_known(self, grants: Sequence[Grant]) -> None:
         for grant in grants:
             if grant.node_id not in self._node_rows:
@@ -302,10 +325,12 @@ class Fleet:
         pool, row = self._device_homes[device_id]
         return int(pool.devices.data[USED, row])
 
-    def _set_used(self, device_id: str, used: int) -> None:
+    def _set_used(self, device_id: str, used: int, *, yields: int = 0) -> None:
         pool, row = self._device_homes[device_id]
         self._fingerprint ^= self._device_hash(pool, row)
-        pool.change(row, used, healthy=bool(pool.devices.data[HEALTHY, row]))
+        data = pool.devices.data
+        yielding = int(data[YIELDING, row]) | yields
+        pool.change(row, used, healthy=bool(data[HEALTHY, row]), yielding_mask=yielding)
         self._fingerprint ^= self._device_hash(pool, row)
 
     def _charge(self, grant: Grant, sign: int) -> None:

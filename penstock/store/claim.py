@@ -52,8 +52,9 @@ class Reserved:
 _NODES = sa.text("SELECT * FROM node WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE")
 _DEVICES = sa.text("SELECT * FROM device WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE")
 _SET_DEVICES = sa.text(
-    "UPDATE device d SET used_mask = u.mask, generation = d.generation + 1 "
-    "FROM unnest(CAST(:ids AS text[]), CAST(:masks AS bigint[])) AS u(id, mask) WHERE d.id = u.id"
+    "UPDATE device d SET used_mask = u.mask, yielding_mask = u.yielding, generation = d.generation + 1 "
+    "FROM unnest(CAST(:ids AS text[]), CAST(:masks AS bigint[]), CAST(:yielding AS bigint[])) AS u(id, mask, yielding) "
+    "WHERE d.id = u.id"
 )
 _ADD_NODES = sa.text(
     "UPDATE node n SET memory_used_bytes = n.memory_used_bytes + u.memory, cpu_used_millis = n.cpu_used_millis + u.cpu, "
@@ -94,6 +95,7 @@ def device_state(row: Mapping[str, Any]) -> DeviceState:
         used_mask=row["used_mask"],
         healthy=row["health"] == "ok",
         nvlink_domain=row["nvlink_domain"],
+        yielding_mask=row["yielding_mask"],
     )
 
 
@@ -109,7 +111,7 @@ class _Books:
         }
         self._nodes = {key: node_state(row) for key, row in self.node_rows.items()}
         self._devices = {key: device_state(row) for key, row in self.device_rows.items()}
-        self.changed_devices: dict[str, int] = {}
+        self.changed_devices: dict[str, tuple[int, int]] = {}
         self.added_nodes: dict[str, tuple[int, int]] = {}
 
     def accept(self, granted: Sequence[tuple[Ask, tuple[Grant, ...]]]) -> Refusal | None:
@@ -130,7 +132,9 @@ class _Books:
                 return refusal
         self._nodes.update(nodes)
         self._devices.update(devices)
-        self.changed_devices.update({key: device.used_mask for key, device in devices.items()})
+        self.changed_devices.update(
+            {key: (device.used_mask, device.yielding_mask) for key, device in devices.items()}
+        )
         for _, grants in granted:
             for grant in grants:
                 if grant.node_memory_bytes or grant.node_cpu_millis:
@@ -161,16 +165,21 @@ class _Books:
                 cpu_used_millis=node.cpu_used_millis + grant.node_cpu_millis,
             )
             if device is not None:
-                devices[device.device_id] = replace(device, used_mask=device.used_mask | grant.mask)
+                yields = grant.mask if ask.preemptible else 0
+                devices[device.device_id] = replace(
+                    device,
+                    used_mask=device.used_mask | grant.mask,
+                    yielding_mask=device.yielding_mask | yields,
+                )
         return refusal
 
     def write(self, connection: Connection) -> None:
         """Store the moved state."""
         if self.changed_devices:
             ids = sorted(self.changed_devices)
-            connection.execute(
-                _SET_DEVICES, {"ids": ids, "masks": [self.changed_devices[key] for key in ids]}
-            )
+            masks = [self.changed_devices[key] for key in ids]
+            used, yielding = [mask for mask, _ in masks], [mask for _, mask in masks]
+            connection.execute(_SET_DEVICES, {"ids": ids, "masks": used, "yielding": yielding})
         _add_to_nodes(connection, self.added_nodes)
 
 
@@ -203,12 +212,11 @@ def reserve(
             continue
         pieces[service["id"]] = reservation.draft(books.node_rows, books.device_rows)
         for piece in pieces[service["id"]]:
-            for _, grant in piece.grants:
-                claims.append(
-                    _claim_row(
-                        service, piece, grant, devices=books.device_rows, at=at, claim_id=new_id("claim")
-                    )
+            for ask, grant in piece.grants:
+                row = _claim_row(
+                    service, piece, grant, devices=books.device_rows, at=at, claim_id=new_id("claim")
                 )
+                claims.append({**row, "preemptible": ask.preemptible})
                 if grant.device_id is not None:
                     low, high = mask_range(grant.mask)
                     cuts.append((grant.device_id, low, high, holding(service, SegmentState.RESERVED_UNUSED)))
@@ -278,7 +286,7 @@ _RELEASE = sa.text(
     """
 )
 _CLEAR_DEVICES = sa.text(
-    "UPDATE device d SET used_mask = d.used_mask & ~u.mask, generation = d.generation + 1 "
+    "UPDATE device d SET used_mask = d.used_mask & ~u.mask, yielding_mask = d.yielding_mask & ~u.mask, generation = d.generation + 1 "
     "FROM (SELECT id, bit_or(mask) AS mask FROM unnest(CAST(:ids AS text[]), CAST(:masks AS bigint[])) AS v(id, mask) "
     "GROUP BY id) AS u WHERE d.id = u.id"
 )

@@ -24,7 +24,8 @@ _NODES = sa.text(
     "drivers, architecture, leaf, spine FROM node WHERE changed_xid >= CAST(CAST(:mark AS text) AS xid8)"
 )
 _DEVICES = sa.text(
-    "SELECT id, node_id, device_class, slices, memory_bytes, slice_memory_bytes, used_mask, health, nvlink_domain "
+    "SELECT id, node_id, device_class, slices, memory_bytes, slice_memory_bytes, used_mask, yielding_mask, health, "
+    "nvlink_domain "
     "FROM device WHERE changed_xid >= CAST(CAST(:mark AS text) AS xid8)"
 )
 

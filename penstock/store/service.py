@@ -160,6 +160,7 @@ _RECORD = sa.text(
         due_at = u.due_at, lease_token = NULL, deadline_at = u.deadline_at, attempts = u.attempts,
         simulated = COALESCE(u.simulated, s.simulated), holds = COALESCE(u.holds, s.holds),
         avoid_nodes = COALESCE(u.avoid_nodes, s.avoid_nodes),
+        yields_to = CASE WHEN u.state = 'queued' THEN NULL ELSE s.yields_to END,
         generation = s.generation + 1,
         placed_at = COALESCE(u.placed_at, s.placed_at), started_at = COALESCE(u.started_at, s.started_at),
         loaded_at = COALESCE(u.loaded_at, s.loaded_at), running_at = COALESCE(s.running_at, u.running_at),

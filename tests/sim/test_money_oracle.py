@@ -33,6 +33,9 @@ SHAPES: tuple[dict[str, Any], ...] = (
     {"count": 3, "slices": 3, "device_class": "H100"},
     {"count": 5},
     {"count": 8},
+    {"count": 2, "preemptible": True},
+    {"count": 1, "slices": 3, "preemptible": True},
+    {"count": 4, "domains_max": 2, "within": "rack", "preemptible": True},
 )
 
 

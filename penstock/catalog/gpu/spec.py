@@ -71,6 +71,12 @@ FORM: Mapping[str, Any] = {
             "description": "rack, leaf (one leaf switch) or pod; null: anywhere at one site",
         },
         **FIELDS,
+        "preemptible": {
+            "type": "boolean",
+            "default": False,
+            "title": "Yields",
+            "description": "may be stopped, and queued again, when an order that does not yield needs its place",
+        },
     },
 }
 
@@ -93,6 +99,7 @@ def compile_order(spec: Spec, known: Known) -> Compiled:
         domains_max=spec.get("domains_max", 0),  # a service ordered before there were shapes has none
         within=Level(spec["within"]) if spec.get("within") else None,
         classes=classes_for(spec, known),
+        preemptible=spec.get("preemptible", False),
         driver="simulated",
     )
     measure = Measure.SLICES if slices else Measure.DEVICES

@@ -92,6 +92,8 @@ service = Table(
     Column("message", Text, nullable=False, server_default=""),
     Column("ends_as", Text, nullable=False, server_default="released"),
     Column("avoid_nodes", ARRAY(Text), nullable=False, server_default=text("'{}'::text[]")),
+    # The order that this one makes room for: it is to stop, and to be queued again. Of another tenant, maybe.
+    Column("yields_to", Text),
     Column("generation", BigInteger, nullable=False, server_default=text("1")),
     Column("attempts", Integer, nullable=False, server_default=text("0")),
     # A leased row is due again when the lease ends; NULL: nothing will happen by itself.

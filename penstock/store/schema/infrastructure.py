@@ -147,6 +147,7 @@ device = Table(
     Column("health", Text, nullable=False),
     Column("simulated", Boolean, nullable=False),
     Column("used_mask", BigInteger, nullable=False, server_default=text("0")),
+    Column("yielding_mask", BigInteger, nullable=False, server_default=text("0")),  # held by work that yields
     Column("unit_base", BigInteger, nullable=False, server_default=device_unit.next_value(), unique=True),
     Column("generation", BigInteger, nullable=False, server_default=text("1")),
     changed_column(),
@@ -197,9 +198,11 @@ claim = Table(
     Column("units", INT8RANGE),
     amount("node_memory_bytes"),
     amount("node_cpu_millis"),
+    Column("preemptible", Boolean, nullable=False, server_default=text("false")),
     instant("held_from"),
     instant("released_at", nullable=True),
     Index(None, "service_id"),
+    Index("ix_claim_yielding", "held_from", postgresql_where=text("preemptible AND released_at IS NULL")),
     Index("ix_claim_held_node_id", "node_id", postgresql_where=text("released_at IS NULL")),
     ExcludeConstraint(
         ("units", "&&"), name="ex_claim_units", using="gist", where=text("released_at IS NULL")

@@ -21,6 +21,7 @@ def service(**over: Any) -> dict[str, Any]:
         "message": "",
         "ends_as": "released",
         "avoid_nodes": [],
+        "yields_to": None,
         "deadline_at": NOW + limits.START_DEADLINE,
     } | over
 
@@ -146,3 +147,15 @@ def test_every_decision_is_in_the_table_of_transitions() -> None:
                     )
                     move = decide(row, [allocation(phase=phase, wanted=wanted, node_state=node_state)], NOW)
                     assert may_move(ServiceState(state), move.state), (state, phase, wanted, node_state, move)
+
+
+@pytest.mark.parametrize("state", ["starting", "running"])
+def test_what_is_asked_to_yield_is_stopped_and_goes_to_the_back_for_a_moment(state: str) -> None:
+    asked = service(state=state, yields_to="svc_9")
+    move = decide(asked, [allocation()], NOW)
+    assert (move.state, move.act, move.reason) == (ServiceState.DEGRADED, Act.STOP, Reason.PREEMPTED)
+    gone = allocation(wanted="absent", phase="absent", generation=4, phase_generation=4)
+    stopped = service(state="degraded", reason="preempted", yields_to="svc_9")
+    move = decide(stopped, [gone], NOW)
+    assert (move.state, move.act) == (ServiceState.QUEUED, Act.GIVE_BACK)
+    assert move.due_at == NOW + limits.QUEUED_RECHECK
