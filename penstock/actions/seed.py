@@ -32,7 +32,7 @@ START_OFFERS: tuple[dict[str, Any], ...] = (
         "name": "gpu",
         "kind": "gpu",
         "title": "GPUs",
-        "description": "1 to 72 accelerators of a class, or any with enough memory, whole or in slices.",
+        "description": "1 to 576 accelerators of a class, or of the cheapest that meets your needs, whole or in slices, in the shape you ask for.",
         "fixed": {},
     },
     {

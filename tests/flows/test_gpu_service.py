@@ -111,7 +111,7 @@ def test_a_lost_node_moves_the_service_and_stops_its_meter(
     assert left == 0
 
 
-@pytest.mark.parametrize("count", [0, 73, -1, "8", 2.5, None])
+@pytest.mark.parametrize("count", [0, 577, -1, "8", 2.5, None])
 def test_a_bad_count_is_refused_by_name_and_nothing_is_made(
     tenant: TestClient, simulated: SimulatedFactory, count: Any
 ) -> None:

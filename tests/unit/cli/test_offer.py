@@ -35,7 +35,7 @@ def test_a_tenant_lists_offers_with_prices_and_shows_the_form(as_acme: CommandLi
     assert "1.00 EUR per hour" in by_name["gb200-slice"], "one seventh of 7 EUR"
     assert "0.10 EUR per million tokens in, 0.40 EUR per million tokens out" in by_name["llm-demo"]
     shown = as_acme("offer", "show", "gb200").stdout
-    assert "1..72" in shown
+    assert "1..576" in shown
     assert "memory_gib_min=0" in shown, "what is fixed is said"
     assert not any(line.startswith("device_class ") for line in shown.splitlines()), "and not asked for"
 
@@ -73,7 +73,7 @@ def test_an_operator_makes_edits_and_retires_an_offer(
 
 def test_what_an_offer_cannot_fix_is_named(as_operator: CommandLine) -> None:
     refused = as_operator(
-        "offer", "create", "x", "--kind", "gpu", "--title", "X", "--fixed", '{"count": 100}'
+        "offer", "create", "x", "--kind", "gpu", "--title", "X", "--fixed", '{"count": 1000}'
     )
     assert (refused.exit_code, "fixed.count" in refused.stderr) == (3, True)
     nothing = as_operator("offer", "edit", "gb200")

@@ -90,7 +90,7 @@ def test_a_dry_run_shows_price_and_place_and_orders_nothing(penstock: CommandLin
 def test_a_value_that_the_form_does_not_take_never_leaves_the_command_line(penstock: CommandLine) -> None:
     result = penstock("service", "order", "gpu", "--set", "count=many")
     assert (result.exit_code, "takes integer, not 'many'" in result.stderr) == (2, True)
-    refused = penstock("service", "order", "gpu", "--set", "count=100")
+    refused = penstock("service", "order", "gpu", "--set", "count=1000")
     assert (refused.exit_code, "spec.count" in refused.stderr) == (3, True)
     unknown = penstock("service", "order", "no-such-offer")
     assert (unknown.exit_code, "penstock offer list" in unknown.stderr) == (2, True)
