@@ -13,6 +13,7 @@ from penstock.base.units import format_eur
 from penstock.catalog.base import Compiled, Known
 from penstock.catalog.kinds import kind_named
 from penstock.catalog.known import known_for, read_known
+from penstock.catalog.yielding import yielding_now
 from penstock.domain.claim import Ask
 from penstock.domain.price import PriceBook
 from penstock.domain.quota import check
@@ -20,6 +21,7 @@ from penstock.domain.service import REASON_SENTENCES, Reason, ServiceState
 from penstock.rating.estimate import GpuOrder, estimate
 from penstock.scheduler import Counterfactual, Fleet, NoPlan, Plan, place_many
 from penstock.scheduler.explain import explain
+from penstock.scheduler.preempt import make_room
 from penstock.store import fleet as fleet_store
 from penstock.store import price_book as price_book_store
 from penstock.store import quota as quota_store
@@ -49,8 +51,10 @@ def dry_run(context: Context, actor: Actor, asked: Order) -> dict[str, Any]:
         if refused is not None:
             ask = prepared.compiled.asks[plans.index(refused)]
             told = explain(fleet, ask, refused, replicas=len(prepared.compiled.asks))
+            stops = _would_stop(connection, fleet, prepared.compiled.asks)
             verdict = {
-                "reason": told.headline,
+                "reason": told.headline if stops is None else _after_stopping(stops),
+                "would_stop": stops or 0,
                 "alternatives": [
                     one.to_json()
                     for one in told.counterfactuals
@@ -60,6 +64,7 @@ def dry_run(context: Context, actor: Actor, asked: Order) -> dict[str, Any]:
     starts = refused is None and breach is None
     return {
         "would_start_now": starts,
+        "would_stop": verdict.get("would_stop", 0),
         "earliest_start": now if starts else None,
         "reason": breach.sentence if breach is not None else verdict["reason"],
         "price": price_of(context, prepared.compiled, plans, book),
@@ -69,6 +74,19 @@ def dry_run(context: Context, actor: Actor, asked: Order) -> dict[str, Any]:
         "placement": _with_names([plan.to_json() for plan in plans if isinstance(plan, Plan)], names),
         "alternatives": verdict["alternatives"],
     }
+
+
+def _would_stop(connection: Connection, fleet: Fleet, asks: Sequence[Ask]) -> int | None:
+    """Return how many services that yield an order would stop to get its place, None if that would not help."""
+    if len(asks) != 1 or asks[0].count == 0:
+        return None
+    room = make_room(fleet, asks[0], yielding_now(connection))
+    return None if room is None else len(room.victims)
+
+
+def _after_stopping(services: int) -> str:
+    what = "1 service that yields has" if services == 1 else f"{services} services that yield have"
+    return f"it starts as soon as {what} stopped to make room for it"
 
 
 def _try(fleet: Fleet, asks: Sequence[Ask]) -> list[Plan | NoPlan]:

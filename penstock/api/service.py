@@ -110,6 +110,7 @@ class PlanOut(BaseModel):
     """What an order would cost and where it would go; nothing was changed."""
 
     would_start_now: bool
+    would_stop: int
     earliest_start: datetime | None
     reason: str
     price: dict[str, Any]

@@ -50,6 +50,7 @@ _PHASES = (
 _PLAN = (
     Column("Would start now", "would_start_now", Kind.FLAG),
     Column("Because", "reason"),
+    Column("Would stop", "would_stop"),
     Column("Earliest start", "earliest_start", Kind.TIME),
     Column("Price per hour", "price.microeur_per_hour", Kind.MICROEUR),
     Column("Price book version", "price.price_book_version"),

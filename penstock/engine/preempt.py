@@ -12,28 +12,13 @@ from prometheus_client import Counter
 from sqlalchemy.engine import Connection
 
 from penstock.base import limits
-from penstock.domain.claim import Ask, Grant
+from penstock.catalog.yielding import yielding_now
+from penstock.domain.claim import Ask
 from penstock.scheduler import Fleet
 from penstock.scheduler.preempt import Preemption, Yielding, make_room
 from penstock.store import yielding as yielding_store
-from penstock.store.rows import Row
 
 PREEMPTED = Counter("penstock_preempted_total", "Services that were asked to yield to an order.")
-
-
-def yielding_now(connection: Connection) -> list[Yielding]:
-    """Return the work that yields, what has run longest first."""
-    found: dict[str, tuple[list[Grant], bool]] = {}
-    for row in yielding_store.held(connection, limits.YIELDING_CONSIDERED_MAX):
-        grants, _ = found.setdefault(row["service_id"], ([], bool(row["stopping"])))
-        grants.append(_grant(row))
-    return [Yielding(service_id, tuple(grants), stopping) for service_id, (grants, stopping) in found.items()]
-
-
-def _grant(row: Row) -> Grant:
-    return Grant(
-        row["node_id"], row["device_id"], row["mask"], row["node_memory_bytes"], row["node_cpu_millis"]
-    )
 
 
 def preemptions(

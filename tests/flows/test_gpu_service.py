@@ -251,3 +251,37 @@ def test_an_order_that_failed_on_every_node_with_room_ends_and_says_why(
     assert (ended["state"], ended["reason"]) == ("failed", "driver_failed")
     assert "held by another allocation" in ended["message"]
     assert {row.state for row in segments(simulated, "end_at IS NULL")} == {"free"}
+
+
+def test_needs_are_met_by_the_cheapest_class_at_the_price_of_the_order(
+    tenant: TestClient, simulated: SimulatedFactory
+) -> None:
+    dear = {"count": 2, "interconnect_gb_per_s_min": 900, "microeur_per_hour_max": 2_500_000}
+    service = order(tenant, simulated, **dear)
+    simulated.turn()
+    assert show(tenant, service)["state"] == "running"
+    told = tenant.get(f"/v1/services/{service['id']}/explain").json()
+    (plan,) = told["decision"]["plans"]
+    assert plan["device_class"] == "H100"
+    assert plan["reasons"][0]["code"] == "cheapest_class"
+    for needs, field in (
+        ({**dear, "microeur_per_hour_max": 2_499_999}, "spec.microeur_per_hour_max"),
+        ({"count": 1, "interconnect_gb_per_s_min": 5_000}, "spec.interconnect_gb_per_s_min"),
+        ({"count": 1, "work_gpu_hours": 5}, "spec.work_measured_on"),
+        ({"count": 2, "slices": 1, "within": "leaf"}, "spec.within"),
+    ):
+        body = {"offer": "gpu", "project": simulated.keys.demo_project_id, "spec": needs}
+        refused = tenant.post("/v1/services", json=body)
+        assert (refused.status_code, refused.json()["error"]["field"]) == (422, field)
+
+
+def test_a_shape_is_given_or_said_to_be_impossible(tenant: TestClient, simulated: SimulatedFactory) -> None:
+    both = order(tenant, simulated, count=6, domains_max=2)
+    simulated.turn()
+    nodes = {part["node_name"] for part in show(tenant, both)["allocations"]}
+    assert len(nodes) == 2
+    never = order(tenant, simulated, count=6, domains_max=1)
+    simulated.turn()
+    assert show(tenant, never)["reason"] == "never_fits"
+    told = tenant.get(f"/v1/services/{never['id']}/explain").json()["explanation"]
+    assert "no NVLink domain here could ever hold 6" in told["headline"]

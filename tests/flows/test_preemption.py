@@ -56,6 +56,13 @@ def test_the_youngest_work_that_yields_makes_room_and_runs_again_later(
     assert [state(tenant, one)[0] for one in (old, young)] == ["running", "running"]
     assert all(used == yielding != 0 for used, yielding in masks(simulated))
 
+    body = {"offer": "gpu", "project": simulated.keys.demo_project_id, "spec": {"count": 3}}
+    plan = tenant.post("/v1/services", params={"dry_run": "true"}, json=body).json()
+    assert (plan["would_start_now"], plan["would_stop"]) == (False, 1)
+    assert plan["reason"] == "it starts as soon as 1 service that yields has stopped to make room for it"
+    soft = {**body, "spec": {"count": 3, "preemptible": True}}
+    assert tenant.post("/v1/services", params={"dry_run": "true"}, json=soft).json()["would_stop"] == 0
+
     urgent = order(tenant, simulated, count=3, device_class="H100")
     settle(simulated, clock)
     assert state(tenant, urgent)[0] == "running"
