@@ -265,7 +265,7 @@ def test_needs_are_met_by_the_cheapest_class_at_the_price_of_the_order(
     assert plan["device_class"] == "H100"
     assert plan["reasons"][0]["code"] == "cheapest_class"
     for needs, field in (
-        ({**dear, "microeur_per_hour_max": 2_499_999}, "spec.microeur_per_hour_max"),
+        ({**dear, "microeur_per_hour_max": 1_000_000}, "spec.microeur_per_hour_max"),
         ({"count": 1, "interconnect_gb_per_s_min": 5_000}, "spec.interconnect_gb_per_s_min"),
         ({"count": 1, "work_gpu_hours": 5}, "spec.work_measured_on"),
         ({"count": 2, "slices": 1, "within": "leaf"}, "spec.within"),
