@@ -33,6 +33,7 @@ def authenticate(
         row["revoked_at"] is not None
         or row["disabled_at"] is not None
         or (row["expires_at"] is not None and row["expires_at"] <= now)
+        or (row["idle_until"] is not None and row["idle_until"] <= now)
         or (row["tenant_id"] is not None and row["tenant_state"] != "active")
     ):
         raise UnauthenticatedError(_SENTENCE)
@@ -50,4 +51,6 @@ def authenticate(
         user_agent=user_agent,
         request_id=request_id,
         via_password=row["session"],
+        idle_until=row["idle_until"],
+        proved_at=row["proved_at"],
     )

@@ -1,5 +1,6 @@
-"""The first operator and the demonstration tenant of a new factory, with keys kept in files of mode 0600."""
+"""The first operator and the demonstration tenant of a new factory, with keys and passwords in files of mode 0600."""
 
+import base64
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,10 +8,12 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from penstock.actions import password as passwords
 from penstock.actions.context import Context
 from penstock.domain import api_key as key_text
 from penstock.domain.role import Role
 from penstock.store import api_key as api_key_store
+from penstock.store import principal as principal_store
 from penstock.store.database import SYSTEM
 from penstock.store.schema import api_key, principal, project, role_binding, tenant
 
@@ -18,6 +21,8 @@ OPERATOR_NAME = "operator@factory.local"
 DEMO_TENANT = "demo"
 DEMO_PROJECT = "demo"
 DEMO_ACCOUNT = "demo"
+DEMO_USER = "demo@factory.local"
+PASSWORD_BYTES = 15  # 120 random bits, 24 characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,52 @@ def bootstrap(context: Context, folder: Path) -> FirstKeys:
         tenant_id, project_id, account_id = _demo(context, connection)
         demo_key = _working_key(context, connection, folder / "demo.key", account_id, tenant_id)
     return FirstKeys(operator_key, demo_key, project_id)
+
+
+@dataclass(frozen=True, slots=True)
+class FirstLogin:
+    """Who may log in to the console first; ``password_file`` is None once its owner removed it."""
+
+    name: str
+    password_file: Path | None
+
+
+def first_logins(context: Context, folder: Path) -> tuple[FirstLogin, ...]:
+    """Let a person of the demonstration tenant and the operator log in; call it after ``bootstrap``.
+
+    Whoever has no password yet gets one that only a file under ``folder`` knows; who has one keeps it.
+    """
+    with context.db.transaction(SYSTEM) as connection:
+        operator_id = _operator(context, connection)
+        tenant_id, _, _ = _demo(context, connection)
+        user_id = _demo_user(context, connection, tenant_id)
+        return (
+            FirstLogin(DEMO_USER, _first_password(connection, folder / "demo.password", user_id)),
+            FirstLogin(OPERATOR_NAME, _first_password(connection, folder / "operator.password", operator_id)),
+        )
+
+
+def _demo_user(context: Context, connection: Connection, tenant_id: str) -> str:
+    """Return the person who looks at the console for the demonstration tenant, made if there is none."""
+    found = connection.execute(
+        sa.select(principal.c.id).where(principal.c.name == DEMO_USER, principal.c.kind == "user")
+    ).scalar_one_or_none()
+    if found is not None:
+        return str(found)
+    user_id = _principal(context, connection, tenant_id, "user", DEMO_USER)
+    _bind(context, connection, user_id, tenant_id, Role.TENANT_ADMIN)
+    return user_id
+
+
+def _first_password(connection: Connection, file: Path, user_id: str) -> Path | None:
+    """Give a user without a password one that only ``file`` knows; return the file if it is there."""
+    if principal_store.password_hash(connection, user_id) is None:
+        text = base64.b32encode(os.urandom(PASSWORD_BYTES)).decode().lower()
+        write_secret(file, text)
+        connection.execute(
+            sa.update(principal).where(principal.c.id == user_id).values(password_hash=passwords.hashed(text))
+        )
+    return file if file.exists() else None
 
 
 def _operator(context: Context, connection: Connection) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from sqlalchemy.engine import Connection
 
@@ -35,6 +36,8 @@ class Actor:
     user_agent: str
     request_id: str
     via_password: bool = False
+    idle_until: datetime | None = None
+    proved_at: datetime | None = None
 
     @property
     def scope(self) -> Scope:

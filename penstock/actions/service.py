@@ -217,6 +217,7 @@ def list_page(
     name: str | None,
     after: str | None,
     limit: int,
+    newest_first: bool = False,
 ) -> list[Row]:
     """Return up to ``limit`` services that the caller may see, by id."""
     unknown = sorted(set(states) - {state.value for state in ServiceState})
@@ -238,6 +239,7 @@ def list_page(
             name=name,
             after=after,
             limit=limit,
+            newest_first=newest_first,
         )
 
 

@@ -1,23 +1,37 @@
-"""Logging in and out: a password for a key of limited life. Every refusal looks the same and costs the same."""
+"""Logging in and out: a password for a key of limited life. Every refusal looks the same and costs the same.
+
+Whoever has a second factor gives its code too; that it is asked for is said only after the password was right.
+"""
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 
 from penstock.actions import password as passwords
+from penstock.actions import totp as totp_actions
 from penstock.actions.context import Actor, Context
 from penstock.base import limits
-from penstock.base.errors import ConflictError, RateLimitedError, UnauthenticatedError
+from penstock.base.errors import (
+    ConflictError,
+    ForbiddenError,
+    RateLimitedError,
+    SecondFactorRequiredError,
+    UnauthenticatedError,
+)
 from penstock.domain import api_key as key_text
 from penstock.store import api_key as api_key_store
 from penstock.store import audit as audit_store
 from penstock.store import event as event_store
 from penstock.store import principal as principal_store
+from penstock.store import totp as totp_store
 from penstock.store.database import SYSTEM
 from penstock.store.rows import Row
 
 _SENTENCE = (
     "the e-mail address or the password is wrong, or the account is disabled; ask an administrator to help"
 )
+_CODE_ASKED = "this account has a second factor: give the code that your authenticator shows, too"
+_CODE_WRONG = "the code is wrong or was used before; wait for the next one, or give a recovery code"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +43,20 @@ class Origin:
     request_id: str
 
 
-def log_in(context: Context, origin: Origin, *, email: str, password: str) -> tuple[Row, str]:
-    """Return a new session key's row (with the user's ``name``) and its text.
+def log_in(
+    context: Context,
+    origin: Origin,
+    *,
+    email: str,
+    password: str,
+    code: str | None = None,
+    idle: timedelta | None = None,
+) -> tuple[Row, str]:
+    """Return a new session key's row (with the user's ``principal_name``) and its text.
 
-    Raises UnauthenticatedError, or RateLimitedError after too many failures for this name or address.
+    ``code`` is the second factor's; ``idle``: the session ends when it is not used for so long (see ``keep``).
+    Raises UnauthenticatedError, SecondFactorRequiredError if the password is right and a code is needed, or
+    RateLimitedError after too many failures for this name or address.
     """
     email = email.lower()
     counted = (f"name:{email}", f"address:{origin.source_address}")
@@ -55,10 +79,30 @@ def log_in(context: Context, origin: Origin, *, email: str, password: str) -> tu
         if user is not None:
             _audit(context, origin, user, None, outcome="refused:unauthenticated")
         raise UnauthenticatedError(_SENTENCE)
-    return _open(context, origin, user, password)
+    _check_code(context, origin, user, code, counted)
+    return _open(context, origin, user, password, idle)
 
 
-def _open(context: Context, origin: Origin, user: Row, password: str) -> tuple[Row, str]:
+def _check_code(
+    context: Context, origin: Origin, user: Row, code: str | None, counted: tuple[str, ...]
+) -> None:
+    """Check the second factor of a user whose password was right, if there is one."""
+    now = context.clock.now()
+    with context.db.transaction(SYSTEM) as connection:
+        if totp_store.confirmed_at(connection, user["id"]) is None:
+            return
+        if not code:
+            raise SecondFactorRequiredError(_CODE_ASKED, field="code")
+        right = totp_actions.accepts(connection, user["id"], code, now)
+    if not right:
+        context.login_failures.add(counted, context.clock.monotonic())
+        _audit(context, origin, user, None, outcome="refused:second_factor")
+        raise UnauthenticatedError(_CODE_WRONG, field="code")
+
+
+def _open(
+    context: Context, origin: Origin, user: Row, password: str, idle: timedelta | None
+) -> tuple[Row, str]:
     minted = key_text.mint(os.urandom)
     now = context.clock.now()
     row: Row = {
@@ -76,6 +120,8 @@ def _open(context: Context, origin: Origin, user: Row, password: str) -> tuple[R
         "created_at": now,
         "expires_at": now + limits.SESSION_LIFE,
         "revoked_at": None,
+        "idle_until": None if idle is None else now + idle,
+        "proved_at": now,
     }
     stored = user["password_hash"]
     renewed = passwords.hashed(password) if passwords.is_outdated(stored) else None
@@ -84,7 +130,53 @@ def _open(context: Context, origin: Origin, user: Row, password: str) -> tuple[R
             principal_store.rehash(connection, user["id"], stored, renewed)
         api_key_store.insert(connection, row)
     _audit(context, origin, user, row["id"], outcome="done")
+    context.wakeups.signal("gateway")
     return {**row, "principal_name": user["name"]}, minted.text
+
+
+def keep(context: Context, actor: Actor) -> None:
+    """Move the end of an idle session on, because it is used; writes at most once in SESSION_IDLE_STEP."""
+    if actor.idle_until is None or actor.key_id is None:
+        return
+    until = context.clock.now() + limits.SESSION_IDLE
+    if until - actor.idle_until >= limits.SESSION_IDLE_STEP:
+        with context.db.transaction(actor.scope) as connection:
+            api_key_store.keep_session(connection, actor.key_id, until)
+
+
+def is_proved(context: Context, actor: Actor) -> bool:
+    """Tell whether the caller's password was given within PROOF_LIFE, as dangerous actions want it."""
+    return actor.proved_at is not None and context.clock.now() - actor.proved_at < limits.PROOF_LIFE
+
+
+def prove(context: Context, actor: Actor, *, password: str, code: str | None) -> None:
+    """Note that the session's owner gave password and second factor again.
+
+    Raises ForbiddenError if one of them is wrong, as slowly as a log-in; ConflictError if this is no session.
+    """
+    if not actor.via_password or actor.key_id is None:
+        raise ConflictError("this is an API key, not a session; log in with your password")
+    names = (f"principal:{actor.principal_id}",)
+    wait = context.login_failures.seconds_until_free(names, context.clock.monotonic())
+    if wait:
+        raise RateLimitedError(
+            f"too many wrong passwords; try again in {wait} s", data={"retry_after_seconds": wait}
+        )
+    with context.db.transaction(actor.scope) as connection:
+        stored = principal_store.password_hash(connection, actor.principal_id)
+    right = passwords.matches(stored, password)
+    now = context.clock.now()
+    if right:
+        with context.db.transaction(actor.scope) as connection:
+            right = totp_actions.accepts(connection, actor.principal_id, code or "", now)
+            if right:
+                api_key_store.prove_session(connection, actor.key_id, now)
+                context.audit(
+                    connection, actor, "session.prove", actor.principal_id, tenant_id=actor.tenant_id
+                )
+    if not right:
+        context.login_failures.add(names, context.clock.monotonic())
+        raise ForbiddenError("the password or the code is wrong", field="password")
 
 
 def log_out(context: Context, actor: Actor) -> None:

@@ -14,9 +14,9 @@ from starlette.types import Receive, Scope, Send
 
 from penstock.actions import event as event_actions
 from penstock.actions.event import Filter
+from penstock.actions.watch import Watchers
 from penstock.api.edge import ERRORS, Call, Caller, Limit, page
 from penstock.api.fields import INT64_MAX, TEXT_PATTERN
-from penstock.api.watch import Watchers
 from penstock.base import limits
 from penstock.base.errors import PenstockError
 from penstock.store.rows import Row

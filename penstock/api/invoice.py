@@ -8,11 +8,11 @@ from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
 from penstock.actions import invoice as invoice_actions
-from penstock.api import invoice_csv
 from penstock.api.edge import ERRORS, After, Caller, Limit, Strict, answer, page
 from penstock.api.fields import Id, IdFilter, PathId
 from penstock.api.usage import UnpricedOut
 from penstock.base import limits
+from penstock.catalog import invoice_csv
 from penstock.domain.invoice import (
     STATE_SENTENCES,
     Invoice,

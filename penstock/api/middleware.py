@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 import orjson
@@ -60,12 +61,7 @@ class EdgeMiddleware:
                 return  # whoever read the body made something else of the signal; the answer is ours, below
             if message["type"] == "http.response.start":
                 status, answered = message["status"], True
-                message["headers"] = [
-                    *message["headers"],
-                    (b"x-request-id", request_id.encode()),
-                    (b"x-content-type-options", b"nosniff"),
-                    (b"cache-control", b"no-store"),
-                ]
+                message["headers"] = _with_ours(message["headers"], request_id)
             await send(message)
 
         try:
@@ -81,6 +77,14 @@ class EdgeMiddleware:
             path = getattr(route, "path", "unmatched")
             REQUESTS.labels(scope["method"], path, str(status)).inc()
             SECONDS.labels(path).observe(time.perf_counter() - started)
+
+
+def _with_ours(headers: Sequence[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
+    """Return the headers of an answer with ours; what may be kept, such as a file of the console, says so itself."""
+    ours = [(b"x-request-id", request_id.encode()), (b"x-content-type-options", b"nosniff")]
+    if all(name != b"cache-control" for name, _ in headers):
+        ours.append((b"cache-control", b"no-store"))
+    return [*headers, *ours]
 
 
 def _declared_length(scope: Scope) -> int:

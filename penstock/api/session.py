@@ -1,10 +1,11 @@
 """Sessions: log in with a password, log out."""
 
 from datetime import datetime
+from typing import Annotated
 
 from fastapi import APIRouter
 from fastapi.responses import Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from penstock.actions import session as session_actions
 from penstock.actions.session import Origin
@@ -19,6 +20,9 @@ class SessionBody(Strict):
 
     email: Email
     password: Password
+    code: Annotated[str | None, Field(max_length=16, description="of the second factor, if there is one")] = (
+        None
+    )
 
 
 class SessionOut(BaseModel):
@@ -34,9 +38,14 @@ class SessionOut(BaseModel):
 
 @router.post("", status_code=201, responses={201: {"model": SessionOut}, **ERRORS})
 def log_in(call: Caller, body: SessionBody) -> Response:
-    """Log in: a password for a key that lives 12 hours. Needs no key."""
+    """Log in: a password, and the code of a second factor if there is one, for a key that lives 12 hours.
+
+    Needs no key. 401 with the code `second_factor_required` asks for the second factor.
+    """
     origin = Origin(call.source_address, call.user_agent, call.request_id)
-    row, text = session_actions.log_in(call.context, origin, email=body.email, password=body.password)
+    row, text = session_actions.log_in(
+        call.context, origin, email=body.email, password=body.password, code=body.code
+    )
     shown = {name: row[name] for name in ("id", "principal_id", "tenant_id", "expires_at")}
     return answer({**shown, "name": row["principal_name"], "api_key": text}, 201)
 

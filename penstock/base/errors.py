@@ -46,6 +46,13 @@ class UnauthenticatedError(PenstockError):
     status = 401
 
 
+class SecondFactorRequiredError(PenstockError):
+    """The password is right and the account has a second factor: send its code too."""
+
+    code = "second_factor_required"
+    status = 401
+
+
 class ForbiddenError(PenstockError):
     """The caller may see the object but may not do this."""
 

@@ -43,6 +43,10 @@ JOIN_TOKEN_LIFE_MAX = timedelta(days=7)
 # Keys and sessions.
 API_KEY_LIFE_MAX = timedelta(days=366 * 2)
 SESSION_LIFE = timedelta(hours=12)
+SESSION_IDLE = timedelta(minutes=30)  # of the console; moved on by use, in steps of SESSION_IDLE_STEP
+SESSION_IDLE_STEP = timedelta(minutes=1)
+PROOF_LIFE = timedelta(minutes=10)  # dangerous actions need a password this fresh
+RECOVERY_CODES = 8
 PASSWORD_CHARACTERS_MIN = 12
 PASSWORD_CHARACTERS_MAX = 256
 LOGIN_FAILURES_PER_MINUTE_MAX = 10

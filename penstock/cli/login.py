@@ -2,11 +2,12 @@
 
 import sys
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from penstock.cli import context as contexts
+from penstock.cli.client import Client
 from penstock.cli.errors import USAGE, CliError
 from penstock.cli.output import Column, Kind
 from penstock.cli.session import Session, command
@@ -51,12 +52,23 @@ def login(
     password = sys.stdin.readline().rstrip("\r\n") if password_stdin else _ask_password()
     client = session.connect(replace(target, api_key=None))
     try:
-        answer = client.post("/v1/sessions", {"email": email, "password": password})
+        answer = _open(client, {"email": email, "password": password})
     finally:
         client.close()
     path = contexts.remember(replace(target, api_key=str(answer.pop("api_key"))))
     session.say(f"logged in; the key is kept in {path} as context '{target.name}'")
     session.show(answer, _COLUMNS)
+
+
+def _open(client: Client, body: dict[str, str]) -> dict[str, Any]:
+    """Log in; the code of a second factor is asked for when the factory asks for it."""
+    try:
+        return client.post("/v1/sessions", body)
+    except CliError as error:
+        if error.code != "second_factor_required" or not sys.stdin.isatty():
+            raise
+    code = str(typer.prompt("Code of the second factor", err=True))
+    return client.post("/v1/sessions", {**body, "code": code})
 
 
 def logout(session: Session) -> None:

@@ -31,6 +31,8 @@ _FIND = (
         api_key.c.project_id,
         api_key.c.expires_at,
         api_key.c.revoked_at,
+        api_key.c.idle_until,
+        api_key.c.proved_at,
         principal.c.id.label("principal_id"),
         principal.c.name,
         principal.c.tenant_id,
@@ -92,6 +94,16 @@ def revoke(connection: Connection, key_id: str, at: datetime) -> bool:
     """Revoke a key from ``at`` on; False if it was revoked before."""
     statement = sa.update(api_key).where(api_key.c.id == key_id, api_key.c.revoked_at.is_(None))
     return connection.execute(statement.values(revoked_at=at)).rowcount == 1
+
+
+def keep_session(connection: Connection, key_id: str, idle_until: datetime) -> None:
+    """Let an idle session live until ``idle_until``."""
+    connection.execute(sa.update(api_key).where(api_key.c.id == key_id).values(idle_until=idle_until))
+
+
+def prove_session(connection: Connection, key_id: str, at: datetime) -> None:
+    """Note that the session's owner gave the password again."""
+    connection.execute(sa.update(api_key).where(api_key.c.id == key_id).values(proved_at=at))
 
 
 def remove_ended_sessions(connection: Connection, before: datetime) -> int:

@@ -19,6 +19,7 @@ _KEYS = sa.text(
             FROM role_binding b WHERE b.principal_id = p.id), '[]'::jsonb) AS bindings
     FROM api_key k JOIN principal p ON p.id = k.principal_id JOIN tenant t ON t.id = p.tenant_id
     WHERE k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > :now)
+        AND (k.idle_until IS NULL OR k.idle_until > :now)
         AND p.disabled_at IS NULL AND t.state = 'active' AND k.scopes && ARRAY['llm', '*']
     ORDER BY k.id
     """

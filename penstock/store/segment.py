@@ -242,6 +242,32 @@ def to_segment(row: Row) -> Segment:
     )
 
 
+def history(
+    connection: Connection,
+    *,
+    device_id: str | None = None,
+    service_id: str | None = None,
+    before: int | None,
+    limit: int,
+) -> list[Row]:
+    """Return up to ``limit`` segments of a device or a service with the names on them, newest first.
+
+    ``before`` is the id of the last segment of the page before.
+    """
+    wanted = "g.device_id = :id" if device_id is not None else "g.service_id = :id"
+    older = "" if before is None else "AND g.id < :before"
+    query = sa.text(
+        "SELECT g.id, g.device_id, g.device_class, g.device_slices, g.slice_low, g.slice_high, g.start_at, g.end_at, "  # noqa: S608 - constants of this function
+        "g.state, g.cause, g.tenant_id, g.project_id, g.service_id, g.simulated, d.position, n.id AS node_id, "
+        "n.name AS node, s.name AS service, t.name AS tenant, b.version AS price_book_version FROM segment g "
+        "JOIN device d ON d.id = g.device_id JOIN node n ON n.id = d.node_id "
+        "LEFT JOIN service s ON s.id = g.service_id LEFT JOIN tenant t ON t.id = g.tenant_id "
+        f"LEFT JOIN price_book b ON b.id = g.price_book_id WHERE {wanted} {older} ORDER BY g.id DESC LIMIT :limit"
+    )
+    values = {"id": device_id or service_id, "limit": limit}
+    return every(connection.execute(query, values if before is None else {**values, "before": before}))
+
+
 def _close(connection: Connection, ends: Mapping[int, datetime]) -> None:
     if ends:
         connection.execute(_CLOSE, {"ids": list(ends), "ends": list(ends.values())})

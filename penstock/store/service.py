@@ -97,9 +97,10 @@ def page(
     name: str | None,
     after: str | None,
     limit: int,
+    newest_first: bool = False,
 ) -> list[Row]:
     """Return up to ``limit`` services by id; None filters are open."""
-    query = sa.select(service).order_by(service.c.id).limit(limit)
+    query = sa.select(service).order_by(service.c.id.desc() if newest_first else service.c.id).limit(limit)
     if tenant_id is not None:
         query = query.where(service.c.tenant_id == tenant_id)
     if project_ids is not None:
@@ -111,7 +112,7 @@ def page(
     if name is not None:
         query = query.where(service.c.name == name)
     if after is not None:
-        query = query.where(service.c.id > after)
+        query = query.where(service.c.id < after if newest_first else service.c.id > after)
     return every(connection.execute(query))
 
 

@@ -99,6 +99,41 @@ def tokens(connection: Connection, asked: UsageFilter, limit: int) -> list[Token
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class HeldNow:
+    """Slices that a service holds and pays for at this moment."""
+
+    service_id: str
+    device_class: str
+    slices_of_device: int
+    price_book_id: str
+    slices: int
+
+
+_HELD = f"""
+    SELECT service_id, device_class, device_slices, price_book_id,
+        CAST(sum(slice_high - slice_low) AS bigint) AS slices
+    FROM segment WHERE end_at IS NULL AND state IN ({_SOLD}) {{filters}}
+    GROUP BY 1, 2, 3, 4
+"""  # noqa: S608 - the parts are constants of this file; values travel as parameters
+
+
+def held_now(
+    connection: Connection, tenant_id: str | None, project_ids: Collection[str] | None
+) -> list[HeldNow]:
+    """Return what is sold now by service, class and price book; a filter of None is open."""
+    filters = ""
+    values: dict[str, Any] = {}
+    if tenant_id is not None:
+        filters = "AND tenant_id = :tenant_id"
+        values["tenant_id"] = tenant_id
+    if project_ids is not None:
+        filters += " AND project_id = ANY(CAST(:project_ids AS text[]))"
+        values["project_ids"] = sorted(project_ids)
+    rows = connection.execute(sa.text(_HELD.format(filters=filters)), values)
+    return [HeldNow(*row) for row in rows]
+
+
 _CONSUMERS = sa.text(
     f"""
     SELECT DISTINCT tenant_id FROM segment

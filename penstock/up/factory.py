@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import structlog
 
-from penstock.actions.bootstrap import FirstKeys, bootstrap, write_secret
+from penstock.actions.bootstrap import FirstKeys, FirstLogin, bootstrap, first_logins, write_secret
 from penstock.base.clock import SystemClock
 from penstock.base.errors import StartupError
 from penstock.control_plane import ControlPlane
@@ -64,6 +64,7 @@ class Factory:
         self._stack = ExitStack()
         self._clock = SystemClock()
         self._keys: FirstKeys | None = None
+        self._logins: tuple[FirstLogin, ...] = ()
         self._postgres: EmbeddedPostgres | None = None
         self._plane: ControlPlane | None = None
         self._api: ApiServer | None = None
@@ -92,7 +93,7 @@ class Factory:
         plane = self._plane = ControlPlane(url, self._clock)
         self._stack.callback(plane.close)
         self._keys = self._phase("first keys", lambda: self._prepare(plane))
-        self._api = ApiServer(plane, api_socket)
+        self._api = ApiServer(plane, api_socket, lambda: self.gateway_url)
         self._api.start()
         self._stack.callback(self._api.stop)
         ca = self._ca = open_authority(options.data, self._clock)
@@ -132,7 +133,10 @@ class Factory:
 
     def _prepare(self, plane: ControlPlane) -> FirstKeys:
         plane.seed()
-        return bootstrap(plane.context, self.options.data / "keys")
+        folder = self.options.data / "keys"
+        keys = bootstrap(plane.context, folder)
+        self._logins = first_logins(plane.context, folder)
+        return keys
 
     def _start_gateway(self, ca: FactoryCa) -> None:
         assert self._plane is not None  # noqa: S101 - start() made it
@@ -234,6 +238,8 @@ class Factory:
     def facts(self) -> list[tuple[str, str]]:
         """Return what a person wants to know first."""
         found = [
+            ("console", self.api_url + "/console"),
+            *((f"  log in as {login.name}", _password_hint(login)) for login in self._logins),
             ("API", self.api_url + "/v1"),
             ("LLM gateway", self.gateway_url + "/v1"),
             ("agents join at", self._agent_url),
@@ -254,6 +260,11 @@ class Factory:
         if self._plane is not None:
             self._plane.wakeups.stop()  # first, because it ends the long polls that everything else waits for
         self._stack.close()
+
+
+def _password_hint(login: FirstLogin) -> str:
+    """Say where the password is; it is never printed itself, because terminals and their logs are kept."""
+    return f"password in {login.password_file}" if login.password_file else "with the password you chose"
 
 
 def _calm_collector() -> None:

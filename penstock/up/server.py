@@ -2,14 +2,21 @@
 
 import socket
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import uvicorn
+from starlette.requests import Request
+from starlette.responses import RedirectResponse
 
 from penstock.api.app import create_app
 from penstock.base.errors import StartupError
+from penstock.console.app import create_console
+from penstock.console.secure import BASE
 
 if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
     from penstock.control_plane import ControlPlane
 
 STOP_SECONDS = 5.0
@@ -33,13 +40,28 @@ def bind(host: str, port: int, what: str, option: str) -> socket.socket:
     return listener
 
 
-class ApiServer:
-    """Serves the API of a control plane until ``stop``."""
+def serve_both(control_plane: "ControlPlane", gateway_url: Callable[[], str]) -> "Starlette":
+    """Return the API with the console under ``/console``; the bare address leads there."""
+    app = create_app(control_plane)
+    app.add_route("/", _to_console, methods=["GET"], include_in_schema=False)
+    app.mount(BASE, create_console(control_plane, gateway_url))
+    return app
 
-    def __init__(self, control_plane: "ControlPlane", listener: socket.socket) -> None:
+
+async def _to_console(request: Request) -> RedirectResponse:
+    del request
+    return RedirectResponse(f"{BASE}/", status_code=307)
+
+
+class ApiServer:
+    """Serves the API and the console of a control plane until ``stop``."""
+
+    def __init__(
+        self, control_plane: "ControlPlane", listener: socket.socket, gateway_url: Callable[[], str]
+    ) -> None:
         self._listener = listener
         config = uvicorn.Config(
-            create_app(control_plane),
+            serve_both(control_plane, gateway_url),
             loop="uvloop",
             http="httptools",
             ws="none",

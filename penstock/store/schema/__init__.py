@@ -28,6 +28,7 @@ from penstock.store.schema.tenancy import (
     quota_use,
     role_binding,
     tenant,
+    totp,
 )
 
 __all__ = [
@@ -63,4 +64,5 @@ __all__ = [
     "site",
     "tenant",
     "token_usage",
+    "totp",
 ]

@@ -21,6 +21,7 @@ metadata = MetaData(
 TENANT_TABLES = (
     "project",
     "principal",
+    "totp",
     "role_binding",
     "api_key",
     "quota",

@@ -47,6 +47,7 @@ segment = Table(
     # A running month asks for what is open or ended since; what ended before is never looked at.
     Index(None, "tenant_id", "end_at", postgresql_where=text("tenant_id IS NOT NULL")),
     Index(None, "service_id", postgresql_where=text("service_id IS NOT NULL")),
+    Index(None, "device_id", "id"),  # a device's history, newest first
     Index("ix_segment_start_at", "start_at", postgresql_using="brin"),
 )
 

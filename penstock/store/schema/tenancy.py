@@ -1,4 +1,4 @@
-"""Tenants, projects, principals, role bindings, keys, quotas.
+"""Tenants, projects, principals, second factors, role bindings, keys, quotas.
 
 Growth: a few rows per member and key; sessions are keys and go a day after their end.
 """
@@ -62,6 +62,19 @@ principal = Table(
     ),
 )
 
+# A user's second factor: a time-based one-time password (RFC 6238). Unconfirmed ones count for nothing yet.
+totp = Table(
+    "totp",
+    metadata,
+    Column("principal_id", Text, ForeignKey("principal.id"), primary_key=True),
+    Column("tenant_id", Text, ForeignKey("tenant.id")),
+    Column("secret", Text, nullable=False),  # base32, as an authenticator takes it
+    Column("last_step", BigInteger, nullable=False, server_default=text("0")),  # no code works twice
+    Column("recovery_sha256", ARRAY(Text), nullable=False),  # one-time codes for a lost device
+    instant("confirmed_at", nullable=True),
+    instant("created_at"),
+)
+
 role_binding = Table(
     "role_binding",
     metadata,
@@ -92,6 +105,8 @@ api_key = Table(
     instant("created_at"),
     instant("expires_at", nullable=True),
     instant("revoked_at", nullable=True),
+    instant("idle_until", nullable=True),  # a session of the console ends unless it is used before
+    instant("proved_at", nullable=True),  # when the session's owner last gave the password
     Index(None, "tenant_id"),
     Index(None, "principal_id"),
 )

@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
+from penstock.actions import watch
 from penstock.actions.change import change
-from penstock.api import watch
-from penstock.api.watch import Watchers
+from penstock.actions.watch import Watchers
 from penstock.cli.client import parse_events
 from penstock.control_plane import ControlPlane
 from penstock.store import api_key as api_key_store

@@ -1,0 +1,1 @@
+"""Server-rendered pages for people: the same actions as the API, one file per noun, readable without JavaScript."""

@@ -1,0 +1,73 @@
+"""Small pictures drawn on the server: bars as SVG, because the policy of the pages allows no inline style."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+WIDTH = 1_000  # of a bar in units of its own view box
+WARN_AT = 0.8
+PHASES = ("ordered", "queued", "placed", "started", "loaded", "running", "first token")
+
+
+def meter(used: int, limit: int, label: str) -> Markup:
+    """Return a bar of what is used of a limit; full, nearly full and over look different."""
+    share = 1.0 if limit <= 0 else used / limit
+    look = "over" if share > 1 or (limit <= 0 and used > 0) else "full" if share >= WARN_AT else "fine"
+    width = round(min(share, 1.0) * WIDTH)
+    return Markup(
+        '<svg class="meter {}" viewBox="0 0 {} 10" preserveAspectRatio="none" role="img" aria-label="{}">'
+        '<rect class="back" width="{}" height="10"/><rect class="fill" width="{}" height="10"/></svg>'
+    ).format(look, WIDTH, label, WIDTH, width)
+
+
+def shares(parts: Sequence[tuple[str, int]], label: str) -> Markup:
+    """Return one bar of parts of a whole; each part is named by its ledger state, which gives it its colour."""
+    total = sum(amount for _, amount in parts)
+    drawn: list[Markup] = []
+    reached = 0
+    for name, amount in parts:
+        start = round(reached * WIDTH / total) if total else 0
+        reached += amount
+        end = round(reached * WIDTH / total) if total else 0
+        if end > start:
+            drawn.append(
+                Markup('<rect class="s-{}" x="{}" width="{}" height="24"><title>{}</title></rect>').format(
+                    name, start, end - start, f"{name.replace('_', ' ')}: {amount / total:.2%}"
+                )
+            )
+    return Markup(
+        '<svg class="shares" viewBox="0 0 {} 24" preserveAspectRatio="none" role="img" aria-label="{}">{}</svg>'
+    ).format(WIDTH, label, Markup().join(drawn))
+
+
+def pipe(service: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the phases of a service for the timeline, up to the first token or, without a gateway, to running.
+
+    Each has ``name``, ``state`` (done, now, ahead), ``at`` and the seconds it took since the phase before.
+    """
+    stamps = {
+        "ordered": service["ordered_at"],
+        "queued": service["queued_at"],
+        "placed": service["placed_at"],
+        "started": service["started_at"],
+        "loaded": service["loaded_at"],
+        "running": service["running_at"],
+        "first token": service["first_token_at"],
+    }
+    names = [name for name in PHASES if name != "first token" or service["kind"] == "llm"]
+    if service["kind"] != "llm" and stamps["loaded"] is None:
+        names.remove("loaded")
+    over = service["state"] in ("released", "failed", "releasing")
+    phases: list[dict[str, Any]] = []
+    before = None
+    waiting_found = False
+    for name in names:
+        at = stamps[name]
+        state = "done" if at is not None else "ahead"
+        if at is None and not waiting_found and not over:
+            state, waiting_found = "now", True
+        took = None if at is None or before is None else max(0.0, (at - before).total_seconds())
+        phases.append({"name": name, "state": state, "at": at, "seconds": took})
+        before = at or before
+    return phases

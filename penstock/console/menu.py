@@ -1,0 +1,99 @@
+"""The menu: what a person may see, by the permissions of the actions behind the pages."""
+
+from dataclasses import dataclass
+
+from penstock.actions.context import Actor
+from penstock.actions.scope import places
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One entry: its page, its name, its sign, and the permission that its page needs."""
+
+    path: str
+    name: str
+    icon: str
+    permission: str
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Entries under one heading."""
+
+    name: str
+    items: tuple[Item, ...]
+
+
+TENANT = (
+    Group(
+        "Work",
+        (
+            Item("/", "Home", "home", "service:read"),
+            Item("/catalogue", "Catalogue", "catalogue", "offer:read"),
+            Item("/services", "Services", "service", "service:read"),
+            Item("/playground", "Playground", "chat", "llm:call"),
+        ),
+    ),
+    Group(
+        "Account",
+        (
+            Item("/keys", "Keys", "key", "api_key:read"),
+            Item("/usage", "Usage", "usage", "usage:read"),
+            Item("/invoices", "Invoices", "invoice", "invoice:read"),
+            Item("/members", "Members", "people", "principal:read"),
+            Item("/quotas", "Quotas", "gauge", "quota:read"),
+        ),
+    ),
+    Group(
+        "Records",
+        (
+            Item("/events", "Events", "event", "event:read"),
+            Item("/audit", "Audit trail", "audit", "audit:read"),
+        ),
+    ),
+)
+FACTORY = (
+    Group(
+        "Factory",
+        (
+            Item("/floor", "Floor", "floor", "device:read"),
+            Item("/capacity", "Capacity", "gauge", "report:read"),
+            Item("/placement", "Placement", "place", "service:read"),
+            Item("/power", "Power", "power", "power_feed:read"),
+            Item("/agents", "Agents and health", "agent", "agent:read"),
+        ),
+    ),
+    Group(
+        "Business",
+        (
+            Item("/tenants", "Tenants", "people", "tenant:read"),
+            Item("/offers", "Offers", "catalogue", "offer:read"),
+            Item("/prices", "Price book", "price", "price:read"),
+            Item("/money", "Money", "usage", "report:read"),
+            Item("/usage", "Usage", "key", "usage:read"),
+            Item("/invoices", "Invoices", "invoice", "invoice:read"),
+        ),
+    ),
+    Group(
+        "Records",
+        (
+            Item("/events", "Events", "event", "event:read"),
+            Item("/audit", "Audit trail", "audit", "audit:read"),
+        ),
+    ),
+)
+
+
+def may_see(actor: Actor, permission: str) -> bool:
+    """Tell whether the caller has a permission somewhere: in its whole tenant, or in one of its projects."""
+    return any(actor.may(permission, actor.tenant_id, place) for place in places(actor))
+
+
+def menu_for(actor: Actor) -> list[Group]:
+    """Return the groups with the entries that the caller may open; empty groups are left out."""
+    groups = FACTORY if actor.tenant_id is None else TENANT
+    shown = (
+        Group(group.name, tuple(item for item in group.items if may_see(actor, item.permission)))
+        for group in groups
+    )
+    return [group for group in shown if group.items]
