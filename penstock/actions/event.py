@@ -31,6 +31,23 @@ def list_after(context: Context, actor: Actor, wanted: Filter, *, after_id: int,
         )
 
 
+def list_latest(
+    context: Context, actor: Actor, wanted: Filter, *, before_id: int | None, limit: int
+) -> list[Row]:
+    """Return up to ``limit`` events, newest first; ``before_id`` is the last of the page before."""
+    tenant_id = tenant_for_list(actor, "event:read", None)
+    with context.db.transaction(actor.scope) as connection:
+        return event_store.read_latest(
+            connection,
+            before_id=before_id,
+            tenant_id=tenant_id,
+            project_ids=actor.project_ids,
+            limit=limit,
+            kind_prefix=wanted.kind_prefix,
+            subject_id=wanted.subject_id,
+        )
+
+
 def follow(
     context: Context, actor: Actor, wanted: Filter, *, after_id: int | None, limit: int
 ) -> tuple[list[Row], int]:

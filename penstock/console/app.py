@@ -29,6 +29,14 @@ PAGES = (
     "offer",
     "service",
     "live",
+    "playground",
+    "api_key",
+    "usage",
+    "invoice",
+    "quota",
+    "user",
+    "event",
+    "audit",
 )
 
 

@@ -180,6 +180,15 @@ def _serve(
         return refusal(request, error, visit)
 
 
+def check_request(request: Request, form: Values) -> Visit:
+    """Return the visit of a change that is served by hand, such as a stream; raises what refuses it."""
+    check_texts(request)
+    visit = visit_of(request, form)
+    _check_csrf(visit)
+    session_actions.keep(visit.context, visit.actor)
+    return visit
+
+
 def visit_of(request: Request, form: Values) -> Visit:
     """Return the visit of a request; UnauthenticatedError if nobody is signed in."""
     context: Context = request.app.state.control_plane.context

@@ -1,6 +1,7 @@
 """Order forms made from an offer's JSON Schema, and what a person filled in turned back into values."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,13 +43,19 @@ def fields_of(
     """
     required = set(form.get("required", ()))
     return [
-        _field(name, schema, given, choices.get(name, ()), required=name in required)
+        _field(name, schema, given, choices.get(name, ()), form["properties"], required=name in required)
         for name, schema in form["properties"].items()
     ]
 
 
 def _field(
-    name: str, schema: Mapping[str, Any], given: Mapping[str, Any], known: Sequence[str], *, required: bool
+    name: str,
+    schema: Mapping[str, Any],
+    given: Mapping[str, Any],
+    known: Sequence[str],
+    fields: Collection[str],
+    *,
+    required: bool,
 ) -> Field:
     types = _types(schema)
     options = [str(option) for option in schema.get("enum", known) if option is not None][:CHOICES_MAX]
@@ -71,7 +78,7 @@ def _field(
     return Field(
         name=name,
         title=str(schema.get("title", name)),
-        hint=_hint(schema),
+        hint=_hint(schema, fields),
         control=control,
         value=shown,
         required=required and control != "check",
@@ -82,10 +89,12 @@ def _field(
     )
 
 
-def _hint(schema: Mapping[str, Any]) -> str:
-    """Return the description for a page: the command line's way of saying things is for the command line."""
+def _hint(schema: Mapping[str, Any], fields: Collection[str]) -> str:
+    """Return the description for a page: without what is for the command line or about fields that are fixed."""
     text = str(schema.get("description", "")).split("; see `")[0].replace("null:", "empty:")
     text = text.split("; null:")[0]
+    parts = text.split(", ")
+    text = ", ".join(part for part in parts if all(word in fields for word in re.findall(r"'(\w+)'", part)))
     return text[:1].upper() + text[1:] + "." if text else ""
 
 

@@ -162,7 +162,7 @@ def usage_quantity(quantity: int, unit: str) -> str:
     """Return a metered quantity: device time in GPU-hours, tokens as they are."""
     if unit == "device_us":
         return f"{quantity / 3_600_000_000:,.4f} GPU-h"
-    return f"{quantity:,} {unit}"
+    return f"{quantity:,} {unit}{'' if quantity == 1 else 's'}"
 
 
 def value(anything: Any) -> str:
@@ -203,7 +203,19 @@ def pairs(rows: Iterable[Any], key: str, name: str) -> list[tuple[Any, Any]]:
     ]
 
 
+def twice(values: Iterable[Any]) -> list[tuple[Any, Any]]:
+    """Return each value as its own name, for a list to choose from."""
+    return [(one, one) for one in values]
+
+
+def without(document: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """Return a document without some entries."""
+    return {name: entry for name, entry in document.items() if name not in names}
+
+
 FILTERS = {
+    "twice": twice,
+    "without": without,
     "pairs": pairs,
     "money": money,
     "hourly": hourly,

@@ -82,8 +82,8 @@ def show(visit: Visit) -> Response:
     told = plan_actions.explain_service(visit.context, visit.actor, row["id"])
     ordered: datetime = row["ordered_at"]
     first = row["first_token_at"]
-    events = event_actions.list_after(
-        visit.context, visit.actor, Filter(None, row["id"]), after_id=0, limit=limits.PAGE_MAX
+    events = event_actions.list_latest(
+        visit.context, visit.actor, Filter(None, row["id"]), before_id=None, limit=EVENTS_SHOWN
     )
     return visit.page(
         "service.html",
@@ -93,7 +93,7 @@ def show(visit: Visit) -> Response:
         told=told,
         first_token_seconds=(first - ordered).total_seconds() if first else None,
         cost=_cost(visit, row),
-        events=events[-EVENTS_SHOWN:][::-1],
+        events=events,
         project=_project_names(visit).get(row["project_id"], row["project_id"]),
         may_release=row["state"] not in TERMINAL
         and row["wanted"] != "released"

@@ -125,6 +125,34 @@ def read_after(
     return every(connection.execute(query))
 
 
+def read_latest(
+    connection: Connection,
+    *,
+    before_id: int | None,
+    tenant_id: str | None,
+    project_ids: Collection[str] | None,
+    limit: int,
+    kind_prefix: str | None = None,
+    subject_id: str | None = None,
+) -> list[Row]:
+    """Return up to ``limit`` events numbered below ``before_id`` (None: the newest), newest first.
+
+    Filters are those of ``read_after``. For people, who look at what was; whoever must miss nothing follows.
+    """
+    query = sa.select(*_SHOWN).order_by(event.c.id.desc()).limit(limit)
+    if before_id is not None:
+        query = query.where(event.c.id < before_id)
+    if tenant_id is not None:
+        query = query.where(event.c.tenant_id == tenant_id)
+    if project_ids is not None:
+        query = query.where(event.c.project_id.in_(sorted(project_ids)))
+    if kind_prefix:
+        query = query.where(event.c.kind.startswith(kind_prefix, autoescape=True))
+    if subject_id is not None:
+        query = query.where(event.c.subject_id == subject_id)
+    return every(connection.execute(query))
+
+
 def latest_id(connection: Connection, *, tenant_id: str | None) -> int:
     """Return the id of the event delivered last to a reader who is up to date, 0 if there is none."""
     query = sa.select(event.c.id).where(_SETTLED)
