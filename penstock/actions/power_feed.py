@@ -23,6 +23,13 @@ def get(context: Context, actor: Actor, feed_id: str) -> Row:
     return row
 
 
+def nominal(context: Context, actor: Actor) -> dict[str, Row]:
+    """Return by feed ``nominal_watts``, ``sold_watts`` and ``devices``: maximum board powers, nothing measured."""
+    actor.require("power_feed:read")
+    with context.db.transaction(actor.scope) as connection:
+        return power_feed_store.nominal(connection)
+
+
 def set_budget(context: Context, actor: Actor, feed_id: str, budget_watts: int) -> Row:
     """State what a feed may deliver, 0 if nobody knows."""
     with change(context, actor, "power_feed.set_budget", feed_id) as made:

@@ -37,6 +37,16 @@ PAGES = (
     "user",
     "event",
     "audit",
+    "floor",
+    "node",
+    "tenant",
+    "agent",
+    "price_book",
+    "report",
+    "placement",
+    "power_feed",
+    "offer_editor",
+    "search",
 )
 
 

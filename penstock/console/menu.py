@@ -67,10 +67,11 @@ FACTORY = (
         "Business",
         (
             Item("/tenants", "Tenants", "people", "tenant:read"),
+            Item("/members", "Members", "key", "principal:read"),
             Item("/offers", "Offers", "catalogue", "offer:read"),
             Item("/prices", "Price book", "price", "price:read"),
             Item("/money", "Money", "usage", "report:read"),
-            Item("/usage", "Usage", "key", "usage:read"),
+            Item("/usage", "Usage", "service", "usage:read"),
             Item("/invoices", "Invoices", "invoice", "invoice:read"),
         ),
     ),

@@ -25,6 +25,7 @@ from penstock.base.errors import (
 from penstock.console.edge import Visit, get, post
 from penstock.console.form import fields_of, values_of
 from penstock.console.menu import may_see
+from penstock.console.names import checked_name
 from penstock.store.rows import Row
 
 KINDS: Mapping[str, str] = {"gpu": "Accelerators", "llm": "Endpoints for language models"}
@@ -83,7 +84,7 @@ def _form(
         "order.html",
         error.status if error else 200,
         offer=offer,
-        fields=fields_of(offer["form"], spec, _choices(visit)),
+        fields=fields_of(offer["form"], spec, known_choices(visit)),
         projects=usable,
         project=chosen,
         name=name,
@@ -95,7 +96,7 @@ def _form(
     )
 
 
-def _choices(visit: Visit) -> dict[str, Sequence[str]]:
+def known_choices(visit: Visit) -> dict[str, Sequence[str]]:
     """Return the known values of fields that name a model or a class of devices."""
     found: dict[str, Sequence[str]] = {}
     if may_see(visit.actor, "model:read"):
@@ -164,23 +165,13 @@ def order(visit: Visit) -> Response:
     spec: dict[str, Any] = {}
     try:
         spec = values_of(offer["form"], visit.form)
-        _check_name(name)
+        if name:
+            checked_name(name)
         asked = Order(offer["name"], project, name or None, spec, visit.field("order_key")[:128] or None)
         row, _ = service_actions.order(visit.context, visit.actor, asked)
     except (InvalidInputError, ConflictError, NotFoundError, QuotaExceededError) as error:
         return _form(visit, offer, spec, name=name, project=project, error=error)
     return visit.go(f"/services/{row['id']}", _said(row))
-
-
-def _check_name(name: str) -> None:
-    allowed = name.isascii() and name == name.lower() and name.replace("-", "").isalnum()
-    if name and not (
-        allowed and name[0] != "-" and name[-1] != "-" and len(name) <= limits.NAME_CHARACTERS_MAX
-    ):
-        raise InvalidInputError(
-            f"a name has up to {limits.NAME_CHARACTERS_MAX} small letters, digits and dashes inside",
-            field="name",
-        )
 
 
 def _said(row: Row) -> str:

@@ -12,8 +12,10 @@ from penstock.actions import totp as totp_actions
 from penstock.actions import user as user_actions
 from penstock.base import limits
 from penstock.base.errors import InvalidInputError, PenstockError
+from penstock.base.ids import is_id
 from penstock.console import confirm
 from penstock.console.edge import Visit, get, post
+from penstock.console.names import checked_email, checked_name
 from penstock.domain.role import Role
 from penstock.store.rows import Row
 
@@ -23,7 +25,6 @@ ROLE_SENTENCES: Mapping[Role, str] = {
     Role.AUDITOR: "auditor: reads everything, changes nothing",
     Role.OPERATOR: "operator: runs the factory",
 }
-KIND_OF = {"usr": user_actions.KIND, "sac": service_account_actions.KIND}
 
 
 def list_members(visit: Visit) -> Response:
@@ -93,7 +94,7 @@ def make_user(visit: Visit) -> Response:
             visit.context,
             visit.actor,
             tenant_id=visit.actor.tenant_id,
-            email=_email(visit),
+            email=checked_email(visit.field("email")),
             password=(visit.form.get("password") or [""])[0],
         )
         role_binding_actions.create(
@@ -104,14 +105,6 @@ def make_user(visit: Visit) -> Response:
     return visit.go("/members", f"{row['name']} may log in now. Hand the password over by a way you trust.")
 
 
-def _email(visit: Visit) -> str:
-    email = visit.field("email")
-    name, _, host = email.partition("@")
-    if not name or not host or len(email) > 254 or any(c.isspace() or not c.isprintable() for c in email):
-        raise InvalidInputError("give an e-mail address such as ada@example.org", field="email")
-    return email
-
-
 def _role(visit: Visit) -> Role:
     try:
         return Role(visit.field("role"))
@@ -119,20 +112,15 @@ def _role(visit: Visit) -> Role:
         raise InvalidInputError("choose a role", field="role") from None
 
 
-def _name(visit: Visit) -> str:
-    name = visit.field("name")
-    plain = name.isascii() and name == name.lower() and name.replace("-", "").isalnum()
-    if not plain or name[0] == "-" or name[-1] == "-" or len(name) > limits.NAME_CHARACTERS_MAX:
-        raise InvalidInputError("a name has small letters, digits and dashes inside", field="name")
-    return name
-
-
 def make_program(visit: Visit) -> Response:
     """Make a service account with a role; its keys are made on the page of keys."""
     try:
         role = _role(visit)
         row = service_account_actions.create(
-            visit.context, visit.actor, tenant_id=visit.actor.tenant_id, name=_name(visit)
+            visit.context,
+            visit.actor,
+            tenant_id=visit.actor.tenant_id,
+            name=checked_name(visit.field("name")),
         )
         role_binding_actions.create(
             visit.context, visit.actor, principal_id=row["id"], role=role, project_id=None
@@ -182,7 +170,8 @@ def ask_disable(visit: Visit) -> Response:
 
 def _shown(visit: Visit) -> Row:
     principal_id = visit.path("principal_id")
-    kind = KIND_OF.get(principal_id.partition("_")[0], user_actions.KIND)
+    is_program = is_id(principal_id, service_account_actions.KIND)
+    kind = service_account_actions.KIND if is_program else user_actions.KIND
     return principal_actions.show(visit.context, visit.actor, kind, principal_id)
 
 
@@ -236,7 +225,7 @@ def make_project(visit: Visit) -> Response:
             visit.context,
             visit.actor,
             tenant_id=None,
-            name=_name(visit),
+            name=checked_name(visit.field("name")),
             description=visit.field("description")[: limits.TEXT_CHARACTERS_MAX],
         )
     except PenstockError as error:

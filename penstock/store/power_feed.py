@@ -69,6 +69,24 @@ def page(connection: Connection, *, site_id: str | None, after: str | None, limi
     return every(connection.execute(query))
 
 
+# Board power by class is data of the class; nobody measures it here, so this is what could be drawn at most.
+_NOMINAL = sa.text(
+    """
+    SELECT n.power_feed_id, CAST(sum((c.data ->> 'power_watts')::bigint) AS bigint) AS nominal_watts,
+        CAST(COALESCE(sum((c.data ->> 'power_watts')::bigint) FILTER (WHERE d.used_mask <> 0), 0) AS bigint)
+            AS sold_watts,
+        count(*) AS devices
+    FROM device d JOIN node n ON n.id = d.node_id JOIN device_class c ON c.name = d.device_class
+    WHERE n.power_feed_id IS NOT NULL AND n.state <> 'retired' GROUP BY n.power_feed_id
+    """
+)
+
+
+def nominal(connection: Connection) -> dict[str, Row]:
+    """Return by feed the board power of its devices, of those sold, and how many devices there are."""
+    return {row["power_feed_id"]: row for row in every(connection.execute(_NOMINAL))}
+
+
 def set_budget(connection: Connection, feed_id: str, budget_watts: int) -> bool:
     """Write what a feed may deliver; False if there is no such feed."""
     result = connection.execute(

@@ -1,0 +1,164 @@
+"""One node: what it is, its devices, what runs on it, and what an operator may do with it."""
+
+from collections.abc import Sequence
+
+from starlette.responses import Response
+
+from penstock.actions import device as device_actions
+from penstock.actions import node as node_actions
+from penstock.actions import segment as segment_actions
+from penstock.base.errors import NotFoundError
+from penstock.console import confirm
+from penstock.console.edge import Visit, get, post
+from penstock.console.event import number
+from penstock.store.rows import Row
+
+SEGMENTS_SHOWN = 100
+
+
+def show(visit: Visit) -> Response:
+    """Show a node with its devices."""
+    row = node_actions.get(visit.context, visit.actor, visit.path("node_id"))
+    states = {
+        device["id"]: _now(
+            segment_actions.of_device(visit.context, visit.actor, device["id"], before=None, limit=8)
+        )
+        for device in row["devices"]
+    }
+    return visit.page(
+        "node.html",
+        node=row,
+        states=states,
+        may_write=visit.actor.may("node:write"),
+        may_rehearse=row["simulated"] and visit.actor.may("simulated:write"),
+    )
+
+
+def _now(segments: list[Row]) -> Row | None:
+    """Return the open segment that covers most of a device."""
+    still = [row for row in segments if row["end_at"] is None]
+    return max(still, key=lambda row: row["slice_high"] - row["slice_low"], default=None)
+
+
+def device_at(visit: Visit) -> Response:
+    """Lead to the device at a position of a node."""
+    row = node_actions.get(visit.context, visit.actor, visit.path("node_id"))
+    position = visit.path("position")
+    for device in row["devices"]:
+        if str(device["position"]) == position:
+            return visit.go(f"/devices/{device['id']}")
+    raise NotFoundError(f"node '{row['name']}' has no device {position[:8]}")
+
+
+def show_device(visit: Visit) -> Response:
+    """Show a device with its history."""
+    row = device_actions.get(visit.context, visit.actor, visit.path("device_id"))
+    found = segment_actions.of_device(
+        visit.context, visit.actor, row["id"], before=number(visit.query("before")), limit=SEGMENTS_SHOWN + 1
+    )
+    return visit.page(
+        "device.html",
+        device=row,
+        segments=found[:SEGMENTS_SHOWN],
+        more=found[SEGMENTS_SHOWN - 1]["id"] if len(found) > SEGMENTS_SHOWN else None,
+        at=visit.context.clock.now(),
+    )
+
+
+def ask_retire(visit: Visit) -> Response:
+    """Say what retiring a node does."""
+    effects = (
+        "It takes no work again, for good; its history stays.",
+        "It is refused while anything is held there.",
+    )
+    return _ask(visit, "retire", "Retire", effects, dangerous=True)
+
+
+def ask_write_off(visit: Visit) -> Response:
+    """Say what writing a node off does."""
+    effects = (
+        "Whatever it ran is taken for ended, and is placed again elsewhere.",
+        "Do this only if the machine is really gone: what still runs there would run twice.",
+    )
+    return _ask(visit, "write-off", "Write off", effects, dangerous=True)
+
+
+def ask_fail(visit: Visit) -> Response:
+    """Say what a rehearsed failure does."""
+    effects = (
+        "The simulated node falls silent. What follows is what would follow a real failure, and takes as long.",
+        "It can be healed at any time.",
+    )
+    return _ask(visit, "fail", "Let fail", effects, dangerous=False)
+
+
+def _ask(visit: Visit, verb: str, title: str, effects: Sequence[str], *, dangerous: bool) -> Response:
+    row = node_actions.get(visit.context, visit.actor, visit.path("node_id"))
+    services = len({part["service_id"] for part in row["allocations"]})
+    holds = f"{services} services have work on it now." if services else "Nothing runs on it now."
+    return confirm.ask(
+        visit,
+        title=f"{title} {row['name']}?",
+        effects=[holds, *effects],
+        action=f"/nodes/{row['id']}/{verb}",
+        button=f"{title} {row['name']}",
+        back=(f"/nodes/{row['id']}", row["name"]),
+        dangerous=dangerous,
+    )
+
+
+def retire(visit: Visit) -> Response:
+    """Take a node out of service."""
+    row = node_actions.retire(visit.context, visit.actor, visit.path("node_id"))
+    return visit.go(f"/nodes/{row['id']}", f"{row['name']} is retired.")
+
+
+def write_off(visit: Visit) -> Response:
+    """Declare that a lost node runs nothing any more."""
+    row = node_actions.write_off(visit.context, visit.actor, visit.path("node_id"))
+    return visit.go(f"/nodes/{row['id']}", f"{row['name']} is written off; what waited for it goes on.")
+
+
+def _rehearse(visit: Visit, *, fail: bool) -> Response:
+    injectors = visit.request.app.state.control_plane.fault_injectors
+    row = node_actions.rehearse(visit.context, visit.actor, injectors, visit.path("node_id"), fail=fail)
+    said = "fails: watch what happens to what runs on it" if fail else "comes back"
+    return visit.go(f"/nodes/{row['id']}", f"{row['name']} {said}.")
+
+
+def cordon(visit: Visit) -> Response:
+    """Keep new work off a node."""
+    row = node_actions.cordon(visit.context, visit.actor, visit.path("node_id"), cordoned=True)
+    return visit.go(f"/nodes/{row['id']}", f"{row['name']} takes no new work; what runs there goes on.")
+
+
+def uncordon(visit: Visit) -> Response:
+    """Let work come to a node again."""
+    row = node_actions.cordon(visit.context, visit.actor, visit.path("node_id"), cordoned=False)
+    return visit.go(f"/nodes/{row['id']}", f"{row['name']} takes new work again.")
+
+
+def heal(visit: Visit) -> Response:
+    """Bring a simulated node back."""
+    return _rehearse(visit, fail=False)
+
+
+def fail(visit: Visit) -> Response:
+    """Let a simulated node fall silent."""
+    return _rehearse(visit, fail=True)
+
+
+routes = [
+    get("/nodes/{node_id}", show),
+    get("/nodes/{node_id}/devices/{position}", device_at),
+    get("/devices/{device_id}", show_device),
+    post("/nodes/{node_id}/cordon", cordon),
+    post("/nodes/{node_id}/uncordon", uncordon),
+    get("/nodes/{node_id}/retire", ask_retire),
+    post("/nodes/{node_id}/retire", retire, proof_at="/nodes/{node_id}/retire"),
+    get("/nodes/{node_id}/write-off", ask_write_off),
+    post("/nodes/{node_id}/write-off", write_off, proof_at="/nodes/{node_id}/write-off"),
+    get("/nodes/{node_id}/fail", ask_fail),
+    post("/nodes/{node_id}/fail", fail),
+    post("/nodes/{node_id}/heal", heal),
+]

@@ -1,0 +1,46 @@
+"""The floor: every device with its ledger state, holder and load, gathered by node for a picture of the whole."""
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from penstock.store.rows import Row, every
+
+# Of a device that is cut, the state that covers most slices stands for all; a share says how much is sold.
+_FLOOR = sa.text(
+    """
+    WITH open AS (
+        SELECT g.device_id,
+            (array_agg(g.state ORDER BY g.slice_high - g.slice_low DESC, g.slice_low))[1] AS state,
+            (array_agg(g.tenant_id ORDER BY g.slice_high - g.slice_low DESC, g.slice_low))[1] AS tenant_id,
+            (array_agg(g.service_id ORDER BY g.slice_high - g.slice_low DESC, g.slice_low))[1] AS service_id,
+            COALESCE(sum(g.slice_high - g.slice_low) FILTER (WHERE g.service_id IS NOT NULL), 0) AS sold
+        FROM segment g WHERE g.end_at IS NULL GROUP BY g.device_id
+    ), load AS (
+        SELECT service_id, node_id, max(busy_permille) AS busy FROM allocation
+        WHERE busy_permille IS NOT NULL GROUP BY service_id, node_id
+    ), cells AS (
+        SELECT d.node_id,
+            array_agg(COALESCE(o.state, 'dark') ORDER BY d.position) AS states,
+            array_agg(o.tenant_id ORDER BY d.position) AS tenants,
+            array_agg(d.health ORDER BY d.position) AS healths,
+            array_agg(o.sold * 1000 / d.slices ORDER BY d.position) AS sold_permille,
+            array_agg(l.busy ORDER BY d.position) AS busy_permille
+        FROM device d LEFT JOIN open o ON o.device_id = d.id
+        LEFT JOIN load l ON l.service_id = o.service_id AND l.node_id = d.node_id
+        GROUP BY d.node_id
+    )
+    SELECT n.id, n.name, n.state, n.cordoned, s.name AS site, s.simulated, COALESCE(r.name, '') AS rack,
+        c.states, c.tenants, c.healths, c.sold_permille, c.busy_permille
+    FROM node n JOIN site s ON s.id = n.site_id LEFT JOIN rack r ON r.id = n.rack_id
+    LEFT JOIN cells c ON c.node_id = n.id
+    WHERE n.state <> 'retired' ORDER BY s.simulated, s.name, r.name NULLS FIRST, n.name
+    """
+)
+
+
+def read(connection: Connection) -> list[Row]:
+    """Return every node that is not retired with its devices' states in order of position; needs the system scope.
+
+    The arrays are None for a node without devices. ``busy_permille`` entries are None where nobody measures.
+    """
+    return every(connection.execute(_FLOOR))
