@@ -6,6 +6,7 @@ sent to the log-in page; what an action refuses becomes a page with its sentence
 
 import hashlib
 import hmac
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -68,10 +69,10 @@ class Visit:
 
     def whole(self, name: str, what: str) -> int:
         """Return a field of the form as a whole number; InvalidInputError names it."""
-        try:
-            return int(self.field(name))
-        except ValueError:
-            raise InvalidInputError(f"{what} is a whole number", field=name) from None
+        text = self.field(name)
+        if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+            raise InvalidInputError(f"{what}: give a whole number", field=name)
+        return int(text)
 
     @property
     def csrf(self) -> str:

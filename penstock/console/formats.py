@@ -1,5 +1,6 @@
 """Values as people read them: money, times, spans, sizes, names of states. Pure; every number has its unit."""
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -35,6 +36,8 @@ TONES: Mapping[str, str] = {
     "ended": "over",
     "used": "over",
 }
+
+_COMMAND = re.compile(r"[.;]?\s*[Ss]ee `penstock[^`]*`\.?")
 
 STATE_NAMES: Mapping[str, str] = {
     "sold_busy": "sold, busy",
@@ -213,7 +216,13 @@ def without(document: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: entry for name, entry in document.items() if name not in names}
 
 
+def plainly(sentence: str) -> str:
+    """Return a sentence without its advice to type a command: the page has the button."""
+    return _COMMAND.sub("", sentence)
+
+
 FILTERS = {
+    "plainly": plainly,
     "twice": twice,
     "without": without,
     "pairs": pairs,

@@ -79,7 +79,8 @@ def _form(
     )
     usable = [one for one in projects if one["state"] == "active"]
     chosen = project if any(one["id"] == project for one in usable) else (usable[0]["id"] if usable else "")
-    plan = _try(visit, offer, dict(spec), chosen, name or None) if chosen else None
+    may_order = may_see(visit.actor, "service:order")
+    plan = _try(visit, offer, dict(spec), chosen, name or None) if chosen and may_order else None
     return visit.page(
         "order.html",
         error.status if error else 200,

@@ -37,10 +37,11 @@ def show(visit: Visit) -> Response:
 
 def set_budget(visit: Visit) -> Response:
     """State what a feed may deliver."""
+    feed_id = power_feed_actions.get(visit.context, visit.actor, visit.path("feed_id"))["id"]
     watts = visit.whole("kilowatts", "The budget") * 1_000
     if not 0 <= watts <= WATTS_MAX:
         raise InvalidInputError("a budget is 0 kW (nobody knows) or more", field="kilowatts")
-    row = power_feed_actions.set_budget(visit.context, visit.actor, visit.path("feed_id"), watts)
+    row = power_feed_actions.set_budget(visit.context, visit.actor, feed_id, watts)
     return visit.go("/power", f"The budget of {row['name']} is stated.")
 
 

@@ -55,20 +55,32 @@
   }
 
   function measure() {
-    // Racks stand in rows; the width of the hall follows the shape of the screen.
+    // Racks stand in rows, one site below the other.
+    const built = floor.sites.map((site) => site.racks.map((rack) => {
+      const columns = Math.max(1, ...rack.nodes.map((node) => node[4].length));
+      return { name: rack.name, site, nodes: rack.nodes, columns, w: columns * CELL, h: rack.nodes.length * (CELL + NODE_GAP), counts: count(rack.nodes) };
+    }));
+    const area = built.flat().reduce((sum, rack) => sum + (rack.w + RACK_GAP) * (rack.h + RACK_GAP + LABEL), 0);
+    const ratio = box.clientWidth / Math.max(1, box.clientHeight);
+    // The width that lets everything be drawn largest: rows end where a rack no longer fits, so try some.
+    let best = 0;
+    let chosen = 0;
+    for (let step = 0; step < 24; step += 1) {
+      const hall = Math.sqrt(area * ratio) * (0.7 + step * 0.08);
+      place(built, hall);
+      const k = Math.min(box.clientWidth / size.w, box.clientHeight / size.h);
+      if (k > best * 1.01) [best, chosen] = [k, hall];
+    }
+    place(built, chosen);
+  }
+
+  function place(built, hall) {
     racks = [];
     sites = [];
-    const ratio = box.clientWidth / Math.max(1, box.clientHeight);
     let y = 0;
     let widest = 1;
-    for (const site of floor.sites) {
-      const drawn = site.racks.map((rack) => {
-        const columns = Math.max(1, ...rack.nodes.map((node) => node[4].length));
-        return { name: rack.name, site, nodes: rack.nodes, columns, w: columns * CELL, h: rack.nodes.length * (CELL + NODE_GAP), counts: count(rack.nodes) };
-      });
-      const area = drawn.reduce((sum, rack) => sum + (rack.w + RACK_GAP) * (rack.h + RACK_GAP + LABEL), 0);
-      const hall = Math.max(Math.sqrt(area * ratio), ...drawn.map((rack) => rack.w));
-      sites.push({ site, y });
+    for (const drawn of built) {
+      sites.push({ site: drawn[0].site, y });
       y += LABEL + 12;
       let x = 0;
       let row = 0;
