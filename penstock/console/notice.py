@@ -28,6 +28,6 @@ def take_notice(request: Request) -> str | None:
     if not value:
         return None
     try:
-        return base64.urlsafe_b64decode(value).decode()[:CHARACTERS_MAX]
+        return base64.urlsafe_b64decode(value).decode()[:CHARACTERS_MAX] or None
     except (binascii.Error, ValueError):
         return None  # somebody else's cookie: nothing to say

@@ -5,6 +5,7 @@
 (() => {
   const base = "/console";
   const LIVE_EVERY_MS = 1500;
+  const TICK_MS = 10000; // meters run without events
   const RETRY_MS = [1000, 2000, 4000, 8000, 15000];
 
   const dayFormat = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
@@ -112,6 +113,7 @@
     else connect();
   });
   window.addEventListener("pagehide", disconnect);
+  window.setInterval(() => { if (source && !document.hidden) changed(); }, TICK_MS);
 
   // --- search ---------------------------------------------------------------------------------------------
   const palette = document.getElementById("palette");
@@ -143,8 +145,10 @@
       next.focus();
     });
     input.form.addEventListener("submit", (event) => {
+      // Results of what was typed before are not what is meant; then the page of the search answers.
       const first = palette.querySelector(".results a");
-      if (first) {
+      const of = palette.querySelector(".results ul");
+      if (first && of.dataset.q === input.value.trim()) {
         event.preventDefault();
         window.location.assign(first.href);
       }

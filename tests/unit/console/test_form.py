@@ -1,0 +1,76 @@
+"""Order forms from JSON Schemas, and what is typed into them turned back into values."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.base.errors import InvalidInputError
+from penstock.catalog.base import editable_form, merge_order
+from penstock.catalog.gpu.spec import FORM as GPU
+from penstock.catalog.llm.spec import FORM as LLM
+from penstock.console.form import fields_of, values_of
+
+
+def by_name(form: Any, given: Any = (), choices: Any = ()) -> dict[str, Any]:
+    return {field.name: field for field in fields_of(form, dict(given), dict(choices))}
+
+
+def test_each_type_has_its_control_and_its_limits() -> None:
+    fields = by_name(GPU, choices={"device_class": ["H100", "GB200"]})
+    assert [field.control for field in fields.values()] == ["number", "choose", "number", "number", "check"]
+    assert (fields["count"].value, fields["count"].minimum, fields["count"].maximum) == ("1", 1, 72)
+    assert fields["count"].required
+    assert [choice.name for choice in fields["device_class"].choices] == ["any", "H100", "GB200"]
+    assert fields["same_nvlink_domain"].value == ""
+    assert by_name(LLM)["model"].control == "text", "without known values a text is typed"
+
+
+def test_the_only_model_is_chosen_already_and_a_given_value_stays() -> None:
+    assert by_name(LLM, choices={"model": ["demo"]})["model"].value == "demo"
+    field = by_name(LLM, {"model": "gone"}, {"model": ["demo"]})["model"]
+    assert (field.value, [choice.value for choice in field.choices]) == ("gone", ["gone", "demo"])
+
+
+def test_hints_speak_of_the_page_and_of_fields_that_are_there() -> None:
+    whole = by_name(GPU)["count"].hint
+    assert whole == "How many devices, or how many slices if 'slices' is set."
+    cut = by_name(editable_form(GPU, {"slices": 0}))["count"].hint
+    assert cut == "How many devices."
+    assert "penstock" not in by_name(LLM)["model"].hint
+
+
+def test_what_is_filled_in_is_typed_and_what_is_left_empty_is_left_out() -> None:
+    filled = {"count": [" 8 "], "device_class": [""], "memory_gib_min": [""], "same_nvlink_domain": ["on"]}
+    assert values_of(GPU, filled) == {"count": 8, "device_class": None, "same_nvlink_domain": True}
+    assert values_of(GPU, {}) == {"same_nvlink_domain": False}
+
+
+@pytest.mark.parametrize("text", ["two", "1.5", "0x10", "1e3"])
+def test_a_number_that_is_none_is_named(text: str) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        values_of(GPU, {"count": [text]})
+    assert caught.value.field == "spec.count"
+
+
+@given(
+    st.integers(1, 72),
+    st.sampled_from([None, "H100"]),
+    st.integers(0, 4096),
+    st.integers(0, 8),
+    st.booleans(),
+)
+def test_a_form_that_is_sent_back_as_it_was_drawn_is_the_same_order(
+    count: int, name: str | None, memory: int, slices: int, linked: object
+) -> None:
+    spec = {
+        "count": count,
+        "device_class": name,
+        "memory_gib_min": memory,
+        "slices": slices,
+        "same_nvlink_domain": linked,
+    }
+    drawn = by_name(GPU, spec, {"device_class": ["H100"]})
+    sent = {field.name: [field.value] for field in drawn.values() if field.control != "check" or field.value}
+    assert merge_order(GPU, {}, values_of(GPU, sent)) == spec
