@@ -43,6 +43,15 @@ test: .venv/.ready-dev ## Run all tests (ARGS="-k name" narrows them, WORKERS=8 
 test-unit: .venv/.ready-dev ## Run only the quick tests of single units
 	@exec $(BIN)/pytest -n $(WORKERS) --dist loadgroup tests/unit $(ARGS)
 
+.PHONY: test-browser
+test-browser: .venv/.ready-dev ## Run only the tests that look at the console in a real Chromium
+	@exec $(BIN)/pytest tests/browser $(ARGS)
+
+.PHONY: screenshots
+screenshots: .venv/.ready-dev ## Take a picture of every page of the console, light, dark and phone (FOLDER=build/screenshots)
+	@PENSTOCK_SCREENSHOTS=$(or $(FOLDER),build/screenshots) $(BIN)/pytest -q tests/browser/test_pages.py -k every_page $(ARGS)
+	@echo "the pictures are in $(or $(FOLDER),build/screenshots)"
+
 .PHONY: check
 check: format lint types imports habits ## Format, lint, types, imports, habits
 

@@ -45,9 +45,14 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parts = parser.add_subparsers(dest="part", required=True)
-    api = parts.add_parser("api", help="the HTTP API")
+    api = parts.add_parser("api", help="the HTTP API and the console")
     api.add_argument("--host", default="127.0.0.1", help="address to listen on; only loopback without TLS")
     api.add_argument("--port", type=int, default=7170, help="port to listen on (0: any free one)")
+    api.add_argument(
+        "--gateway-url",
+        default="http://127.0.0.1:7071",
+        help="where the token gateway answers, for the console's playground",
+    )
     engine = parts.add_parser("engine", help="what happens by itself: placing, starting, metering, invoices")
     engine.add_argument(
         "--metrics-port", type=int, help="serve /metrics on this port of 127.0.0.1 (default: not at all)"
@@ -106,7 +111,7 @@ def _serve(plane: ControlPlane, chosen: argparse.Namespace, stop: threading.Even
         )
     with bind(chosen.host, chosen.port, "the API", "--port") as listener:
         plane.listen()
-        server = ApiServer(plane, listener)
+        server = ApiServer(plane, listener, lambda: chosen.gateway_url)
         server.start()
         log.info("api_started", url=server.url)
         stop.wait()
