@@ -2,15 +2,17 @@
 
 import sys
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from penstock.cli import context as contexts
-from penstock.cli.client import Client
 from penstock.cli.errors import USAGE, CliError
 from penstock.cli.output import Column, Kind
 from penstock.cli.session import Session, command
+
+if TYPE_CHECKING:
+    from penstock.cli.client import Client
 
 _COLUMNS = (
     Column("User", "name"),
@@ -60,7 +62,7 @@ def login(
     session.show(answer, _COLUMNS)
 
 
-def _open(client: Client, body: dict[str, str]) -> dict[str, Any]:
+def _open(client: "Client", body: dict[str, str]) -> dict[str, Any]:
     """Log in; the code of a second factor is asked for when the factory asks for it."""
     try:
         return client.post("/v1/sessions", body)

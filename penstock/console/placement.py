@@ -1,6 +1,6 @@
 """Placement: what waits and why, and one decision with the places that lost and what would succeed now."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from starlette.responses import Response
@@ -9,6 +9,7 @@ from penstock.actions import plan as plan_actions
 from penstock.actions import service as service_actions
 from penstock.actions import tenant as tenant_actions
 from penstock.base import limits
+from penstock.base.units import format_bytes
 from penstock.console.edge import Visit, get
 from penstock.console.service import order_again
 from penstock.domain.service import REASON_SENTENCES, Reason
@@ -65,8 +66,31 @@ def explain(visit: Visit) -> Response:
     )
 
 
-def _plans(told: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return list(told["decision"]["plans"]) if told["decision"] else []
+def _plans(told: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the plans of a decision, each with what it holds on each node in one line."""
+    plans: list[Mapping[str, Any]] = told["decision"]["plans"] if told["decision"] else []
+    return [
+        {"reasons": plan.get("reasons") or [], "held": held_by_node(plan.get("grants", ()))} for plan in plans
+    ]
+
+
+def held_by_node(grants: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Return each node of a plan with its devices, slices, memory and processor in words."""
+    nodes: dict[str, list[Mapping[str, Any]]] = {}
+    for grant in grants:
+        nodes.setdefault(str(grant["node"]), []).append(grant)
+    return [(node, _held(some)) for node, some in nodes.items()]
+
+
+def _held(grants: Sequence[Mapping[str, Any]]) -> str:
+    devices = {grant["device"] for grant in grants if grant.get("device")}
+    slices = sum(int(grant.get("mask") or 0).bit_count() for grant in grants)
+    memory = sum(int(grant.get("node_memory_bytes") or 0) for grant in grants)
+    millis = sum(int(grant.get("node_cpu_millis") or 0) for grant in grants)
+    parts = [f"{len(devices)} device{'s' * (len(devices) != 1)}, {slices} slices"] if devices else []
+    parts += [f"{format_bytes(memory)} of memory"] if memory else []
+    parts += [f"{millis / 1000:g} CPU cores"] if millis else []
+    return ", ".join(parts) or "a place"
 
 
 routes = [get("/placement", show), get("/placement/{service_id}", explain)]

@@ -57,7 +57,10 @@ class ApiServer:
     """Serves the API and the console of a control plane until ``stop``."""
 
     def __init__(
-        self, control_plane: "ControlPlane", listener: socket.socket, gateway_url: Callable[[], str]
+        self,
+        control_plane: "ControlPlane",
+        listener: socket.socket,
+        gateway_url: Callable[[], str] = lambda: "",
     ) -> None:
         self._listener = listener
         config = uvicorn.Config(
