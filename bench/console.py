@@ -122,7 +122,7 @@ def floor(shape: str) -> None:
     with factory(shape) as made, closing(signed_in(made, "operator")) as client:
         cold: list[float] = []
         for _ in range(5):
-            time.sleep(1.1)  # the picture of the last second is sent again
+            support.pause(1.1)  # the picture of the last second is sent again
             began = time.perf_counter()
             with client.stream("GET", f"{BASE}/floor.json", headers={"accept-encoding": "gzip"}) as answer:
                 sent = sum(len(piece) for piece in answer.iter_raw())
