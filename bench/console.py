@@ -3,9 +3,9 @@
     python -m bench.console [--quick]
 
 Two factories in fresh data folders: one with 1,008 simulated devices and 60 services, on which every page is
-asked for again and again by one signed-in person without a cache; one with 100,000 devices (12,500 nodes of 8),
-whose floor is read and, where Chromium is installed, drawn and moved frame by frame. Times are those that the
-person waits: sending, rendering, reading, on this machine.
+asked for again and again by one signed-in person without a cache; one control plane with 100,000 devices (ten
+sites of 1,250 nodes of 8, enrolled without an agent), whose floor is read and, where Chromium is installed, drawn
+and moved frame by frame. Times are those that the person waits: sending, rendering, reading, on this machine.
 """
 
 import argparse
@@ -14,21 +14,35 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from bench import support
-from tests.support.browser import Site, chromium, launched
+from penstock.actions import agent as agent_actions
+from penstock.actions import node as node_actions
+from penstock.actions.bootstrap import bootstrap, first_logins
+from penstock.actions.enrolment import SiteFacts
+from penstock.base.clock import SystemClock
+from penstock.console.floor import FRESH_COST_FACTOR
+from penstock.control_plane import ControlPlane
+from penstock.drivers.embedded_postgres.server import EmbeddedPostgres
+from penstock.drivers.simulated.site import node_facts, parse_site
+from penstock.store.migrate import migrate
+from penstock.up.server import ApiServer, bind
+from tests.support.browser import chromium, launched
+from tests.support.browser import window as opened
 from tests.support.console import forms
 from tests.support.factory_process import FactoryProcess, demo_project
 
 BASE = "/console"
 ROUNDS, QUICK_ROUNDS = 40, 5
 SERVICES, QUICK_SERVICES = 60, 6
-FLOOR, QUICK_FLOOR = "12500x8:H100", "250x8:H100"
+SITES, QUICK_SITES = 10, 1
+NODES_PER_SITE, DEVICES_PER_NODE = 1_250, 8
 FRAMES = 120
 TENANT = {"home": "/", "catalogue": "/catalogue", "services": "/services", "usage": "/usage"}
 OPERATOR = {
@@ -50,7 +64,7 @@ def factory(simulated: str) -> Iterator[FactoryProcess]:
         yield made
 
 
-def signed_in(made: FactoryProcess, who: str) -> httpx.Client:
+def signed_in(made: "FactoryProcess | Hall", who: str) -> httpx.Client:
     """Return a client with the cookie of a session."""
     client = httpx.Client(base_url=made.url, timeout=60.0, follow_redirects=True)
     body = forms(client.get(f"{BASE}/login").text)[f"{BASE}/login"]
@@ -116,13 +130,51 @@ def weight(client: httpx.Client) -> int:
     return total
 
 
-def floor(shape: str) -> None:
-    """Measure the floor of a large site: reading it cold and warm, its weight, and the frames of a browser."""
-    nodes, devices = (int(part) for part in re.findall(r"\d+", shape)[:2])
-    with factory(shape) as made, closing(signed_in(made, "operator")) as client:
+@dataclass
+class Hall:
+    """A control plane with many devices and its console, in this process; looks to a browser as a factory does."""
+
+    data: Path
+    url: str
+
+
+@contextmanager
+def hall(sites: int) -> Iterator[Hall]:
+    """Serve a control plane with ``sites`` sites, enrolled without an agent."""
+    clock = SystemClock()
+    with tempfile.TemporaryDirectory(prefix="bench-console-") as folder, ExitStack() as stack:
+        postgres = EmbeddedPostgres(Path(folder) / "postgres", clock)
+        url = postgres.start()
+        stack.callback(postgres.stop)
+        migrate(url)
+        plane = ControlPlane(url, clock)
+        stack.callback(plane.close)
+        plane.seed()
+        bootstrap(plane.context, Path(folder) / "keys")
+        first_logins(plane.context, Path(folder) / "keys")
+        agent = agent_actions.ensure_in_process(plane.context, "bench")
+        for number in range(sites):
+            _enroll(plane, agent, f"hall-{number:02}")
+        server = ApiServer(plane, bind("127.0.0.1", 0, "the console", "nothing"))
+        server.start()
+        stack.callback(server.stop)
+        yield Hall(Path(folder), server.url)
+
+
+def _enroll(plane: ControlPlane, agent: str, name: str) -> None:
+    spec = parse_site(f"{NODES_PER_SITE}x{DEVICES_PER_NODE}:H100", dict(plane.context.device_classes))
+    nodes = node_facts(replace(spec, name=name))
+    site = SiteFacts(name, simulated=True)
+    node_actions.enroll(plane.context, agent, site, nodes, {node.name: ("simulated",) for node in nodes})
+
+
+def floor(sites: int) -> None:
+    """Measure the floor of a large factory: reading it cold and warm, its weight, and the frames of a browser."""
+    count = sites * NODES_PER_SITE * DEVICES_PER_NODE
+    with hall(sites) as made, closing(signed_in(made, "operator")) as client:
         cold: list[float] = []
         for _ in range(5):
-            support.pause(1.1)  # the picture of the last second is sent again
+            support.pause(1.1 if not cold else 1.1 + FRESH_COST_FACTOR * cold[-1] / 1_000)
             began = time.perf_counter()
             with client.stream("GET", f"{BASE}/floor.json", headers={"accept-encoding": "gzip"}) as answer:
                 sent = sum(len(piece) for piece in answer.iter_raw())
@@ -130,7 +182,7 @@ def floor(shape: str) -> None:
         warm = times_ms(lambda: client.get(f"{BASE}/floor.json"), 3)
         page = client.get(f"{BASE}/floor")
         figures: dict[str, Any] = {
-            "devices": nodes * devices,
+            "devices": count,
             "read_ms": round(statistics.median(cold), 1),
             "again_ms": round(statistics.median(warm), 1),
             "wire_bytes": sent,
@@ -138,7 +190,7 @@ def floor(shape: str) -> None:
         }
         if chromium() is not None:
             figures |= frames(made)
-        support.emit("console", f"floor of {nodes * devices:,} devices", **figures)
+        support.emit("console", f"floor of {count:,} devices", **figures)
 
 
 _FRAMES = """
@@ -159,9 +211,11 @@ async (frames) => {
 """
 
 
-def frames(made: FactoryProcess) -> dict[str, float]:
+def frames(made: Hall) -> dict[str, float]:
     """Zoom in and out in a browser without a graphics card and return how long a frame takes, drawn in software."""
-    with launched() as browser, Site(made, browser).signed_in("operator") as window:
+    with launched() as browser, opened(browser, made.url) as window:
+        password = (made.data / "keys" / "operator.password").read_text().strip()
+        window.log_in("operator@factory.local", password)
         window.open("/floor")
         window.page.locator("#floor[data-ready]").wait_for()
         taken: list[float] = window.page.evaluate(_FRAMES, FRAMES)
@@ -184,7 +238,7 @@ def main() -> None:
     if chosen.only != "floor":
         pages(QUICK_ROUNDS if chosen.quick else ROUNDS, QUICK_SERVICES if chosen.quick else SERVICES)
     if chosen.only != "pages":
-        floor(QUICK_FLOOR if chosen.quick else FLOOR)
+        floor(QUICK_SITES if chosen.quick else SITES)
 
 
 if __name__ == "__main__":

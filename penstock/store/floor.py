@@ -9,12 +9,9 @@ from penstock.store.rows import Row, every
 _FLOOR = sa.text(
     """
     WITH open AS (
-        SELECT g.device_id,
-            (array_agg(g.state ORDER BY g.slice_high - g.slice_low DESC, g.slice_low))[1] AS state,
-            (array_agg(g.tenant_id ORDER BY g.slice_high - g.slice_low DESC, g.slice_low))[1] AS tenant_id,
-            (array_agg(g.service_id ORDER BY g.slice_high - g.slice_low DESC, g.slice_low))[1] AS service_id,
-            COALESCE(sum(g.slice_high - g.slice_low) FILTER (WHERE g.service_id IS NOT NULL), 0) AS sold
-        FROM segment g WHERE g.end_at IS NULL GROUP BY g.device_id
+        SELECT DISTINCT ON (g.device_id) g.device_id, g.state, g.tenant_id, g.service_id
+        FROM segment g WHERE g.end_at IS NULL
+        ORDER BY g.device_id, g.slice_high - g.slice_low DESC, g.slice_low
     ), load AS (
         SELECT service_id, node_id, max(busy_permille) AS busy FROM allocation
         WHERE busy_permille IS NOT NULL GROUP BY service_id, node_id
@@ -23,7 +20,7 @@ _FLOOR = sa.text(
             array_agg(COALESCE(o.state, 'dark') ORDER BY d.position) AS states,
             array_agg(o.tenant_id ORDER BY d.position) AS tenants,
             array_agg(d.health ORDER BY d.position) AS healths,
-            array_agg(o.sold * 1000 / d.slices ORDER BY d.position) AS sold_permille,
+            array_agg(bit_count(CAST(d.used_mask AS bit(64))) * 1000 / d.slices ORDER BY d.position) AS sold_permille,
             array_agg(l.busy ORDER BY d.position) AS busy_permille
         FROM device d LEFT JOIN open o ON o.device_id = d.id
         LEFT JOIN load l ON l.service_id = o.service_id AND l.node_id = d.node_id
