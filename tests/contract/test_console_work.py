@@ -12,8 +12,10 @@ import pytest
 from penstock.actions import offer as offer_actions
 from penstock.base.clock import ManualClock
 from penstock.console.secure import BASE
+from penstock.domain.role import Role
 from tests.fixtures.console import People
-from tests.support.console import Person, forms, words
+from tests.support.console import Person, forms, make_person, words
+from tests.support.tenancy import make_project
 
 
 def offer_id(people: People, name: str) -> str:
@@ -345,6 +347,24 @@ def test_search_finds_what_one_may_see_and_nothing_else(people: People) -> None:
     assert f"/tenants/{people.acme.id}" in part.text
     assert "nothing you may see" in words(people.member.get("/search?q=%25").text).lower(), "no wildcards"
     assert f"{BASE}/invoices" in people.member.get("/search?q=invo").text, "pages are found too"
+
+
+def test_search_keeps_inside_the_project_of_a_member_of_one(people: People) -> None:
+    path = service_path(ordered(people.member, people, count="1", device_class="H100", name="needle"))
+    spare = make_project(people.plane, people.acme.id, "spare")
+    guest = make_person(
+        people.plane,
+        people.browser,
+        "guest@acme.test",
+        Role.MEMBER,
+        tenant_id=people.acme.id,
+        project_id=spare,
+    )
+    for word in ("needle", path.rpartition("/")[2]):
+        assert path not in guest.get(f"/search?q={word}").text
+    assert guest.get(path).status_code == 404
+    assert "needle" not in words(guest.get("/services").text)
+    assert "needle" not in words(guest.get("/").text)
 
 
 def test_events_and_audit_say_who_did_what(people: People) -> None:
