@@ -8,8 +8,8 @@ from sqlalchemy.engine import Connection
 
 from penstock.catalog.base import Known, ModelFacts
 from penstock.domain.device import DeviceClass
-from penstock.drivers.ctranslate2.checkpoint import model_reference
 from penstock.domain.price import Meter, PriceBook
+from penstock.drivers.ctranslate2.checkpoint import model_reference
 from penstock.store import model as model_store
 from penstock.store import price_book as price_book_store
 

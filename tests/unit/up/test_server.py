@@ -9,6 +9,8 @@ from penstock.base.errors import StartupError
 from penstock.control_plane import ControlPlane
 from penstock.up.server import ApiServer, bind
 
+GATEWAY = "http://127.0.0.1:1"
+
 
 def test_a_taken_port_is_named_with_the_option_to_choose_another() -> None:
     with bind("127.0.0.1", 0, "the API", "--port") as first:
@@ -31,13 +33,15 @@ def test_a_client_may_connect_before_anybody_serves() -> None:
 def test_it_serves_where_it_says_and_the_port_is_free_after_stopping(control_plane: ControlPlane) -> None:
     listener = bind("127.0.0.1", 0, "the API", "--port")
     port = listener.getsockname()[1]
-    server = ApiServer(control_plane, listener)
+    server = ApiServer(control_plane, listener, lambda: GATEWAY)
     assert server.url == f"http://127.0.0.1:{port}"
     server.start()
     try:
         answer = httpx.get(f"{server.url}/healthz", timeout=20)
         assert answer.status_code == 200
         assert "server" not in answer.headers
+        bare = httpx.get(server.url, timeout=20)
+        assert (bare.status_code, bare.headers["location"]) == (307, "/console/")
     finally:
         server.stop()
     bind("127.0.0.1", port, "the API", "--port").close()
@@ -48,6 +52,6 @@ def test_an_ipv6_address_is_bracketed_in_the_url(control_plane: ControlPlane) ->
         listener = bind("::1", 0, "the API", "--port")
     except StartupError:
         pytest.skip("this machine has no IPv6 loopback")
-    server = ApiServer(control_plane, listener)
+    server = ApiServer(control_plane, listener, lambda: GATEWAY)
     assert server.url == f"http://[::1]:{listener.getsockname()[1]}"
     server.stop()  # also before it was ever started

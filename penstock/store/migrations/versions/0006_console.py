@@ -1,14 +1,14 @@
 """What the console needs: sessions that end when idle, second factors, the history of a device by index.
 
-Revision: 0004, after: 0003.
+Revision: 0006, after: 0005.
 """
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import ARRAY
 
-revision = "0004"
-down_revision = "0003"
+revision = "0006"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 
