@@ -24,6 +24,7 @@ LISTS = ("default", "gpushare60", "multigpu30", "gpuspec20")
 SEEDS = range(42, 47)
 COPIES = 16
 POWER_WEIGHT = 0.1
+SAMPLE = 1_000
 PUBLISHED = {
     "random": "01-Random",
     "dot-product": "02-DotProd",
@@ -34,13 +35,18 @@ PUBLISHED = {
 
 
 def replays(
-    name: str, policy: str, mode: str, seeds: range, copies: int = 1, weight: float = 0.0
+    name: str, policy: str, mode: str, seeds: range, copies: int = 1, weight: float = 0.0, sample: int = 0
 ) -> list[Outcome]:
     fleet = read_nodes(TRACES / "openb_node_list_gpu_node.csv")
     work = read_pods(TRACES / f"openb_pod_list_{name}.csv.gz", fleet)
     mix = mix_of(work.shapes, work.rows)
     study = Study(mix, typical_of(mix), time.process_time, PowerPlan(power_facts(fleet.models), weight))
-    return [replay(Setting(policy, mode, seed), study, arrivals(fleet, work, seed, copies)) for seed in seeds]
+    outcomes: list[Outcome] = []
+    for seed in seeds:
+        coming = arrivals(fleet, work, seed, copies)
+        seen = mix_of(work.shapes, np.array(coming.shapes[:sample], dtype=np.int64)) if sample else mix
+        outcomes.append(replay(Setting(policy, mode, seed), replace(study, mix=seen), coming))
+    return outcomes
 
 
 def mean(outcomes: list[Outcome], field: str) -> float:
@@ -86,6 +92,11 @@ def allocation() -> None:
         gain_points_least=round(min(gains), 2),
     )
     for name in LISTS:
+        outcomes = replays(name, "penstock", ONE_SHOT, SEEDS, sample=SAMPLE)
+        emit(
+            case=f"{name}, penstock, mix of {SAMPLE:,} arrivals",
+            alloc_pct_130=mean(outcomes, "alloc_pct_130"),
+        )
         outcomes = replays(name, "penstock", DEFRAGMENT, SEEDS)
         emit(
             case=f"{name}, penstock, defragment",

@@ -3,13 +3,15 @@
 import argparse
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from penstock.base.errors import InvalidInputError
-from penstock.base.limits import TWIN_COPIES_MAX, TWIN_SEEDS_MAX
+from penstock.base.limits import TRACE_LINES_MAX, TWIN_COPIES_MAX, TWIN_SEEDS_MAX
 from penstock.scheduler.packing.fragment import typical_of
 from penstock.scheduler.packing.shape import mix_of
 from penstock.twin.place.arrivals import arrivals
@@ -34,7 +36,7 @@ examples:
 """
 
 
-def _parse(arguments: list[str]) -> argparse.Namespace:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="penstock twin place",
         description="Requests arrive at a list of nodes, up to 130 % of its devices, and none leaves: "
@@ -59,6 +61,12 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         "--first-seed", type=int, default=FIRST_SEED, metavar="S", help="the first seed (default %(default)s)"
     )
     parser.add_argument("--mode", choices=MODES, default=MODES[0], help="default: %(default)s")
+    parser.add_argument(
+        "--mix-sample",
+        type=int,
+        metavar="N",
+        help="let the policies know only the mix of N of the requests, the first to arrive (default: of all in the list)",
+    )
     parser.add_argument("--copies", type=int, default=1, metavar="N", help="so many times the node list")
     power = parser.add_argument_group("power")
     power.add_argument("--power", type=Path, metavar="FILE", help="TOML: what device models and hosts draw")
@@ -79,10 +87,17 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     power.add_argument("--nodes-per-rack", type=int, default=8, metavar="N", help="default %(default)s")
     power.add_argument("--racks-per-row", type=int, default=16, metavar="N", help="default %(default)s")
     parser.add_argument("--json", action="store_true", help="print the results as one JSON document")
-    chosen = parser.parse_args(arguments)
+    return parser
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    """Return the options; raises InvalidInputError for a number out of its range."""
+    chosen = _parser().parse_args(arguments)
     for name, most in _NUMBERS:
         if not 1 <= getattr(chosen, name.replace("-", "_")) <= most:
             raise InvalidInputError(f"--{name} must be from 1 to {most}")
+    if chosen.mix_sample is not None and not 1 <= chosen.mix_sample <= TRACE_LINES_MAX:
+        raise InvalidInputError(f"--mix-sample must be from 1 to {TRACE_LINES_MAX}")
     if not 0.0 <= chosen.power_weight <= 10.0:
         raise InvalidInputError("--power-weight must be from 0 to 10")
     if chosen.first_seed < 0:
@@ -125,7 +140,11 @@ def run(arguments: list[str]) -> int:
     outcomes: list[Outcome] = []
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         coming = arrivals(fleet, workload, seed, options.copies)
-        outcomes.extend(replay(Setting(policy, options.mode, seed), study, coming) for policy in policies)
+        known = study
+        if options.mix_sample is not None:
+            seen = np.array(coming.shapes[: options.mix_sample], dtype=np.int64)
+            known = replace(study, mix=mix_of(workload.shapes, seen))
+        outcomes.extend(replay(Setting(policy, options.mode, seed), known, coming) for policy in policies)
     results = [outcome.to_json() for outcome in outcomes]
     if options.json:
         document: dict[str, object] = {"results": results}

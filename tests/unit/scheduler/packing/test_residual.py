@@ -24,7 +24,7 @@ from tests.support.packing import BIG, CPU_ONLY, SMALL, ask
         (BIG, ask(8), True),
     ],
 )
-def test_every_dimension_decides(kind: NodeKind, request_: Request, fits: bool) -> None:  # noqa: FBT001 - a table
+def test_every_dimension_decides(kind: NodeKind, request_: Request, fits: bool) -> None:  # noqa: FBT001 - one column of the table
     assert Residuals([kind]).fits(0, request_) == fits
 
 

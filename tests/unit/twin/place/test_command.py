@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from penstock.twin.command import run
+from penstock.twin.place import command
+from penstock.twin.place.arrivals import Arrivals
+from penstock.twin.place.replay import Outcome, Setting, Study, replay
 
 NODES = "sn,cpu_milli,memory_mib,gpu,model\n" + "".join(f"n{n},64000,262144,4,A\n" for n in range(4))
 PODS = "name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec\n" + "".join(
@@ -48,6 +51,7 @@ def test_without_json_there_is_a_table(files: list[str], capsys: pytest.CaptureF
         (["--seeds", "0"], "--seeds must be from 1"),
         (["--copies", "999"], "--copies must be from 1"),
         (["--first-seed", "-1"], "--first-seed"),
+        (["--mix-sample", "0"], "--mix-sample must be from 1"),
         (["--power-weight", "11"], "--power-weight must be from 0 to 10"),
         (["--power-weight", "1"], "power: nothing known about A"),
         (["--budget", "room=3"], "power: nothing known about A"),
@@ -83,6 +87,22 @@ def test_power_is_told_and_budgets_hold(files: list[str], capsys: pytest.Capture
     assert 1.0 < one["power"]["kw_100"] <= 2.5
     assert one["alloc_pct_130"] < 80
     assert one["power"]["kw_mean"] < one["power"]["kw_mean_always_on"]
+
+
+def test_the_policies_may_know_less_than_the_list(
+    files: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known: list[Study] = []
+
+    def spy(setting: Setting, study: Study, coming: Arrivals) -> Outcome:
+        known.append(study)
+        return replay(setting, study, coming)
+
+    monkeypatch.setattr(command, "replay", spy)
+    assert run([*files, "--json"]) == 0
+    assert run([*files, "--json", "--mix-sample", "1"]) == 0
+    assert [sorted(study.mix.weights.tolist()) for study in known] == [[0.5, 0.5], [0.0, 1.0]]
+    assert capsys.readouterr().out.count("alloc_pct_130") == 2
 
 
 def test_a_wrong_line_is_named(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
