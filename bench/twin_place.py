@@ -9,7 +9,10 @@ import gzip
 import json
 import statistics
 import time
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from penstock.scheduler.packing.fragment import typical_of
 from penstock.scheduler.packing.shape import mix_of
