@@ -29,6 +29,7 @@ class Bill:
     _finished = False
     _leaving: str | None = None
     _cut = False
+    _clients_fault = False  # the engine refused the request itself
     _first_us = 0
     _reported = 0
     _usage = Usage(0, 0, estimated=False)  # read only; replaced, never changed
@@ -100,7 +101,7 @@ class Bill:
             stats.completion_tokens += usage.completion
             stats.estimated += usage.estimated
         stats.endings[ending] = stats.endings.get(ending, 0) + 1
-        self._judge(usage, failed=ending in ("error", "engine_lost"))
+        self._judge(usage, failed=ending in ("error", "engine_lost") and not self._clients_fault)
         if self._meter is not None:
             stats.unreadable_events += self._meter.unreadable
         if self._reservation is not None:

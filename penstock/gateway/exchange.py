@@ -313,7 +313,9 @@ class Exchange(Bill):
             if self._choose() is not None:
                 self._again()
                 return
-        self._refuse(engine_refusal(self._status, body))
+        refusal = engine_refusal(self._status, body)
+        self._clients_fault = refusal.status < 500
+        self._refuse(refusal)
 
     def upstream_lost(self, reason: str, *, reused: bool) -> None:
         """Try another engine while the client has seen nothing; else end the answer as lost.

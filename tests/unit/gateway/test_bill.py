@@ -134,10 +134,12 @@ def test_promises_and_keys_are_counted(make: Make) -> None:
     engine.data_received(whole(7))
     bench.client.data_received(post())
     engine.data_received(b"HTTP/1.1 500 X\r\ncontent-length: 2\r\n\r\n{}")
-    assert (stats.burn.total, stats.burn.missed) == (3, 2)
+    bench.client.data_received(post())
+    engine.data_received(b"HTTP/1.1 400 X\r\ncontent-length: 2\r\n\r\n{}")  # what the client asked was wrong
+    assert (stats.burn.total, stats.burn.missed) == (4, 2)
     assert sum(stats.token_buckets) == 1
     (own,) = bench.core.directory.key_stats.values()
-    assert (own.requests, own.failed, own.completion_tokens, own.ttft_count) == (3, 1, 10, 1)
+    assert (own.requests, own.failed, own.completion_tokens, own.ttft_count) == (4, 1, 10, 1)
     text = render({"": bench.app.families()}).decode()
     assert 'penstock_gateway_slo_missed_total{service="svc_a",model="test-model"} 2' in text
-    assert 'penstock_gateway_key_requests_total{tenant="ten_a",key="key_sk-test"} 3' in text
+    assert 'penstock_gateway_key_requests_total{tenant="ten_a",key="key_sk-test"} 4' in text
