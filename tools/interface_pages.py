@@ -16,8 +16,8 @@ _CLI_HEAD = """\
 # The command line
 
 `penstock` speaks HTTP to a factory, with an API key of a context (`penstock context list`) or of the environment
-([which variables](../guides/operate.md#environment-variables)). `penstock up`, `penstock agent join`, `penstock agent run` and `penstock gateway`
-are parts of a factory rather than its clients: `--help` lists their options, [operate](../guides/operate.md) says when to use them.
+([which variables](../guides/operate.md#environment-variables)). `penstock up`, `serve`, `agent join`, `agent run`, `gateway` and
+`twin` run here rather than ask a factory: [their options](processes.md).
 
 Every command below also takes `--output table|json|yaml`, `--utc`, `--context NAME` and `--help`. JSON and YAML are the answer of the API
 as it is. Answers go to standard output, progress and hints to standard error.

@@ -16,6 +16,7 @@ from typing import Any
 import penstock
 from penstock.base.errors import error_classes
 from tools.interface_pages import api_page, cli_page
+from tools.process_pages import processes_page
 
 ROOT = Path(__file__).parents[1]
 _MADE = "<!-- Made by `make reference` from the code; edit the code instead. -->\n"
@@ -120,6 +121,7 @@ def pages() -> dict[str, str]:
         "docs/reference/states.md": states_page(),
         "docs/reference/cli.md": cli_page(_MADE),
         "docs/reference/api.md": api_page(_MADE),
+        "docs/reference/processes.md": processes_page(_MADE),
         "README.md": readme((ROOT / "README.md").read_text(), figures),
     }
 

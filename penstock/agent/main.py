@@ -57,7 +57,7 @@ def run(argv: Sequence[str]) -> int:
     0 after a clean stop, 1 with one sentence on what is wrong, 130 after Ctrl-C while joining, 3 if the factory does not accept this agent
     any more: whoever restarts it need not, before it has joined again.
     """
-    chosen = _parse(argv)
+    chosen = build_parser().parse_args(argv)
     _log_to_stderr()
     folder = IdentityFolder(chosen.state_dir / "identity")
     try:
@@ -80,7 +80,8 @@ def run(argv: Sequence[str]) -> int:
         return 130  # Ctrl-C before it could be taken as a request to stop
 
 
-def _parse(argv: Sequence[str]) -> argparse.Namespace:
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="penstock agent",
         description="Run an agent on this machine: it offers the machine to a factory and drives what is ordered.",
@@ -113,7 +114,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         "--token-file", metavar="FILE", help="file with the join token; - for standard input"
     )
     joining.add_argument(
-        "--name", default=_host_name(), help="name of this machine in the factory (default: %(default)s)"
+        "--name", default=_host_name(), help="name of this machine in the factory (default: its host name)"
     )
     joining.add_argument(
         "--site", default="local", help="site that this machine stands in (default: %(default)s)"
@@ -121,7 +122,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     joining.add_argument("--replace", action="store_true", help="give up the identity that this agent has")
     joining.add_argument("--only-join", action="store_true", help="join and exit; start it with `run` later")
     commands.add_parser("run", parents=[shared], help="run an agent that has joined before")
-    return parser.parse_args(argv)
+    return parser
 
 
 def _join(folder: IdentityFolder, chosen: argparse.Namespace) -> None:

@@ -26,7 +26,8 @@ from penstock.gateway.settings import Settings
 from penstock.gateway.standalone import Config, read_config
 
 
-def _arguments(argv: list[str]) -> argparse.Namespace:
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="penstock gateway", description="Serve models to clients of the OpenAI API."
     )
@@ -50,6 +51,11 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--engine-authority", type=Path, help="PEM file with the authority to trust there")
     parser.add_argument("--pid-file", type=Path, help="file to write the process id to")
+    return parser
+
+
+def _arguments(argv: list[str]) -> argparse.Namespace:
+    parser = build_parser()
     arguments = parser.parse_args(argv)
     factory = (arguments.control_plane, arguments.token_file, arguments.data)
     if arguments.config is not None:

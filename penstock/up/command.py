@@ -28,8 +28,8 @@ examples:
 """
 
 
-def parse(arguments: list[str]) -> tuple[Options, argparse.Namespace]:
-    """Return the options of the factory and those of this command."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="penstock up",
         description="Start an AI factory: control plane, gateway, the local node and a simulated site.",
@@ -65,7 +65,12 @@ def parse(arguments: list[str]) -> tuple[Options, argparse.Namespace]:
         "--exit-after-first-token", action="store_true", help="stop cleanly after the first answer"
     )
     parser.add_argument("--version", action="version", version=f"penstock {__version__}")
-    chosen = parser.parse_args(arguments)
+    return parser
+
+
+def parse(arguments: list[str]) -> tuple[Options, argparse.Namespace]:
+    """Return the options of the factory and those of this command."""
+    chosen = build_parser().parse_args(arguments)
     options = Options(
         data=chosen.data.expanduser().resolve(),
         host=chosen.host,

@@ -36,7 +36,8 @@ examples:
 """
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="penstock twin place",
         description="Requests arrive at a list of nodes, up to 130 % of its devices, and none leaves: "
@@ -92,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     """Return the options; raises InvalidInputError for a number out of its range."""
-    chosen = _parser().parse_args(arguments)
+    chosen = build_parser().parse_args(arguments)
     for name, most in _NUMBERS:
         if not 1 <= getattr(chosen, name.replace("-", "_")) <= most:
             raise InvalidInputError(f"--{name} must be from 1 to {most}")

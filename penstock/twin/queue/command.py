@@ -23,7 +23,8 @@ easy, conservative and static-split are told how long a job will run; predicted-
 docs/reference/queueing.md explains the policies and the figures."""
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="penstock twin queue",
         description="Gang jobs with durations on whole-GPU nodes: waits, makespan, utilisation by policy.",
@@ -78,7 +79,7 @@ def _policies(text: str) -> list[str]:
 
 def run(arguments: list[str]) -> int:
     """Run the study and print its results; return the exit code."""
-    given = _parser().parse_args(arguments)
+    given = build_parser().parse_args(arguments)
     if given.from_s >= given.until_s:
         raise InvalidInputError("--from-s must be before --until-s")
     capacity = given.nodes * given.gpus_per_node

@@ -21,7 +21,8 @@ examples:
   penstock twin report ours.json theirs.json --a fgd --b penstock --gpus 6212 --price 2.50 --json"""
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="penstock twin report",
         description="Two policies of one study side by side: points, hours, kilowatt-hours and euro a year.",
@@ -99,7 +100,7 @@ def _results(path: Path) -> list[dict[str, Any]]:
 
 def run(arguments: list[str]) -> int:
     """Compare and write; return the exit code. Raises InvalidInputError with a sentence for the person who called."""
-    given = _parser().parse_args(arguments)
+    given = build_parser().parse_args(arguments)
     terms = _terms(given)
     results = [result for path in given.studies for result in _results(path)]
     comparison = compare(pick(results, given.a), pick(results, given.b), terms)

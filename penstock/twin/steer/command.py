@@ -15,7 +15,7 @@ HOURS_MAX = 24 * 60
 
 def run(arguments: list[str]) -> int:
     """Run the study and print it; InvalidInputError names what cannot be read or simulated."""
-    options = _parser().parse_args(arguments)
+    options = build_parser().parse_args(arguments)
     _within("seeds", options.seeds, 1, 100)
     _within("load", options.load, 0.05, 3)
     _within("hours", options.hours, 1, HOURS_MAX)
@@ -50,7 +50,8 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="penstock twin steer",
         description="Orders with simulated needs on a mixed fleet: steering by need against class-blind first fit. Both "

@@ -18,7 +18,7 @@ STUDIES = ("full", "fill", "singles")
 
 def run(arguments: list[str]) -> int:
     """Run the studies and print them; InvalidInputError names what cannot be simulated."""
-    options = _parser().parse_args(arguments)
+    options = build_parser().parse_args(arguments)
     settings = _settings(options)
     policies = _chosen(options.policy, POLICIES, "policy")
     studies = _chosen(options.study, STUDIES, "study")
@@ -41,7 +41,8 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="penstock twin topology",
         description="Simulated: a site of NVLink racks under a load of gangs. Every order of more than one device asks "
