@@ -49,7 +49,7 @@ test-browser: .venv/.ready-dev ## Run only the tests that look at the console in
 
 .PHONY: screenshots
 screenshots: .venv/.ready-dev ## Take a picture of every page of the console, light, dark and phone (FOLDER=build/screenshots)
-	@PENSTOCK_SCREENSHOTS=$(or $(FOLDER),build/screenshots) $(BIN)/pytest -q tests/browser/test_pages.py -k every_page $(ARGS)
+	@SCREENSHOTS=$(abspath $(or $(FOLDER),build/screenshots)) $(BIN)/pytest -q tests/browser/test_pages.py -k every_page $(ARGS)
 	@echo "the pictures are in $(or $(FOLDER),build/screenshots)"
 
 .PHONY: check

@@ -66,6 +66,7 @@ def dry_run(context: Context, actor: Actor, asked: Order) -> dict[str, Any]:
         "would_start_now": starts,
         "would_stop": verdict.get("would_stop", 0),
         "earliest_start": now if starts else None,
+        "never_fits": refused is not None and refused.never_fits,
         "reason": breach.sentence if breach is not None else verdict["reason"],
         "price": price_of(context, prepared.compiled, plans, book),
         "quota": None
@@ -157,7 +158,8 @@ def _explain_waiting(context: Context, connection: Connection, row: Row) -> dict
         first = next((i for i, plan in enumerate(plans) if isinstance(plan, NoPlan)), 0)
         told = explain(fleet, asks[first], plans[first], replicas=len(asks))
     offered = [one for one in told.counterfactuals if _orderable(row["kind"], row["spec"], one, known)]
-    names = _names(connection, plans)
+    looked_at = {candidate.node for candidate in told.candidates if candidate.node is not None}
+    names = {**_names(connection, plans), **fleet_store.node_names(connection, sorted(looked_at))}
     return _with_names(replace(told, counterfactuals=tuple(offered)).to_json(), names)
 
 

@@ -74,7 +74,9 @@ class EdgeMiddleware:
                 await _send_too_large(marked_send, request_id)
         finally:
             route = scope.get("route")
-            path = getattr(route, "path", "unmatched")
+            # What is mounted, as the console is, matches below where it is mounted.
+            found = getattr(route, "path", None)
+            path = "unmatched" if found is None else f"{scope.get('root_path', '')}{found}"
             REQUESTS.labels(scope["method"], path, str(status)).inc()
             SECONDS.labels(path).observe(time.perf_counter() - started)
 

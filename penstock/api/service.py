@@ -107,11 +107,15 @@ class ServicePage(BaseModel):
 
 
 class PlanOut(BaseModel):
-    """What an order would cost and where it would go; nothing was changed."""
+    """What an order would cost and where it would go; nothing was changed.
+
+    ``never_fits``: no release could ever make room for it in this factory.
+    """
 
     would_start_now: bool
     would_stop: int
     earliest_start: datetime | None
+    never_fits: bool
     reason: str
     price: dict[str, Any]
     quota: dict[str, Any] | None

@@ -1,6 +1,6 @@
 """Every page in every look: accessible, inside the window, without errors, from this host alone. Takes pictures.
 
-``make screenshots`` sets PENSTOCK_SCREENSHOTS to a folder; without it nothing is written.
+``make screenshots`` sets SCREENSHOTS to a folder; without it nothing is written.
 """
 
 import os
@@ -13,7 +13,7 @@ from playwright.sync_api import expect
 from tests.support.browser import Site, Window, window
 
 pytestmark = pytest.mark.xdist_group("browser")
-FOLDER = os.environ.get("PENSTOCK_SCREENSHOTS")
+FOLDER = os.environ.get("SCREENSHOTS")
 PAGE_BYTES_MAX = 300_000
 
 

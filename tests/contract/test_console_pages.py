@@ -260,3 +260,5 @@ def test_the_bare_address_leads_to_the_console_and_the_api_is_beside_it(people: 
     assert client.get("/", follow_redirects=False).headers["location"] == f"{BASE}/"
     assert client.get("/v1/openapi.json").status_code == 200
     assert client.get("/healthz").status_code == 200
+    people.admin.get("/services/svc_0")
+    assert 'route="/console/services/{service_id}",status="404"' in client.get("/metrics").text

@@ -81,7 +81,8 @@ def test_price_and_start_follow_the_form(people: People) -> None:
     assert "5.00 EUR per hour" in price_part(people.member, people, count="2", device_class="H100")
     part = price_part(people.member, people, count="9", device_class="H100")
     assert "22.50 EUR per hour" in part
-    assert "Would wait" in part or "No node" in part or "could ever" in part
+    assert "Can never start here" in part
+    assert "it starts by itself" not in part
     assert "What would start now" in part
     assert "cannot be ordered as it is" in price_part(people.member, people, count="0")
     assert "give a whole number" in price_part(people.member, people, count="two")
@@ -334,6 +335,18 @@ def test_the_floor_has_every_device_with_its_state_holder_and_load(people: Peopl
     assert all(int(letter) >= 3 for letter in loads if letter != "-")
     assert people.operator.get("/floor.json").headers["content-encoding"] == "gzip"
     assert people.admin.get("/floor.json").status_code == 403
+
+
+def test_a_decision_names_the_nodes_that_lost(people: People) -> None:
+    ordered(people.member, people, count="6", device_class="H100", name="first")
+    path = service_path(ordered(people.member, people, count="4", device_class="H100", name="second"))
+    people.factory.turn(4)
+    assert "Would wait" in price_part(people.member, people, count="4", device_class="H100")
+    decision = words(people.operator.get(f"/placement/{path.rpartition('/')[2]}").text)
+    assert "2 of the 4 H100 it needs are free" in decision
+    assert "nod_" not in decision
+    assert any(name in decision for name in people.factory.nodes)
+    assert "second" in words(people.operator.get("/placement").text)
 
 
 def test_search_finds_what_one_may_see_and_nothing_else(people: People) -> None:

@@ -109,7 +109,7 @@
   }
 
   function fit() {
-    const k = Math.min((box.clientWidth - 48) / size.w, (box.clientHeight - 40) / size.h, 6);
+    const k = Math.min((box.clientWidth - 48) / size.w, (box.clientHeight - 40) / size.h, 2.4);
     view = { k, x: 24, y: 20 };
     view.x = Math.max(24, (box.clientWidth - size.w * k) / 2);
     draw();
