@@ -52,6 +52,15 @@ def test_groups_keep_whole_nodes_whole() -> None:
     assert table.place(rows[-1]) is not None
 
 
+def test_a_single_device_breaks_no_pair_while_an_odd_one_is_free() -> None:
+    two, four = NodeKind(64_000, 256_000, 2, 0), NodeKind(64_000, 256_000, 4, 0)
+    table, rows = lookahead_table([two, four], *[ask(cpu=1_000)] * 6, *[ask(2, cpu=2_000)] * 4)
+    table.claim(rows[0], 1)  # three are left there: a pair and an odd one
+    place = table.place(rows[0])
+    assert place is not None
+    assert place.node == 1  # though the other node is the fuller one
+
+
 def test_models_that_others_insist_on_are_left_to_them() -> None:
     picky = [ask(cpu=1_000, models=1)] * 6
     kinds = [
