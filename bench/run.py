@@ -1,6 +1,7 @@
 """Runs the benches, keeps every line they print in bench/results/, and shows the quoted figures as a table.
 
-``--save`` also writes bench/figures.json, from which the README's table is made.
+``--save`` also writes bench/figures.json, from which the README's table is made. With ``--only`` the lines of that bench
+are replaced and the others stay, if they were measured on the same machine.
 """
 
 import argparse
@@ -112,7 +113,7 @@ def quoted(spec: Mapping[str, Any], outcomes: Mapping[str, Outcome]) -> list[dic
         if "peer_case" in figure:
             measured = value_of({**figure, "case": figure["peer_case"]}, outcomes)
             kept["peer"] = f"{figure['peer']}: {'not installed here' if measured is None else measured}"
-        lines.append({**kept, "value": value, "verdict": verdict(figure, value)})
+        lines.append({"bench": figure["bench"], **kept, "value": value, "verdict": verdict(figure, value)})
     return lines
 
 
@@ -158,16 +159,40 @@ def main() -> None:
     show(lines, outcomes)
     failed = any(outcome.failure for outcome in outcomes.values())
     if options.save:
-        save(lines, partial=failed or options.only is not None)
+        save(HERE / "figures.json", spec, lines, failed=failed)
     sys.exit(failed)
 
 
-def save(lines: Sequence[Mapping[str, Any]], *, partial: bool) -> None:
-    """Write figures.json; refuses after a partial run, which would leave figures of two machines side by side."""
-    if partial:
-        sys.exit("not saved: the README quotes one complete run; run every bench, and let none fail")
-    document = {"machine": machine(), "figures": lines}
-    (HERE / "figures.json").write_text(json.dumps(document, indent=2) + "\n")
+def commit() -> str:
+    """Return which state of the code is measured; a plus says that it was changed since."""
+    asked = subprocess.run(
+        ["git", "describe", "--always", "--dirty=+"], cwd=HERE, stdout=subprocess.PIPE, text=True, check=False
+    )
+    return asked.stdout.strip() or "no commit"
+
+
+def save(file: Path, spec: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], *, failed: bool) -> None:
+    """Write the lines to ``file``, beside those of benches that were not run now.
+
+    SystemExit if a bench failed, or if the others were measured on another machine: figures of two machines
+    side by side would be compared.
+    """
+    if failed:
+        sys.exit("not saved: a bench failed")
+    before: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"figures": [], "commits": {}}
+    ran = {line["bench"] for line in lines}
+    others = [line for line in before["figures"] if line["bench"] not in ran]
+    if others and before["machine"] != machine():
+        sys.exit(f"not saved: {file.name} has figures of another machine; run every bench, or remove it")
+    order = [figure["label"] for figure in spec["figure"]]
+    kept = sorted(
+        (line for line in [*others, *lines] if line["label"] in order),
+        key=lambda line: order.index(line["label"]),
+    )
+    commits = {name: before["commits"].get(name, "") for name in {line["bench"] for line in kept}}
+    commits |= dict.fromkeys(ran, commit())
+    document = {"machine": machine(), "commits": dict(sorted(commits.items())), "figures": kept}
+    file.write_text(json.dumps(document, indent=2) + "\n")
     print("wrote bench/figures.json; now: make reference")
 
 

@@ -90,13 +90,14 @@ def states_page() -> str:
 def figures_table(document: Mapping[str, Any]) -> str:
     """Return the README's table of figures as Markdown."""
     of = document["machine"]
+    commits = sorted(set(document["commits"].values()))
     lines = [
-        f"Measured on {of['cpu']}, {of['cores']} cores, Python {of['python']}.\n",
-        "| figure | here | must | aim | peer |",
-        "|---|---|---|---|---|",
+        f"Measured on {of['cpu']}, {of['cores']} cores, Python {of['python']}, at {', '.join(commits)}.\n",
+        "| figure | here | must | aim | verdict | peer |",
+        "|---|---|---|---|---|---|",
     ]
     for figure in document["figures"]:
-        cells = ("value", "must", "aim", "peer")
+        cells = ("value", "must", "aim", "verdict", "peer")
         shown = ("" if figure.get(cell) is None else str(figure[cell]) for cell in cells)
         lines.append(f"| {figure['label']} | {' | '.join(shown)} |")
     return "\n".join(lines)

@@ -95,10 +95,11 @@ def test_the_readme_quotes_only_measured_figures() -> None:
     assert "1,000,000" not in reference.readme(text, None)
     measured = {
         "machine": {"cpu": "X", "cores": 2, "python": "3.11"},
+        "commits": {"orders": "abc"},
         "figures": [{"label": "orders a second", "value": 150.5, "must": 50, "peer": "Y: 15"}],
     }
     made = reference.readme(text, measured)
-    assert "| orders a second | 150.5 | 50 |  | Y: 15 |" in made
+    assert "| orders a second | 150.5 | 50 |  |  | Y: 15 |" in made
     assert made.startswith("before\n")
     assert made.endswith("after\n")
     with pytest.raises(ValueError, match="needs the lines"):

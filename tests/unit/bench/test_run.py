@@ -1,6 +1,8 @@
 """The driver of the benches keeps what they print and judges it by the limits of figures.toml."""
 
+import json
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -73,11 +75,35 @@ def test_a_bench_that_fails_or_prints_nothing_or_hangs_is_a_failure() -> None:
     assert "did not end within" in run.run_bench("run", ["--only", "run"], 0.01).failure
 
 
-def test_a_partial_run_is_not_saved() -> None:
-    before = (HERE / "figures.json").exists()
-    with pytest.raises(SystemExit, match="not saved"):
-        run.save([], partial=True)
-    assert (HERE / "figures.json").exists() == before
+SPEC = {"figure": [{"label": "first"}, {"label": "second"}]}
+
+
+def line(bench: str, label: str, value: int) -> dict[str, object]:
+    return {"bench": bench, "label": label, "value": value}
+
+
+def test_a_bench_run_again_replaces_its_own_figures_and_no_others(tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    run.save(file, SPEC, [line("b", "second", 2), line("a", "first", 1)], failed=False)
+    run.save(file, SPEC, [line("b", "second", 3), line("b", "dropped", 4)], failed=False)
+    kept = json.loads(file.read_text())
+    assert [(one["label"], one["value"]) for one in kept["figures"]] == [("first", 1), ("second", 3)]
+    assert set(kept["commits"]) == {"a", "b"}
+    assert all(kept["commits"].values())
+
+
+def test_what_failed_or_was_measured_elsewhere_is_not_saved(tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    with pytest.raises(SystemExit, match="a bench failed"):
+        run.save(file, SPEC, [line("a", "first", 1)], failed=True)
+    assert not file.exists()
+    run.save(file, SPEC, [line("a", "first", 1)], failed=False)
+    kept = json.loads(file.read_text())
+    file.write_text(json.dumps({**kept, "machine": {"cpu": "another"}}))
+    with pytest.raises(SystemExit, match="another machine"):
+        run.save(file, SPEC, [line("b", "second", 2)], failed=False)
+    run.save(file, SPEC, [line("a", "first", 5)], failed=False)  # all of it is measured anew
+    assert json.loads(file.read_text())["figures"][0]["value"] == 5
 
 
 def test_every_bench_is_run_or_explained() -> None:
