@@ -9,7 +9,7 @@ SHELL := /bin/sh
 
 BIN := .venv/bin
 WORKERS ?= 2
-COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --override tools/overrides.txt \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 # A virtual environment that was copied from elsewhere does not work here: its stamps count for nothing.

@@ -3,7 +3,8 @@
 #
 # Needs Python 3.11 or newer and a package registry, nothing else. uv comes out of the lock like everything
 # else; it obeys the settings that pip has here (index, extra indexes, find-links, certificate). If uv cannot
-# work on this machine, pip installs the very same pins and hashes, only slower.
+# work on this machine, pip installs the very same pins and hashes, only slower. The lock is complete, so both take
+# it as it is (--no-deps): what tools/overrides.txt leaves out is not asked for again.
 set -eu
 cd "$(dirname "$0")/.."
 here=$(pwd)
@@ -84,13 +85,13 @@ install_with_uv() {
     ensure_uv || return 1
     (
         borrow_pip_settings
-        .venv/bin/uv pip install --quiet --python .venv/bin/python --require-hashes --compile-bytecode -r "$lock"
+        .venv/bin/uv pip install --quiet --python .venv/bin/python --require-hashes --no-deps --compile-bytecode -r "$lock"
     )
 }
 
 install_with_pip() {
     say "uv could not install the lock here; trying pip, which takes longer"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock" ||
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r "$lock" ||
         fail "neither uv nor pip could install $lock; the lines above say why. Check the registry (pip config list) and the network"
 }
 

@@ -1,7 +1,7 @@
-"""Models: added by an operator from a local folder, seeded with the shipped demonstration model, retired."""
+"""Models: added by an operator from a local folder, seeded with the shipped ones, retired."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,14 @@ from penstock.actions.context import Actor, Context, not_found
 from penstock.actions.device_class import require_read
 from penstock.base.errors import ConflictError, InvalidInputError
 from penstock.domain.api_key import digest
-from penstock.drivers.ctranslate2.checkpoint import DEMO_MODEL_NAME, demo_model_dir, inspect_model_folder
+from penstock.drivers.ctranslate2.checkpoint import (
+    DEMO_MODEL_NAME,
+    check_layout,
+    demo_model_dir,
+    inspect_model_folder,
+    packaged_facts,
+)
+from penstock.drivers.ctranslate2.packaged import EMBEDDING_MODEL_NAME, embedding_model_dir
 from penstock.store import model as model_store
 from penstock.store.database import SYSTEM
 from penstock.store.rows import Row
@@ -24,18 +31,25 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
 def seed(context: Context) -> str | None:
-    """Add the shipped demonstration model, or follow where this installation keeps it; return its id.
+    """Add the shipped models, or follow where this installation keeps them; return the demonstration model's id.
 
     Returns None, without an error, where the package was built without its model files.
     """
-    folder = demo_model_dir()
+    folder, encoder = demo_model_dir(), embedding_model_dir()
+    if encoder is not None:
+        _seed_one(context, EMBEDDING_MODEL_NAME, encoder, packaged_facts)
     if not (folder / "model.bin").is_file():
         return None
+    return _seed_one(context, DEMO_MODEL_NAME, folder, inspect_model_folder)
+
+
+def _seed_one(context: Context, name: str, folder: Path, inspect: Callable[[Path], Mapping[str, Any]]) -> str:
+    """Add a model of the installation, or note where it is now; return its id."""
     with context.db.transaction(SYSTEM) as connection:
-        known = model_store.get(connection, DEMO_MODEL_NAME)
+        known = model_store.get(connection, name)
     if known is not None and known["folder"] == str(folder) and known["size_bytes"] == _size(folder):
         return str(known["id"])
-    row = _described(context, inspect_model_folder(folder), DEMO_MODEL_NAME)
+    row = _described(context, inspect(folder), name)
     with context.db.transaction(SYSTEM) as connection:
         if known is None:
             model_store.add(connection, row)
@@ -46,7 +60,7 @@ def seed(context: Context) -> str | None:
 
 
 def _size(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+    return sum(file.stat().st_size for file in check_layout(folder))
 
 
 def add(context: Context, actor: Actor, *, folder: str, name: str | None, licence: str | None) -> Row:
@@ -97,6 +111,8 @@ def _described(
         "engines": [engine],
         "device_classes": [CPU, *_classes_of(context, vendors)],
         "demonstration": facts["demonstration"],
+        "kind": facts["kind"],
+        "dimensions": facts["dimensions"],
         "state": "active",
         "created_at": context.clock.now(),
     }

@@ -76,6 +76,13 @@ START_OFFERS: tuple[dict[str, Any], ...] = (
         "description": "Real tokens from a tiny demonstration model that runs on any CPU; its answers are not to be relied on.",
         "fixed": {"model": "penstock-demo-5m"},
     },
+    {
+        "name": "embedding",
+        "kind": "llm",
+        "title": "Embedding endpoint",
+        "description": "Vectors of 384 numbers for texts of up to 256 tokens, on any CPU; what knowledge bases search with.",
+        "fixed": {"model": "all-minilm-l6-v2"},
+    },
 )
 
 

@@ -32,11 +32,14 @@ class ModelBody(Strict):
 class ModelOut(BaseModel):
     """A model. ``demonstration``: it shows that the factory works; its answers are not to be relied on.
 
-    ``device_classes``: where its engines can run it; ``cpu`` is the processor of any node.
+    ``device_classes``: where its engines can run it; ``cpu`` is the processor of any node. ``kind``: ``generation``
+    models write text, ``embedding`` models make vectors of ``dimensions`` numbers.
     """
 
     id: str
     name: str
+    kind: str
+    dimensions: int | None
     format: str
     size_bytes: int
     parameters: int | None

@@ -12,6 +12,7 @@ Model = Annotated[str, typer.Argument(help="Its name or id.")]
 COLUMNS = (
     Column("ID", "id"),
     Column("NAME", "name"),
+    Column("KIND", "kind"),
     Column("FORMAT", "format"),
     Column("SIZE", "size_bytes", Kind.BYTES),
     Column("PARAMETERS", "parameters", Kind.COUNT),
@@ -21,6 +22,7 @@ COLUMNS = (
 )
 DETAIL = (
     *COLUMNS,
+    Column("DIMENSIONS", "dimensions", Kind.COUNT),
     Column("CONTEXT TOKENS", "context_tokens", Kind.COUNT),
     Column("ENGINES", "engines", Kind.LIST),
     Column("RUNS ON", "device_classes", Kind.LIST),

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import cast
 
 from penstock.base.errors import InvalidInputError
+from penstock.drivers.ctranslate2 import bert
+from penstock.drivers.ctranslate2.packaged import manifest_folder
 
 DEMO_MODEL_NAME = "penstock-demo-5m"
 MANIFEST = "manifest.json"
@@ -146,12 +148,13 @@ def read_manifest(folder: Path) -> Manifest:
 
     Raises InvalidInputError naming the file and the field if the manifest is not as documented.
     """
-    document = _object(folder, MANIFEST) if (folder / MANIFEST).exists() else {}
+    place = manifest_folder(folder)
+    document = _object(place, MANIFEST) if (place / MANIFEST).exists() else {}
     fields = _Fields(document)
-    stated = fields.text("format")
-    if stated not in {None, "ctranslate2"}:
+    stated, served = fields.text("format"), format_of(folder)
+    if stated not in {None, served}:
         raise _fail(
-            f"{MANIFEST}.format", f"{MANIFEST} says format {stated!r}; this engine serves 'ctranslate2'."
+            f"{MANIFEST}.format", f"{MANIFEST} says format {stated!r}; this engine serves {served!r} here."
         )
     return Manifest(
         name=fields.text("name") or folder.name,
@@ -165,6 +168,11 @@ def read_manifest(folder: Path) -> Manifest:
         repetition_penalty=fields.real("repetition_penalty", 1.0, 1.0, 2.0),
         files=fields.checksums(),
     )
+
+
+def format_of(folder: Path) -> str:
+    """Return ``bert`` for an encoder that is converted on the node, else ``ctranslate2``."""
+    return "bert" if bert.is_checkpoint(folder) else "ctranslate2"
 
 
 def check_layout(folder: Path) -> list[Path]:
@@ -184,12 +192,23 @@ def check_layout(folder: Path) -> list[Path]:
     for path in files:
         if not path.resolve().is_relative_to(inside):
             raise _fail(path.name, f"{path.name} is a link out of the model folder; copy the file instead.")
+    if bert.is_checkpoint(folder):
+        return _encoder_files(folder)
     for name in REQUIRED_FILES:
         if not (folder / name).is_file():
             raise _fail(name, f"{name} is missing in {folder}: this is not a CTranslate2 model folder.")
     if not any((folder / name).is_file() for name in VOCABULARY_FILES):
         raise _fail("vocabulary.json", f"vocabulary.json is missing in {folder}.")
     return [path for path in files if path.is_file()]
+
+
+def _encoder_files(folder: Path) -> list[Path]:
+    """Return the files that an encoder is made of; raises InvalidInputError if it is of no kind we serve."""
+    for name in bert.CHECKPOINT_FILES:
+        if not (folder / name).is_file():
+            raise _fail(name, f"{name} is missing in {folder}: this is not the folder of an encoder.")
+    bert.dimensions_of(folder)
+    return [folder / name for name in bert.CHECKPOINT_FILES]
 
 
 class Checksums:
@@ -257,21 +276,39 @@ def _check_byte_level(folder: Path) -> None:
 def inspect_model_folder(path: Path | str) -> dict[str, object]:
     """Return what a model catalogue records of a local folder, after checking that it can be served.
 
-    Keys: ``name, format, engine, path, size_bytes, files`` (name -> ``{size_bytes, sha256}``), ``licence,
+    Keys: ``name, kind, dimensions, format, engine, path, size_bytes, files`` (name -> ``{size_bytes, sha256}``), ``licence,
     parameters, context_tokens, demonstration, chat_template, stop_tokens``. The cost is one read of every
     file. Raises InvalidInputError naming the file that is missing, corrupt or a link out of the folder.
     """
     folder = Path(path)
     checksums = Checksums()
     manifest = verify(folder, checksums)
-    _check_byte_level(folder)
+    if not bert.is_checkpoint(folder):
+        _check_byte_level(folder)
+    return _facts(folder, manifest, {file.name: checksums.of(file) for file in check_layout(folder)})
+
+
+def packaged_facts(folder: Path) -> dict[str, object]:
+    """Return the same of the packaged embedding model without reading its weights.
+
+    The checksums are those that the files must have; every start of a replica compares them.
+    """
+    check_layout(folder)
+    manifest = read_manifest(folder)
+    return _facts(folder, manifest, manifest.files)
+
+
+def _facts(folder: Path, manifest: Manifest, checksums: Mapping[str, str]) -> dict[str, object]:
+    encoder = bert.is_checkpoint(folder)
     files = {
-        file.name: {"size_bytes": file.stat().st_size, "sha256": checksums.of(file)}
-        for file in check_layout(folder)
+        name: {"size_bytes": (folder / name).stat().st_size, "sha256": digest}
+        for name, digest in sorted(checksums.items())
     }
     return {
         "name": manifest.name,
-        "format": "ctranslate2",
+        "kind": "embedding" if encoder else "generation",
+        "dimensions": bert.dimensions_of(folder) if encoder else None,
+        "format": format_of(folder),
         "engine": "ctranslate2",
         "path": str(folder),
         "size_bytes": sum(int(facts["size_bytes"]) for facts in files.values()),

@@ -209,6 +209,7 @@ class Replica:
         command = [python, "-P", "-m", module, "--model-dir", str(config.folder)]
         command += [f"--served-model-name={config.served_model_name}", "--port-file", str(self._port_file)]
         command += ["--threads", str(config.threads), "--device", config.device]
+        command += ["--cache-dir", str(self.folder.parent / ".converted")]
         package = str(Path(penstock.__file__).resolve().parent.parent)
         environment = {
             **os.environ,

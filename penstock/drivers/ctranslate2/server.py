@@ -3,7 +3,7 @@
     python -m penstock.drivers.ctranslate2.server --model-dir DIR --served-model-name NAME --port-file FILE
 
 Endpoints: ``GET /health, /v1/models, /metrics``; ``POST /v1/chat/completions, /v1/completions,
-/internal/cancel``. It belongs to nobody: it lives on when the process that started it dies, and ends on
+/internal/cancel``, or, for an encoder, ``/v1/embeddings`` in their place. It belongs to nobody: it lives on when the process that started it dies, and ends on
 SIGTERM after at most ``DRAIN_SECONDS``. Its token counts are exact and are what tenants are billed by: see
 ``generation.Generation`` for what is counted.
 """
@@ -25,6 +25,10 @@ import uvloop
 
 from penstock.base.clock import Clock, SystemClock, to_epoch_us
 from penstock.base.errors import PenstockError
+from penstock.drivers.ctranslate2 import bert
+from penstock.drivers.ctranslate2.embedding import EmbeddingEngine
+from penstock.drivers.ctranslate2.embedding_wire import answer as embedding_answer
+from penstock.drivers.ctranslate2.embedding_wire import parse_embedding
 from penstock.drivers.ctranslate2.engine import Engine, QueueFullError, default_parallel
 from penstock.drivers.ctranslate2.files import Identity, write_json
 from penstock.drivers.ctranslate2.generation import Generation
@@ -44,7 +48,7 @@ Route = Callable[[Exchange], Awaitable[None]]
 class Server:
     """Routes of one replica and what they share."""
 
-    def __init__(self, engine: Engine, served_name: str, clock: Clock) -> None:
+    def __init__(self, engine: Engine | EmbeddingEngine, served_name: str, clock: Clock) -> None:
         self.engine = engine
         self.served_name = served_name
         self.clock = clock
@@ -53,12 +57,14 @@ class Server:
         self._live: dict[str, set[Generation]] = {}
         self._quiet = asyncio.Event()
         self._quiet.set()
+        self._embedding = 0
         self._routes: dict[str, tuple[str, Route]] = {
             "/health": ("GET", self._health),
             "/v1/models": ("GET", self._models),
             "/metrics": ("GET", self._metrics),
             "/v1/chat/completions": ("POST", self._chat),
             "/v1/completions": ("POST", self._completion),
+            "/v1/embeddings": ("POST", self._embeddings),
             "/internal/cancel": ("POST", self._cancel),
         }
 
@@ -111,7 +117,8 @@ class Server:
 
     async def _metrics(self, exchange: Exchange) -> None:
         counters, engine = self.engine.counters, self.engine
-        generated = counters.completion_tokens + sum(one.completion_tokens for one in engine.active())
+        active = engine.active() if isinstance(engine, Engine) else ()
+        generated = counters.completion_tokens + sum(one.completion_tokens for one in active)
         lines: list[str] = []
         for name, kind, value, meaning in (
             ("requests_total", "counter", counters.requests, "Requests accepted."),
@@ -139,41 +146,82 @@ class Server:
             raise ApiError(400, "id must be the id of a request.", param="id", code="invalid_value")
         found = list(self._live.get(request_id, ()))
         for generation in found:
-            self.engine.cancel(generation)
+            self._generator().cancel(generation)
         exchange.send(200, orjson.dumps({"id": request_id, "cancelled": len(found)}))
 
     async def _generate(self, exchange: Exchange, *, chat: bool) -> None:
+        engine = self._generator()
         request = parse_request(exchange.request.body, chat=chat)
-        if request.model != self.served_name:
-            message = f"The model {request.model[:80]!r} is not served here."
-            raise ApiError(404, message, param="model", code="model_not_found")
-        if self.loaded_at_us is None or self.site.draining:
-            raise ApiError(503, "The model is not ready.", code="not_ready", retry_after_seconds=1)
+        self._check_served(request.model)
         request_id = self._request_id(exchange)
-        generation = self.engine.prepare(request, request_id)
+        generation = engine.prepare(request, request_id)
         try:
-            self.engine.start(generation)
+            engine.start(generation)
         except QueueFullError as error:
-            message = "Too many requests are waiting; try again later."
-            raise ApiError(503, message, code="queue_full", retry_after_seconds=1) from error
+            raise _queue_full() from error
         self._live.setdefault(request_id, set()).add(generation)
         self._quiet.clear()
-        exchange.on_gone = lambda: self.engine.cancel(generation)
+        exchange.on_gone = lambda: engine.cancel(generation)
         answer = Answer(request, generation, to_epoch_us(self.clock.now()) // 1_000_000)
         try:
             await (self._stream if request.stream else self._whole)(exchange, request, answer)
         finally:
             self._forget(request_id, generation)
 
+    def _generator(self) -> Engine:
+        if isinstance(self.engine, EmbeddingEngine):
+            message = "This model makes embeddings; use /v1/embeddings."
+            raise ApiError(400, message, param="model", code="unsupported_model")
+        return self.engine
+
+    def _check_served(self, model: str) -> None:
+        """Raise ApiError unless this is the model's name and it can work now."""
+        if model != self.served_name:
+            message = f"The model {model[:80]!r} is not served here."
+            raise ApiError(404, message, param="model", code="model_not_found")
+        if self.loaded_at_us is None or self.site.draining:
+            raise ApiError(503, "The model is not ready.", code="not_ready", retry_after_seconds=1)
+
+    async def _embeddings(self, exchange: Exchange) -> None:
+        engine = self.engine
+        if isinstance(engine, Engine):
+            message = "This model generates text; use /v1/chat/completions."
+            raise ApiError(400, message, param="model", code="unsupported_model")
+        request = parse_embedding(exchange.request.body)
+        self._check_served(request.model)
+        if request.dimensions not in (None, engine.dimensions):
+            message = f"dimensions must be {engine.dimensions}, or be left out."
+            raise ApiError(400, message, param="dimensions", code="unsupported_parameter")
+        inputs = engine.prepare(request)
+        self._embedding += 1
+        self._quiet.clear()
+        try:
+            vectors = await engine.embed(inputs, lambda: exchange.gone)
+        except QueueFullError as error:
+            raise _queue_full() from error
+        except RuntimeError as error:
+            LOG.exception("embedding failed")
+            raise ApiError(500, "The engine failed while embedding.", code="engine_failed") from error
+        finally:
+            self._embedding -= 1
+            self._note_quiet()
+        if len(vectors) < len(inputs):
+            raise ApiError(503, "The engine stops.", code="not_ready", retry_after_seconds=1)
+        tokens = sum(map(len, inputs))
+        exchange.send(200, embedding_answer(request, self.served_name, vectors, tokens))
+
+    def _note_quiet(self) -> None:
+        if not self._live and not self._embedding:
+            self._quiet.set()
+
     def _forget(self, request_id: str, generation: Generation) -> None:
         if generation.finish_reason is None:
-            self.engine.cancel(generation)
+            self._generator().cancel(generation)
         same = self._live[request_id]
         same.discard(generation)
         if not same:
             del self._live[request_id]
-        if not self._live:
-            self._quiet.set()
+        self._note_quiet()
 
     @staticmethod
     def _request_id(exchange: Exchange) -> str:
@@ -205,6 +253,11 @@ class Server:
             raise ApiError(500, generation.failure, code="engine_failed")
         body = answer.whole("".join([*texts, generation.tail]))
         exchange.send(200, body, headers={"x-request-id": generation.request_id})
+
+
+def _queue_full() -> ApiError:
+    message = "Too many requests are waiting; try again later."
+    return ApiError(503, message, code="queue_full", retry_after_seconds=1)
 
 
 async def _load(server: Server, port_file: Path, identity: Identity, port: int) -> bool:
@@ -241,16 +294,29 @@ async def _drain(server: Server, listener: asyncio.Server) -> None:
     LOG.info("stopped")
 
 
-async def serve(options: argparse.Namespace, clock: Clock) -> int:
-    """Serve until told to stop; return the exit status."""
-    loop = asyncio.get_running_loop()
-    engine = Engine(
+def _engine(options: argparse.Namespace) -> Engine | EmbeddingEngine:
+    """Return the engine for what the folder holds: an encoder makes vectors, all else makes text."""
+    if bert.is_checkpoint(options.model_dir):
+        return EmbeddingEngine(
+            options.model_dir,
+            cache=options.cache_dir or options.port_file.resolve().parent / ".converted",
+            device=options.device,
+            threads=options.threads,
+            queue_max=options.queue,
+        )
+    return Engine(
         options.model_dir,
         device=options.device,
         threads=options.threads,
         parallel=options.parallel,
         queue_max=options.queue,
     )
+
+
+async def serve(options: argparse.Namespace, clock: Clock) -> int:
+    """Serve until told to stop; return the exit status."""
+    loop = asyncio.get_running_loop()
+    engine = _engine(options)
     server = Server(engine, options.served_model_name, clock)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -277,6 +343,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model-dir", type=Path, required=True)
     parser.add_argument("--served-model-name", required=True)
     parser.add_argument("--port-file", type=Path, required=True, help="gets pid and port, as JSON")
+    parser.add_argument("--cache-dir", type=Path, help="where converted encoders are kept on this node")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--threads", type=int, default=1, help="processor threads for one generation")

@@ -68,6 +68,8 @@ model = Table(
     Column("engines", ARRAY(Text), nullable=False),
     Column("device_classes", ARRAY(Text), nullable=False),
     Column("demonstration", Boolean, nullable=False),
+    Column("kind", Text, nullable=False, server_default="generation"),  # generation | embedding
+    Column("dimensions", Integer),  # of an embedding model's vectors
     Column("state", Text, nullable=False),  # active | retired
     instant("created_at"),
 )

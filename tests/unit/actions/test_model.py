@@ -39,7 +39,9 @@ def test_shipped_model_is_seeded_once_as_a_demonstration(context: Context) -> No
     before = query(context, "SELECT xmin::text FROM model")
     assert model_actions.seed(context) == first
     assert query(context, "SELECT xmin::text FROM model") == before
-    (row,) = query(context, "SELECT * FROM model")
+    (row, encoder) = query(context, "SELECT * FROM model ORDER BY kind DESC")
+    assert (encoder["name"], encoder["kind"], encoder["dimensions"]) == ("all-minilm-l6-v2", "embedding", 384)
+    assert (encoder["format"], encoder["demonstration"], encoder["licence"]) == ("bert", False, "Apache-2.0")
     assert (row["id"], row["name"], row["demonstration"]) == (first, DEMO_MODEL_NAME, True)
     assert row["engines"] == ["ctranslate2"]
     assert row["device_classes"][0] == "cpu"
@@ -53,7 +55,7 @@ def test_moved_installation_is_followed_and_a_retired_model_stays_retired(contex
     model_actions.seed(context)
     change(context, "UPDATE model SET folder = '/somewhere/else', state = 'retired'")
     model_actions.seed(context)
-    (row,) = query(context, "SELECT folder, state FROM model")
+    (row,) = query(context, "SELECT folder, state FROM model WHERE name = 'penstock-demo-5m'")
     assert (row["folder"], row["state"]) == (str(demo_model_dir()), "retired")
 
 

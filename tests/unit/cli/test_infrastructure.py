@@ -73,7 +73,7 @@ def test_models_are_added_shown_and_retired(penstock: CommandLine, control_plane
     made = penstock.json("model", "add", str(demo_model_dir()), "--name", "again", "--licence", "mine")
     assert made["licence"] == "mine"
     assert penstock.json("model", "retire", "again", "--yes")["state"] == "retired"
-    assert len(penstock.json("model", "list")["items"]) == 2
+    assert len(penstock.json("model", "list")["items"]) == 3
     missing = penstock("model", "add", str(Path("/nowhere")))
     assert missing.exit_code == 3
     assert "/nowhere" in missing.stderr

@@ -1,0 +1,1 @@
+"""The embedding model: reference vectors of the original, which the served one is compared with."""
