@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from pathlib import Path
 
 from penstock.actions import device_class as device_class_actions
 from penstock.actions import model as model_actions
@@ -13,6 +14,9 @@ from penstock.base.errors import UnavailableError
 from penstock.catalog.fleet import SharedPicture
 from penstock.domain.device import load_device_classes
 from penstock.drivers.base import InjectsFaults
+from penstock.drivers.pki.signing import Signer
+from penstock.engine.deletion import Deletions
+from penstock.engine.document import DocumentEngine
 from penstock.engine.invoice import InvoiceEngine
 from penstock.engine.loop import Loop
 from penstock.engine.node import NodeEngine
@@ -47,6 +51,8 @@ class ControlPlane:
         self.nodes = NodeEngine(self.db, clock, self.wakeups)
         self.invoices = InvoiceEngine(self.db, clock)
         self.retention = RetentionEngine(self.db, clock)
+        self.deletions = Deletions(self.db, clock, Signer())
+        self.documents = DocumentEngine(self.db, clock, self.wakeups, self.context.inference, self.deletions)
         self.fault_injectors: dict[str, InjectsFaults] = {}
         self.loops: list[Loop] = []
 
@@ -59,11 +65,13 @@ class ControlPlane:
         """Start the engine; ``alone`` says that no other engine runs on this database, so its leases are void."""
         if alone:
             self.services.recover()
+            self.documents.recover()
         self.listen()
         self.nodes.recover()
         self._start(
             self._loop("service", self.services.tick, "service", limits.IDLE_TICK_SECONDS),
             self._loop("node", self.nodes.tick, None, limits.NODE_TICK_SECONDS),
+            self._loop("knowledge", self.documents.tick, "knowledge", limits.KNOWLEDGE_TICK_SECONDS),
             self._loop("invoice", self.invoices.tick, None, limits.INVOICE_TICK_SECONDS),
             self._loop("retention", self.retention.tick, None, limits.RETENTION_TICK_SECONDS),
         )
@@ -87,6 +95,10 @@ class ControlPlane:
         """Accept this token, and no other, from gateways; only its hash is stored."""
         with self.db.transaction(SYSTEM) as connection:
             setting_store.put(connection, GATEWAY_TOKEN, hashlib.sha256(token.encode()).hexdigest())
+
+    def sign_with(self, key_file: Path) -> None:
+        """Sign proofs of deletion with the key in this file, made at first use."""
+        self.deletions.sign_with(Signer.from_file(key_file))
 
     def inject_faults_through(self, site_name: str, driver: InjectsFaults) -> None:
         """Let operators rehearse faults on a simulated site of this process."""
@@ -117,4 +129,5 @@ class ControlPlane:
         self.wakeups.stop()
         for loop in self.loops:
             loop.join()
+        self.context.inference.close()
         self.db.dispose()

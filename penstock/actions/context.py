@@ -13,6 +13,7 @@ from penstock.base.ids import new_id
 from penstock.catalog.fleet import SharedPicture
 from penstock.domain.device import DeviceClass
 from penstock.domain.role import Binding, Role, granted
+from penstock.drivers.inference.client import InferenceClient
 from penstock.store import audit as audit_store
 from penstock.store.database import SYSTEM, Database, Scope, tenant_scope
 from penstock.store.wakeups import Wakeups
@@ -103,6 +104,7 @@ class Context:
     device_classes: dict[str, DeviceClass]  # one dictionary for all parts; `actions.device_class` adds to it
     picture: SharedPicture
     login_failures: Failures = field(default_factory=Failures)
+    inference: InferenceClient = field(default_factory=InferenceClient)
 
     def new_id(self, noun: str) -> str:
         """Return a fresh id for ``noun``."""

@@ -7,6 +7,7 @@ from penstock.actions.change import change
 from penstock.actions.context import Actor, Context, not_found
 from penstock.actions.scope import tenant_for_change, tenant_for_list
 from penstock.base.errors import ConflictError
+from penstock.store import knowledge_base as base_store
 from penstock.store import project as project_store
 from penstock.store import tenant as tenant_store
 from penstock.store.rows import Row
@@ -88,6 +89,12 @@ def delete(context: Context, actor: Actor, project_id: str) -> None:
             raise ConflictError(
                 f"the project still has {services} live services; release them first",
                 data={"services": services},
+            )
+        bases = base_store.count_in_project(made.connection, project_id)
+        if bases:
+            raise ConflictError(
+                f"the project still has {bases} knowledge bases; delete them first",
+                data={"knowledge_bases": bases},
             )
         project_store.delete(made.connection, project_id, context.clock.now())
         made.done(

@@ -1,6 +1,7 @@
 """The outermost layer: request ids, the body limit, request metrics. Plain ASGI, because it is on every path."""
 
 import os
+import re
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,6 +21,9 @@ SECONDS = Histogram(
     ("route",),
     buckets=(0.001, 0.003, 0.005, 0.01, 0.03, 0.1, 0.3, 1, 3, 10),
 )
+
+
+_DOCUMENTS = re.compile(r"/v1/knowledge_bases/[^/]+/documents\Z")
 
 
 class _TooLarge(Exception):  # noqa: N818 - a signal inside this file, never seen outside
@@ -44,13 +48,14 @@ class EdgeMiddleware:
         answered = False
         received = 0
         over = False
+        limit = _body_limit(scope)
 
         async def bounded_receive() -> Message:
             nonlocal received, over
             message = await receive()
             if message["type"] == "http.request":
                 received += len(message.get("body", b""))
-                if received > limits.BODY_BYTES_MAX:
+                if received > limit:
                     over = True
                     raise _TooLarge
             return message
@@ -65,13 +70,13 @@ class EdgeMiddleware:
             await send(message)
 
         try:
-            over = _declared_length(scope) > limits.BODY_BYTES_MAX
+            over = _declared_length(scope) > limit
             if not over:
                 with suppress(_TooLarge):  # answered below, with what others made of it
                     await self._app(scope, bounded_receive, marked_send)
             if over and not answered:
                 over = False
-                await _send_too_large(marked_send, request_id)
+                await _send_too_large(marked_send, request_id, limit)
         finally:
             route = scope.get("route")
             # What is mounted, as the console is, matches below where it is mounted.
@@ -87,6 +92,11 @@ def _with_ours(headers: Sequence[tuple[bytes, bytes]], request_id: str) -> list[
     if all(name != b"cache-control" for name, _ in headers):
         ours.append((b"cache-control", b"no-store"))
     return [*headers, *ours]
+def _body_limit(scope: Scope) -> int:
+    """Return the limit of a body: documents are larger than everything else that is sent here."""
+    if _DOCUMENTS.match(scope["path"]) and scope["method"] == "POST":
+        return limits.DOCUMENT_BYTES_MAX
+    return limits.BODY_BYTES_MAX
 
 
 def _declared_length(scope: Scope) -> int:
@@ -96,14 +106,14 @@ def _declared_length(scope: Scope) -> int:
     return 0
 
 
-async def _send_too_large(send: Send, request_id: str) -> None:
+async def _send_too_large(send: Send, request_id: str, limit: int) -> None:
     body = orjson.dumps(
         {
             "error": {
                 "code": "too_large",
-                "message": f"the body is over the limit of {limits.BODY_BYTES_MAX} bytes",
+                "message": f"the body is over the limit of {limit} bytes",
                 "field": None,
-                "data": {"limit_bytes": limits.BODY_BYTES_MAX},
+                "data": {"limit_bytes": limit},
                 "request_id": request_id,
             }
         }

@@ -31,6 +31,9 @@ AllocationId = NewType("AllocationId", str)
 DecisionId = NewType("DecisionId", str)
 InvoiceId = NewType("InvoiceId", str)
 ModelId = NewType("ModelId", str)
+KnowledgeBaseId = NewType("KnowledgeBaseId", str)
+DocumentId = NewType("DocumentId", str)
+DeletionProofId = NewType("DeletionProofId", str)
 
 PREFIXES: dict[str, str] = {
     "site": "sit",
@@ -55,6 +58,9 @@ PREFIXES: dict[str, str] = {
     "decision": "dec",
     "invoice": "inv",
     "model": "mdl",
+    "knowledge_base": "knb",
+    "document": "doc",
+    "deletion_proof": "dpr",
 }
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"

@@ -70,6 +70,11 @@ class Client:
         response = self._send(method, path, params=params, body=body, headers=headers)
         return self._document(response) if response.content else {}
 
+    def upload(self, path: str, data: bytes, *, params: Mapping[str, Any], media_type: str) -> Document:
+        """Send bytes as they are and return the answer."""
+        headers = {"Content-Type": media_type}
+        return self._document(self._send("POST", path, params=params, content=data, headers=headers))
+
     def text(self, path: str, params: Mapping[str, Any] | None = None) -> str:
         """Return what is at ``path`` and no JSON: CSV, a picture as SVG."""
         return self._send("GET", path, params=params).text
@@ -81,6 +86,7 @@ class Client:
         *,
         params: Mapping[str, Any] | None = None,
         body: Mapping[str, Any] | None = None,
+        content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         try:
@@ -89,6 +95,7 @@ class Client:
                 path,
                 params=_without_none(params),
                 json=body,
+                content=content,
                 headers=dict(headers or {}),
             )
         except httpx.HTTPError as error:

@@ -30,6 +30,8 @@ GROUPS: tuple[tuple[str, str, str], ...] = (
     ("node", "node", "Nodes: list, show, cordon, retire; rehearse failures of simulated ones."),
     ("device", "device", "Accelerators, their classes, and the capacity they add up to."),
     ("model", "model", "Models that LLM services can serve."),
+    ("knowledge-base", "knowledge_base", "Knowledge bases: make, search, ask, delete with proof."),
+    ("document", "document", "Documents of knowledge bases: add, list, index again, delete with proof."),
     ("agent", "agent", "Remote agents: invite, list, revoke; `agent join` makes this machine one."),
     ("context", "contexts", "Which factory the commands talk to."),
 )

@@ -42,6 +42,11 @@ TenantOption = Annotated[
     typer.Option("--tenant", "-t", help="Name or id of the tenant; only operators need to say it."),
 ]
 
+ProjectOption = Annotated[
+    str | None,
+    typer.Option("--project", "-p", help="Name or id of the project; needed if there are several."),
+]
+
 
 class Session:
     """One run of one command: the factory it talks to and how it shows answers."""

@@ -4,7 +4,7 @@ A dimension is ``<measure>`` or ``<measure>:<device class>``. Held measures coun
 measures count what was consumed since the first of the month, UTC.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -19,13 +19,21 @@ class Measure(StrEnum):
     SLICES = "slices"
     DEVICE_MEMORY_BYTES = "device_memory_bytes"
     SERVICES = "services"
+    DOCUMENTS = "documents"
+    DOCUMENT_BYTES = "document_bytes"
     GPU_SECONDS_PER_MONTH = "gpu_seconds_per_month"
     TOKENS_PER_MONTH = "tokens_per_month"
     MICROEUR_PER_MONTH = "microeur_per_month"
 
 
-HELD = frozenset({Measure.DEVICES, Measure.SLICES, Measure.DEVICE_MEMORY_BYTES, Measure.SERVICES})
+# Held by documents of knowledge bases; the other held measures are held by services.
+OF_DOCUMENTS = frozenset({Measure.DOCUMENTS, Measure.DOCUMENT_BYTES})
+HELD = OF_DOCUMENTS | {Measure.DEVICES, Measure.SLICES, Measure.DEVICE_MEMORY_BYTES, Measure.SERVICES}
 PER_CLASS = frozenset({Measure.DEVICES, Measure.SLICES, Measure.DEVICE_MEMORY_BYTES})
+
+
+# What a call of an endpoint uses up.
+_OF_CALLS = frozenset({Measure.TOKENS_PER_MONTH, Measure.MICROEUR_PER_MONTH})
 
 
 def month_start(now: datetime) -> datetime:
@@ -89,6 +97,11 @@ def dimensions_of(amounts: Mapping[tuple[Measure, str | None], int]) -> dict[str
             key = f"{measure.value}:{device_class}"
             spread[key] = spread.get(key, 0) + amount
     return spread
+
+
+def check_call(lines: Iterable[QuotaLine]) -> Breach | None:
+    """Return the first quota of tokens or money that is used up, so that no endpoint may be called; or None."""
+    return check([line for line in lines if line.dimension in _OF_CALLS], {})
 
 
 def check(lines: list[QuotaLine], asked: Mapping[str, int]) -> Breach | None:

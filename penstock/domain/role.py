@@ -30,6 +30,7 @@ GRANTS: dict[Role, tuple[str, ...]] = {
         "api_key:*",
         "quota:write",
         "llm:call",
+        "knowledge_base:*",
     ),
     Role.MEMBER: (
         "offer:read",
@@ -46,6 +47,7 @@ GRANTS: dict[Role, tuple[str, ...]] = {
         "api_key:own",
         "device_class:read",
         "llm:call",
+        "knowledge_base:*",
     ),
     Role.AUDITOR: ("*:read",),
 }
@@ -70,6 +72,7 @@ SCOPES: dict[str, tuple[str, ...]] = {
         "quota:read",
     ),
     "llm": ("llm:call", "model:read"),
+    "knowledge": ("knowledge_base:*", "llm:call", "project:read", "usage:read", "event:read"),
 }
 
 

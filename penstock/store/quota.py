@@ -18,11 +18,11 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.engine import Connection
 
 from penstock.base.units import US_PER_SECOND
-from penstock.domain.quota import HELD, Breach, Measure, QuotaLine, check, month_start
+from penstock.domain.quota import HELD, OF_DOCUMENTS, Breach, Measure, QuotaLine, check, month_start
 from penstock.domain.service import TERMINAL
 from penstock.store.quota_month import Spender, consumed
 from penstock.store.rows import Row, every, one
-from penstock.store.schema import quota, quota_use, service
+from penstock.store.schema import document, quota, quota_use, service
 
 Holds = Mapping[str, int]
 
@@ -239,12 +239,20 @@ def put(
 
 
 def _count_held(connection: Connection, tenant_id: str, project_id: str | None, dimension: str) -> None:
-    amount = sa.cast(service.c.holds[dimension].astext, sa.BigInteger)
-    held = sa.select(sa.cast(sa.func.coalesce(sa.func.sum(amount), 0), sa.BigInteger)).where(
-        service.c.tenant_id == tenant_id, service.c.state.not_in(sorted(TERMINAL))
-    )
+    if _measure(dimension) in OF_DOCUMENTS:
+        counted = sa.func.count() if dimension == Measure.DOCUMENTS else sa.func.sum(document.c.size_bytes)
+        held = sa.select(sa.cast(sa.func.coalesce(counted, 0), sa.BigInteger)).where(
+            document.c.tenant_id == tenant_id
+        )
+        owner = document.c.project_id
+    else:
+        amount = sa.cast(service.c.holds[dimension].astext, sa.BigInteger)
+        held = sa.select(sa.cast(sa.func.coalesce(sa.func.sum(amount), 0), sa.BigInteger)).where(
+            service.c.tenant_id == tenant_id, service.c.state.not_in(sorted(TERMINAL))
+        )
+        owner = service.c.project_id
     if project_id is not None:
-        held = held.where(service.c.project_id == project_id)
+        held = held.where(owner == project_id)
     insert = upsert(quota_use).values(
         tenant_id=tenant_id,
         project_id=project_id or "",

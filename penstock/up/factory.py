@@ -134,6 +134,7 @@ class Factory:
     def _prepare(self, plane: ControlPlane) -> FirstKeys:
         plane.seed()
         folder = self.options.data / "keys"
+        plane.sign_with(folder / "proof-signing.pem")
         keys = bootstrap(plane.context, folder)
         self._logins = first_logins(plane.context, folder)
         return keys

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+from pathlib import Path
 from types import FrameType
 
 import structlog
@@ -94,6 +95,9 @@ def _plane(connections: int | None) -> ControlPlane:
     migrate(url, lambda sentence: log.info("migrating", what=sentence))
     plane = ControlPlane(url, SystemClock(), connections=connections)
     plane.seed()
+    signing_key = os.environ.get("PENSTOCK_SIGNING_KEY_FILE")
+    if signing_key:
+        plane.sign_with(Path(signing_key))
     return plane
 
 

@@ -107,6 +107,7 @@ def test_foreign_ids_in_a_body_or_a_filter_are_not_there_either(world: World, gl
         "POST /v1/role-bindings": {"principal_id": owner.member.principal_id, "role": "member"},
         "POST /v1/api-keys": {"name": "x", "principal_id": owner.member.principal_id},
         "PUT /v1/quotas": {"dimension": "services", "limit": 1, "project_id": owner.project_id},
+        "POST /v1/knowledge_bases": {"name": "x", "project_id": owner.project_id, "service": "embedding"},
         "POST /v1/services": {"offer": "gpu", "project": owner.project_id, "spec": {"count": 1}},
     }
     assert world.market.devices  # an order needs offers
@@ -137,7 +138,15 @@ def test_lists_show_nothing_of_others(world: World, globex: Tenant, client: Test
         if OBJECTS[path].whose is Whose.TENANT:
             world.object_of(path)
     foreign = (world.owner.id, world.owner.project_id, world.owner.member.principal_id)
-    for path in ("services", "tenants", "projects", "users", "service-accounts", "role-bindings"):
+    for path in (
+        "services",
+        "tenants",
+        "projects",
+        "users",
+        "knowledge_bases",
+        "documents",
+        "deletion_proofs",
+    ):
         text = globex.admin.get(f"/v1/{path}").text
         assert not [object_id for object_id in foreign if object_id in text], path
     for path in ("api-keys", "quotas", "audit", "events"):

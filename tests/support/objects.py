@@ -24,6 +24,7 @@ from penstock.store import role_binding as role_binding_store
 from penstock.store.database import SYSTEM
 from penstock.store.schema import agent, device, join_token, model, node, power_feed, rack, site
 from tests.support.commerce import Market, make_market
+from tests.support.knowledge import add_endpoint, make_base, upload
 from tests.support.tenancy import Caller, Tenant, make_caller
 
 GONE = "0" * 26
@@ -143,7 +144,26 @@ def _offer(world: World) -> str:
     return str(world.operator.get("/v1/offers").json()["items"][0]["id"])
 
 
+def _base(world: World) -> str:
+    add_endpoint(world.market, world.owner, "embedding", None)
+    return make_base(world.owner.member, world.owner)
+
+
+def _document(world: World) -> str:
+    base_id = world.object_of("/v1/knowledge_bases/{knowledge_base_id}")
+    return str(upload(world.owner.member, base_id, "a.txt", "Bees make honey.", "text/plain")["id"])
+
+
+def _proof(world: World) -> str:
+    base_id = world.object_of("/v1/knowledge_bases/{knowledge_base_id}")
+    made = upload(world.owner.member, base_id, "b.txt", "Wasps make none.", "text/plain")
+    return str(world.owner.member.delete(f"/v1/documents/{made['id']}").json()["proof_id"])
+
+
 OBJECTS: dict[str, Object] = {
+    "/v1/knowledge_bases/{knowledge_base_id}": Object(Whose.TENANT, _base),
+    "/v1/documents/{document_id}": Object(Whose.TENANT, _document),
+    "/v1/deletion_proofs/{proof_id}": Object(Whose.TENANT, _proof),
     "/v1/services/{service_id}": Object(Whose.TENANT, lambda w: w.market.service(w.owner)),
     "/v1/tenants/{tenant_id}": Object(Whose.TENANT, lambda w: w.owner.id),
     "/v1/projects/{project_id}": Object(Whose.TENANT, lambda w: w.owner.project_id),
@@ -194,6 +214,10 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /v1/offers": {"name": "x", "kind": "gpu", "title": "X"},
     "PATCH /v1/offers/{offer_id}": {"generation": 1, "title": "Y"},
     "POST /v1/price-books": {"note": "x"},
+    "POST /v1/knowledge_bases": {"name": "x", "project_id": f"prj_{GONE}", "service": "embedding"},
+    "POST /v1/knowledge_bases/{knowledge_base_id}/search": {"query": "x"},
+    "POST /v1/knowledge_bases/{knowledge_base_id}/answers": {"question": "x", "service": "writer"},
+    "POST /v1/knowledge_bases/{knowledge_base_id}/urls": {"urls": ["https://example.org/a.html"]},
     "POST /internal/gateway/usage": {"records": []},
 }
 

@@ -18,6 +18,13 @@ from penstock.store.schema.infrastructure import (
     rack,
     site,
 )
+from penstock.store.schema.knowledge import (
+    deletion_proof,
+    document,
+    document_version,
+    knowledge_base,
+    knowledge_usage,
+)
 from penstock.store.schema.ledger import invoice, invoice_line, segment, token_usage
 from penstock.store.schema.operations import audit, event, setting
 from penstock.store.schema.tenancy import (
@@ -39,12 +46,17 @@ __all__ = [
     "audit",
     "claim",
     "decision",
+    "deletion_proof",
     "device",
     "device_class",
+    "document",
+    "document_version",
     "event",
     "invoice",
     "invoice_line",
     "join_token",
+    "knowledge_base",
+    "knowledge_usage",
     "metadata",
     "model",
     "node",

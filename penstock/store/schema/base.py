@@ -36,6 +36,11 @@ TENANT_TABLES = (
     "invoice_line",
     "event",
     "audit",
+    "knowledge_base",
+    "document",
+    "document_version",
+    "deletion_proof",
+    "knowledge_usage",
 )
 
 

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import psycopg
@@ -36,6 +36,10 @@ def value_for(column: sa.Column[Any], number: int) -> Any:
         return False
     if isinstance(kind, sa.Integer):
         return number
+    if isinstance(kind, sa.LargeBinary):
+        return b""
+    if isinstance(kind, sa.Date):
+        return date(2026, 1, 1)
     if isinstance(kind, sa.DateTime):
         return datetime(2026, 1, 1, tzinfo=UTC)
     assert isinstance(kind, sa.Text), f"say here what may stand in a {kind!r}"
@@ -118,7 +122,7 @@ def test_the_scope_ends_with_its_transaction(filled: ControlPlane) -> None:
 
 def test_a_change_without_filter_touches_its_own_rows_only(filled: ControlPlane) -> None:
     never_changed = {"audit", "event"}
-    never_deleted = never_changed | {"segment", "invoice", "token_usage"}
+    never_deleted = never_changed | {"segment", "invoice", "token_usage", "deletion_proof"}
     for name in TENANT_TABLES:
         table = metadata.tables[name]
         with filled.db.transaction(tenant_scope(MINE)) as connection:
@@ -166,7 +170,7 @@ def test_what_must_never_be_rewritten_cannot_be(filled: ControlPlane) -> None:
                 filled.db.transaction(SYSTEM) as connection,
             ):
                 connection.execute(statement)
-    for name in ("segment", "invoice", "token_usage"):
+    for name in ("segment", "invoice", "token_usage", "deletion_proof"):
         with (
             pytest.raises(DBAPIError, match="permission denied"),
             filled.db.transaction(SYSTEM) as connection,

@@ -1,9 +1,10 @@
-"""Models say whether they write text or make vectors.
+"""Knowledge bases, their documents, proofs of deletion; models say whether they write text or make vectors.
 
-Revision: 0005, after: 0003.
+Revision: 0005, after: 0003. The statements are SQL files beside this one, frozen as released.
 """
 
-import sqlalchemy as sa
+from pathlib import Path
+
 from alembic import op
 
 revision = "0005"
@@ -13,10 +14,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.add_column("model", sa.Column("kind", sa.Text, nullable=False, server_default="generation"))
-    op.add_column("model", sa.Column("dimensions", sa.Integer))
+    folder = Path(__file__).parent
+    for name in ("0005_tables.sql", "0005_knowledge.sql"):
+        op.get_bind().exec_driver_sql((folder / name).read_text("utf-8").replace("%", "%%"))
 
 
 def downgrade() -> None:
-    op.drop_column("model", "dimensions")
-    op.drop_column("model", "kind")
+    raise NotImplementedError("documents and proofs would be lost; go back to a backup instead")

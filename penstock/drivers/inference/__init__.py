@@ -1,0 +1,1 @@
+"""Calls the engines of a project's own endpoints: vectors for knowledge bases, text for answers."""

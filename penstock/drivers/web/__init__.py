@@ -1,0 +1,1 @@
+"""Fetches documents from the public web, and from nowhere else."""

@@ -1,0 +1,81 @@
+"""Endpoints as those see them who call engines directly: ready replicas of a service, and the books of a call."""
+
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from penstock.store.gateway import record_usage
+from penstock.store.rows import Row, every, one
+
+_MODEL = sa.text(
+    """
+    SELECT s.id AS service_id, s.name, s.tenant_id, s.project_id, s.wanted, s.state, s.price_book_id,
+        m.name AS model, m.kind, m.dimensions, m.context_tokens
+    FROM service s JOIN model m ON m.name = s.spec ->> 'model'
+    WHERE s.kind = 'llm' AND s.project_id = :project AND (s.id = :service OR s.name = :service)
+    ORDER BY s.wanted = 'running' DESC, s.id DESC LIMIT 1
+    """
+)
+_REPLICAS = sa.text(
+    """
+    SELECT a.id AS allocation_id, a.endpoint AS url, a.config ->> 'served_model_name' AS model, s.id AS service_id,
+        m.context_tokens
+    FROM service s JOIN allocation a ON a.service_id = s.id JOIN model m ON m.name = s.spec ->> 'model'
+    WHERE s.id = :service AND s.wanted = 'running' AND a.wanted = 'present' AND a.phase = 'ready'
+        AND a.phase_generation = a.generation AND a.endpoint IS NOT NULL
+    ORDER BY a.id
+    """
+)
+
+
+def find(connection: Connection, project_id: str, service: str) -> Row | None:
+    """Return the LLM service of that id or name in a project with its model; the running one before others."""
+    return one(connection.execute(_MODEL, {"project": project_id, "service": service}))
+
+
+def replicas(connection: Connection, service_id: str) -> list[Row]:
+    """Return the ready replicas of a service: url, model (the name to call), ids and context_tokens."""
+    return every(connection.execute(_REPLICAS, {"service": service_id}))
+
+
+def record_call(
+    connection: Connection,
+    replica: Mapping[str, Any],
+    *,
+    what: str,
+    tenant_id: str,
+    principal_id: str,
+    key: str,
+    prompt_tokens: int,
+    completion_tokens: int,
+    started_at: datetime,
+    ended_at: datetime,
+) -> str:
+    """Write the usage record of a call into the books, once for each ``what``; return the record's id.
+
+    ``key`` is the API key that asked, or the knowledge base that the engine indexes for.
+    """
+    record_id = "use_" + hashlib.sha256(what.encode()).hexdigest()[:32]
+    record = {
+        "id": record_id,
+        "key": key,
+        "tenant": tenant_id,
+        "principal": principal_id,
+        "service": replica["service_id"],
+        "allocation": replica["allocation_id"],
+        "model": replica["model"],
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "ending": "stop",
+        "streamed": False,
+        "estimated": False,
+        "started_at": started_at,
+        "first_token_at": None,
+        "ended_at": ended_at,
+    }
+    record_usage(connection, [record], ended_at)
+    return record_id
