@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -99,21 +100,9 @@ def _put(
         Measure.DOCUMENT_BYTES.value: facts["size_bytes"] - (known["size_bytes"] if known else 0),
     }
     breach = quota_store.check_and_take(made.connection, base["tenant_id"], base["project_id"], more, now)
-    if breach is not None and breach.line.dimension in more:
+    if breach is not None:
         _refuse(breach)
-    version = known["version"] + 1 if known else 1
-    values: dict[str, Any] = {
-        **facts,
-        "version": version,
-        "state": DocumentState.PENDING,
-        "reason": "none",
-        "message": "",
-        "chunks_done": 0,
-        "attempts": 0,
-        "source_url": source_url,
-        "updated_at": now,
-        "due_at": now,
-    }
+    values: dict[str, Any] = {**facts, "source_url": source_url}
     if known is None:
         row: Row = {
             "id": context.new_id("document"),
@@ -123,32 +112,56 @@ def _put(
             "name": name,
             "created_by": made.actor.principal_id,
             "created_at": now,
+            **_begun(1, now),
             **values,
         }
         document_store.insert(made.connection, row)
     else:
-        document_store.change(made.connection, known["id"], values)
-        row = {**known, **values}
-    document_store.insert_version(
-        made.connection,
-        {
-            "document_id": row["id"],
-            "version": version,
-            "tenant_id": base["tenant_id"],
-            **facts,
-            "content": data,
-            "created_at": now,
-        },
-    )
-    detail = {"name": name, "version": version, "knowledge_base": base["id"], "sha256": facts["sha256"]}
+        row = {**known, **_begun(known["version"] + 1, now), **values}
+        document_store.change(made.connection, known["id"], {**_begun(row["version"], now), **values})
+    _accept(made, row, data, now)
+    return document_store.get(made.connection, row["id"]) or row, True
+
+
+def _begun(version: int, now: datetime) -> dict[str, Any]:
+    """Return what makes the engine index a version from its beginning."""
+    return {
+        "version": version,
+        "state": DocumentState.PENDING,
+        "reason": "none",
+        "message": "",
+        "chunks_done": 0,
+        "attempts": 0,
+        "updated_at": now,
+        "due_at": now,
+    }
+
+
+def _accept(made: Change, row: Row, data: bytes | None, now: datetime) -> None:
+    """Write the version of ``row`` with its content, and that it was accepted."""
+    version: dict[str, Any] = {
+        "document_id": row["id"],
+        "version": row["version"],
+        "tenant_id": row["tenant_id"],
+        "size_bytes": row["size_bytes"],
+        "sha256": row["sha256"],
+        "media_type": row["media_type"],
+        "content": data,
+        "created_at": now,
+    }
+    document_store.insert_version(made.connection, version)
     made.done(
         "document.accepted",
         row["id"],
-        tenant_id=base["tenant_id"],
-        project_id=base["project_id"],
-        detail=detail,
+        tenant_id=row["tenant_id"],
+        project_id=row["project_id"],
+        detail={
+            "name": row["name"],
+            "version": row["version"],
+            "knowledge_base": row["knowledge_base_id"],
+            "sha256": row["sha256"],
+        },
     )
-    return document_store.get(made.connection, row["id"]) or row, True
 
 
 def _refuse(breach: Breach) -> None:
@@ -222,37 +235,9 @@ def reindex(context: Context, actor: Actor, document_id: str) -> Row:
             if data is None:
                 raise InvalidInputError("the content is not kept; upload it again")
         now = context.clock.now()
-        version = row["version"] + 1
-        facts = {name: row[name] for name in ("size_bytes", "sha256", "media_type")}
-        document_store.insert_version(
-            made.connection,
-            {
-                "document_id": document_id,
-                "version": version,
-                "tenant_id": row["tenant_id"],
-                **facts,
-                "content": data,
-                "created_at": now,
-            },
-        )
-        values: dict[str, Any] = {
-            "version": version,
-            "state": DocumentState.PENDING,
-            "reason": "none",
-            "message": "",
-            "chunks_done": 0,
-            "attempts": 0,
-            "updated_at": now,
-            "due_at": now,
-        }
+        values = _begun(row["version"] + 1, now)
         document_store.change(made.connection, document_id, values)
-        made.done(
-            "document.accepted",
-            document_id,
-            tenant_id=row["tenant_id"],
-            project_id=row["project_id"],
-            detail={"name": row["name"], "version": version, "knowledge_base": base["id"]},
-        )
+        _accept(made, {**row, **values}, data, now)
     context.wakeups.signal("knowledge")
     return {**row, **values}
 

@@ -32,6 +32,20 @@ STATE_SENTENCES: dict[DocumentState, str] = {
     DocumentState.DELETING: "searches do not find it any more; what is left of it is being removed",
 }
 
+_S = DocumentState
+TRANSITIONS: frozenset[tuple[DocumentState, DocumentState]] = frozenset(
+    {
+        (_S.PENDING, _S.INDEXING),
+        (_S.INDEXING, _S.READY),
+        (_S.WAITING, _S.INDEXING),
+        *((source, _S.WAITING) for source in (_S.PENDING, _S.INDEXING)),
+        *((source, _S.FAILED) for source in (_S.PENDING, _S.INDEXING, _S.WAITING)),
+        # A new version, or the same one again.
+        *((source, _S.PENDING) for source in (_S.INDEXING, _S.WAITING, _S.READY, _S.FAILED)),
+        *((source, _S.DELETING) for source in _S if source is not _S.DELETING),
+    }
+)
+
 # Why a document failed or waits; stable codes.
 REASON_SENTENCES: dict[str, str] = {
     "none": "",

@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection
 from penstock.base import limits
 from penstock.base.clock import Clock
 from penstock.base.errors import InvalidInputError, UnavailableError
-from penstock.domain.document import Chunk, DocumentState, cut
+from penstock.domain.document import TRANSITIONS, Chunk, DocumentState, cut
 from penstock.domain.knowledge_base import KnowledgeMeter
 from penstock.domain.quota import Measure, check_call
 from penstock.drivers.documents.kinds import Media, media_of
@@ -282,6 +282,8 @@ class DocumentEngine:
         """Write the event of a state change; staying put is none."""
         if row["state"] == state:
             return
+        if (DocumentState(row["state"]), state) not in TRANSITIONS:
+            raise AssertionError(f"{row['id']}: {row['state']} -> {state} is not in the table of transitions")
         data = {
             "name": row["name"],
             "knowledge_base": row["knowledge_base_id"],

@@ -220,8 +220,9 @@ def test_quotas_of_documents_hold(
 def test_without_tokens_left_nothing_is_embedded(
     control_plane: ControlPlane, acme: Tenant, operator: Caller, base: str
 ) -> None:
-    operator.put("/v1/quotas", tenant_id=acme.id, dimension="tokens_per_month", limit=0)
     made = upload(acme.member, base, "a.txt", "Bees make honey.", "text/plain")
+    operator.put("/v1/quotas", tenant_id=acme.id, dimension="tokens_per_month", limit=0)
+    refused(send(acme.member, base, "b.txt", "b", "text/plain"), 409, "quota_exceeded")
     control_plane.documents.tick()
     shown = acme.member.get(f"/v1/documents/{made['id']}").json()
     assert (shown["state"], shown["reason"]) == ("waiting", "quota")

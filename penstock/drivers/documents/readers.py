@@ -120,10 +120,15 @@ def _markdown(data: bytes) -> Extracted:
 def _html(data: bytes) -> Extracted:
     library: Any = importlib.import_module("lxml.html")
     parser = library.HTMLParser(
-        recover=True, no_network=True, huge_tree=False, remove_comments=True, remove_pis=True
+        recover=True,
+        no_network=True,
+        huge_tree=False,
+        remove_comments=True,
+        remove_pis=True,
+        encoding="utf-8",
     )
     try:
-        root = library.document_fromstring(decode(data).encode(), parser=parser, encoding="utf-8")
+        root = library.document_fromstring(decode(data).encode(), parser=parser)
     except (ValueError, importlib.import_module("lxml.etree").LxmlError) as error:
         raise ReadError("corrupt", f"this is no HTML that can be read: {error}") from error
     return assemble(_html_blocks(root))

@@ -91,16 +91,25 @@ class _PublicOnly(httpcore.SyncBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
         """Look the name up, judge every address, connect to the first."""
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as error:
-            raise FetchError(f"'{host[:200]}' cannot be found") from error
-        addresses = [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
+        addresses = _addresses_of(host, port)
         for address in addresses:
             inside = any(address in network for network in self._allowed)
             if not (inside or is_public(address)):
                 raise FetchError(f"'{host[:200]}' is no public address")
         return super().connect_tcp(str(addresses[0]), port, timeout, local_address, socket_options)
+
+
+def _addresses_of(host: str, port: int) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    """Return every address of a name; one that is an address already is not looked up."""
+    try:
+        return [ipaddress.ip_address(host.strip("[]"))]
+    except ValueError:
+        pass  # a name, looked up below
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise FetchError(f"'{host[:200]}' cannot be found") from error
+    return [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
 
 
 class Fetcher:

@@ -117,10 +117,12 @@ def test_what_cannot_be_read_says_why(data: bytes, media: Media, code: str) -> N
 
 def bomb(megabytes: int) -> bytes:
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        with archive.open("word/document.xml", "w") as stream:
-            for _ in range(megabytes):
-                stream.write(bytes(1 << 20))
+    with (
+        zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("word/document.xml", "w") as stream,
+    ):
+        for _ in range(megabytes):
+            stream.write(bytes(1 << 20))
     return out.getvalue()
 
 
