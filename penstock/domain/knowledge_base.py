@@ -15,7 +15,7 @@ CHUNK_CHARACTERS_DEFAULT = 800
 OVERLAP_CHARACTERS_DEFAULT = 120
 # What two rankings weigh against each other: Cormack, Clarke and Buettcher (2009) use 60.
 FUSION_CONSTANT = 60
-# Below this cosine a passage without a word of the question says nothing about it. Measured in bench/rag.py.
+# Below this cosine a passage without a word of the question says nothing about it. A first guess, not yet measured on a set of questions.
 SIMILARITY_FLOOR_PPM = 300_000
 
 
