@@ -67,7 +67,7 @@ def test_html_keeps_headings_and_leaves_out_what_nobody_reads() -> None:
     page = """<html><head><title>T</title><style>p{}</style></head><body><nav>menu</nav><h1>One</h1><p>first <b>bold</b></p>
     <script>evil()</script><h2>Two</h2><ul><li>a</li><li>b</li></ul>tail</body></html>"""
     found = extract(page.encode(), Media.HTML)
-    assert headings(found) == [("One", "One\n\nfirst bold"), ("One > Two", "Two\n\na\n\nb\ntail")]
+    assert headings(found) == [("One", "One\n\nfirst bold"), ("One > Two", "Two\n\na\n\nb\n\ntail")]
 
 
 def test_a_pdf_has_pages() -> None:
