@@ -92,6 +92,8 @@ def _with_ours(headers: Sequence[tuple[bytes, bytes]], request_id: str) -> list[
     if all(name != b"cache-control" for name, _ in headers):
         ours.append((b"cache-control", b"no-store"))
     return [*headers, *ours]
+
+
 def _body_limit(scope: Scope) -> int:
     """Return the limit of a body: documents are larger than everything else that is sent here."""
     if _DOCUMENTS.match(scope["path"]) and scope["method"] == "POST":
