@@ -1,8 +1,8 @@
 """Knowledge bases, their documents, proofs of deletion, meters.
 
 The chunks with their words and vectors are not here: each knowledge base has a table of its own in the schema
-``penstock_knowledge``, which the application reaches through functions alone (see migration 0005 and ADR
-0010). Growth: one row per document and version; the content of the newest version is kept, so that it can be
+``penstock_knowledge``, which the application reaches through functions alone (see migration 0007 and ADR
+0009). Growth: one row per document and version; the content of the newest version is kept, so that it can be
 indexed again; a proof of a few kilobytes per deletion, kept for ever; five meter rows per knowledge base a day.
 """
 
