@@ -92,7 +92,8 @@ def test_the_victim_of_a_deadlock_is_tried_again(control_plane: ControlPlane) ->
     with ThreadPoolExecutor(2) as pool:
         for future in [pool.submit(lock_both, order) for order in tries]:
             future.result(timeout=60)
-    assert sorted(tries.values()) == [1, 2]
+    # The victim may overtake the other one while that wakes up, and one of them is a victim once more.
+    assert max(tries.values()) >= 2
 
 
 def test_the_application_cannot_change_its_tables(control_plane: ControlPlane) -> None:
