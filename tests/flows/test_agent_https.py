@@ -135,14 +135,14 @@ def test_agent_joins_enrols_pulls_and_reports(peer: Peer, context: Context) -> N
                 "generation": 1,
                 "phase": "ready",
                 "at_us": {},
-                "endpoint": "http://h:1",
+                "endpoint": "http://127.0.0.1:1",
             }
         ],
         "silent_nodes": [],
     }
     assert peer.post("/v1/agents/self/observations", report).status_code == 200
     assert query(context, "SELECT phase, endpoint FROM allocation") == [
-        {"phase": "ready", "endpoint": "http://h:1"}
+        {"phase": "ready", "endpoint": "http://127.0.0.1:1"}
     ]
     audited = query(context, "SELECT action, outcome FROM audit WHERE action = 'agent.join'")
     assert audited == [{"action": "agent.join", "outcome": "done"}]

@@ -19,8 +19,13 @@ def by_name(form: Any, given: Any = (), choices: Any = ()) -> dict[str, Any]:
 
 def test_each_type_has_its_control_and_its_limits() -> None:
     fields = by_name(GPU, choices={"device_class": ["H100", "GB200"]})
-    assert [field.control for field in fields.values()] == ["number", "choose", "number", "number", "check"]
-    assert (fields["count"].value, fields["count"].minimum, fields["count"].maximum) == ("1", 1, 72)
+    controls = {name: field.control for name, field in fields.items()}
+    assert set(controls) == set(GPU["properties"])
+    assert (controls["count"], controls["memory_gib_min"], controls["slices"]) == ("number",) * 3
+    assert (controls["device_class"], controls["within"]) == ("choose", "choose")
+    assert (controls["same_nvlink_domain"], controls["preemptible"]) == ("check", "check")
+    most = GPU["properties"]["count"]["maximum"]
+    assert (fields["count"].value, fields["count"].minimum, fields["count"].maximum) == ("1", 1, most)
     assert fields["count"].required
     assert [choice.name for choice in fields["device_class"].choices] == ["any", "H100", "GB200"]
     assert fields["same_nvlink_domain"].value == ""
@@ -43,8 +48,14 @@ def test_hints_speak_of_the_page_and_of_fields_that_are_there() -> None:
 
 def test_what_is_filled_in_is_typed_and_what_is_left_empty_is_left_out() -> None:
     filled = {"count": [" 8 "], "device_class": [""], "memory_gib_min": [""], "same_nvlink_domain": ["on"]}
-    assert values_of(GPU, filled) == {"count": 8, "device_class": None, "same_nvlink_domain": True}
-    assert values_of(GPU, {}) == {"same_nvlink_domain": False}
+    unchecked = {"preemptible": False}
+    assert values_of(GPU, filled) == {
+        "count": 8,
+        "device_class": None,
+        "same_nvlink_domain": True,
+        **unchecked,
+    }
+    assert values_of(GPU, {}) == {"same_nvlink_domain": False, **unchecked}
 
 
 @pytest.mark.parametrize("text", ["two", "1.5", "0x10", "1e3"])
@@ -73,4 +84,4 @@ def test_a_form_that_is_sent_back_as_it_was_drawn_is_the_same_order(
     }
     drawn = by_name(GPU, spec, {"device_class": ["H100"]})
     sent = {field.name: [field.value] for field in drawn.values() if field.control != "check" or field.value}
-    assert merge_order(GPU, {}, values_of(GPU, sent)) == spec
+    assert merge_order(GPU, {}, values_of(GPU, sent)) == merge_order(GPU, {}, spec)
