@@ -6,11 +6,17 @@ from typing import Annotated
 
 import typer
 
+from penstock.cli.errors import REFUSED
 from penstock.cli.output import Column, Kind
-from penstock.cli.session import ListLimit, Session, Yes, command
+from penstock.cli.session import Document, ListLimit, Session, Yes, command
+from penstock.cli.wait import wait_for
 
 app = typer.Typer(no_args_is_help=True)
 Base = Annotated[str, typer.Argument(help="The knowledge base's name or id.")]
+Wait = Annotated[bool, typer.Option("--wait", "-w", help="Wait until they can be found.")]
+Timeout = Annotated[
+    float, typer.Option("--timeout", min=0.0, help="Seconds to wait at most; it goes on without you.")
+]
 DocumentId = Annotated[str, typer.Argument(help="Its id.")]
 COLUMNS = (
     Column("ID", "id"),
@@ -34,13 +40,23 @@ DETAIL = (
 )
 
 
-@command(app, "add", examples=["penstock document add handbook manual.pdf notes.md"])
+@command(
+    app,
+    "add",
+    examples=[
+        "penstock document add handbook manual.pdf notes.md",
+        "penstock document add handbook manual.pdf --wait",
+    ],
+)
 def add(
     session: Session,
     base: Base,
     files: Annotated[list[Path], typer.Argument(help="Text, Markdown, HTML, PDF or DOCX.", exists=True)],
+    *,
+    wait: Wait = False,
+    timeout: Timeout = 600.0,
 ) -> None:
-    """Upload documents; one of the same name gets a new version."""
+    """Upload documents; one of the same name gets a new version. Exit code 3 if one cannot be indexed."""
     base_id = session.find("knowledge_bases", base)
     made = [
         session.client.upload(
@@ -51,7 +67,22 @@ def add(
         )
         for file in files
     ]
+    if wait:
+        made = [_indexed(session, one, timeout) for one in made]
     session.show_items(made, COLUMNS)
+    if any(one["state"] == "failed" for one in made):
+        raise typer.Exit(REFUSED)
+
+
+def _indexed(session: Session, document: Document, timeout_seconds: float) -> Document:
+    """Wait until a document can be found, or cannot be indexed; return it."""
+    return wait_for(
+        lambda: session.client.get(f"/v1/documents/{document['id']}"),
+        done=lambda one: one["state"] in ("ready", "failed"),
+        phase=lambda one: f"{one['state']}, {one['chunks_done']} of {one['chunks_total'] or '?'} chunks",
+        timeout_seconds=timeout_seconds,
+        what=str(document["name"]),
+    )
 
 
 @command(app, "fetch", examples=["penstock document fetch handbook https://docs.example.org/manual.html"])

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from penstock.cli.output import Column, Kind
+from penstock.cli.output import Column, Format, Kind
 from penstock.cli.session import ListLimit, ProjectOption, Session, Yes, command
 
 app = typer.Typer(no_args_is_help=True)
@@ -119,8 +119,13 @@ def ask(
     found = session.client.post(
         f"/v1/knowledge_bases/{base_id}/answers", {"question": question, "service": service}
     )
-    session.say(str(found["answer"]))
-    session.show_items([_shown(passage) for passage in found["citations"]], PASSAGES)
+    if session.output is not Format.TABLE:
+        session.show(found, ())
+        return
+    session.stream.write(f"{found['answer']}\n")
+    if found["citations"]:
+        session.stream.write("\n")
+        session.show_items([_shown(passage) for passage in found["citations"]], PASSAGES)
 
 
 @command(app, "usage", examples=["penstock knowledge-base usage handbook"])
