@@ -122,8 +122,8 @@ def ids(control_plane: ControlPlane, client: TestClient) -> dict[str, str]:
         make_tenant(control_plane, client, "fuzzed"),
     )
     found: dict[str, str] = {}
-    for path, one in objects.OBJECTS.items():
-        found[path[path.index("{") + 1 : -1]] = one.make(world)
+    for path in objects.OBJECTS:
+        found[path[path.index("{") + 1 : -1]] = world.object_of(path)
     return found
 
 

@@ -179,7 +179,7 @@ def test_only_operators_make_and_change_offers(market: Market, acme: Tenant) -> 
 
 def test_the_list_is_filtered_and_paged(market: Market, acme: Tenant) -> None:
     member = acme.member.actor()
-    assert names(market, member, kind="llm") == {"llm", "llm-demo"}
+    assert names(market, member, kind="llm") == {"embedding", "llm", "llm-demo"}
     assert names(market, member, name="gb200") == {"gb200"}
     rows = offer_actions.list_page(
         market.plane.context, member, name=None, kind=None, state=None, after=None, limit=2
