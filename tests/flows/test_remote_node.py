@@ -26,6 +26,8 @@ from tests.support.other_machine import OtherMachine, other_machine
 from tests.support.ports import free_port
 
 MODEL = "penstock-demo-5m"
+ANSWER_TOKENS = 400
+LEAVES_MAX = 8
 NODE = "far-machine"
 pytestmark = pytest.mark.slow
 
@@ -170,14 +172,22 @@ def test_tokens_of_another_machine_reach_the_client_and_the_ledger(
             "the gateway knows it", lambda: [model.id for model in client.models.list()] == ["far"], machine
         )
         told = stream_whole(client)
-        gone = stream_and_leave(client, machine, replica)
+        tries = 0
+        while ending_in("disconnect", factory) == 0:
+            # The model may end by itself, and faster than a client on a busy machine leaves.
+            assert tries < LEAVES_MAX
+            tries += 1
+            gone = stream_and_leave(client, machine, replica)
         # What was generated until the client left is metered too: more than was read, far less than was asked for.
-        until("both are metered", lambda: tokens_metered(user, service["id"]) > told, machine)
         until("the engine is idle", lambda: is_idle(replica), machine)
+        until(
+            "all of it is metered",
+            lambda: tokens_metered(user, service["id"]) == tokens_billed(factory),
+            machine,
+        )
         metered = tokens_metered(user, service["id"])
-        assert told + gone <= metered < told + 400
-        figures = httpx.get(f"{factory.gateway_url}/metrics").text
-        assert re.search(r'endings_total\{[^}]*ending="disconnect"[^}]*\} 1\b', figures), figures
+        assert told + gone <= metered < told + tries * ANSWER_TOKENS
+        assert ending_in("disconnect", factory) >= 1
 
         replica.kill()
         until("the next one serves at the same address", lambda: answers(client), machine)
@@ -190,6 +200,21 @@ def test_tokens_of_another_machine_reach_the_client_and_the_ledger(
         until("it is released", lambda: user.get(path).json()["state"] == "released", machine)
         assert machine.replicas() == []
         assert machine.end() == 0
+
+
+def ending_in(ending: str, factory: FactoryProcess) -> int:
+    """Return how many requests the gateway saw end so."""
+    return counted(rf'endings_total\{{[^}}]*ending="{ending}"[^}}]*\}} (\d+)', factory)
+
+
+def tokens_billed(factory: FactoryProcess) -> int:
+    """Return the tokens that the gateway counted as generated and will deliver."""
+    return counted(r'penstock_gateway_tokens_total\{[^}]*kind="completion"[^}]*\} (\d+)', factory)
+
+
+def counted(pattern: str, factory: FactoryProcess) -> int:
+    figures = httpx.get(f"{factory.gateway_url}/metrics").text
+    return sum(map(int, re.findall(pattern, figures)))
 
 
 def stream_whole(client: openai.OpenAI) -> int:
@@ -213,7 +238,7 @@ def stream_whole(client: openai.OpenAI) -> int:
 def stream_and_leave(client: openai.OpenAI, machine: Machine, replica: psutil.Process) -> int:
     """Read two pieces of a long answer and go; return how many were read."""
     stream: Any = client.completions.create(
-        model="far", prompt="Once upon a time", max_tokens=400, stream=True
+        model="far", prompt="Once upon a time", max_tokens=ANSWER_TOKENS, stream=True
     )
     pieces = iter(stream)
     next(pieces), next(pieces)
