@@ -1,10 +1,10 @@
 """The control plane as one object: production, the twin and the tests build the same one."""
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
 from penstock.actions import device_class as device_class_actions
+from penstock.actions import gateway as gateway_actions
 from penstock.actions import model as model_actions
 from penstock.actions.context import Context
 from penstock.actions.seed import seed_catalogue
@@ -23,12 +23,9 @@ from penstock.engine.node import NodeEngine
 from penstock.engine.retention import RetentionEngine
 from penstock.engine.service import ServiceEngine
 from penstock.store import service as service_store
-from penstock.store import setting as setting_store
 from penstock.store import site as site_store
 from penstock.store.database import SYSTEM, Database
 from penstock.store.wakeups import Wakeups
-
-GATEWAY_TOKEN = "gateway_token_sha256"  # noqa: S105 - the name of a setting
 
 
 class ControlPlane:
@@ -93,8 +90,7 @@ class ControlPlane:
 
     def trust_gateway(self, token: str) -> None:
         """Accept this token, and no other, from gateways; only its hash is stored."""
-        with self.db.transaction(SYSTEM) as connection:
-            setting_store.put(connection, GATEWAY_TOKEN, hashlib.sha256(token.encode()).hexdigest())
+        gateway_actions.trust(self.context, token)
 
     def sign_with(self, key_file: Path) -> None:
         """Sign proofs of deletion with the key in this file, made at first use."""

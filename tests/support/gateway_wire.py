@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from penstock.gateway.journal import Journal
 from penstock.gateway.settings import Settings
 from penstock.gateway.snapshot import parse_snapshot
 from penstock.gateway.upstream import UpstreamConnection
-from tests.support.gateway_peers import ask, key_entry, model_entry
+from tests.support.gateway_peers import ask, key_entry, ledger, model_entry
 
 
 class Transport(asyncio.Transport):
@@ -206,3 +208,21 @@ def final(done: int) -> bytes:
         + json.dumps({"id": "x", "model": "engine-model", "choices": [], "usage": usage}).encode()
         + b"\n\n"
     )
+
+
+Make = Callable[..., Bench]
+FAST = replace(Settings(), cancel_seconds=0.1, cancel_retry_seconds=0.03)
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    """Return what the journal in ``folder`` bills."""
+    return list(ledger(folder).values())
+
+
+def begun(bench: Bench, tokens: int = 2) -> None:
+    """Start a stream and let the engine send some tokens."""
+    bench.client.data_received(post(ask(stream=True)))
+    engine = bench.engines[0][0]
+    engine.data_received(STREAM_HEAD + chunked(event("", 0)))
+    for i in range(1, tokens + 1):
+        engine.data_received(chunked(event("a", i)))

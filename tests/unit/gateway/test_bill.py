@@ -1,48 +1,26 @@
 """What becomes a record: counts, times and reservations, on every kind of answer."""
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from penstock.gateway.metrics import render
 from penstock.gateway.objective import Objective
-from penstock.gateway.settings import Settings
 from penstock.gateway.sse import DONE
-from tests.support.gateway_peers import ask, ledger
-from tests.support.gateway_wire import STREAM_HEAD, Bench, chunked, event, final, only, post, whole
-
-Make = Callable[..., Bench]
-FAST = replace(Settings(), cancel_seconds=0.1, cancel_retry_seconds=0.03)
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
-    made: list[Bench] = []
-
-    def build(**options: Any) -> Bench:
-        made.append(Bench(tmp_path, **{"settings": FAST, **options}))
-        return made[-1]
-
-    yield build
-    for bench in made:
-        bench.close()
-
-
-def records(folder: Path) -> list[dict[str, Any]]:
-    return list(ledger(folder).values())
-
-
-def begun(bench: Bench, tokens: int = 2) -> None:
-    """Start a stream and let the engine send some tokens."""
-    bench.client.data_received(post(ask(stream=True)))
-    engine = bench.engines[0][0]
-    engine.data_received(STREAM_HEAD + chunked(event("", 0)))
-    for i in range(1, tokens + 1):
-        engine.data_received(chunked(event("a", i)))
+from tests.support.gateway_peers import ask
+from tests.support.gateway_wire import (
+    STREAM_HEAD,
+    Make,
+    begun,
+    chunked,
+    event,
+    final,
+    only,
+    post,
+    records,
+    whole,
+)
 
 
 def test_progress_is_told_when_there_is_news(make: Make) -> None:

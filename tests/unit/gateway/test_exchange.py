@@ -1,7 +1,6 @@
 """One request's life: what is billed, what the client sees, and who is told, on every ending."""
 
 import json
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,50 +8,24 @@ from typing import Any
 import pytest
 
 from penstock.gateway.exchange import Exchange
-from penstock.gateway.settings import Settings
 from penstock.gateway.sse import DONE
-from tests.support.gateway_peers import ask, ledger
+from tests.support.gateway_peers import ask
 from tests.support.gateway_wire import (
+    FAST,
     STREAM_END,
     STREAM_HEAD,
     Bench,
+    Make,
+    begun,
     chunked,
     code,
     event,
     final,
     only,
     post,
+    records,
     whole,
 )
-
-Make = Callable[..., Bench]
-FAST = replace(Settings(), cancel_seconds=0.1, cancel_retry_seconds=0.03)
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
-    made: list[Bench] = []
-
-    def build(**options: Any) -> Bench:
-        made.append(Bench(tmp_path, **{"settings": FAST, **options}))
-        return made[-1]
-
-    yield build
-    for bench in made:
-        bench.close()
-
-
-def records(folder: Path) -> list[dict[str, Any]]:
-    return list(ledger(folder).values())
-
-
-def begun(bench: Bench, tokens: int = 2) -> None:
-    """Start a stream and let the engine send some tokens."""
-    bench.client.data_received(post(ask(stream=True)))
-    engine = bench.engines[0][0]
-    engine.data_received(STREAM_HEAD + chunked(event("", 0)))
-    for i in range(1, tokens + 1):
-        engine.data_received(chunked(event("a", i)))
 
 
 def test_a_whole_answer_is_recorded_before_it_is_sent(make: Make, tmp_path: Path) -> None:
