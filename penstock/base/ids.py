@@ -34,6 +34,16 @@ ModelId = NewType("ModelId", str)
 KnowledgeBaseId = NewType("KnowledgeBaseId", str)
 DocumentId = NewType("DocumentId", str)
 DeletionProofId = NewType("DeletionProofId", str)
+NetworkId = NewType("NetworkId", str)
+SubnetId = NewType("SubnetId", str)
+PortId = NewType("PortId", str)
+SecurityGroupId = NewType("SecurityGroupId", str)
+SecurityRuleId = NewType("SecurityRuleId", str)
+AddressPoolId = NewType("AddressPoolId", str)
+FloatingAddressId = NewType("FloatingAddressId", str)
+DnsRecordId = NewType("DnsRecordId", str)
+NetworkRouteId = NewType("NetworkRouteId", str)
+NetworkPeeringId = NewType("NetworkPeeringId", str)
 
 PREFIXES: dict[str, str] = {
     "site": "sit",
@@ -61,6 +71,16 @@ PREFIXES: dict[str, str] = {
     "knowledge_base": "knb",
     "document": "doc",
     "deletion_proof": "dpr",
+    "network": "net",
+    "subnet": "sub",
+    "port": "prt",
+    "security_group": "sgr",
+    "security_rule": "sgl",
+    "address_pool": "apl",
+    "floating_address": "fla",
+    "dns_record": "dns",
+    "network_route": "rte",
+    "network_peering": "pee",
 }
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"

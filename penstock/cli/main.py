@@ -32,6 +32,11 @@ GROUPS: tuple[tuple[str, str, str], ...] = (
     ("model", "model", "Models that LLM services can serve."),
     ("knowledge-base", "knowledge_base", "Knowledge bases: make, search, ask, delete with proof."),
     ("document", "document", "Documents of knowledge bases: add, list, index again, delete with proof."),
+    ("network", "network", "Networks of a project: make, list, show, delete."),
+    ("subnet", "subnet", "Subnets of a network: prefix, DHCP options, ACL."),
+    ("port", "port", "Ports: where guests are plugged into a network."),
+    ("security-group", "security_group", "Security groups: who may reach whom."),
+    ("network-host", "network_host", "Nodes that carry networks."),
     ("agent", "agent", "Remote agents: invite, list, revoke; `agent join` makes this machine one."),
     ("context", "contexts", "Which factory the commands talk to."),
 )

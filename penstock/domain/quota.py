@@ -21,14 +21,22 @@ class Measure(StrEnum):
     SERVICES = "services"
     DOCUMENTS = "documents"
     DOCUMENT_BYTES = "document_bytes"
+    NETWORKS = "networks"
+    PORTS = "ports"
+    FLOATING_ADDRESSES = "floating_addresses"
     GPU_SECONDS_PER_MONTH = "gpu_seconds_per_month"
     TOKENS_PER_MONTH = "tokens_per_month"
     MICROEUR_PER_MONTH = "microeur_per_month"
 
 
-# Held by documents of knowledge bases; the other held measures are held by services.
+# Held by documents of knowledge bases and by networks; the other held measures are held by services.
 OF_DOCUMENTS = frozenset({Measure.DOCUMENTS, Measure.DOCUMENT_BYTES})
-HELD = OF_DOCUMENTS | {Measure.DEVICES, Measure.SLICES, Measure.DEVICE_MEMORY_BYTES, Measure.SERVICES}
+OF_NETWORKS = frozenset({Measure.NETWORKS, Measure.PORTS, Measure.FLOATING_ADDRESSES})
+HELD = (
+    OF_DOCUMENTS
+    | OF_NETWORKS
+    | {Measure.DEVICES, Measure.SLICES, Measure.DEVICE_MEMORY_BYTES, Measure.SERVICES}
+)
 PER_CLASS = frozenset({Measure.DEVICES, Measure.SLICES, Measure.DEVICE_MEMORY_BYTES})
 
 

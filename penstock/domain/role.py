@@ -19,6 +19,18 @@ class Role(StrEnum):
     AUDITOR = "auditor"
 
 
+# What belongs to networks: tenants make these themselves, all of them or none.
+_NETWORKS = (
+    "network:*",
+    "subnet:*",
+    "port:*",
+    "security_group:*",
+    "floating_address:*",
+    "dns_record:*",
+    "network_route:*",
+    "network_peering:*",
+)
+
 GRANTS: dict[Role, tuple[str, ...]] = {
     Role.OPERATOR: ("*:*",),
     Role.TENANT_ADMIN: (
@@ -31,6 +43,7 @@ GRANTS: dict[Role, tuple[str, ...]] = {
         "quota:write",
         "llm:call",
         "knowledge_base:*",
+        *_NETWORKS,
     ),
     Role.MEMBER: (
         "offer:read",
@@ -48,13 +61,26 @@ GRANTS: dict[Role, tuple[str, ...]] = {
         "device_class:read",
         "llm:call",
         "knowledge_base:*",
+        "address_pool:read",
+        *_NETWORKS,
     ),
     Role.AUDITOR: ("*:read",),
 }
 
 # What the tenant's own "*:read" never reaches: the operator's view of hardware, agents and other tenants.
 OPERATOR_ONLY = frozenset(
-    {"node", "device", "site", "rack", "power_feed", "agent", "join_token", "report", "simulated"}
+    {
+        "node",
+        "device",
+        "site",
+        "rack",
+        "power_feed",
+        "agent",
+        "join_token",
+        "report",
+        "simulated",
+        "network_host",
+    }
 )
 
 # Key scopes as people name them, each a list of permission patterns.
@@ -72,6 +98,7 @@ SCOPES: dict[str, tuple[str, ...]] = {
         "quota:read",
     ),
     "llm": ("llm:call", "model:read"),
+    "networks": (*_NETWORKS, "address_pool:read", "project:read", "service:read", "event:read"),
     "knowledge": ("knowledge_base:*", "llm:call", "project:read", "usage:read", "event:read"),
 }
 

@@ -18,11 +18,20 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.engine import Connection
 
 from penstock.base.units import US_PER_SECOND
-from penstock.domain.quota import HELD, OF_DOCUMENTS, Breach, Measure, QuotaLine, check, month_start
+from penstock.domain.quota import (
+    HELD,
+    OF_DOCUMENTS,
+    OF_NETWORKS,
+    Breach,
+    Measure,
+    QuotaLine,
+    check,
+    month_start,
+)
 from penstock.domain.service import TERMINAL
 from penstock.store.quota_month import Spender, consumed
 from penstock.store.rows import Row, every, one
-from penstock.store.schema import document, quota, quota_use, service
+from penstock.store.schema import document, floating_address, network, port, quota, quota_use, service
 
 Holds = Mapping[str, int]
 
@@ -245,6 +254,10 @@ def _count_held(connection: Connection, tenant_id: str, project_id: str | None, 
             document.c.tenant_id == tenant_id
         )
         owner = document.c.project_id
+    elif _measure(dimension) in OF_NETWORKS:
+        table = _COUNTED[_measure(dimension)]
+        held = sa.select(sa.func.count()).where(table.c.tenant_id == tenant_id)
+        owner = table.c.project_id
     else:
         amount = sa.cast(service.c.holds[dimension].astext, sa.BigInteger)
         held = sa.select(sa.cast(sa.func.coalesce(sa.func.sum(amount), 0), sa.BigInteger)).where(
@@ -319,6 +332,12 @@ def of_dimension(connection: Connection, tenant_id: str, dimension: str) -> tupl
             divided[project_id] = amount
     return own, divided
 
+
+_COUNTED = {
+    Measure.NETWORKS: network,
+    Measure.PORTS: port,
+    Measure.FLOATING_ADDRESSES: floating_address,
+}
 
 _SELECT = sa.select(quota, quota_use.c.used).outerjoin_from(
     quota,

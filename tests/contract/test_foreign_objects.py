@@ -109,6 +109,14 @@ def test_foreign_ids_in_a_body_or_a_filter_are_not_there_either(world: World, gl
         "PUT /v1/quotas": {"dimension": "services", "limit": 1, "project_id": owner.project_id},
         "POST /v1/knowledge_bases": {"name": "x", "project_id": owner.project_id, "service": "embedding"},
         "POST /v1/services": {"offer": "gpu", "project": owner.project_id, "spec": {"count": 1}},
+        "POST /v1/networks": {"name": "x", "project_id": owner.project_id},
+        "POST /v1/subnets": {
+            "name": "x",
+            "network_id": world.object_of("/v1/networks/{network_id}"),
+            "prefix": "10.9.0.0/24",
+        },
+        "POST /v1/ports": {"name": "x", "subnet_id": world.object_of("/v1/subnets/{subnet_id}")},
+        "POST /v1/security-groups": {"name": "x", "network_id": world.object_of("/v1/networks/{network_id}")},
     }
     assert world.market.devices  # an order needs offers
     before = rows(world.plane)
@@ -146,6 +154,10 @@ def test_lists_show_nothing_of_others(world: World, globex: Tenant, client: Test
         "knowledge_bases",
         "documents",
         "deletion_proofs",
+        "networks",
+        "subnets",
+        "ports",
+        "security-groups",
     ):
         text = globex.admin.get(f"/v1/{path}").text
         assert not [object_id for object_id in foreign if object_id in text], path

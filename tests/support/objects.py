@@ -8,6 +8,7 @@ an entry here, else they fail and name it:
 - ``OPEN``: routes that need no API key, with the reason.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -25,6 +26,7 @@ from penstock.store.database import SYSTEM
 from penstock.store.schema import agent, device, join_token, model, node, power_feed, rack, site
 from tests.support.commerce import Market, make_market
 from tests.support.knowledge import add_endpoint, make_base, upload
+from tests.support.networks import make_network, make_port, make_subnet
 from tests.support.tenancy import Caller, Tenant, make_caller
 
 GONE = "0" * 26
@@ -160,7 +162,30 @@ def _proof(world: World) -> str:
     return str(world.owner.member.delete(f"/v1/documents/{made['id']}").json()["proof_id"])
 
 
+def _network(world: World) -> str:
+    return make_network(world.owner, "net")
+
+
+def _subnet(world: World) -> str:
+    return make_subnet(world.owner, world.object_of("/v1/networks/{network_id}"), "front", "10.0.0.0/24")
+
+
+def _port(world: World) -> str:
+    return str(make_port(world.owner, world.object_of("/v1/subnets/{subnet_id}"), "web-1")["id"])
+
+
+def _security_group(world: World) -> str:
+    network_id = world.object_of("/v1/networks/{network_id}")
+    answer = world.owner.member.post("/v1/security-groups", network_id=network_id, name="web")
+    return str(answer.json()["id"])
+
+
 OBJECTS: dict[str, Object] = {
+    "/v1/networks/{network_id}": Object(Whose.TENANT, _network),
+    "/v1/subnets/{subnet_id}": Object(Whose.TENANT, _subnet),
+    "/v1/ports/{port_id}": Object(Whose.TENANT, _port),
+    "/v1/security-groups/{security_group_id}": Object(Whose.TENANT, _security_group),
+    "/v1/network-hosts/{node_id}": Object(Whose.FACTORY, lambda w: w.first(node)),
     "/v1/knowledge_bases/{knowledge_base_id}": Object(Whose.TENANT, _base),
     "/v1/documents/{document_id}": Object(Whose.TENANT, _document),
     "/v1/deletion_proofs/{proof_id}": Object(Whose.TENANT, _proof),
@@ -218,6 +243,17 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /v1/knowledge_bases/{knowledge_base_id}/search": {"query": "x"},
     "POST /v1/knowledge_bases/{knowledge_base_id}/answers": {"question": "x", "service": "writer"},
     "POST /v1/knowledge_bases/{knowledge_base_id}/urls": {"urls": ["https://example.org/a.html"]},
+    "POST /v1/networks": {"name": "x", "project_id": f"prj_{GONE}"},
+    "PATCH /v1/networks/{network_id}": {"description": "y"},
+    "POST /v1/subnets": {"name": "x", "network_id": f"net_{GONE}", "prefix": "10.0.0.0/24"},
+    "PATCH /v1/subnets/{subnet_id}": {"description": "y"},
+    "POST /v1/ports": {"name": "x", "subnet_id": f"sub_{GONE}"},
+    "PATCH /v1/ports/{port_id}": {"egress_kbit_per_second": 8},
+    "PUT /v1/ports/{port_id}/node": {"node_id": None},
+    "POST /v1/security-groups": {"name": "x", "network_id": f"net_{GONE}"},
+    "POST /v1/security-groups/{security_group_id}/rules": {"direction": "in", "protocol": "icmp"},
+    "POST /v1/security-groups/{security_group_id}/bindings": {"scope": "port", "target_id": f"prt_{GONE}"},
+    "PUT /v1/network-hosts/{node_id}": {"underlay_address": "10.77.0.11"},
     "POST /internal/gateway/usage": {"records": []},
 }
 
@@ -274,4 +310,5 @@ def address(route: Route, world: World) -> str:
         return route.path
     made = world.object_of(route.object_path)
     head, _, tail = route.path.partition("{")
-    return head + made + tail.partition("}")[2]
+    # A second parameter names something within the object, which is not there.
+    return head + made + re.sub(r"\{[^}]*\}", f"non_{GONE}", tail.partition("}")[2])

@@ -41,6 +41,16 @@ TENANT_TABLES = (
     "document_version",
     "deletion_proof",
     "knowledge_usage",
+    "network",
+    "subnet",
+    "port",
+    "security_group",
+    "security_rule",
+    "security_binding",
+    "floating_address",
+    "dns_record",
+    "network_route",
+    "network_peering",
 )
 
 

@@ -160,7 +160,8 @@ allocation = Table(
     "allocation",
     metadata,
     id_column(),
-    Column("service_id", Text, ForeignKey("service.id"), nullable=False),
+    Column("service_id", Text, ForeignKey("service.id")),  # NULL: it carries a network
+    Column("network_id", Text),
     Column("tenant_id", Text, nullable=False),
     Column("project_id", Text, nullable=False),
     Column("node_id", Text, ForeignKey("node.id"), nullable=False),
@@ -180,6 +181,7 @@ allocation = Table(
     instant("ready_at", nullable=True),
     changed_column(),
     Index(None, "service_id"),
+    Index("uq_allocation_network_id", "network_id", "node_id", unique=True),
     Index(None, "agent_id", "changed_xid"),
     Index(None, "node_id"),
 )

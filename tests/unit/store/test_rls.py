@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from psycopg import sql
 from psycopg.types.range import Int8Range
-from sqlalchemy.dialects.postgresql import ARRAY, INT8RANGE, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, CIDR, INET, INT8RANGE, JSONB
 from sqlalchemy.exc import DBAPIError
 
 from penstock.control_plane import ControlPlane
@@ -42,6 +42,8 @@ def value_for(column: sa.Column[Any], number: int) -> Any:
         return date(2026, 1, 1)
     if isinstance(kind, sa.DateTime):
         return datetime(2026, 1, 1, tzinfo=UTC)
+    if isinstance(kind, CIDR | INET):
+        return f"10.{number >> 8 & 255}.{number & 255}.0"
     assert isinstance(kind, sa.Text), f"say here what may stand in a {kind!r}"
     return f"{column.name}-{number}"
 

@@ -1,0 +1,86 @@
+"""Hosts that carry networks: where each is reached by the others, and whether it has a way out."""
+
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.engine import Connection
+
+from penstock.base.errors import InvalidInputError
+from penstock.store import owned
+from penstock.store.rows import Row, every, one
+from penstock.store.schema import network, network_host, node, port
+
+_FREE_SLOT = sa.text(
+    "SELECT coalesce(min(s.slot), 0) FROM (SELECT 0 AS slot UNION ALL SELECT slot + 1 FROM network_host) s "
+    "WHERE NOT EXISTS (SELECT FROM network_host h WHERE h.slot = s.slot)"
+)
+
+
+def put(
+    connection: Connection,
+    *,
+    node_id: str,
+    underlay_address: str,
+    external_bridge: str | None,
+    driver: str,
+    at: datetime,
+) -> bool:
+    """Make a node carry networks, or change how; False if another node has that address."""
+    connection.execute(sa.text("LOCK TABLE network_host IN SHARE ROW EXCLUSIVE MODE"))
+    taken = sa.select(sa.literal(1)).where(
+        network_host.c.underlay_address == underlay_address, network_host.c.node_id != node_id
+    )
+    if connection.execute(taken).first() is not None:
+        return False
+    values = {"underlay_address": underlay_address, "external_bridge": external_bridge, "driver": driver}
+    slot = connection.execute(_FREE_SLOT).scalar_one()
+    statement = upsert(network_host).values(node_id=node_id, slot=slot, created_at=at, **values)
+    connection.execute(statement.on_conflict_do_update(index_elements=["node_id"], set_=values))
+    return True
+
+
+def get(connection: Connection, node_id: str) -> Row | None:
+    """Return how a node carries networks, None if it does not."""
+    query = sa.select(*owned.shown(network_host)).where(network_host.c.node_id == node_id)
+    return one(connection.execute(query))
+
+
+def require(connection: Connection, node_id: str) -> None:
+    """Raise InvalidInputError unless the node carries networks."""
+    if get(connection, node_id) is None:
+        raise InvalidInputError(
+            f"the node '{node_id}' carries no networks; an operator makes it do so with "
+            "`penstock network-host set`",
+            field="node_id",
+        )
+
+
+def every_host(connection: Connection) -> list[Row]:
+    """Return all hosts with their node's name, state and agent, by slot."""
+    query = (
+        sa.select(*owned.shown(network_host), node.c.name, node.c.state, node.c.agent_id)
+        .join_from(network_host, node, node.c.id == network_host.c.node_id)
+        .order_by(network_host.c.slot)
+    )
+    return every(connection.execute(query))
+
+
+def in_use(connection: Connection, node_id: str) -> int:
+    """Return how many ports are plugged in on a node."""
+    return owned.count(connection, port, node_id=node_id)
+
+
+def remove(connection: Connection, node_id: str) -> None:
+    """Make a node carry networks no longer."""
+    connection.execute(sa.delete(network_host).where(network_host.c.node_id == node_id))
+
+
+def touch_networks(connection: Connection, node_id: str, at: datetime) -> None:
+    """Let the engine look again at every network that is plugged in on a node or led out through it."""
+    used = sa.select(port.c.network_id).where(port.c.node_id == node_id)
+    connection.execute(
+        sa.update(network)
+        .where(network.c.id.in_(used) | (network.c.gateway_node_id == node_id))
+        .values(revision=network.c.revision + 1, due_at=at)
+    )

@@ -1,0 +1,144 @@
+"""Ports: where something is plugged into a network. How to use one is told in ``domain/port.py``."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from penstock.domain.network import bridge_name
+from penstock.domain.port import Attachment, tap_name
+from penstock.store import network as network_store
+from penstock.store import owned
+from penstock.store.rows import Row, every, one
+from penstock.store.schema import network, port, subnet
+
+# The lowest free address: the first of the prefix, or the one after some port's. The subnet's row is locked.
+_FREE = sa.text(
+    """
+    SELECT host(candidate) FROM (
+        SELECT set_masklen(CAST(CAST(:prefix AS cidr) AS inet), 32) + 2 AS candidate
+        UNION ALL SELECT address + 1 FROM port WHERE subnet_id = :subnet_id
+    ) AS candidates
+    WHERE candidate <<= CAST(:prefix AS inet) AND candidate < set_masklen(broadcast(CAST(:prefix AS inet)), 32)
+        AND candidate <> CAST(:gateway AS inet)
+        AND NOT EXISTS (SELECT FROM port p WHERE p.vni = :vni AND p.address = candidate)
+    ORDER BY candidate LIMIT 1
+    """
+)
+
+
+def free_address(connection: Connection, subnet_row: Row) -> str | None:
+    """Return the lowest address of a subnet that nobody has, None if it is full; lock the network before."""
+    parameters = {
+        "prefix": subnet_row["prefix"],
+        "gateway": subnet_row["gateway"],
+        "vni": subnet_row["vni"],
+        "subnet_id": subnet_row["id"],
+    }
+    return connection.execute(_FREE, parameters).scalar_one_or_none()
+
+
+def taken(connection: Connection, vni: int, address: str) -> bool:
+    """Tell whether some port of that network has the address."""
+    query = sa.select(sa.literal(1)).where(
+        port.c.vni == vni, port.c.address == sa.cast(address, port.c.address.type)
+    )
+    return connection.execute(query).first() is not None
+
+
+def bind(
+    connection: Connection, port_id: str, node_id: str, *, service_id: str | None = None, at: datetime
+) -> bool:
+    """Say on which node a port is plugged in from now on, and for which service (None: as it was).
+
+    The network is made ready there; see ``ready``. Its address and MAC stay. False if there is no such port.
+    Signal the topic ``network`` after the commit.
+    """
+    values: dict[str, Any] = {"node_id": node_id, "generation": port.c.generation + 1}
+    if service_id is not None:
+        values["service_id"] = service_id
+    return _place(connection, port_id, values, at)
+
+
+def unbind(connection: Connection, port_id: str, *, at: datetime, forget_service: bool = False) -> bool:
+    """Unplug a port; it keeps its addresses, and its service unless that is to be forgotten."""
+    values: dict[str, Any] = {"node_id": None, "generation": port.c.generation + 1}
+    if forget_service:
+        values["service_id"] = None
+    return _place(connection, port_id, values, at)
+
+
+def _place(connection: Connection, port_id: str, values: dict[str, Any], at: datetime) -> bool:
+    statement = sa.update(port).where(port.c.id == port_id).values(**values).returning(port.c.network_id)
+    network_id = connection.execute(statement).scalar_one_or_none()
+    if network_id is not None:
+        network_store.touch(connection, network_id, at)
+    return network_id is not None
+
+
+_READY = sa.text(
+    """
+    SELECT EXISTS (
+        SELECT FROM port p JOIN network n ON n.id = p.network_id
+        JOIN allocation a ON a.network_id = n.id AND a.node_id = p.node_id
+        WHERE p.id = :port_id AND n.applied_revision = n.revision AND a.wanted = 'present'
+            AND a.phase = 'ready' AND a.phase_generation = a.generation
+    )
+    """
+)
+
+
+def ready(connection: Connection, port_id: str) -> bool:
+    """Tell whether the port's node has the network with everything that was asked for up to now in force."""
+    return bool(connection.execute(_READY, {"port_id": port_id}).scalar_one())
+
+
+_ATTACHED = (
+    sa.select(
+        *owned.shown(port),
+        sa.func.masklen(subnet.c.prefix).label("prefix_length"),
+        sa.func.host(subnet.c.gateway).label("gateway"),
+        network.c.mtu,
+    )
+    .join_from(port, subnet, subnet.c.id == port.c.subnet_id)
+    .join(network, network.c.id == port.c.network_id)
+)
+
+
+def attachment(connection: Connection, port_id: str) -> Attachment | None:
+    """Return what whoever plugs a guest into this port must know, None if there is no such port."""
+    row = one(connection.execute(_ATTACHED.where(port.c.id == port_id)))
+    return None if row is None else _attachment(row)
+
+
+def attachments_of(connection: Connection, service_id: str) -> list[Attachment]:
+    """Return the ports of a service, by id."""
+    rows = every(connection.execute(_ATTACHED.where(port.c.service_id == service_id).order_by(port.c.id)))
+    return [_attachment(row) for row in rows]
+
+
+def release(connection: Connection, service_ids: Sequence[str], at: datetime) -> None:
+    """Unplug every port of services that are gone and forget the services; the ports stay their project's."""
+    query = sa.select(port.c.id).where(port.c.service_id.in_(list(service_ids)))
+    for port_id in connection.execute(query).scalars().all():
+        unbind(connection, port_id, at=at, forget_service=True)
+
+
+def _attachment(row: Row) -> Attachment:
+    return Attachment(
+        port_id=row["id"],
+        network_id=row["network_id"],
+        subnet_id=row["subnet_id"],
+        name=row["name"],
+        mac=row["mac"],
+        address=row["address"],
+        prefix_length=row["prefix_length"],
+        gateway=row["gateway"],
+        tap=tap_name(row["id"]),
+        bridge=bridge_name(row["vni"]),
+        mtu=row["mtu"],
+        node_id=row["node_id"],
+        service_id=row["service_id"],
+    )

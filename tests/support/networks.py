@@ -1,0 +1,31 @@
+"""Networks over the API, for tests that need one."""
+
+from typing import Any
+
+from tests.support.tenancy import Tenant
+
+
+def made(answer: Any) -> dict[str, Any]:
+    """Return what was made; the test fails with the answer if it was not."""
+    assert answer.status_code in (200, 201, 202), answer.text
+    document: dict[str, Any] = answer.json()
+    return document
+
+
+def make_network(tenant: Tenant, name: str, **more: Any) -> str:
+    """Make a network in the tenant's project and return its id."""
+    return str(
+        made(tenant.member.post("/v1/networks", name=name, project_id=tenant.project_id, **more))["id"]
+    )
+
+
+def make_subnet(tenant: Tenant, network_id: str, name: str, prefix: str, **more: Any) -> str:
+    """Make a subnet and return its id."""
+    return str(
+        made(tenant.member.post("/v1/subnets", network_id=network_id, name=name, prefix=prefix, **more))["id"]
+    )
+
+
+def make_port(tenant: Tenant, subnet_id: str, name: str, **more: Any) -> dict[str, Any]:
+    """Make a port and return it."""
+    return made(tenant.member.post("/v1/ports", subnet_id=subnet_id, name=name, **more))

@@ -1,0 +1,62 @@
+"""The commands of networks against a real API."""
+
+import sqlalchemy as sa
+
+from penstock.control_plane import ControlPlane
+from penstock.store.database import SYSTEM
+from penstock.store.schema import node
+from tests.support.command_line import CommandLine
+from tests.support.commerce import make_market
+from tests.support.tenancy import Caller, Tenant
+
+
+def test_a_network_is_made_used_and_deleted_by_commands(
+    control_plane: ControlPlane, served: str, acme: Tenant, operator: Caller
+) -> None:
+    make_market(control_plane)
+    with control_plane.db.transaction(SYSTEM) as connection:
+        connection.execute(sa.update(node).values(drivers=["simulated_network"]))
+        node_name = connection.execute(sa.select(node.c.name)).scalars().first() or ""
+    penstock, operate = CommandLine(served, acme.member.key), CommandLine(served, operator.key)
+    made = penstock.json("network", "create", "prod", "--forwarder", "9.9.9.9")
+    assert made["dns_zone"] == "prod.internal"
+    assert penstock.json("network", "show", "prod")["id"] == made["id"]
+    assert "prod" in penstock("network", "list").stdout
+    options = '{"ntp-server": ["10.0.0.9"]}'
+    front = ("subnet", "create", "front", "-n", "prod", "--prefix", "10.0.0.0/24")
+    assert penstock(*front, "--dhcp-options", "{").exit_code == 2
+    assert penstock.json(*front, "--dhcp-options", options)["gateway"] == "10.0.0.1"
+    again = penstock("subnet", "create", "more", "-n", "prod", "--prefix", "10.0.0.0/16")
+    assert (again.exit_code, "overlaps 10.0.0.0/24" in again.stderr) == (3, True)
+    acl = '[{"action": "deny", "direction": "in", "prefix": "10.9.0.0/16"}]'
+    assert penstock.json("subnet", "set-acl", "front", acl)["acl"][0]["action"] == "deny"
+    assert penstock.json("subnet", "list", "-n", "prod")["items"][0]["prefix"] == "10.0.0.0/24"
+    assert "10.0.0.0/24" in penstock("subnet", "show", "front").stdout
+    penstock.json("security-group", "create", "web", "-n", "prod", "--no-egress")
+    penstock.json("security-group", "create", "db", "-n", "prod")
+    rule = penstock.json(
+        "security-group", "allow", "web", "in", "tcp", "--port", "8000-8010", "--prefix", "0.0.0.0/0"
+    )
+    assert (rule["port_min"], rule["port_max"]) == (8000, 8010)
+    penstock.json("security-group", "allow", "db", "in", "tcp", "--port", "5432", "--from-group", "web")
+    assert penstock("security-group", "allow", "web", "in", "tcp", "--port", "x").exit_code == 2
+    port = penstock.json("port", "create", "web-1", "-s", "front", "-g", "web", "--egress-kbit", "1000")
+    assert port["address"] == "10.0.0.2"
+    assert penstock.json("port", "list", "-n", "prod")["items"] == [port]
+    assert "10.0.0.2" in penstock("port", "show", "web-1").stdout
+    bound = penstock.json("security-group", "bind", "db", "subnet", "front")["bindings"]
+    assert bound[0]["scope"] == "subnet"
+    assert penstock("security-group", "bind", "db", "planet", "front").exit_code == 2
+    assert "5432" in penstock("security-group", "show", "db").stdout
+    assert "web" in penstock("security-group", "list", "-n", "prod").stdout
+    operate.json("network-host", "set", node_name, "--underlay", "10.77.0.11")
+    assert "10.77.0.11" in operate("network-host", "list").stdout
+    operate.json("port", "place", "web-1", "--node", node_name)
+    operate.json("port", "place", "web-1")
+    assert operate.json("network", "hosts", "prod")["items"] == []
+    assert operate("network-host", "remove", node_name).exit_code == 0
+    penstock.json("security-group", "unbind", "db", bound[0]["target_id"])
+    assert penstock("security-group", "revoke", "web", rule["id"]).exit_code == 0
+    for gone in (("security-group", "db"), ("port", "web-1"), ("security-group", "web"), ("subnet", "front")):
+        assert penstock(gone[0], "delete", gone[1], "--yes").exit_code == 0
+    assert penstock.json("network", "delete", "prod", "--yes")["wanted"] == "deleted"
