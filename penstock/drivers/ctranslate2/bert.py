@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from penstock.base.errors import InvalidInputError
-from penstock.drivers.ctranslate2.files import exclusive
+from penstock.drivers.processes.files import exclusive
 
 LOG = logging.getLogger("penstock.bert")
 WEIGHTS = "model.safetensors"

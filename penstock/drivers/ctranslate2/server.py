@@ -30,11 +30,11 @@ from penstock.drivers.ctranslate2.embedding import EmbeddingEngine
 from penstock.drivers.ctranslate2.embedding_wire import answer as embedding_answer
 from penstock.drivers.ctranslate2.embedding_wire import parse_embedding
 from penstock.drivers.ctranslate2.engine import Engine, QueueFullError, default_parallel
-from penstock.drivers.ctranslate2.files import Identity, write_json
 from penstock.drivers.ctranslate2.generation import Generation
 from penstock.drivers.ctranslate2.protocol import Connection, Exchange, HttpRequest, Site
 from penstock.drivers.ctranslate2.stream import Answer
 from penstock.drivers.ctranslate2.wire import ApiError, Request, parse_object, parse_request
+from penstock.drivers.processes.files import Identity, write_json
 
 LOG = logging.getLogger("penstock.server")
 DRAIN_SECONDS = 4.5  # the driver kills after 5

@@ -23,8 +23,8 @@ from penstock.base.errors import DriverError, InvalidInputError
 from penstock.drivers.base import Observed, Phase, Wanted
 from penstock.drivers.ctranslate2.checkpoint import demo_model_dir
 from penstock.drivers.ctranslate2.driver import CTranslate2Driver
-from penstock.drivers.ctranslate2.files import Identity
-from penstock.drivers.ctranslate2.replica import Replica
+from penstock.drivers.processes.files import Identity
+from penstock.drivers.processes.replica import Replica
 
 ALLOCATION = "alc_01k9zzzzzzzzzzzzzzzzzzzzzz"
 Pids = Callable[[Path], list[int]]

@@ -1,4 +1,4 @@
-"""Health probes against listeners that answer, stall, break off and refuse."""
+"""Questions to listeners that answer, stall, break off and refuse."""
 
 import socket
 import threading
@@ -9,9 +9,9 @@ from contextlib import contextmanager
 import pytest
 
 from penstock.base.clock import SystemClock
-from penstock.drivers.ctranslate2.probe import Finding, Health, Probe
+from penstock.drivers.processes.fetch import NO_ANSWER, Answer, Fetch
 
-READY = b'HTTP/1.1 200 OK\r\n\r\n{"status":"ready","model":"m","loaded_at_us":7}'
+READY = b'HTTP/1.1 200 OK\r\n\r\n{"status":"ready"}'
 CLOCK = SystemClock()
 
 
@@ -31,34 +31,38 @@ def listener(act: Callable[[socket.socket], None]) -> Iterator[int]:
         thread.join(5)
 
 
-def ask(port: int, limit_seconds: float = 2.0) -> Finding:
-    probe = Probe(port, CLOCK, limit_seconds)
-    while (finding := probe.poll(0.05)) is None:
+def ask(port: int, limit_seconds: float = 2.0) -> Answer:
+    fetch = Fetch(port, "/health", CLOCK, limit_seconds)
+    while (answer := fetch.poll(0.05)) is None:
         pass
-    return finding
+    return answer
 
 
 @pytest.mark.parametrize(
-    ("answer", "finding"),
+    ("sent", "answer"),
     [
-        (READY, Finding(Health.READY, 7)),
-        (b'HTTP/1.1 503 X\r\n\r\n{"status":"loading","loaded_at_us":null}', Finding(Health.LOADING)),
-        (b'HTTP/1.1 503 X\r\n\r\n{"status":"draining","loaded_at_us":7}', Finding(Health.LOADING)),
-        (b'HTTP/1.1 200 OK\r\n\r\n{"status":"ready","loaded_at_us":"7"}', Finding(Health.FAILED)),
-        (b"HTTP/1.1 200 OK\r\n\r\n[1]", Finding(Health.FAILED)),
-        (b"", Finding(Health.FAILED)),
-        (b"x" * 100_000, Finding(Health.FAILED)),
+        (READY, Answer(200, b'{"status":"ready"}')),
+        (b"HTTP/1.1 503 X\r\na: b\r\n\r\nno", Answer(503, b"no")),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x\r\nde\r\n0\r\n\r\n",
+            Answer(200, b"abcde"),
+        ),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nabc", NO_ANSWER),
+        (b"HTTP/1.1 2x0 OK\r\n\r\n", NO_ANSWER),
+        (b"", NO_ANSWER),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 100_000, NO_ANSWER),
     ],
+    ids=["whole", "refusal", "chunks", "half", "status", "nothing", "endless"],
 )
-def test_an_answer_is_judged(answer: bytes, finding: Finding) -> None:
+def test_an_answer_is_read(sent: bytes, answer: Answer) -> None:
     def act(connection: socket.socket) -> None:
         try:
-            connection.sendall(answer)
+            connection.sendall(sent)
         except ConnectionError:
-            assert len(answer) > 64 << 10  # only an answer over the limit is not read to its end
+            assert len(sent) > 64 << 10  # only an answer over the limit is not read to its end
 
     with listener(act) as port:
-        assert ask(port) == finding
+        assert ask(port) == answer
 
 
 def test_an_answer_in_pieces_is_put_together() -> None:
@@ -68,18 +72,18 @@ def test_an_answer_in_pieces_is_put_together() -> None:
             threading.Event().wait(0.02)
 
     with listener(act) as port:
-        assert ask(port) == Finding(Health.READY, 7)
+        assert ask(port) == Answer(200, b'{"status":"ready"}')
 
 
 def test_silence_is_pending_until_the_limit_and_never_waited_for() -> None:
     release = threading.Event()
     with listener(lambda _: release.wait(5) and None) as port:
-        probe, began = Probe(port, CLOCK, 0.2), time.monotonic()
-        assert probe.poll(0) is None
+        fetch, began = Fetch(port, "/", CLOCK, 0.2), time.monotonic()
+        assert fetch.poll(0) is None
         assert time.monotonic() - began < 0.1
-        while (finding := probe.poll(0.01)) is None:
+        while (answer := fetch.poll(0.01)) is None:
             assert time.monotonic() - began < 3
-        assert finding == Finding(Health.FAILED)
+        assert answer == NO_ANSWER
         assert time.monotonic() - began >= 0.2
         release.set()
 
@@ -87,4 +91,4 @@ def test_silence_is_pending_until_the_limit_and_never_waited_for() -> None:
 def test_nobody_there_is_a_failure() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    assert ask(port) == Finding(Health.FAILED)
+    assert ask(port) == NO_ANSWER

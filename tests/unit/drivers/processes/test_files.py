@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.drivers.ctranslate2.files import (
+from penstock.drivers.processes.files import (
     Identity,
     exclusive,
     is_locked,

@@ -98,8 +98,8 @@ class Identity:
             "started_at_us": self.started_at_us,
         }
 
-    def send(self, number: int) -> bool:
-        """Send a signal to exactly this process; return False if it is gone.
+    def send(self, number: int, *, group: bool = False) -> bool:
+        """Send a signal to exactly this process, or to its whole group if it leads one; return False if it is gone.
 
         The pidfd is opened before the identity is compared, so the process that is compared is the one that
         gets the signal, whatever happens to its pid in between.
@@ -113,7 +113,10 @@ class Identity:
         try:
             if start_ticks(self.pid) != self.start_ticks:
                 return False
-            signal.pidfd_send_signal(handle, number)
+            if group and os.getpgid(self.pid) == self.pid:
+                os.killpg(self.pid, number)  # the leader lives, so its number is still the group's
+            else:
+                signal.pidfd_send_signal(handle, number)
         except ProcessLookupError:
             return False
         finally:

@@ -1,7 +1,7 @@
 """One replica on disk: its folder, its state file, its process.
 
 The folder of an allocation holds ``state.json`` (what is wanted and what was tried), ``lock``, ``port.json``
-(written by the server) and ``engine.log``. The rule that makes a crash harmless: the lock is taken *before*
+(written by the server, or for it) and ``engine.log``. The rule that makes a crash harmless: the lock is taken *before*
 the process is made and passed to it, so from its first instant until its death a replica holds the lock of
 its folder. Whoever finds the lock free knows that no replica lives; whoever finds it taken starts none.
 """
@@ -10,76 +10,26 @@ import fcntl
 import os
 import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-import penstock
-from penstock.base.errors import InvalidInputError
 from penstock.drivers.base import Config
-from penstock.drivers.ctranslate2.checkpoint import is_reference, resolve_model
-from penstock.drivers.ctranslate2.files import Identity, is_locked, read_json, reap, write_json
+from penstock.drivers.processes.files import Identity, is_locked, read_json, reap, write_json
 
-DEVICES = ("auto", "cpu", "cuda")
-THREADS_MAX = 256
-NAME_CHARACTERS_MAX = 128
 LOG_BYTES_MAX = 1 << 20
 LOG_TAIL_BYTES = 2_000
 LOG_TAIL_LINES = 8
-_FIELDS = {"model_dir", "served_model_name", "threads", "device"}
 
 
 @dataclass(frozen=True, slots=True)
-class ReplicaConfig:
-    """What a replica needs: a model, the name it answers to, processor threads, a device.
+class Launch:
+    """How a process is started; ``port`` is where it will listen if that is chosen for it, None if it announces one."""
 
-    ``model_dir`` is a folder of the node, or ``package:NAME`` for a model that ships with Penstock.
-    """
-
-    model_dir: str
-    served_model_name: str
-    threads: int = 1
-    device: str = "auto"
-
-    @classmethod
-    def parse(cls, config: Config) -> "ReplicaConfig":
-        """Return the checked form of ``config``; raises InvalidInputError naming the field; reads no disk."""
-        unknown = sorted(set(config) - _FIELDS)
-        if unknown:
-            raise InvalidInputError(f"Unknown field {unknown[0]!r}.", field=unknown[0])
-        folder, name = config.get("model_dir"), config.get("served_model_name")
-        if not isinstance(folder, str) or not is_reference(folder):
-            raise InvalidInputError(
-                "model_dir must be an absolute path, or package: and the name of a model that ships with Penstock.",
-                field="model_dir",
-            )
-        if not isinstance(name, str) or not 0 < len(name) <= NAME_CHARACTERS_MAX or not name.isprintable():
-            sentence = f"served_model_name must be 1 to {NAME_CHARACTERS_MAX} printable characters."
-            raise InvalidInputError(sentence, field="served_model_name")
-        threads = config.get("threads", 1)
-        if not isinstance(threads, int) or isinstance(threads, bool) or not 1 <= threads <= THREADS_MAX:
-            raise InvalidInputError(
-                f"threads must be a whole number from 1 to {THREADS_MAX}.", field="threads"
-            )
-        device = config.get("device", "auto")
-        if not isinstance(device, str) or device not in DEVICES:
-            raise InvalidInputError(f"device must be one of {', '.join(DEVICES)}.", field="device")
-        return cls(folder, name, threads, device)
-
-    @property
-    def folder(self) -> Path:
-        """Return where the model is on this machine."""
-        return resolve_model(self.model_dir)
-
-    def as_json(self) -> dict[str, object]:
-        """Return the fields for the state file."""
-        return {
-            "model_dir": self.model_dir,
-            "served_model_name": self.served_model_name,
-            "threads": self.threads,
-            "device": self.device,
-        }
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    port: int | None = None
 
 
 @dataclass(slots=True)
@@ -93,15 +43,20 @@ class Failure:
 
 @dataclass(slots=True)
 class State:
-    """The content of ``state.json``; instants are epoch microseconds."""
+    """The content of ``state.json``; instants are epoch microseconds.
+
+    ``config`` is what the driver's ``parse`` made of the wish. ``ready_at_us`` is when the process that runs now
+    was first found serving, for engines that do not say so themselves.
+    """
 
     allocation_id: str
     generation: int
-    config: ReplicaConfig
+    config: Config
     starts_us: list[int] = field(default_factory=list[int])
     process: Identity | None = None
     stopping_since_us: int | None = None
     failure: Failure | None = None
+    ready_at_us: int | None = None
 
     def as_json(self) -> dict[str, object]:
         """Return the document to write."""
@@ -109,11 +64,12 @@ class State:
         return {
             "allocation_id": self.allocation_id,
             "generation": self.generation,
-            "config": self.config.as_json(),
+            "config": self.config,
             "starts_us": self.starts_us,
             "process": None if self.process is None else self.process.as_json(),
             "stopping_since_us": self.stopping_since_us,
             "failure": None if failure is None else [failure.code, failure.message, failure.model_state],
+            "ready_at_us": self.ready_at_us,
         }
 
     @classmethod
@@ -126,13 +82,14 @@ class State:
             return cls(
                 allocation_id=cast("str", document["allocation_id"]),
                 generation=cast("int", document["generation"]),
-                config=ReplicaConfig.parse(cast("Config", document["config"])),
+                config=dict(cast("Config", document["config"])),
                 starts_us=cast("list[int]", document["starts_us"]),
                 process=Identity.from_json(cast("Mapping[str, object] | None", document["process"])),
                 stopping_since_us=cast("int | None", document["stopping_since_us"]),
                 failure=None if failure is None else Failure(*failure),
+                ready_at_us=cast("int | None", document.get("ready_at_us")),
             )
-        except (KeyError, TypeError, InvalidInputError):
+        except (KeyError, TypeError, ValueError):
             return None
 
 
@@ -143,7 +100,7 @@ class Replica:
         self.folder = folder
         self.log_file = folder / "engine.log"
         self._state_file = folder / "state.json"
-        self._port_file = folder / "port.json"
+        self.port_file = folder / "port.json"
         self._lock_file = folder / "lock"
 
     def load(self) -> State | None:
@@ -161,7 +118,7 @@ class Replica:
 
     def announced(self) -> dict[str, object]:
         """Return what the server wrote about itself: pid, port and, if it could not load, an error."""
-        return read_json(self._port_file) or {}
+        return read_json(self.port_file) or {}
 
     def identity(self, state: State | None) -> Identity | None:
         """Return which process serves here; None in the instant before it is known."""
@@ -180,7 +137,7 @@ class Replica:
         fields = cast("dict[str, object]", error)
         return str(fields.get("code")), str(fields.get("message"))
 
-    def spawn(self, state: State, python: str, now_us: int) -> bool:
+    def spawn(self, state: State, launch: Launch, now_us: int) -> bool:
         """Start a process; return False, having started none, if one lives already.
 
         The intent (``starts_us``) is on disk before the process is made. The process gets a session of its
@@ -188,6 +145,7 @@ class Replica:
         """
         state.starts_us.append(now_us)
         state.process = None
+        state.ready_at_us = None
         self.save(state)
         lock = os.open(self._lock_file, os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -195,28 +153,18 @@ class Replica:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return False
-            self._port_file.unlink(missing_ok=True)
+            self.port_file.unlink(missing_ok=True)
+            if launch.port is not None:
+                write_json(self.port_file, {"port": launch.port})
             self._rotate_log()
-            pid = self._start_process(state.config, python, lock)
+            pid = self._start_process(launch, lock)
         finally:
             os.close(lock)  # the process holds it on
         state.process = Identity.of(pid, now_us)
         self.save(state)
         return True
 
-    def _start_process(self, config: ReplicaConfig, python: str, lock: int) -> int:
-        module = "penstock.drivers.ctranslate2.server"
-        command = [python, "-P", "-m", module, "--model-dir", str(config.folder)]
-        command += [f"--served-model-name={config.served_model_name}", "--port-file", str(self._port_file)]
-        command += ["--threads", str(config.threads), "--device", config.device]
-        command += ["--cache-dir", str(self.folder.parent / ".converted")]
-        package = str(Path(penstock.__file__).resolve().parent.parent)
-        environment = {
-            **os.environ,
-            "PYTHONPATH": package,  # the same code as ours, wherever the process starts
-            "MALLOC_MMAP_THRESHOLD_": str(512 << 10),  # a long prompt's buffers go back to the system at once
-            "MALLOC_ARENA_MAX": "8",
-        }
+    def _start_process(self, launch: Launch, lock: int) -> int:
         append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         actions = [
             (os.POSIX_SPAWN_DUP2, lock, 3),
@@ -224,7 +172,10 @@ class Replica:
             (os.POSIX_SPAWN_OPEN, 1, str(self.log_file), append, 0o600),
             (os.POSIX_SPAWN_DUP2, 1, 2),
         ]
-        return os.posix_spawn(python, command, environment, file_actions=actions, setsid=True)
+        command = list(launch.command)
+        return os.posix_spawn(
+            command[0], command, dict(launch.environment), file_actions=actions, setsid=True
+        )
 
     def _rotate_log(self) -> None:
         """Keep the log of the processes before, but only so much of it."""
@@ -245,7 +196,8 @@ class Replica:
         """Ask the process to end, or end it; nothing happens if it is gone or not known yet."""
         identity = self.identity(state)
         if identity is not None:
-            identity.send(signal.SIGKILL if kill else signal.SIGTERM)
+            # An engine may have made processes of its own: the end that cannot be refused is theirs as well.
+            identity.send(signal.SIGKILL if kill else signal.SIGTERM, group=kill)
 
     def collect(self, state: State | None) -> None:
         """Reap the dead process if it was our child."""

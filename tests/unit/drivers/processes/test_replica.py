@@ -1,21 +1,24 @@
 """The folder of one replica: its state file, its log, its config."""
 
+import os
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from penstock.base.errors import InvalidInputError
-from penstock.drivers.ctranslate2.files import Identity, write_json
-from penstock.drivers.ctranslate2.replica import Failure, Replica, ReplicaConfig, State
+from penstock.drivers.base import Config
+from penstock.drivers.processes.files import Identity, start_ticks, write_json
+from penstock.drivers.processes.replica import Failure, Launch, Replica, State
 
-CONFIG = ReplicaConfig("/models/x", "x", 2, "cpu")
+CONFIG: Config = {"model_dir": "/models/x", "served_model_name": "x"}
 
 
 def test_the_state_survives_its_file(tmp_path: Path) -> None:
     replica = Replica(tmp_path / "alc")
     assert replica.load() is None
-    state = State("alc", 3, CONFIG, [5, 6], Identity.of_this_process(6), 7, Failure("c", "m", "s"))
+    state = State("alc", 3, CONFIG, [5, 6], Identity.of_this_process(6), 7, Failure("c", "m", "s"), 9)
     replica.save(state)
     assert replica.load() == state
     replica.save(State("alc", 4, CONFIG))
@@ -23,24 +26,13 @@ def test_the_state_survives_its_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"config": {}}, {"config": None}, {"failure": 3}, {"failure": ["too short"]}]
+    "change", [{"config": "text"}, {"config": None}, {"failure": 3}, {"failure": ["too short"]}]
 )
 def test_a_state_that_is_not_ours_reads_as_none(tmp_path: Path, change: dict[str, Any]) -> None:
     replica = Replica(tmp_path / "alc")
     replica.save(State("alc", 1, CONFIG))
     write_json(replica.folder / "state.json", {**State("alc", 1, CONFIG).as_json(), **change})
     assert replica.load() is None
-
-
-def test_the_config_has_defaults_and_parses_what_it_writes() -> None:
-    assert ReplicaConfig.parse({"model_dir": "/m", "served_model_name": "n"}) == ReplicaConfig(
-        "/m", "n", 1, "auto"
-    )
-    written: Any = CONFIG.as_json()
-    assert ReplicaConfig.parse(written) == CONFIG
-    with pytest.raises(InvalidInputError) as caught:
-        ReplicaConfig.parse({**written, "served_model_name": "a\nb"})
-    assert caught.value.field == "served_model_name"
 
 
 def test_what_the_server_announces_is_read_with_care(tmp_path: Path) -> None:
@@ -69,3 +61,25 @@ def test_deleting_leaves_nothing_even_after_a_delete_that_was_cut_short(tmp_path
     replica.save(State("alc", 1, CONFIG))
     replica.delete()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_chosen_port_is_written_and_the_last_end_takes_all_that_a_process_made(tmp_path: Path) -> None:
+    replica, state = Replica(tmp_path / "alc"), State("alc", 1, CONFIG)
+    sleeper = "import time; time.sleep(60)"
+    program = f"import subprocess as s, sys; print(s.Popen([sys.executable, '-c', {sleeper!r}]).pid, flush=True); {sleeper}"
+    assert replica.spawn(state, Launch([sys.executable, "-c", program], dict(os.environ), 8_123), 5)
+    assert replica.port() == 8_123
+    leader = state.process
+    assert leader is not None
+    assert replica.identity(state) == leader
+    while not replica.log_tail():
+        time.sleep(0.01)
+    child = Identity.of(int(replica.log_tail()), 0)
+    assert child is not None
+    assert not replica.spawn(state, Launch([sys.executable, "-c", ""], dict(os.environ)), 6)  # one lives
+    state.process = leader
+    replica.signal(state, kill=True)
+    os.waitpid(leader.pid, 0)
+    while start_ticks(child.pid) == child.start_ticks:
+        time.sleep(0.01)
+    assert not replica.alive()
