@@ -15,6 +15,7 @@ from typing import Any
 
 import penstock
 from penstock.base.errors import error_classes
+from tools.driver_pages import drivers_page
 from tools.interface_pages import api_page, cli_page
 from tools.process_pages import processes_page
 
@@ -123,6 +124,7 @@ def pages() -> dict[str, str]:
         "docs/reference/cli.md": cli_page(_MADE),
         "docs/reference/api.md": api_page(_MADE),
         "docs/reference/processes.md": processes_page(_MADE),
+        "docs/reference/drivers.md": drivers_page(_MADE),
         "README.md": readme((ROOT / "README.md").read_text(), figures),
     }
 

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 
 from penstock.actions.context import Context
 from penstock.base.errors import InvalidInputError
-from penstock.catalog.llm.spec import ENGINE
+from penstock.catalog.llm.engine import CTRANSLATE2, VLLM
 from penstock.drivers.base import NodeFacts, Observed, Phase
 from penstock.store import agent as agent_store
 from penstock.store import event as event_store
@@ -22,7 +22,7 @@ from penstock.store.rows import Row
 
 ENDPOINT_REFUSED = "endpoint_refused"
 DEFAULT_HOST = "127.0.0.1"  # of agents that say none
-_DRIVERS = frozenset({ENGINE})  # those whose work is called by the gateway
+_DRIVERS = frozenset({CTRANSLATE2, VLLM})  # those whose work is called by the gateway
 _HOST_CHARACTERS_MAX = 253
 NOT_REACHED = (
     "offers no LLM replicas: its agent comes from another machine ({source}) but answers at {host} only, where the "

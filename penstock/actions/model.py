@@ -8,6 +8,7 @@ from typing import Any
 from penstock.actions.change import change
 from penstock.actions.context import Actor, Context, not_found
 from penstock.actions.device_class import require_read
+from penstock.actions.model_folder import inspect_folder
 from penstock.base.errors import ConflictError, InvalidInputError
 from penstock.domain.api_key import digest
 from penstock.drivers.ctranslate2.checkpoint import (
@@ -25,7 +26,11 @@ from penstock.store.rows import Row
 # What an engine can put a model on: the host's own processor, or a class of device by name.
 CPU = "cpu"
 # Accelerators that the engine has kernels for, by vendor (its wheel is built for CUDA).
-ENGINE_VENDORS: Mapping[str, frozenset[str]] = {"ctranslate2": frozenset({"nvidia"})}
+ENGINE_VENDORS: Mapping[str, frozenset[str]] = {
+    "ctranslate2": frozenset({"nvidia"}),
+    "vllm": frozenset({"nvidia", "amd", "intel"}),
+}
+ON_PROCESSORS = frozenset({"ctranslate2"})
 UNSTATED_LICENCE = "not stated"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
@@ -73,7 +78,7 @@ def add(context: Context, actor: Actor, *, folder: str, name: str | None, licenc
         actor.require("model:add")
     if "\0" in folder:
         raise InvalidInputError("a path holds no NUL character", field="folder")
-    facts = inspect_model_folder(folder)
+    facts = inspect_folder(folder)
     chosen = name or str(facts["name"])
     if not NAME.fullmatch(chosen):
         raise InvalidInputError(
@@ -96,8 +101,9 @@ def _described(
 ) -> dict[str, Any]:
     files: Mapping[str, Mapping[str, Any]] = facts["files"]
     listing = "\n".join(f"{file} {about['sha256']}" for file, about in sorted(files.items()))
-    engine = str(facts["engine"])
-    vendors = ENGINE_VENDORS.get(engine, frozenset())
+    engines: list[str] = list(facts.get("engines") or [facts["engine"]])
+    vendors = frozenset[str]().union(*(ENGINE_VENDORS.get(engine, frozenset()) for engine in engines))
+    processors = [CPU] if ON_PROCESSORS.intersection(engines) else []
     return {
         "id": context.new_id("model"),
         "name": name,
@@ -108,8 +114,8 @@ def _described(
         "context_tokens": facts["context_tokens"],
         "licence": licence or facts["licence"] or UNSTATED_LICENCE,
         "sha256": digest(listing),
-        "engines": [engine],
-        "device_classes": [CPU, *_classes_of(context, vendors)],
+        "engines": engines,
+        "device_classes": [*processors, *_classes_of(context, vendors)],
         "demonstration": facts["demonstration"],
         "kind": facts["kind"],
         "dimensions": facts["dimensions"],

@@ -167,6 +167,8 @@ def _orderable(kind: str, spec: Mapping[str, Any], one: Counterfactual, known: K
     """Tell whether a counterfactual would be accepted as an order: needs that the planner does not see still hold."""
     if not one.orderable:
         return True
+    if not one.changes.keys() <= kind_named(kind).form["properties"].keys():
+        return False  # true of the fleet, but no field of this kind's orders says it
     try:
         kind_named(kind).compile({**spec, **one.changes}, known)
     except InvalidInputError:

@@ -227,8 +227,11 @@ def _relay(folder: IdentityFolder, identity: Identity, where: serve_at.ServeAt, 
 
 def _engines(state_dir: Path, clock: Clock) -> dict[str, Driver]:
     """Return the drivers that can run things on this machine. Imported here: `--help` need not wait for them."""
-    engine = import_module("penstock.drivers.ctranslate2.driver").CTranslate2Driver
-    found: list[Driver] = [engine(state_dir / "ctranslate2", clock)]
+    embedded = import_module("penstock.drivers.ctranslate2.driver").CTranslate2Driver
+    vllm = import_module("penstock.drivers.vllm.driver").VllmDriver(state_dir / "vllm", clock)
+    found: list[Driver] = [embedded(state_dir / "ctranslate2", clock)]
+    if vllm.program is not None or vllm.observe():  # what an earlier start left running is still ours
+        found.append(vllm)
     return {driver.name: driver for driver in found}
 
 

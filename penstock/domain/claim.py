@@ -10,8 +10,9 @@ from enum import StrEnum
 
 
 class Level(StrEnum):
-    """How close together an order must stay: a level of the tree NVLink domain < rack < leaf < pod < site."""
+    """How close together an order must stay: a level of the tree node < rack < leaf < pod < site."""
 
+    NODE = "node"
     RACK = "rack"
     LEAF = "leaf"
     POD = "pod"
@@ -31,7 +32,7 @@ class Ask:
     ``preemptible`` work yields: it is stopped, and queued again, when an order that does not yield needs its place.
 
     The shape: all in one NVLink domain (``same_nvlink_domain``), or in at most ``domains_max`` of them (0: no
-    matter), and all in one rack, under one leaf switch or in one pod (``within``).
+    matter), and all in one node, in one rack, under one leaf switch or in one pod (``within``).
     """
 
     count: int
@@ -116,6 +117,8 @@ class NodeState:
 
     def area(self, level: Level) -> tuple[str, ...]:
         """Return the rack, leaf or pod of the node as a key; a node that names none is one by itself."""
+        if level is Level.NODE:
+            return (self.node_id,)
         name = {Level.RACK: self.rack_id, Level.LEAF: self.leaf, Level.POD: self.pod}[level]
         return (self.node_id,) if name is None else (self.site_id, name)
 

@@ -174,3 +174,12 @@ class ReportsSilentNodes(Protocol):
     def silent_nodes(self) -> Sequence[str]:
         """Return the names of the nodes that do not answer."""
         ...
+
+
+@runtime_checkable
+class ReadsMeters(Protocol):
+    """Option of engine drivers: what each replica is busy with, as the engine itself counts it."""
+
+    def meters(self) -> Mapping[str, Mapping[str, int]]:
+        """Return by allocation id what was read last: whole numbers by a name that ends in its unit or says a count."""
+        ...

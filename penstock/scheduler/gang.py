@@ -1,6 +1,6 @@
-"""Gangs: whole devices in a shape, inside one rack, leaf or pod and in at most so many NVLink domains.
+"""Gangs: whole devices in a shape, inside one node, rack, leaf or pod and in at most so many NVLink domains.
 
-An *area* is a rack, leaf, pod or site; a *block* is the part of one NVLink domain that lies in one area. An
+An *area* is a node, rack, leaf, pod or site; a *block* is the part of one NVLink domain that lies in one area. An
 order takes the fewest blocks of one area that hold it, of those sets the one with the least free devices in
 all: what is broken is used up, what is whole stays whole. Complete where no node has two domains; where
 nodes have several and share memory or CPU among them, a shape over more than one domain may be missed.
@@ -40,6 +40,8 @@ def areas_of(fleet: Fleet, pool: Pool, level: Level | None) -> Areas:
     cells = pool.cells.data[:, : pool.cells.size]
     if level is None:
         raw = pool.layout().group_site[cells[GROUP]]
+    elif level is Level.NODE:
+        raw = cells[CELL_NODE]
     else:
         raw = fleet.nodes.data[AREA_COLUMNS[level], cells[CELL_NODE]]
     names, of_cell = np.unique(raw, return_inverse=True)

@@ -21,6 +21,7 @@ from penstock.drivers.ctranslate2.driver import CTranslate2Driver
 from penstock.drivers.local.driver import LocalDriver
 from penstock.drivers.simulated.driver import SimulatedDriver
 from penstock.drivers.simulated.site import SiteSpec, parse_site
+from penstock.drivers.vllm.driver import VllmDriver
 
 STOP_SECONDS = 30.0
 ENGINES_STOP_SECONDS = 8.0
@@ -73,16 +74,19 @@ class LocalSite:
     def __init__(self, plane: ControlPlane, folder: Path) -> None:
         self._plane = plane
         self._inventory = LocalDriver(plane.clock)
-        self._engine = CTranslate2Driver(folder / "ctranslate2", plane.clock)
-        self._thread = _AgentThread(
-            plane, f"local-{platform.node() or 'node'}", {"ctranslate2": self._engine}
-        )
+        self._engines: dict[str, Driver] = {
+            CTranslate2Driver.name: CTranslate2Driver(folder / "ctranslate2", plane.clock)
+        }
+        vllm = VllmDriver(folder / "vllm", plane.clock)
+        if vllm.program is not None or vllm.observe():  # what an earlier start left running is still ours
+            self._engines[vllm.name] = vllm
+        self._thread = _AgentThread(plane, f"local-{platform.node() or 'node'}", self._engines)
         self._nodes: Sequence[NodeFacts] = ()
 
     def start(self) -> None:
         """Enrol this machine and begin driving engines on it."""
         self._nodes = self._inventory.inventory().nodes
-        drivers = {node.name: ("ctranslate2",) for node in self._nodes}
+        drivers = {node.name: tuple(self._engines) for node in self._nodes}
         site = SiteFacts("local", simulated=False)
         node_actions.enroll(self._plane.context, self._thread.agent_id, site, self._nodes, drivers)
         self._thread.start()
@@ -94,12 +98,12 @@ class LocalSite:
         """
         self._thread.stop()
         deadline = self._plane.clock.monotonic() + ENGINES_STOP_SECONDS
-        left = [observed.allocation_id for observed in self._engine.observe()]
+        left = [(engine, one.allocation_id) for engine in self._engines.values() for one in engine.observe()]
         while left and self._plane.clock.monotonic() < deadline:
-            left = [key for key in left if self._engine.remove(key).phase is not Phase.ABSENT]
+            left = [(engine, key) for engine, key in left if engine.remove(key).phase is not Phase.ABSENT]
             time.sleep(_POLL_SECONDS)
         if left:
-            log.error("engines_left_behind", allocations=left)
+            log.error("engines_left_behind", allocations=[key for _, key in left])
 
     def facts(self) -> list[tuple[str, str]]:
         """Return what this machine is."""

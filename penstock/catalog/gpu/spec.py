@@ -68,7 +68,7 @@ FORM: Mapping[str, Any] = {
             "enum": [None, *(level.value for level in Level)],
             "default": None,
             "title": "All in one",
-            "description": "rack, leaf (one leaf switch) or pod; null: anywhere at one site",
+            "description": "node, rack, leaf (one leaf switch) or pod; null: anywhere at one site",
         },
         **FIELDS,
         "preemptible": {

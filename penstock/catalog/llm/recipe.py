@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from penstock.catalog.base import Compiled, Draft, Known, Place, Spec
-from penstock.catalog.llm.spec import ENGINE, FORM, compile_order, model_of
+from penstock.catalog.llm.engine import draft_of
+from penstock.catalog.llm.spec import FORM, compile_order, model_of
 from penstock.domain.claim import Grant
 from penstock.domain.price import Meter
 
@@ -21,7 +22,7 @@ class LlmKind:
         return compile_order(spec, known)
 
     def class_holds(self, spec: Spec, device_class: str, known: Known) -> Mapping[str, int]:
-        """Return nothing: endpoints hold no devices yet."""
+        """Return nothing: an endpoint on devices names their class."""
         del spec, device_class, known
         return {}
 
@@ -34,7 +35,5 @@ class LlmKind:
         known: Known,
     ) -> list[Draft]:
         """Return one allocation per replica; clients call the endpoint by the service's name."""
-        del places
         model = model_of(spec, known)
-        config = {"model_dir": model.folder, "served_model_name": name, "threads": 1, "device": "auto"}
-        return [Draft(grants[0].node_id, ENGINE, config, tuple(grants)) for grants in granted]
+        return [draft_of(name, spec, model, grants, places) for grants in granted]

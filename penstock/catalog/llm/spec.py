@@ -1,12 +1,13 @@
 """The order form of kind ``llm`` and what an order of it asks for."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from penstock.base import limits
 from penstock.base.errors import InvalidInputError
 from penstock.catalog.base import Compiled, Known, ModelFacts, Spec
-from penstock.domain.claim import Ask
+from penstock.catalog.llm.engine import ENGINE_FIELDS, replica_of
 from penstock.domain.quota import Measure, dimensions_of
 
 FORM: Mapping[str, Any] = {
@@ -30,38 +31,32 @@ FORM: Mapping[str, Any] = {
             "title": "Replicas",
             "description": "engine processes; requests are spread over them",
         },
+        **ENGINE_FIELDS,
     },
 }
 
-# One engine process: its own code and buffers, and the weights with room for activations and the KV cache.
-ENGINE_MEMORY_BYTES = 128 << 20
-WEIGHTS_MEMORY_FACTOR = 2
-REPLICA_CPU_MILLIS = 250
-ENGINE = "ctranslate2"
-
 
 def model_of(spec: Spec, known: Known) -> ModelFacts:
-    """Return the ordered model; InvalidInputError if it is not there or no engine of ours can serve it."""
+    """Return the ordered model; InvalidInputError if it is not there or is no model by itself."""
     model = known.models.get(spec["model"])
     if model is None:
         raise InvalidInputError(
             f"no model '{spec['model']}'; there are: {', '.join(sorted(known.models)) or 'none yet'}",
             field="spec.model",
         )
-    if ENGINE not in model.engines:
-        raise InvalidInputError(f"no engine of this factory serves '{model.name}'", field="spec.model")
     return model
 
 
 def compile_order(spec: Spec, known: Known) -> Compiled:
     """Return what an order asks for and holds."""
     model = model_of(spec, known)
-    ask = Ask(
-        count=0,
-        node_memory_bytes=ENGINE_MEMORY_BYTES + WEIGHTS_MEMORY_FACTOR * model.size_bytes,
-        node_cpu_millis=REPLICA_CPU_MILLIS,
-        driver=ENGINE,
-    )
+    replica = replica_of(spec, model, known)
+    count: int = spec["replicas"]
+    holds = {what: amount * count for what, amount in replica.holds.items()}
+    gpu_orders = [replace(order, count=order.count * count) for order in replica.gpu_orders]
     return Compiled(
-        (ask,) * spec["replicas"], dimensions_of({(Measure.SERVICES, None): 1}), priced_models=(model.name,)
+        (replica.ask,) * count,
+        dimensions_of({(Measure.SERVICES, None): 1, **holds}),
+        gpu_orders=tuple(gpu_orders),
+        priced_models=(model.name,),
     )

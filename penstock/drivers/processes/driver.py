@@ -5,7 +5,7 @@ finds and adopts every running replica and starts none twice. "Already gone" mea
 of the allocation, and its folder does not exist.
 
 Codes of failures: ``model_corrupt`` (a file of the model is missing or changed; named in the message; tried
-again once the files change), ``engine_crash_loop`` (``STARTS_MAX`` starts within ``CRASH_WINDOW``; tried
+again once the files change), ``config_refused`` (it does not go with the model), ``engine_crash_loop`` (``STARTS_MAX`` starts within ``CRASH_WINDOW``; tried
 again with a new generation), ``engine_not_installed`` (its program is not on this machine; tried again at the
 next call), ``disk_full`` (tried again at the next call).
 """
@@ -69,6 +69,8 @@ class ProcessDriver(ABC):
 
     health_path: ClassVar[str] = "/health"
     loading_seconds_max: ClassVar[float] = 0.0  # how long a new process may not answer at all
+    drain_seconds: ClassVar[float] = 0.0  # how long one that is to end may go on with what it has begun
+    kill_after: ClassVar[timedelta] = KILL_AFTER  # from the request to end to the end
 
     def __init__(self, state_dir: Path, clock: Clock, *, health_timeout_seconds: float = 2.0) -> None:
         self._state_dir = state_dir
@@ -101,7 +103,7 @@ class ProcessDriver(ABC):
         """Return what an answer to ``health_path`` means."""
 
     def drained(self, replica: Replica) -> bool:
-        """Tell whether a replica that is to end has nothing left to do; asked once a call while it is stopping."""
+        """Tell whether a replica that is to end has nothing left to do; asked for ``drain_seconds`` at most."""
         del replica
         return True
 
@@ -134,7 +136,7 @@ class ProcessDriver(ABC):
         return found
 
     def remove(self, allocation_id: str) -> Observed:
-        """Bring the replica closer to being gone: TERM, KILL after five seconds, then its folder."""
+        """Bring the replica closer to being gone: it drains, TERM, KILL after ``kill_after``, then its folder."""
         replica = self._replica(allocation_id)
         if not replica.folder.exists():
             return Observed(allocation_id, 0, Phase.ABSENT)
@@ -205,8 +207,11 @@ class ProcessDriver(ABC):
             return Observed(
                 state.allocation_id, state.generation, Phase.PENDING, message="checking the model"
             )
-        if isinstance(verified, str):
-            state.failure = Failure("model_corrupt", verified, self._model_state(state.config))
+        if isinstance(verified, InvalidInputError):
+            # The files may change under us; what the order says does not, before there is another one.
+            wrong = verified.field in state.config and verified.field != "model_dir"
+            code = "config_refused" if wrong else "model_corrupt"
+            state.failure = Failure(code, verified.sentence, self._model_state(state.config))
             replica.save(state)
             return _failed(state, state.failure)
         try:
@@ -238,8 +243,8 @@ class ProcessDriver(ABC):
         delay = min(RETRY_MAX, RETRY_FIRST * 2 ** (len(state.starts_us) - 1))
         return state.starts_us[-1] + delay // timedelta(microseconds=1) - now_us
 
-    def _verified(self, config: Config) -> bool | str | None:
-        """Return True if the model is whole, a sentence if it is not, None while its checksums are computed.
+    def _verified(self, config: Config) -> bool | InvalidInputError | None:
+        """Return True if the model is whole, what is wrong if it is not, None while its checksums are computed.
 
         The work runs in a thread: a large model takes seconds, and a call must not.
         """
@@ -257,7 +262,7 @@ class ProcessDriver(ABC):
         try:
             running.result()
         except InvalidInputError as error:
-            return error.sentence
+            return error
         return True
 
     # -- stopping
@@ -270,12 +275,15 @@ class ProcessDriver(ABC):
         if state is None:  # lost, but since when it is to end must be remembered somewhere
             state = State(replica.folder.name, 0, {})
         now_us = to_epoch_us(self._clock.now())
-        since = state.stopping_since_us
-        late = since is not None and now_us - since >= KILL_AFTER // timedelta(microseconds=1)
-        if late or self.drained(replica):
-            replica.signal(state, kill=late)
-        if since is None:
-            state.stopping_since_us = now_us
+        before = (state.stopping_since_us, state.asked_to_end_us)
+        since = now_us if state.stopping_since_us is None else state.stopping_since_us
+        state.stopping_since_us, asked = since, state.asked_to_end_us
+        if asked is not None:
+            replica.signal(state, kill=now_us - asked >= self.kill_after // timedelta(microseconds=1))
+        elif now_us - since >= self.drain_seconds * US_PER_SECOND or self.drained(replica):
+            state.asked_to_end_us = now_us
+            replica.signal(state, kill=False)
+        if before != (state.stopping_since_us, state.asked_to_end_us):
             replica.save(state)
         return True
 

@@ -57,6 +57,7 @@ class State:
     stopping_since_us: int | None = None
     failure: Failure | None = None
     ready_at_us: int | None = None
+    asked_to_end_us: int | None = None
 
     def as_json(self) -> dict[str, object]:
         """Return the document to write."""
@@ -70,6 +71,7 @@ class State:
             "stopping_since_us": self.stopping_since_us,
             "failure": None if failure is None else [failure.code, failure.message, failure.model_state],
             "ready_at_us": self.ready_at_us,
+            "asked_to_end_us": self.asked_to_end_us,
         }
 
     @classmethod
@@ -88,6 +90,7 @@ class State:
                 stopping_since_us=cast("int | None", document["stopping_since_us"]),
                 failure=None if failure is None else Failure(*failure),
                 ready_at_us=cast("int | None", document.get("ready_at_us")),
+                asked_to_end_us=cast("int | None", document.get("asked_to_end_us")),
             )
         except (KeyError, TypeError, ValueError):
             return None
