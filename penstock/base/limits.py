@@ -84,6 +84,11 @@ RETENTION_TICK_SECONDS = 3_600.0
 # Packing.
 PACKING_STATES_KEPT_MAX = 20_000
 CUTTING_STOCK_STEPS_MAX = 500
+OUTLOOK_ORDERS_MAX = 1_000  # the latest orders, from which those to come are expected
+OUTLOOK_SHAPES_MAX = 128  # distinct orders among them, the latest first
+OUTLOOK_EVERY_ORDERS = 64  # after so many new orders the outlook is made anew
+OUTLOOK_SCORERS_MAX = 256
+LOSSES_PER_CLASS_MAX = 64  # vectors over the nodes of a class, 16 bytes a node each
 WAITING_MAX = 1_000_000
 MIGRATIONS_PER_REQUEST_MAX = 8
 MIGRATION_NODES_TRIED_MAX = 8

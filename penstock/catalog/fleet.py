@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from sqlalchemy.engine import Connection
 
+from penstock.catalog.outlook import OutlookReader
 from penstock.domain.device import DeviceClass
 from penstock.scheduler import Fleet
 from penstock.store import fleet as fleet_store
@@ -24,6 +25,7 @@ class FleetPicture:
         self._classes = classes
         self.fleet = Fleet(classes)
         self._read_to = 0
+        self._outlook = OutlookReader(classes)
 
     def refresh(self, connection: Connection) -> int:
         """Bring in what changed; return how many rows were read."""
@@ -31,11 +33,14 @@ class FleetPicture:
         self.fleet.upsert_nodes(node_state(row) for row in changes.nodes)
         self.fleet.upsert_devices(device_state(row) for row in changes.devices)
         self._read_to = changes.read_to
+        if self._outlook.refresh(connection):
+            self.fleet.expect(self._outlook.outlook)
         return len(changes.nodes) + len(changes.devices)
 
     def forget(self) -> None:
         """Start again from nothing at the next refresh; for when a plan and the gate disagree."""
         self.fleet = Fleet(self._classes)
+        self.fleet.expect(self._outlook.outlook)
         self._read_to = 0
 
 

@@ -34,7 +34,7 @@ from penstock.store.database import SYSTEM, Database
 from penstock.store.event import NewEvent
 from penstock.store.rows import Row
 
-POLICY = "begun-first-v2"
+POLICY = "least-loss-v3"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ class Reserver:
                 moves.append(_pending(p, _why_pending(p, reserved.refused), now, p.compiled.holds))
                 _put_back(quotas, p.row, taken.get(p.row["id"]))
             if pieces is not None or moves[-1]["reason"] != p.row["reason"]:
-                decisions.append(_decision(p, moves[-1], now))
+                decisions.append(_decision(p, moves[-1], now, self._picture.fleet.outlook.digest))
         ask_to_yield(connection, {p.row["id"]: p.room for p in mine if p.room is not None}, now)
         for service_id, (row, sentence) in broken.items():
             if service_id in held:
@@ -298,7 +298,7 @@ def backoff(attempts: int) -> timedelta:
     return min(limits.RETRY_MAX, limits.RETRY_FIRST * 2 ** min(attempts, 16))
 
 
-def _decision(planned: _Planned, move: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+def _decision(planned: _Planned, move: Mapping[str, Any], now: datetime, outlook: str) -> dict[str, Any]:
     first = planned.no_plan or planned.plans[0]
     outcome = "placed" if move["state"] == ServiceState.STARTING else str(move["reason"])
     return {
@@ -311,6 +311,7 @@ def _decision(planned: _Planned, move: Mapping[str, Any], now: datetime) -> dict
         "policy": POLICY,
         "detail": {
             "plans": [plan.to_json() for plan in planned.plans],
+            "outlook": outlook,
             "asked_to_yield": 0 if planned.room is None else len(planned.room.victims),
         },
     }

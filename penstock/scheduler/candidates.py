@@ -11,7 +11,7 @@ from penstock.scheduler.arrays import I64, UNBOUNDED
 from penstock.scheduler.filters import REFUSALS, Capacity, capacity_of, need_of, node_capacity_of
 from penstock.scheduler.plan import Plan
 from penstock.scheduler.pool import CELL_NODE, FREE, ISLAND, LINKED, TOTAL
-from penstock.scheduler.score import begun_first_key, cell_key
+from penstock.scheduler.score import LAST, cell_key, domain_key, slice_key
 from penstock.scheduler.snapshot import ALIVE, NODE_MEMORY, NODE_MEMORY_USED, Fleet
 
 
@@ -71,8 +71,9 @@ def _domains(capacity: Capacity, ask: Ask, plan: Plan | None) -> list[Candidate]
     pool = capacity.pool
     islands = pool.islands
     free, total = islands.column(FREE), islands.column(TOTAL)
-    short = (1 << 40) - capacity.island  # after every domain that holds it
-    keys = np.where(capacity.island >= ask.count, begun_first_key(free, total, ask.count), short)
+    short = 2 * LAST - capacity.island  # after every domain that holds it
+    best = domain_key(capacity.fleet, pool, ask.count, ask.node_cpu_millis)
+    keys = np.where(capacity.island >= ask.count, best, short)
     keys[(islands.column(LINKED) == 0) | (total == 0)] = UNBOUNDED
     taken = {chosen.nvlink_domain for chosen in plan.chosen} if plan is not None else set[str | None]()
     found: list[Candidate] = []
@@ -97,7 +98,11 @@ def _cells(capacity: Capacity, ask: Ask, taken: frozenset[str]) -> list[Candidat
     """Return nodes: those that hold the order by best fit, then those that hold most, then refused ones."""
     fleet, pool = capacity.fleet, capacity.pool
     cells = np.arange(pool.cells.size, dtype=np.int64)
-    keys = np.where(capacity.cell >= ask.count, cell_key(pool, cells, ask.count), (1 << 60) - capacity.cell)
+    if ask.slices:
+        best = slice_key(fleet, pool, capacity.cut, ask.slices, ask.node_cpu_millis)
+    else:
+        best = cell_key(fleet, pool, cells, ask.count, ask.node_cpu_millis)
+    keys = np.where(capacity.cell >= ask.count, best, 2 * LAST - capacity.cell)
     total, free = pool.cells.column(TOTAL), pool.cells.column(FREE)
     keys[total == 0] = UNBOUNDED
     nodes = [row for row in map(fleet.node_row, taken) if row is not None]

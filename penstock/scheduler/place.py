@@ -24,9 +24,11 @@ from penstock.scheduler.filters import (
     node_capacity_of,
 )
 from penstock.scheduler.gang import in_shape, most_ever, most_in_shape
+from penstock.scheduler.loss import losses_at, scorer_of, waste_permille
+from penstock.scheduler.outlook import piece_milli
 from penstock.scheduler.plan import Binding, Chosen, Limit, NoPlan, Plan, PlanDefectError, ScoreReason
-from penstock.scheduler.pool import CELL_NODE, FREE, ISLAND, TOTAL, Pool
-from penstock.scheduler.score import EXACT_FROM, least
+from penstock.scheduler.pool import CELL_NODE, FREE, GROUP, ISLAND, TOTAL, Pool
+from penstock.scheduler.score import EXACT_FROM, least, share_losses
 from penstock.scheduler.snapshot import DEVICES, NODE_MEMORY, NODE_MEMORY_USED, Fleet
 from penstock.scheduler.topology import Take, in_one_domain, on_one_node, over_nodes, site_units
 
@@ -198,6 +200,8 @@ def _reasons(
             else "no device that is cut already has room, so a fresh one is cut"
         )
         reasons.append(ScoreReason("cut_first", sentence, held))
+    if len(chosen) == 1 and (ask.count == 1 or not ask.slices):
+        reasons.append(_loss_reason(fleet, ask, pool, first))
     layout = pool.layout()
     outer = layout.outer_of_cell[fleet.cell_of(first.device_id or "")]
     free, total = int(layout.outer_free[outer]), int(layout.outer_total[outer])
@@ -214,6 +218,20 @@ def _reasons(
     if ask.prefer_nodes and any(place.node in ask.prefer_nodes for place in chosen):
         reasons.append(ScoreReason("preferred_node", "the order prefers this node", 1))
     return tuple(reasons)
+
+
+def _loss_reason(fleet: Fleet, ask: Ask, pool: Pool, first: Grant) -> ScoreReason:
+    """Say what the chosen node can no longer attain, by the costs that chose it."""
+    group = pool.cells.data[GROUP, fleet.cell_of(first.device_id or "")]
+    devices = 1 if ask.slices else ask.count
+    scorer = scorer_of(fleet, pool, ask.node_cpu_millis * devices, devices, ask.slices)
+    cost = losses_at(fleet, pool, np.array([group]), scorer)
+    total = pool.layout().slices_max
+    wasted = max(0, waste_permille(int(cost[0]), devices, piece_milli(ask.slices or total, total)))
+    sentence = (
+        f"of the nodes to choose from none loses less: {wasted / 1000:.2f} of a device beyond what it takes"
+    )
+    return ScoreReason("least_loss", sentence, wasted)
 
 
 def _shape_reasons(ask: Ask, chosen: tuple[Chosen, ...]) -> list[ScoreReason]:
@@ -328,8 +346,9 @@ def _place_node(fleet: Fleet, ask: Ask, seed: int) -> Plan | NoPlan:
     if preferred:
         best = least(keys[preferred], seed)
         row, is_preferred = (None, False) if best is None else (preferred[best], True)
-    if row is None:
-        row = least(keys, seed)
+    if row is None and (keys < UNBOUNDED).any():
+        lost = np.where(keys < UNBOUNDED, share_losses(fleet, ask.node_cpu_millis), UNBOUNDED)
+        row = least(np.where(lost == lost.min(), keys, UNBOUNDED), seed)
     rejected = capacity.refusals(avoided)
     if row is None:
         every = np.arange(fleet.nodes.size, dtype=np.int64)

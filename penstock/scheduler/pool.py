@@ -19,6 +19,8 @@ from penstock.scheduler.arrays import I64, ChangeLog, Table
 if TYPE_CHECKING:
     from penstock.scheduler.filters import Capacity, Ceiling, Need
     from penstock.scheduler.gang import Areas
+    from penstock.scheduler.loss import Losses
+    from penstock.scheduler.packing.lookahead import Lookahead
 
 # Columns of a device.
 NODE, CELL, SLICES, MEMORY, SLICE_MEMORY, USED, HEALTHY, YIELDING = range(8)
@@ -81,6 +83,7 @@ class Pool:
         self.capacities: OrderedDict[Need, Capacity] = OrderedDict()
         self.ceilings: dict[Need, tuple[int, Ceiling]] = {}
         self.areas: dict[Level | None, tuple[tuple[int, int], Areas]] = {}
+        self.losses: OrderedDict[int, tuple[Lookahead, Losses]] = OrderedDict()
         self._cell_rows: dict[tuple[int, str | None], int] = {}
         self._cell_keys: list[tuple[int, str | None]] = []
         self._group_rows: dict[int, int] = {}
@@ -167,6 +170,7 @@ class Pool:
         self.topology_version += 1
         self._layout = None
         self.capacities.clear()
+        self.losses.clear()
 
     def _cell(self, node: int, site: int, domain: str | None) -> tuple[int, bool]:
         known = self._cell_rows.get((node, domain))

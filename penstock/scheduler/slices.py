@@ -1,13 +1,16 @@
-"""Slices: part of a device. What is cut already is filled first, so that whole devices stay whole."""
+"""Slices: part of a device, cut where least is lost: beside what fits, so that whole devices stay whole."""
 
 import numpy as np
 
 from penstock.domain.claim import Ask, Grant, lowest_free_run
 from penstock.scheduler.arrays import UNBOUNDED, Bools
 from penstock.scheduler.filters import Capacity, capacity_of, filter_devices, free_slices
+from penstock.scheduler.loss import left_milli, losses_of
 from penstock.scheduler.pool import CELL, CELL_NODE, GROUP, ISLAND, LINKED, SLICES, USED
-from penstock.scheduler.score import cell_key, least
-from penstock.scheduler.topology import on_one_node, tightest_site
+from penstock.scheduler.score import least, rack_node_key, slice_key
+from penstock.scheduler.topology import tightest_site
+
+_NOT_MEANT = 1 << 20  # outweighs any number of slices
 
 
 def choose(capacity: Capacity, ask: Ask, seed: int) -> list[Grant] | None:
@@ -53,24 +56,23 @@ def _allowed(capacity: Capacity, ask: Ask, seed: int) -> Bools | None:
 
 
 def _one(capacity: Capacity, ask: Ask, allowed: Bools | None, seed: int) -> Grant | None:
-    """Choose one run: on the fullest cut device that has it, else on a fresh device by best fit."""
-    pool = capacity.pool
-    if allowed is None:
-        cell = least(capacity.cut, seed)
-        if cell is None:
-            takes = on_one_node(capacity, 1, seed)
-            cell = None if takes is None else takes[0].cell
-    else:
-        cell = least(np.where(allowed, capacity.cut, UNBOUNDED), seed)
-        if cell is None:
-            cells = np.flatnonzero(allowed & (capacity.cell > 0))
-            best = least(cell_key(pool, cells, 1), seed)
-            cell = None if best is None else int(cells[best])
+    """Choose one run: the place that loses least, and there the device that the loss was worked out for."""
+    fleet, pool, need = capacity.fleet, capacity.pool, capacity.need
+    offered = capacity.cell > 0 if allowed is None else allowed & (capacity.cell > 0)
+    keys = slice_key(fleet, pool, capacity.cut, need.slices, need.node_cpu_millis)
+    cell = least(np.where(offered, keys, UNBOUNDED), seed)
     if cell is None:
         return None
+    outer = int(capacity.layout.outer_of_cell[cell])
+    if capacity.layout.outer_by_island[outer] and capacity.cut[cell] >= UNBOUNDED:
+        cells = capacity.layout.cells_of_outer(outer)
+        cells = cells[offered[cells]]
+        cell = int(cells[least(rack_node_key(fleet, pool, cells, 1, need.node_cpu_millis), seed) or 0])
     rows = np.array(pool.cell_devices[cell], dtype=np.int64)
-    _, units = filter_devices(pool, capacity.need, rows)
-    keys = free_slices(pool.devices.data[:, rows])
+    _, units = filter_devices(pool, need, rows)
+    source = losses_of(fleet, pool, need.node_cpu_millis, 1, need.slices).source[pool.cells.data[GROUP, cell]]
+    meant = left_milli(pool, rows) == source  # it may lack a run of adjacent slices; then the next best
+    keys = free_slices(pool.devices.data[:, rows]) + np.where(meant, 0, _NOT_MEANT)
     row = least(np.where(units > 0, keys, UNBOUNDED), 0)
     return None if row is None else _grant(capacity, ask, int(rows[row]), 0)
 

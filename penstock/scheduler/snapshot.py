@@ -13,6 +13,7 @@ from penstock.base.errors import InvalidInputError
 from penstock.domain.claim import Ask, DeviceState, Grant, Level, NodeState
 from penstock.domain.device import DeviceClass
 from penstock.scheduler.arrays import ChangeLog, Table
+from penstock.scheduler.outlook import Outlook
 from penstock.scheduler.pool import (
     CELL,
     HEALTHY,
@@ -68,6 +69,7 @@ class Fleet:
 
     def __init__(self, classes: Mapping[str, DeviceClass]) -> None:
         self.classes = dict(classes)
+        self.outlook = Outlook((), {name: one.slices for name, one in classes.items()})
         self.version = 0
         self.nodes = Table(13)
         self.node_log = ChangeLog()
@@ -89,6 +91,12 @@ class Fleet:
     def node_count(self) -> int:
         """Return how many nodes are known."""
         return len(self._node_rows)
+
+    def expect(self, outlook: Outlook) -> None:
+        """Judge places by ``outlook`` from now on."""
+        self.outlook = outlook
+        for pool in self.pools.values():
+            pool.losses.clear()
 
     def digest(self) -> str:
         """Return the id of this very state: a version that grows and a hash of what is used and usable.

@@ -9,8 +9,8 @@ import numpy as np
 
 from penstock.scheduler.arrays import I64, UNBOUNDED, Bools
 from penstock.scheduler.filters import Capacity
-from penstock.scheduler.pool import FREE, GROUP, ISLAND, LINKED, TOTAL
-from penstock.scheduler.score import begun_first_key, least
+from penstock.scheduler.pool import GROUP, ISLAND, LINKED
+from penstock.scheduler.score import domain_key, least, outer_key, rack_node_key
 
 _NEW_DOMAIN = 1 << 40  # outweighs any count in a key: a domain already touched comes first
 
@@ -23,26 +23,24 @@ class Take(NamedTuple):
 
 
 def on_one_node(capacity: Capacity, count: int, seed: int) -> list[Take] | None:
-    """Take all on one node: in the outer that is begun first, there on the node with the fewest free devices."""
-    pool, layout = capacity.pool, capacity.layout
-    keys = begun_first_key(layout.outer_free, layout.outer_total, count)
+    """Take all on one node: in a rack that is begun, else on the node that loses least, else in a whole rack."""
+    fleet, pool, layout = capacity.fleet, capacity.pool, capacity.layout
+    keys = outer_key(fleet, pool, count, capacity.need.node_cpu_millis)
     outer = least(np.where(capacity.outer_best >= count, keys, UNBOUNDED), seed)
     if outer is None:
         return None
     cells = layout.cells_of_outer(outer)
     if layout.outer_by_island[outer]:
-        columns = pool.cells.data[:, cells]
-        free = (pool.groups.data[FREE][columns[GROUP]] << 16) | columns[FREE]
-        best = least(np.where(capacity.cell[cells] >= count, free, UNBOUNDED), seed)
+        cells = cells[capacity.cell[cells] >= count]
+        best = least(rack_node_key(fleet, pool, cells, count, capacity.need.node_cpu_millis), seed)
         return None if best is None else [Take(int(cells[best]), count)]
     return _on_group(capacity, int(pool.cells.data[GROUP, cells[0]]), count)
 
 
 def in_one_domain(capacity: Capacity, count: int, seed: int) -> list[Take] | None:
-    """Take all in one NVLink domain: one that it fills exactly, else one that is begun, else a whole one."""
-    islands = capacity.pool.islands
-    enough = (capacity.island >= count) & (islands.column(LINKED) == 1)
-    keys = begun_first_key(islands.column(FREE), islands.column(TOTAL), count)
+    """Take all in one NVLink domain: a rack that it fills or that is begun, else a node's, else a whole rack."""
+    enough = (capacity.island >= count) & (capacity.pool.islands.column(LINKED) == 1)
+    keys = domain_key(capacity.fleet, capacity.pool, count, capacity.need.node_cpu_millis)
     island = least(np.where(enough, keys, UNBOUNDED), seed)
     return None if island is None else _in_island(capacity, island, count, capacity.group)
 
@@ -118,7 +116,7 @@ def _island_with_fewest(capacity: Capacity, caps: I64, count: int, fewest: int, 
     columns = pool.cells.data[:, : pool.cells.size]
     here = np.where(caps[columns[GROUP]] > 0, capacity.cell, 0)
     needed = nodes_needed(here, columns[ISLAND], islands.size, count)
-    keys = begun_first_key(islands.column(FREE), islands.column(TOTAL), count)
+    keys = domain_key(capacity.fleet, pool, count, capacity.need.node_cpu_millis)
     return least(np.where(enough & (needed == fewest), keys, UNBOUNDED), seed)
 
 

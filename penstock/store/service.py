@@ -116,6 +116,31 @@ def page(
     return every(connection.execute(query))
 
 
+_ORDERED_SINCE = sa.text(
+    "SELECT count(*) AS orders, max(id) AS last FROM (SELECT id FROM service WHERE id > :after ORDER BY id LIMIT :limit) s"
+)
+
+
+def ordered_since(connection: Connection, after: str, limit: int) -> tuple[int, str]:
+    """Return how many services, at most ``limit``, were ordered after the one with id ``after``, and the last of them."""
+    row = connection.execute(_ORDERED_SINCE, {"after": after, "limit": limit}).one()
+    return int(row.orders), str(row.last or after)
+
+
+_LATEST_ORDERS = sa.text(
+    """
+    SELECT kind, spec, count(*) AS orders, max(id) AS last
+    FROM (SELECT id, kind, spec FROM service ORDER BY id DESC LIMIT :limit) s
+    GROUP BY kind, spec ORDER BY max(id) DESC LIMIT :shapes
+    """
+)
+
+
+def latest_orders(connection: Connection, limit: int, shapes: int) -> list[Row]:
+    """Return the distinct orders (kind, spec) among the latest ``limit``, how often each came, and its last id."""
+    return every(connection.execute(_LATEST_ORDERS, {"limit": limit, "shapes": shapes}))
+
+
 _LEASE = sa.text(
     """
     WITH due AS (

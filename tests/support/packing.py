@@ -3,7 +3,7 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from penstock.scheduler.packing.lookahead import Lookahead
+from penstock.scheduler.packing.lookahead import Lookahead, Prospects
 from penstock.scheduler.packing.residual import NodeKind, Request, Residuals
 from penstock.scheduler.packing.shape import ANY_MODEL, WHOLE_MILLI, Mix, Shapes, mix_of, shapes_of
 from penstock.scheduler.packing.table import CostTable
@@ -40,7 +40,7 @@ def table_of(policy: str, nodes: list[NodeKind], *requests: Request) -> tuple[Co
 def lookahead_table(nodes: list[NodeKind], *requests: Request) -> tuple[CostTable, list[int]]:
     """Return a table for Penstock's own policy."""
     shapes, mix, rows = workload(*requests)
-    return CostTable(shapes, Residuals(nodes), Lookahead(shapes, mix, nodes)), rows
+    return CostTable(shapes, Residuals(nodes), Lookahead(shapes, Prospects(mix, nodes))), rows
 
 
 node_kinds = st.builds(

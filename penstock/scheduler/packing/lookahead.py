@@ -11,9 +11,11 @@ Five parts, in units of a device, of which the first rules:
 It never refuses what fits. All costs are whole numbers, so that a plan is the same on every machine.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from penstock.scheduler.arrays import I64
+from penstock.scheduler.arrays import I64, Bools
 from penstock.scheduler.packing.attainable import LEVELS, UNIT, Attainable
 from penstock.scheduler.packing.power import PowerModel
 from penstock.scheduler.packing.residual import NodeKind, State
@@ -67,6 +69,36 @@ def scarcity(mix: Mix, nodes: list[NodeKind]) -> F64:
     return np.minimum(wanted / np.maximum(have, 1e-12), 1.5)
 
 
+@dataclass(frozen=True, slots=True)
+class States:
+    """Nodes side by side: what is left of CPU and of each device, least first, padded with -1; columns are nodes' rows.
+
+    ``options`` are what a piece may be cut from: the devices, or their distinct values. A node without devices
+    has one of 0. ``model`` is -1 where it does not matter.
+    """
+
+    cpu_milli: I64
+    devices: I64
+    options: I64
+    model: I64
+    unused: Bools
+
+    @classmethod
+    def of(cls, state: State) -> "States":
+        """Return one node."""
+        devices = np.array([state.devices or (0,)])
+        options = np.array([sorted(set(state.devices)) or (0,)])
+        return cls(
+            np.array([state.cpu_milli]), devices, options, np.array([state.model]), np.array([state.unused])
+        )
+
+    def take(self, rows: I64) -> "States":
+        """Return the nodes in ``rows``."""
+        return States(
+            self.cpu_milli[rows], self.devices[rows], self.options[rows], self.model[rows], self.unused[rows]
+        )
+
+
 class PowerCost:
     """The price of power: ``weight`` times the average load power of a device costs as much as a device."""
 
@@ -76,80 +108,99 @@ class PowerCost:
         load = sum(node.devices * model.load_mw[node.model] for node in nodes if node.devices)
         self._per_mw = weight * UNIT * len(LEVELS) * devices / max(load, 1)
 
-    def of(self, state: State, opened: I64, cpu_milli: I64) -> I64:
-        """Return the cost where so many free devices start to work, and the node wakes if it is unused."""
+    def of(self, states: States, opened: I64, cpu_milli: I64) -> I64:
+        """Return the cost where so many free devices start to work (nodes, options, feet), and unused nodes wake."""
         watts = np.zeros(opened.shape)
-        if state.model >= 0:
-            watts = opened * float(self._model.load_mw[state.model] - self._model.idle_mw[state.model])
-        if state.unused:
-            kind = NodeKind(state.cpu_milli, 0, len(state.devices), state.model)
-            share = np.maximum(opened / max(len(state.devices), 1), cpu_milli / max(state.cpu_milli, 1))
-            watts += self._model.host_on_mw(kind) * share
+        models: list[int] = states.model.tolist()
+        for row, model in enumerate(models):
+            left: list[int] = states.devices[row].tolist()
+            count = sum(one > 0 for one in left) if model >= 0 else 0
+            if model >= 0:
+                watts[row] = opened[row] * float(self._model.load_mw[model] - self._model.idle_mw[model])
+            if states.unused[row]:
+                cpu_left: int = states.cpu_milli[row].item()
+                kind = NodeKind(cpu_left, 0, count, model)
+                share = np.maximum(opened[row] / max(count, 1), cpu_milli / max(cpu_left, 1))
+                watts[row] += self._model.host_on_mw(kind) * share
         return np.rint(watts * self._per_mw).astype(np.int64)
 
 
+class Prospects:
+    """What a workload ``mix`` makes of a fleet of ``nodes``: all that its costs are worked out from."""
+
+    def __init__(self, mix: Mix, nodes: list[NodeKind]) -> None:
+        self.attainable = Attainable(mix)
+        self.groups = Groups(mix)
+        self.scarcity: F64 = scarcity(mix, nodes) * (SCARCITY_WEIGHT * UNIT * len(LEVELS) / WHOLE_MILLI)
+
+
 class Lookahead:
-    """The scorer: costs of ``shapes`` under a workload ``mix`` on a fleet of ``nodes``."""
+    """The scorer: costs of ``shapes`` under what is to be expected, for the twin and the engine alike."""
 
     in_order = False
 
-    def __init__(
-        self, shapes: Shapes, mix: Mix, nodes: list[NodeKind], power: PowerCost | None = None
-    ) -> None:
+    def __init__(self, shapes: Shapes, prospects: Prospects, power: PowerCost | None = None) -> None:
         self._power = power
-        self._attainable = Attainable(mix)
-        self._groups = Groups(mix)
-        self._scarcity = scarcity(mix, nodes) * (SCARCITY_WEIGHT * UNIT * len(LEVELS) / WHOLE_MILLI)
+        self._attainable = prospects.attainable
+        self._groups = prospects.groups
+        self._scarcity = prospects.scarcity
         feet = np.stack([shapes.cpu_milli, shapes.devices, shapes.device_milli])
         first, self._foot = distinct(feet)
         self._cpu, self._devices, self._milli = (feet[column, first] for column in range(3))
         self._total = self._devices * self._milli
         self._several = self._devices > 1
         self._taken: I64 = self._devices * self._several + (self._devices == 1)
-        self._cpu_price: I64 = (self._attainable.prices[:, None] * self._cpu[None, :])[None, :, None, :]
+        self._cpu_price: I64 = (self._attainable.prices[:, None] * self._cpu[None, :])[None, None, :, None, :]
+        self._column = np.arange(len(self._cpu))[None, :]
         self._after = self._worth_after()
 
     def column(self, state: State) -> Column:
         """Return the costs of every shape on a node in ``state``, and the piece each should be cut from."""
-        attainable = self._attainable
-        lefts = sorted(set(state.devices))
-        units = [attainable.units(left) for left in state.devices]
-        base = attainable.worth[units].sum(axis=0)
-        base = base + (attainable.prices * state.cpu_milli)[:, None]
-        rows = [0] if not lefts else [attainable.units(left) for left in lefts]
-        after = self._after[rows] + base[None, :, :, None]
-        after -= self._cpu_price
-        value = after.min(axis=1).sum(axis=1)  # options, feet
-        usable = np.array(lefts or [0], dtype=np.int64)[:, None] >= self._milli[None, :]
-        value = np.where(usable, value, -(1 << 60))
-        if state.devices.count(WHOLE_MILLI) > 1:
-            value = self._with_groups(value, state, lefts)
-        if self._power is not None:
-            whole = np.array(lefts or [0], dtype=np.int64)[:, None] == WHOLE_MILLI
-            opened = self._taken[None, :] * (whole | self._several[None, :])
-            value = value - self._power.of(state, opened, self._cpu)
-        option = value.argmax(axis=0)
-        best = value[option, np.arange(len(option))]
-        cost = int(base.min(axis=0).sum()) - best
-        left = sum(state.devices) - self._total
-        cost += np.rint(TIE_PER_MILLI * left).astype(np.int64)
-        if state.model >= 0 and self._scarcity[state.model]:
-            cost += np.rint(self._scarcity[state.model] * self._total).astype(np.int64)
-        sources = np.array(lefts or [0], dtype=np.int16)[option]
-        costs = np.clip(cost, -_WIDE, _WIDE).astype(np.int32)
-        return Column(costs[self._foot], sources[self._foot])
+        costs, sources = self.costs(States.of(state))
+        return Column(costs[0, self._foot].astype(np.int32), sources[0, self._foot].astype(np.int16))
 
-    def _with_groups(self, value: I64, state: State, lefts: list[int]) -> I64:
+    def costs(self, states: States) -> tuple[I64, I64]:
+        """Return (nodes, feet): what each distinct request costs on each node, and the piece it should be cut from.
+
+        Where a request does not fit the cost has no meaning.
+        """
+        attainable, unit = self._attainable, self._attainable.unit_milli
+        left = np.maximum(states.devices, 0)
+        base = attainable.worth.take(left // unit, axis=0).sum(axis=1)
+        base = base + (attainable.prices[None, :] * states.cpu_milli[:, None])[:, :, None]
+        after = self._after.take(np.maximum(states.options, 0) // unit, axis=0)
+        after += base[:, None, :, :, None]
+        after -= self._cpu_price
+        value = after.min(axis=2).sum(axis=2)  # nodes, options, feet
+        value = np.where(states.options[:, :, None] >= self._milli, value, -(1 << 60))
+        whole = (states.devices == WHOLE_MILLI).sum(axis=1)
+        if (whole > 1).any():
+            value = self._with_groups(value, states, whole)
+        if self._power is not None:
+            opened = self._taken * ((states.options[:, :, None] == WHOLE_MILLI) | self._several)
+            value = value - self._power.of(states, opened, self._cpu)
+        option = value.argmax(axis=1)
+        row = np.arange(len(option))[:, None]
+        best = value[row, option, self._column]
+        cost: I64 = base.min(axis=1).sum(axis=1)[:, None] - best
+        cost += np.rint(TIE_PER_MILLI * (left.sum(axis=1)[:, None] - self._total)).astype(np.int64)
+        if len(self._scarcity):
+            scarce = np.where(states.model >= 0, self._scarcity[np.maximum(states.model, 0)], 0.0)
+            cost += np.rint(scarce[:, None] * self._total).astype(np.int64)
+        np.minimum(np.maximum(cost, -_WIDE, out=cost), _WIDE, out=cost)
+        return cost, states.options[row, option]
+
+    def _with_groups(self, value: I64, states: States, whole: I64) -> I64:
         """Return ``value`` with the room for groups that is left added; only whole devices taken reduce it."""
-        whole = state.devices.count(WHOLE_MILLI)
-        cpu = state.cpu_milli - self._cpu
-        before = np.full(len(cpu), whole, dtype=np.int64)
-        both = self._groups.value(np.concatenate((cpu, cpu)), np.concatenate((before, before - self._taken)))
-        kept, opened = both[: len(cpu)], both[len(cpu) :]
-        opens = (np.array(lefts)[:, None] == WHOLE_MILLI) | self._several[None, :]
-        room = np.where(opens, opened, kept)
-        now = self._groups.value(np.array([state.cpu_milli]), np.array([whole]))
-        summed: I64 = value + (room - now[0])
+        cpu = states.cpu_milli[:, None] - self._cpu
+        before = np.broadcast_to(whole[:, None], cpu.shape)
+        both = self._groups.value(
+            np.concatenate((cpu, cpu)).reshape(-1), np.concatenate((before, before - self._taken)).reshape(-1)
+        ).reshape(2, len(whole), 1, -1)
+        kept, opened = both
+        opens = (states.options[:, :, None] == WHOLE_MILLI) | self._several
+        now = self._groups.value(states.cpu_milli, whole)
+        summed: I64 = value + (np.where(opens, opened, kept) - now[:, None, None])
         return summed
 
     def _worth_after(self) -> I64:

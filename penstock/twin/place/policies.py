@@ -3,7 +3,7 @@
 from penstock.base.errors import InvalidInputError
 from penstock.scheduler.packing.baselines import BestFit, DotProduct, FirstFit, Packing
 from penstock.scheduler.packing.fragment import Fgd
-from penstock.scheduler.packing.lookahead import Lookahead, PowerCost
+from penstock.scheduler.packing.lookahead import Lookahead, PowerCost, Prospects
 from penstock.scheduler.packing.residual import NodeKind
 from penstock.scheduler.packing.shape import Mix
 from penstock.scheduler.packing.table import Scorer
@@ -36,6 +36,6 @@ def scorer(policy: str, mix: Mix, nodes: list[NodeKind], power: PowerCost | None
         case "fgd":
             return Fgd(shapes, mix)
         case "penstock":
-            return Lookahead(shapes, mix, nodes, power)
+            return Lookahead(shapes, Prospects(mix, nodes), power)
         case _:
             return FirstFit(shapes)

@@ -1,0 +1,92 @@
+"""The outlook: which orders are to be expected, and what a place costs in view of them.
+
+The costs are those of ``packing.lookahead``, the same code that the twin measures on traces. Here the workload is
+what was ordered last, and a small prior so that a new factory, too, keeps whole nodes for groups.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from zlib import crc32
+
+import numpy as np
+
+from penstock.base.limits import OUTLOOK_SCORERS_MAX
+from penstock.domain.claim import Ask
+from penstock.scheduler.packing.lookahead import Lookahead, Prospects
+from penstock.scheduler.packing.shape import ANY_MODEL, WHOLE_MILLI, Mix, shapes_of
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Demand:
+    """Orders of one shape: ``count`` devices or runs of ``slices``, CPU per piece, of some classes (empty: any)."""
+
+    count: int
+    slices: int = 0
+    node_cpu_millis: int = 0
+    classes: tuple[str, ...] = ()
+
+    def takes(self, device_class: str) -> bool:
+        """Tell whether a device of ``device_class`` would do."""
+        return not self.classes or device_class in self.classes
+
+
+def demand_of(ask: Ask) -> Demand:
+    """Return the shape of an ask."""
+    classes = (ask.device_class,) if ask.device_class is not None else tuple(sorted(ask.classes))
+    return Demand(ask.count, ask.slices, ask.node_cpu_millis, classes)
+
+
+# What a factory expects that has seen no orders: devices one by one, and groups up to a whole node of eight.
+PRIOR: tuple[tuple[Demand, int], ...] = ((Demand(1), 12), (Demand(2), 4), (Demand(4), 3), (Demand(8), 6))
+
+
+def piece_milli(slices: int, slices_total: int) -> int:
+    """Return how much of a device ``slices`` of it are, in thousandths; all of them are a whole device."""
+    return WHOLE_MILLI if slices >= slices_total else slices * (WHOLE_MILLI // slices_total)
+
+
+class Outlook:
+    """Expected orders, each with its weight, for devices that have ``slices`` by class (absent: whole ones only)."""
+
+    def __init__(self, demands: Iterable[tuple[Demand, int]], slices: Mapping[str, int]) -> None:
+        self.demands = tuple(sorted((*demands, *PRIOR)))
+        self.digest = f"{crc32(repr(self.demands).encode()):08x}"
+        self._slices = slices
+        self._prospects: dict[str, Prospects] = {}
+        self._scorers: OrderedDict[tuple[str, int, int, int], Lookahead] = OrderedDict()
+
+    def prospects(self, device_class: str) -> Prospects:
+        """Return what is expected of the devices of one class."""
+        found = self._prospects.get(device_class)
+        if found is None:
+            total = self._slices.get(device_class, 1)
+            rows = [
+                _request(one, piece_milli(one.slices or total, total)) * weight
+                for one, weight in self.demands
+                if one.count and one.takes(device_class) and one.slices <= total
+            ]
+            shapes, row = shapes_of(np.array([line for lines in rows for line in lines], dtype=np.int64).T)
+            counts = np.bincount(row, minlength=len(shapes)).astype(np.float64)
+            found = self._prospects[device_class] = Prospects(Mix(shapes, counts / counts.sum()), [])
+        return found
+
+    def scorer(self, device_class: str, cpu_milli: int, devices: int, milli: int) -> Lookahead:
+        """Return the costs of one request: CPU for all of it, and ``devices`` of ``milli`` thousandths each."""
+        key = (device_class, cpu_milli, devices, milli)
+        found = self._scorers.get(key)
+        if found is None:
+            shapes, _ = shapes_of(np.array([[cpu_milli, 0, devices, milli, ANY_MODEL]], dtype=np.int64).T)
+            found = self._scorers[key] = Lookahead(shapes, self.prospects(device_class))
+            if len(self._scorers) > OUTLOOK_SCORERS_MAX:
+                self._scorers.popitem(last=False)
+        else:
+            self._scorers.move_to_end(key)
+        return found
+
+
+def _request(demand: Demand, milli: int) -> list[tuple[int, int, int, int, int]]:
+    """Return the requests that one order makes: a group of whole devices is one, each run of slices is one."""
+    if milli == WHOLE_MILLI:
+        return [(demand.node_cpu_millis * demand.count, 0, demand.count, milli, ANY_MODEL)]
+    return [(demand.node_cpu_millis, 0, 1, milli, ANY_MODEL)] * demand.count
