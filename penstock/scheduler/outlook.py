@@ -7,6 +7,7 @@ what was ordered last, and a small prior so that a new factory, too, keeps whole
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from zlib import crc32
 
 import numpy as np
@@ -83,6 +84,12 @@ class Outlook:
         else:
             self._scorers.move_to_end(key)
         return found
+
+
+@lru_cache(maxsize=8)
+def prior_outlook(slices: frozenset[tuple[str, int]]) -> Outlook:
+    """Return what is expected before any order was seen; ``slices`` are pairs of class and slices of a device."""
+    return Outlook((), dict(slices))
 
 
 def _request(demand: Demand, milli: int) -> list[tuple[int, int, int, int, int]]:

@@ -13,7 +13,7 @@ from penstock.base.errors import InvalidInputError
 from penstock.domain.claim import Ask, DeviceState, Grant, Level, NodeState
 from penstock.domain.device import DeviceClass
 from penstock.scheduler.arrays import ChangeLog, Table
-from penstock.scheduler.outlook import Outlook
+from penstock.scheduler.outlook import Outlook, prior_outlook
 from penstock.scheduler.pool import (
     CELL,
     HEALTHY,
@@ -69,7 +69,7 @@ class Fleet:
 
     def __init__(self, classes: Mapping[str, DeviceClass]) -> None:
         self.classes = dict(classes)
-        self.outlook = Outlook((), {name: one.slices for name, one in classes.items()})
+        self.outlook = prior_outlook(frozenset((name, one.slices) for name, one in classes.items()))
         self.version = 0
         self.nodes = Table(13)
         self.node_log = ChangeLog()

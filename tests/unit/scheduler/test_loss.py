@@ -8,10 +8,13 @@ from penstock.domain.claim import Ask
 from penstock.scheduler import Plan, place
 from penstock.scheduler.loss import Losses, losses_of, scorer_of, waste_permille
 from penstock.scheduler.packing.attainable import LEVELS, UNIT
+from penstock.scheduler.pool import TOTAL
 from tests.support.fleets import Picture, asks, device, pictures, racks
 
+_NO_PLACE = 1 << 29
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(pictures(), st.lists(asks(), min_size=1, max_size=6))
 def test_kept_losses_are_those_of_a_fresh_look(picture: Picture, orders: list[Ask]) -> None:
     fleet = picture.fleet()
@@ -26,8 +29,10 @@ def test_kept_losses_are_those_of_a_fresh_look(picture: Picture, orders: list[As
             for cpu, devices, slices in shapes:
                 kept = losses_of(fleet, pool, cpu, devices, slices)
                 fresh = Losses(fleet, pool, scorer_of(fleet, pool, cpu, devices, slices))
-                assert kept.cost.tolist() == fresh.cost.tolist()
-                assert kept.source.tolist() == fresh.source.tolist()
+                held = pool.groups.column(TOTAL) > 0  # a spare row says nothing
+                assert kept.cost[held].tolist() == fresh.cost[held].tolist()
+                fits = held & (kept.cost < _NO_PLACE)
+                assert kept.source[fits].tolist() == fresh.source[fits].tolist()
 
 
 def test_a_broken_device_is_worth_nothing_more() -> None:

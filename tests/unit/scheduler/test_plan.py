@@ -27,7 +27,7 @@ def test_a_plan_as_json_names_its_snapshot_grants_and_reasons() -> None:
             "why": "4 of 4 devices were wholly free here, 4 of 4 in its NVLink domain",
         }
     ]
-    assert [reason["code"] for reason in kept["reasons"]] == ["few_nodes", "begun_first"]
+    assert [reason["code"] for reason in kept["reasons"]] == ["few_nodes", "least_loss", "begun_first"]
     assert (kept["placed"], kept["seed"], kept["device_class"]) == (True, 3, "GB200")
 
 
