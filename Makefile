@@ -20,7 +20,7 @@ endif
 .venv/.ready-runtime: requirements.lock pyproject.toml tools/set_up.sh
 	@tools/set_up.sh runtime
 
-.venv/.ready-dev: requirements-dev.lock pyproject.toml tools/set_up.sh
+.venv/.ready-dev: requirements-dev.lock pyproject.toml tools/set_up.sh tests/support/oidc/package-lock.json
 	@tools/set_up.sh dev
 
 .PHONY: help

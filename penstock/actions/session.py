@@ -7,6 +7,8 @@ import os
 from dataclasses import dataclass
 from datetime import timedelta
 
+from prometheus_client import Counter
+
 from penstock.actions import password as passwords
 from penstock.actions import totp as totp_actions
 from penstock.actions.context import Actor, Context
@@ -32,6 +34,9 @@ _SENTENCE = (
 )
 _CODE_ASKED = "this account has a second factor: give the code that your authenticator shows, too"
 _CODE_WRONG = "the code is wrong or was used before; wait for the next one, or give a recovery code"
+
+
+LOG_INS = Counter("penstock_log_ins_total", "Log-ins of known users by way and outcome.", ("way", "outcome"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +92,12 @@ def _check_code(
     context: Context, origin: Origin, user: Row, code: str | None, counted: tuple[str, ...]
 ) -> None:
     """Check the second factor of a user whose password was right, if there is one."""
-    now = context.clock.now()
     with context.db.transaction(SYSTEM) as connection:
         if totp_store.confirmed_at(connection, user["id"]) is None:
             return
         if not code:
             raise SecondFactorRequiredError(_CODE_ASKED, field="code")
-        right = totp_actions.accepts(connection, user["id"], code, now)
+        right = totp_actions.accepts(context, connection, user["id"], code)
     if not right:
         context.login_failures.add(counted, context.clock.monotonic())
         _audit(context, origin, user, None, outcome="refused:second_factor")
@@ -103,6 +107,18 @@ def _check_code(
 def _open(
     context: Context, origin: Origin, user: Row, password: str, idle: timedelta | None
 ) -> tuple[Row, str]:
+    stored = user["password_hash"]
+    if passwords.is_outdated(stored):
+        renewed = passwords.hashed(password)
+        with context.db.transaction(SYSTEM) as connection:
+            principal_store.rehash(connection, user["id"], stored, renewed)
+    return open_session(context, origin, user, idle=idle, way="password")
+
+
+def open_session(
+    context: Context, origin: Origin, user: Row, *, idle: timedelta | None, way: str
+) -> tuple[Row, str]:
+    """Return a new session of a user who was proved to be there, and its text. ``way`` says how, for the records."""
     minted = key_text.mint(os.urandom)
     now = context.clock.now()
     row: Row = {
@@ -123,13 +139,9 @@ def _open(
         "idle_until": None if idle is None else now + idle,
         "proved_at": now,
     }
-    stored = user["password_hash"]
-    renewed = passwords.hashed(password) if passwords.is_outdated(stored) else None
     with context.db.transaction(SYSTEM) as connection:
-        if renewed is not None:
-            principal_store.rehash(connection, user["id"], stored, renewed)
         api_key_store.insert(connection, row)
-    _audit(context, origin, user, row["id"], outcome="done")
+    _audit(context, origin, user, row["id"], outcome="done", way=way)
     context.wakeups.signal("gateway")
     return {**row, "principal_name": user["name"]}, minted.text
 
@@ -142,11 +154,6 @@ def keep(context: Context, actor: Actor) -> None:
     if until - actor.idle_until >= limits.SESSION_IDLE_STEP:
         with context.db.transaction(actor.scope) as connection:
             api_key_store.keep_session(connection, actor.key_id, until)
-
-
-def is_proved(context: Context, actor: Actor) -> bool:
-    """Tell whether the caller's password was given within PROOF_LIFE, as dangerous actions want it."""
-    return actor.proved_at is not None and context.clock.now() - actor.proved_at < limits.PROOF_LIFE
 
 
 def prove(context: Context, actor: Actor, *, password: str, code: str | None) -> None:
@@ -168,7 +175,7 @@ def prove(context: Context, actor: Actor, *, password: str, code: str | None) ->
     now = context.clock.now()
     if right:
         with context.db.transaction(actor.scope) as connection:
-            right = totp_actions.accepts(connection, actor.principal_id, code or "", now)
+            right = totp_actions.accepts(context, connection, actor.principal_id, code or "")
             if right:
                 api_key_store.prove_session(connection, actor.key_id, now)
                 context.audit(
@@ -189,7 +196,10 @@ def log_out(context: Context, actor: Actor) -> None:
     context.wakeups.signal("gateway")
 
 
-def _audit(context: Context, origin: Origin, user: Row, key_id: str | None, *, outcome: str) -> None:
+def _audit(
+    context: Context, origin: Origin, user: Row, key_id: str | None, *, outcome: str, way: str = "password"
+) -> None:
+    LOG_INS.labels(way=way, outcome=outcome.partition(":")[0]).inc()
     with context.db.transaction(SYSTEM) as connection:
         audit_store.write(
             connection,
@@ -203,7 +213,7 @@ def _audit(context: Context, origin: Origin, user: Row, key_id: str | None, *, o
             source_address=origin.source_address,
             user_agent=origin.user_agent,
             request_id=origin.request_id,
-            detail={},
+            detail={"way": way},
         )
         if outcome == "done":
             event_store.emit(
@@ -213,5 +223,5 @@ def _audit(context: Context, origin: Origin, user: Row, key_id: str | None, *, o
                 subject_id=user["id"],
                 tenant_id=user["tenant_id"],
                 project_id=None,
-                data={"key_id": key_id},
+                data={"key_id": key_id, "way": way},
             )

@@ -29,6 +29,8 @@ ROUTERS = (
     "tenant",
     "project",
     "user",
+    "totp",
+    "identity",
     "service_account",
     "role_binding",
     "api_key",

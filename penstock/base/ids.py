@@ -44,6 +44,7 @@ FloatingAddressId = NewType("FloatingAddressId", str)
 DnsRecordId = NewType("DnsRecordId", str)
 NetworkRouteId = NewType("NetworkRouteId", str)
 NetworkPeeringId = NewType("NetworkPeeringId", str)
+IdentityId = NewType("IdentityId", str)
 
 PREFIXES: dict[str, str] = {
     "site": "sit",
@@ -81,6 +82,7 @@ PREFIXES: dict[str, str] = {
     "dns_record": "dns",
     "network_route": "rte",
     "network_peering": "pee",
+    "identity": "idn",
 }
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"

@@ -50,6 +50,9 @@ RECOVERY_CODES = 8
 PASSWORD_CHARACTERS_MIN = 12
 PASSWORD_CHARACTERS_MAX = 256
 LOGIN_FAILURES_PER_MINUTE_MAX = 10
+OIDC_SECONDS = 10.0  # for each answer of an identity provider
+SIGN_IN_LIFE = timedelta(minutes=15)  # from leaving for the provider to coming back
+IDENTITIES_PER_USER_MAX = 8
 
 # Models.
 MODEL_FILE_HASHED_BYTES_MAX = 8 << 30

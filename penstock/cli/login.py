@@ -42,7 +42,11 @@ def login(
         str | None, typer.Option("--url", help="Address of the control plane; kept in the context.")
     ] = None,
     password_stdin: Annotated[  # noqa: FBT002 - the form of a Typer flag
-        bool, typer.Option("--password-stdin", help="Read the password from standard input.")
+        bool,
+        typer.Option(
+            "--password-stdin",
+            help="Read the password from standard input; a second line is the code of a second factor.",
+        ),
     ] = False,
 ) -> None:
     """Log in with e-mail address and password; the password is never an argument."""
@@ -54,7 +58,7 @@ def login(
     password = sys.stdin.readline().rstrip("\r\n") if password_stdin else _ask_password()
     client = session.connect(replace(target, api_key=None))
     try:
-        answer = _open(client, {"email": email, "password": password})
+        answer = _open(client, {"email": email, "password": password}, stdin=password_stdin)
     finally:
         client.close()
     path = contexts.remember(replace(target, api_key=str(answer.pop("api_key"))))
@@ -62,15 +66,21 @@ def login(
     session.show(answer, _COLUMNS)
 
 
-def _open(client: "Client", body: dict[str, str]) -> dict[str, Any]:
+def _open(client: "Client", body: dict[str, str], *, stdin: bool) -> dict[str, Any]:
     """Log in; the code of a second factor is asked for when the factory asks for it."""
     try:
         return client.post("/v1/sessions", body)
     except CliError as error:
-        if error.code != "second_factor_required" or not sys.stdin.isatty():
+        if error.code != "second_factor_required" or not (stdin or sys.stdin.isatty()):
             raise
-    code = str(typer.prompt("Code of the second factor", err=True))
+        code = sys.stdin.readline().strip() if stdin else _ask_code()
+        if not code:
+            raise
     return client.post("/v1/sessions", {**body, "code": code})
+
+
+def _ask_code() -> str:
+    return str(typer.prompt("Code of the second factor", err=True)).strip()
 
 
 def logout(session: Session) -> None:

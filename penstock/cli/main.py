@@ -20,6 +20,8 @@ GROUPS: tuple[tuple[str, str, str], ...] = (
     ("tenant", "tenant", "Tenants: who the factory serves."),
     ("project", "project", "Projects of a tenant: what services and budgets belong to."),
     ("user", "user", "People and their passwords."),
+    ("second-factor", "totp", "Authenticators: set yours up, take one away."),
+    ("identity", "identity", "Accounts at OpenID providers that open a user's account."),
     ("service-account", "service_account", "Accounts for programs."),
     ("role-binding", "role_binding", "Who may do what, where."),
     ("key", "api_key", "API keys: make, list, revoke."),

@@ -1,21 +1,22 @@
 """One's own account: password, second factor, open sessions, and the look of the pages."""
 
 import io
+from typing import Any
 
 import segno
 from markupsafe import Markup
 from starlette.responses import Response
 
 from penstock.actions import api_key as api_key_actions
-from penstock.actions import session as session_actions
+from penstock.actions import identity as identity_actions
 from penstock.actions import totp as totp_actions
 from penstock.actions import user as user_actions
 from penstock.actions import whoami as whoami_actions
 from penstock.base import limits
 from penstock.base.errors import InvalidInputError, PenstockError
 from penstock.console.edge import Visit, get, post
+from penstock.console.paths import next_page
 from penstock.console.secure import THEME_COOKIE, THEMES, set_cookie
-from penstock.console.session import next_page
 
 THEME_SECONDS = 366 * 86_400
 
@@ -48,12 +49,33 @@ def _page(visit: Visit, *, error: PenstockError | None = None) -> Response:
         status=error.status if error else 200,
         who=whoami_actions.whoami(visit.context, visit.actor),
         has_code=totp_actions.is_on(visit.context, visit.actor),
+        ways=_ways(visit),
         sessions=sorted(sessions, key=lambda key: key["created_at"], reverse=True),
-        is_proved=session_actions.is_proved(visit.context, visit.actor),
+        is_proved=visit.context.is_proved(visit.actor),
         error=error,
         characters_min=limits.PASSWORD_CHARACTERS_MIN,
         recovery_codes=limits.RECOVERY_CODES,
     )
+
+
+def _ways(visit: Visit) -> list[dict[str, Any]]:
+    """Return the providers of the factory, each with the identity that opens this account, if there is one."""
+    linked = identity_actions.list_of(visit.context, visit.actor, visit.actor.principal_id)
+    titles = {one.settings.issuer: one.settings for one in visit.context.providers.values()}
+    ways: list[dict[str, Any]] = [
+        {
+            "name": None,
+            "title": titles[row["issuer"]].title if row["issuer"] in titles else row["issuer"],
+            "identity": row,
+        }
+        for row in linked
+    ]
+    taken = {row["issuer"] for row in linked}
+    return ways + [
+        {"name": one.name, "title": one.title, "identity": None}
+        for one in sorted(titles.values(), key=lambda one: one.name)
+        if one.issuer not in taken
+    ]
 
 
 def set_password(visit: Visit) -> Response:

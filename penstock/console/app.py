@@ -24,6 +24,7 @@ log = structlog.get_logger(__name__)
 PAGES = (
     "assets",
     "session",
+    "oidc",
     "account",
     "home",
     "offer",

@@ -117,7 +117,7 @@ class Visit:
 
     def require_proof(self) -> None:
         """Raise ProofWanted unless the password was given a moment ago."""
-        if not session_actions.is_proved(self.context, self.actor):
+        if not self.context.is_proved(self.actor):
             raise ProofWanted
 
 

@@ -3,12 +3,14 @@
 import hmac
 import secrets
 from typing import Any
+from urllib.parse import urlencode
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from penstock.actions import identity as identity_actions
 from penstock.actions import session as session_actions
 from penstock.actions import totp as totp_actions
 from penstock.actions.context import Context
@@ -32,6 +34,7 @@ from penstock.console.edge import (
     refusal,
     visit_of,
 )
+from penstock.console.paths import next_page
 from penstock.console.render import render
 from penstock.console.secure import BASE, SESSION_COOKIE, secured, set_cookie, theme_of
 
@@ -39,12 +42,6 @@ BEFORE_COOKIE = (
     "penstock_before"  # stands in for a session while there is none: double submit against forged log-ins
 )
 BEFORE_SECONDS = 3_600
-
-
-def next_page(wanted: str) -> str:
-    """Return where to go after a log-in: a page of the console and nothing else."""
-    inside = wanted.startswith("/") and not wanted.startswith("//") and "\\" not in wanted
-    return wanted if inside and wanted.isprintable() and not wanted.startswith("/login") else "/"
 
 
 async def _log_in_page(request: Request) -> Response:
@@ -66,6 +63,8 @@ def _form(request: Request, wanted: str, *, status: int = 200, **values: Any) ->
     """Return the log-in page."""
     token = request.cookies.get(BEFORE_COOKIE) or secrets.token_urlsafe(24)
     filled = {"email": "", "asks_code": False, "error": None, **values}
+    context: Context = request.app.state.control_plane.context
+    tail = "" if wanted == "/" else f"?{urlencode({'next': wanted})}"
     body = render(
         "login.html",
         visit=None,
@@ -74,6 +73,9 @@ def _form(request: Request, wanted: str, *, status: int = 200, **values: Any) ->
         theme=theme_of(request),
         wanted=wanted,
         token=token,
+        providers=[
+            (f"/oidc/{name}{tail}", one.settings.title) for name, one in sorted(context.providers.items())
+        ],
         **filled,
     )
     response = secured(Response(body, status_code=status, media_type="text/html"))
@@ -154,7 +156,16 @@ def prove(visit: Visit) -> Response:
 
 def _proof_page(visit: Visit, wanted: str, *, error: str | None = None, status: int = 200) -> Response:
     has_code = totp_actions.is_on(visit.context, visit.actor)
-    return visit.page("proof.html", status, wanted=wanted, error=error, asks_code=has_code)
+    issuers = {
+        row["issuer"]
+        for row in identity_actions.list_of(visit.context, visit.actor, visit.actor.principal_id)
+    }
+    ways = [
+        (name, one.settings.title)
+        for name, one in sorted(visit.context.providers.items())
+        if one.settings.issuer in issuers
+    ]
+    return visit.page("proof.html", status, wanted=wanted, error=error, asks_code=has_code, ways=ways)
 
 
 routes = [

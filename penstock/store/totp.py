@@ -1,4 +1,4 @@
-"""Second factors of users. The secret leaves this file for checking a code, and once for setting up a device."""
+"""Second factors of users. A secret comes and goes sealed; only the actions hold the key."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Connection
 
-from penstock.store.rows import Row, one
+from penstock.store.rows import Row, every, one
 from penstock.store.schema import totp
 
 
@@ -66,3 +66,15 @@ def use_recovery(connection: Connection, principal_id: str, left: Sequence[str])
 def remove(connection: Connection, principal_id: str) -> bool:
     """Remove the second factor; False if there was none."""
     return connection.execute(sa.delete(totp).where(totp.c.principal_id == principal_id)).rowcount == 1
+
+
+def page(connection: Connection, *, after: str, limit: int) -> list[Row]:
+    """Return up to ``limit`` second factors after a principal's id; needs the system scope."""
+    query = sa.select(totp.c.principal_id, totp.c.secret).where(totp.c.principal_id > after)
+    return every(connection.execute(query.order_by(totp.c.principal_id).limit(limit)))
+
+
+def put_secret(connection: Connection, principal_id: str, old: str, new: str) -> int:
+    """Write the same secret in another form; returns 0 if it changed meanwhile, else 1."""
+    statement = sa.update(totp).where(totp.c.principal_id == principal_id, totp.c.secret == old)
+    return connection.execute(statement.values(secret=new)).rowcount

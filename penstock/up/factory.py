@@ -26,7 +26,7 @@ from penstock.up.child import GatewayProcess
 from penstock.up.context_file import write_contexts
 from penstock.up.demo import Demo, FirstToken
 from penstock.up.logs import configure_logs
-from penstock.up.preflight import NO_SITE, check_site, external_url, take_data_folder
+from penstock.up.preflight import NO_SITE, check_site, external_url, oidc_file, take_data_folder
 from penstock.up.server import LOOPBACK, ApiServer, bind
 from penstock.up.sites import LocalSite, Site, simulated_site
 
@@ -135,6 +135,10 @@ class Factory:
         plane.seed()
         folder = self.options.data / "keys"
         plane.sign_with(folder / "proof-signing.pem")
+        plane.seal_with(folder / "secrets.key")
+        sign_in = oidc_file(self.options.data)
+        if sign_in is not None:
+            plane.sign_in_through(sign_in)
         keys = bootstrap(plane.context, folder)
         self._logins = first_logins(plane.context, folder)
         return keys

@@ -95,3 +95,12 @@ def external_url(text: str | None) -> str | None:
             f"{_ENVIRONMENT} names '{url.drivername}': Penstock keeps its state in PostgreSQL, postgresql://user:password@host:5432/database"
         )
     return url.set(drivername=_DRIVER).render_as_string(hide_password=False)
+
+
+def oidc_file(data: Path | None) -> Path | None:
+    """Return where OpenID providers are described: PENSTOCK_OIDC_FILE, else ``oidc.toml`` in the data folder; None if nowhere."""
+    named = os.environ.get("PENSTOCK_OIDC_FILE")
+    if named:
+        return Path(named)
+    kept = data / "oidc.toml" if data is not None else None
+    return kept if kept is not None and kept.exists() else None

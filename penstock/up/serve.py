@@ -23,7 +23,7 @@ from penstock.base.errors import PenstockError, StartupError
 from penstock.control_plane import ControlPlane
 from penstock.store.migrate import migrate
 from penstock.up.logs import configure_logs
-from penstock.up.preflight import external_url
+from penstock.up.preflight import external_url, oidc_file
 from penstock.up.server import LOOPBACK, ApiServer, bind
 
 log = structlog.get_logger(__name__)
@@ -98,6 +98,12 @@ def _plane(connections: int | None) -> ControlPlane:
     signing_key = os.environ.get("PENSTOCK_SIGNING_KEY_FILE")
     if signing_key:
         plane.sign_with(Path(signing_key))
+    secrets_key = os.environ.get("PENSTOCK_SECRETS_KEY_FILE")
+    if secrets_key:
+        plane.seal_with(Path(secrets_key))
+    sign_in = oidc_file(None)
+    if sign_in is not None:
+        plane.sign_in_through(sign_in)
     return plane
 
 

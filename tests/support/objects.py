@@ -21,6 +21,7 @@ from fastapi import FastAPI
 
 from penstock.control_plane import ControlPlane
 from penstock.domain.role import Role
+from penstock.store import identity as identity_store
 from penstock.store import role_binding as role_binding_store
 from penstock.store.database import SYSTEM
 from penstock.store.schema import agent, device, join_token, model, node, power_feed, rack, site
@@ -79,6 +80,22 @@ def _user(world: World) -> str:
     return make_caller(
         world.plane, None, "somebody@owner.test", Role.MEMBER, tenant_id=world.owner.id, kind="user"
     ).principal_id
+
+
+def _identity(world: World) -> str:
+    identity_id = world.plane.context.new_id("identity")
+    with world.plane.db.transaction(SYSTEM) as connection:
+        identity_store.insert(
+            connection,
+            identity_id=identity_id,
+            tenant_id=world.owner.id,
+            principal_id=world.object_of("/v1/users/{user_id}"),
+            issuer="https://id.test",
+            subject="somebody",
+            managed=False,
+            at=world.plane.clock.now(),
+        )
+    return identity_id
 
 
 def _account(world: World) -> str:
@@ -193,6 +210,7 @@ OBJECTS: dict[str, Object] = {
     "/v1/tenants/{tenant_id}": Object(Whose.TENANT, lambda w: w.owner.id),
     "/v1/projects/{project_id}": Object(Whose.TENANT, lambda w: w.owner.project_id),
     "/v1/users/{user_id}": Object(Whose.TENANT, _user),
+    "/v1/identities/{identity_id}": Object(Whose.TENANT, _identity),
     "/v1/service-accounts/{account_id}": Object(Whose.TENANT, _account),
     "/v1/role-bindings/{binding_id}": Object(Whose.TENANT, _binding),
     "/v1/api-keys/{key_id}": Object(Whose.TENANT, lambda w: w.owner.member.key_id),
@@ -220,6 +238,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /v1/projects": {"name": "reports"},
     "POST /v1/users": {"email": "ada@initech.test"},
     "PUT /v1/users/{user_id}/password": {"password": PASSWORD},
+    "POST /v1/users/{user_id}/second-factor/confirm": {"code": "123456"},
     "POST /v1/service-accounts": {"name": "ci"},
     "POST /v1/role-bindings": {"principal_id": f"sva_{GONE}", "role": "member"},
     "POST /v1/api-keys": {"name": "laptop"},

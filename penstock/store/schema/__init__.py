@@ -43,6 +43,7 @@ from penstock.store.schema.network import (
 from penstock.store.schema.operations import audit, event, setting
 from penstock.store.schema.tenancy import (
     api_key,
+    identity,
     principal,
     project,
     quota,
@@ -69,6 +70,7 @@ __all__ = [
     "document_version",
     "event",
     "floating_address",
+    "identity",
     "invoice",
     "invoice_line",
     "join_token",

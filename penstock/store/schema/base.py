@@ -22,6 +22,7 @@ TENANT_TABLES = (
     "project",
     "principal",
     "totp",
+    "identity",
     "role_binding",
     "api_key",
     "quota",

@@ -6,6 +6,7 @@ Growth: a few rows per member and key; sessions are keys and go a day after thei
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    CheckConstraint,
     Column,
     ForeignKey,
     Index,
@@ -68,11 +69,28 @@ totp = Table(
     metadata,
     Column("principal_id", Text, ForeignKey("principal.id"), primary_key=True),
     Column("tenant_id", Text, ForeignKey("tenant.id")),
-    Column("secret", Text, nullable=False),  # base32, as an authenticator takes it
+    Column("secret", Text, nullable=False),  # sealed by the vault (drivers/pki/vault.py)
     Column("last_step", BigInteger, nullable=False, server_default=text("0")),  # no code works twice
     Column("recovery_sha256", ARRAY(Text), nullable=False),  # one-time codes for a lost device
     instant("confirmed_at", nullable=True),
     instant("created_at"),
+    CheckConstraint("left(secret, 3) = 'v1.'", name="sealed"),
+)
+
+# Who a person is at an OpenID provider. ``subject`` is the provider's own and for good; an e-mail address decides nothing.
+identity = Table(
+    "identity",
+    metadata,
+    id_column(),
+    Column("tenant_id", Text, ForeignKey("tenant.id")),
+    Column("principal_id", Text, ForeignKey("principal.id"), nullable=False),
+    Column("issuer", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("managed", Boolean, nullable=False),  # made by a sign-in: its roles follow the provider's groups
+    instant("created_at"),
+    instant("used_at", nullable=True),
+    UniqueConstraint("issuer", "subject"),
+    Index(None, "principal_id"),
 )
 
 role_binding = Table(

@@ -9,8 +9,8 @@ from starlette.responses import Response
 from penstock.base.errors import InvalidInputError
 from penstock.console.names import checked_email, checked_name
 from penstock.console.notice import COOKIE, leave_notice, take_notice
+from penstock.console.paths import next_page
 from penstock.console.price_book import microeur
-from penstock.console.session import next_page
 
 
 def request(cookie: str = "") -> Request:
