@@ -36,7 +36,7 @@ def _begin(request: Request) -> Response:
     wanted = next_page(request.query_params.get("next", "/"))[: limits.TEXT_CHARACTERS_MAX]
     try:
         check_texts(request)
-        address, note = sign_in.begin(context, request.path_params["name"], Aim.LOG_IN, wanted, None)
+        address, note = sign_in.begin(context, request.path_params["provider"], Aim.LOG_IN, wanted, None)
     except PenstockError as error:
         return refusal(request, error, None)
     return _with_note(request, secured(RedirectResponse(address, status_code=303)), note)
@@ -59,8 +59,8 @@ def prove(visit: Visit) -> Response:
 
 def _depart(visit: Visit, aim: Aim, wanted: str) -> Response:
     """Return a page that leads on to the provider: a form may not lead to another site by itself (form-action)."""
-    address, note = sign_in.begin(visit.context, visit.path("name"), aim, wanted, visit.actor)
-    title = identity_actions.provider_named(visit.context, visit.path("name")).settings.title
+    address, note = sign_in.begin(visit.context, visit.path("provider"), aim, wanted, visit.actor)
+    title = identity_actions.provider_named(visit.context, visit.path("provider")).settings.title
     return _with_note(visit.request, visit.page("depart.html", address=address, title=title), note)
 
 
@@ -90,7 +90,7 @@ def _finish(request: Request) -> Response:
             request.scope.get("penstock_request_id", ""),
         )
         sealed = request.cookies.get(NOTE_COOKIE, "")[:NOTE_CHARACTERS_MAX]
-        note = sign_in.redeem(context, origin, request.path_params["name"], sealed, back)
+        note = sign_in.redeem(context, origin, request.path_params["provider"], sealed, back)
         response = _act(request, context, origin, note, visit)
     except PenstockError as error:
         response = refusal(request, error, visit)
@@ -123,9 +123,9 @@ def unlink(visit: Visit) -> Response:
 
 
 routes = [
-    Route("/oidc/{name}", _leave, methods=["GET"]),
-    Route("/oidc/{name}/callback", _come_back, methods=["GET"]),
-    post("/oidc/{name}/link", link, proof_at="/account"),
-    post("/oidc/{name}/prove", prove),
+    Route("/oidc/{provider}", _leave, methods=["GET"]),
+    Route("/oidc/{provider}/callback", _come_back, methods=["GET"]),
+    post("/oidc/{provider}/link", link, proof_at="/account"),
+    post("/oidc/{provider}/prove", prove),
     post("/account/identities/{identity_id}/remove", unlink, proof_at="/account"),
 ]

@@ -18,6 +18,7 @@ from penstock.control_plane import ControlPlane
 from penstock.domain.invoice import period_of
 from penstock.domain.role import Role
 from penstock.store import device as device_store
+from penstock.store import identity as identity_store
 from penstock.store import power_feed as power_feed_store
 from penstock.store.database import SYSTEM
 from tests.fixtures.console import People
@@ -27,11 +28,26 @@ from tests.support.tenancy import make_caller
 PAGE_BYTES_MAX = 300_000
 NOBODY = "0" * 26
 # Pages that are no HTML, and those that stream.
-_NO_PAGES = {"/static/{digest}/{name:path}", "/live"}
+_NO_PAGES = {
+    "/static/{digest}/{name:path}",
+    "/live",
+    # They lead to a provider and back; tests/flows/test_sign_in.py goes there.
+    "/oidc/{provider}",
+    "/oidc/{provider}/callback",
+}
 # Whose the object behind a parameter is: a tenant's own, or the factory's.
-OF_TENANT = {"service_id", "key_id", "invoice_id", "project_id", "quota_id", "principal_id", "binding_id"}
+OF_TENANT = {
+    "service_id",
+    "key_id",
+    "invoice_id",
+    "project_id",
+    "quota_id",
+    "principal_id",
+    "binding_id",
+    "identity_id",
+}
 OF_FACTORY = {"node_id", "device_id", "tenant_id", "agent_id", "token_id", "feed_id", "position"}
-SHARED = {"offer_id"}
+SHARED = {"offer_id", "provider"}
 
 
 def routes(plane: ControlPlane, method: str) -> Iterator[Route]:
@@ -56,7 +72,18 @@ def objects(people: People) -> dict[str, str]:
     )
     made = invoice_actions.draft(context, boss_actor, acme.id, period_of(plane.clock.now()))
     offers = offer_actions.list_page(context, actor, name="gpu", kind=None, state=None, after=None, limit=1)
+    identity_id = context.new_id("identity")
     with plane.db.transaction(SYSTEM) as connection:
+        identity_store.insert(
+            connection,
+            identity_id=identity_id,
+            tenant_id=acme.id,
+            principal_id=acme.member.principal_id,
+            issuer="https://id.test",
+            subject="somebody",
+            managed=False,
+            at=plane.clock.now(),
+        )
         device = device_store.page(connection, after=None, limit=1)[0]
         feeds = power_feed_store.page(connection, site_id=None, after=None, limit=1)
     return {
@@ -75,6 +102,8 @@ def objects(people: People) -> dict[str, str]:
         "token_id": f"jtk_{NOBODY}",
         "feed_id": feeds[0]["id"] if feeds else f"pfd_{NOBODY}",
         "offer_id": offers[0]["id"],
+        "provider": "corp",
+        "identity_id": identity_id,
     }
 
 
