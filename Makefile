@@ -35,13 +35,21 @@ up: .venv/.ready-runtime ## Start the whole factory in the foreground; Ctrl-C st
 setup: .venv/.ready-dev ## Put the environment into .venv, development tools included
 	@:
 
+.PHONY: guest-image
+guest-image: .venv/.ready-dev ## Build the tiny guest that tests of machines start, unless it is built
+	@$(BIN)/python -m tests.support.guest_image
+
 .PHONY: test
-test: .venv/.ready-dev ## Run all tests (ARGS="-k name" narrows them, WORKERS=8 for a bigger machine)
+test: .venv/.ready-dev guest-image ## Run all tests (ARGS="-k name" narrows them, WORKERS=8 for a bigger machine)
 	@exec $(BIN)/pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 .PHONY: test-unit
 test-unit: .venv/.ready-dev ## Run only the quick tests of single units
 	@exec $(BIN)/pytest -n $(WORKERS) --dist loadgroup tests/unit $(ARGS)
+
+.PHONY: test-vm
+test-vm: .venv/.ready-dev guest-image ## Run only the tests that start real machines with libvirt and QEMU
+	@exec $(BIN)/pytest -m vm $(ARGS)
 
 .PHONY: test-browser
 test-browser: .venv/.ready-dev ## Run only the tests that look at the console in a real Chromium

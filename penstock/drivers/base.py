@@ -39,6 +39,7 @@ class Observed:
 
     ``at_us`` maps a phase name (``started``, ``ready``) to the epoch microseconds at which it was reached.
     ``endpoint`` is a base URL where there is one. ``busy_permille`` is utilisation 0..1000, None if unknown.
+    ``detail`` is what else a driver of this kind has to say, as a small JSON object; None: nothing.
     """
 
     allocation_id: str
@@ -49,6 +50,7 @@ class Observed:
     busy_permille: int | None = None
     code: str | None = None
     message: str | None = None
+    detail: Mapping[str, Json] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,4 +184,34 @@ class ReadsMeters(Protocol):
 
     def meters(self) -> Mapping[str, Mapping[str, int]]:
         """Return by allocation id what was read last: whole numbers by a name that ends in its unit or says a count."""
+        ...
+
+
+@runtime_checkable
+class Consoles(Protocol):
+    """Option: what machines write to their serial consoles."""
+
+    def console(self, allocation_id: str, after: int, bytes_max: int) -> tuple[int, bytes]:
+        """Return up to ``bytes_max`` bytes from offset ``after`` on, and the offset where they begin.
+
+        Offsets count a machine's whole life; a begin after ``after`` says that what was between is lost.
+        """
+        ...
+
+
+@runtime_checkable
+class Snapshots(Protocol):
+    """Option: keeps copies of a disk at one moment; which ones are wanted stands in the config."""
+
+    def snapshots(self, allocation_id: str) -> Mapping[str, int]:
+        """Return the snapshots that are there: size in bytes by id."""
+        ...
+
+
+@runtime_checkable
+class Migrates(Protocol):
+    """Option: machines go to another node while they run; where to stands in the config."""
+
+    def arrivals(self) -> str | None:
+        """Return the address that machines of other nodes come to, None where none may."""
         ...

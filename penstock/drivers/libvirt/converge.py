@@ -1,0 +1,325 @@
+"""Bringing one machine to what is wanted: plain steps, each of which does nothing where it was done before.
+
+They run in a thread of their own, because a guest takes its time to shut down and a disk to copy. A step that fails
+for a machine that has lived before is noted as a problem of that step: the machine and its disks stay.
+"""
+
+import shutil
+import threading
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from dataclasses import replace
+from hashlib import sha256
+from typing import Any
+
+import orjson
+
+from penstock.base import limits
+from penstock.base.clock import Clock, to_epoch_us
+from penstock.base.errors import PenstockError, UnavailableError
+from penstock.base.units import BYTES_PER_GIB
+from penstock.drivers.base import Wanted
+from penstock.drivers.libvirt import programs
+from penstock.drivers.libvirt.domain_xml import Disk, as_text, disk_element, domain_xml, targets
+from penstock.drivers.libvirt.hypervisor import Hypervisor
+from penstock.drivers.libvirt.machine import Machine, Move, parse
+from penstock.drivers.libvirt.moving import move_away
+from penstock.drivers.libvirt.seed import meta_data, write_seed
+from penstock.drivers.libvirt.store import MachineStore, Record
+
+_LOOK_SECONDS = 0.1
+
+
+class CancelledError(PenstockError):
+    """The machine is to be removed: what was being done for it is left as it is."""
+
+    code = "cancelled"
+    status = 409
+
+
+def digest(thing: object) -> str:
+    """Return a digest of a JSON-able thing."""
+    return sha256(orjson.dumps(thing, option=orjson.OPT_SORT_KEYS, default=list)).hexdigest()[:32]
+
+
+class Convergence:
+    """The steps for one wish; ``cancelled`` ends the waits in them."""
+
+    def __init__(
+        self,
+        hypervisor: Hypervisor,
+        store: MachineStore,
+        clock: Clock,
+        wanted: Wanted,
+        *,
+        accelerated: bool,
+        stop_seconds: float = limits.VM_STOP_SECONDS,
+    ) -> None:
+        self._hypervisor = hypervisor
+        self._store = store
+        self._clock = clock
+        self._wanted = wanted
+        self._id = wanted.allocation_id
+        self._machine: Machine = parse(wanted.config)
+        self._accelerated = accelerated
+        self._stop_seconds = stop_seconds
+        self._places = store.places(self._id)
+        self._problems: dict[str, str] = {}
+        self.cancelled = threading.Event()
+
+    def run(self) -> Record:
+        """Do all steps and return what is remembered; raises what makes the machine impossible."""
+        machine, now_us = self._machine, to_epoch_us(self._clock.now())
+        record = self._store.read(self._id) or Record(self._wanted.generation)
+        if record.moved_to is None:
+            record = self._store.write(
+                self._id,
+                replace(
+                    record,
+                    uuid=machine.uuid,
+                    started_us=record.started_us or now_us,
+                    arriving=machine.arriving,
+                ),
+            )
+            record = self._bring_about(record)
+        return self._store.note(
+            self._id,
+            generation=self._wanted.generation,
+            applied=digest(self._wanted.config),
+            power=machine.power,
+            ready_us=record.ready_us or to_epoch_us(self._clock.now()),
+            problems=self._problems,
+        )
+
+    def _bring_about(self, record: Record) -> Record:
+        machine = self._machine
+        if self._must_rest(record):
+            self._stop()
+        self._check()
+        if machine.restores > record.restores:
+            self._try("restore", self._restore)
+            record = self._store.note(self._id, restores=machine.restores)
+        self._disks(record)
+        if machine.arriving:
+            return self._store.note(self._id, hardware=digest(machine.hardware))
+        if machine.power == "on":
+            self._start()
+        else:
+            self._define()
+        record = self._store.note(self._id, boots=machine.boots, hardware=digest(machine.hardware))
+        self._try("volumes", self._sync_volumes)
+        self._sync_snapshots(record)
+        if machine.move is not None:
+            move = machine.move
+            self._try("move", lambda: self._move(move))
+        return self._store.read(self._id) or record
+
+    def _must_rest(self, record: Record) -> bool:
+        """Tell whether a running machine must stop for what is wanted of it."""
+        machine = self._machine
+        changed = bool(record.hardware) and record.hardware != digest(machine.hardware)
+        grows = self._places.root.exists() and self._grows()
+        return (
+            machine.power == "off"
+            or changed
+            or grows
+            or machine.boots > record.boots
+            or machine.restores > record.restores
+        )
+
+    def _grows(self) -> bool:
+        return programs.virtual_bytes(self._places.root) < self._machine.disk_gib * BYTES_PER_GIB
+
+    # -- disks
+
+    def _disks(self, record: Record) -> None:
+        machine = self._machine
+        if not self._places.root.exists():
+            base = self._store.base_file(machine.image)
+            self._check()
+            self._store.make_disk(base, self._places.root)
+        if not self._active():
+            self._store.grow(self._places.root, machine.disk_gib * BYTES_PER_GIB)
+        seed = digest([meta_data(machine.seed), sha256(machine.seed.user_data).hexdigest()])
+        if record.seed != seed or not self._places.seed.exists():
+            write_seed(machine.seed, self._places.seed)
+            self._store.note(self._id, seed=seed)
+
+    def _restore(self) -> None:
+        snapshot = self._store.snapshot_file(self._id, self._machine.restore_from or "")
+        partial = self._places.root.with_suffix(".restored")
+        shutil.copyfile(snapshot, partial)
+        partial.replace(self._places.root)
+
+    # -- power
+
+    def _active(self) -> bool:
+        with self._hypervisor.speaking() as connection:
+            domain = self._hypervisor.domain(connection, self._id)
+            return domain is not None and self._hypervisor.is_active(domain)
+
+    def _stop(self) -> None:
+        """Let the guest shut down; cut its power if it does not in time. Stopped already is fine."""
+        end = self._clock.monotonic() + self._stop_seconds
+        with self._hypervisor.speaking() as connection:
+            domain = self._hypervisor.domain(connection, self._id)
+            if domain is None or not domain.isActive():
+                return
+            domain.shutdown()
+            while domain.isActive():
+                if self._clock.monotonic() >= end or self.cancelled.is_set():
+                    domain.destroy()
+                    return
+                self.cancelled.wait(_LOOK_SECONDS)
+
+    def _define(self) -> Any:
+        machine = self._machine
+        xml = domain_xml(self._id, machine, self._places, self._data_disks(), accelerated=self._accelerated)
+        with self._hypervisor.speaking() as connection:
+            return connection.defineXML(xml)
+
+    def _start(self) -> None:
+        if self._active():
+            return
+        domain = self._define()
+        self._check()
+        with self._hypervisor.speaking():
+            if not domain.isActive():
+                domain.create()
+
+    def _check(self) -> None:
+        if self.cancelled.is_set():
+            raise CancelledError("the machine is being removed")
+
+    # -- volumes
+
+    def _data_disks(self) -> list[Disk]:
+        """Return the attached volumes that are here; one that is not is a problem, not a reason to stay down."""
+        disks: list[Disk] = []
+        for volume_id in self._machine.volumes:
+            file = self._store.volumes / f"{volume_id}.qcow2"
+            if not file.exists():
+                self._problems[f"volume:{volume_id}"] = "this volume is not on this node"
+                continue
+            disks.append(Disk(volume_id, file, self._secret(volume_id)))
+        return disks
+
+    def _secret(self, volume_id: str) -> str | None:
+        """Give libvirt the key of an encrypted volume, for its memory only; return its name there."""
+        key = self._store.volumes / f"{volume_id}.key"
+        if not key.exists():
+            return None
+        secret = ET.Element("secret", {"ephemeral": "yes", "private": "yes"})
+        name = f"penstock-{volume_id}"
+        ET.SubElement(secret, "description").text = name
+        usage = ET.SubElement(secret, "usage", {"type": "volume"})
+        ET.SubElement(usage, "volume").text = name
+        api = self._hypervisor.api
+        with self._hypervisor.speaking() as connection:
+            try:
+                found = connection.secretLookupByUsage(api.VIR_SECRET_USAGE_TYPE_VOLUME, name)
+            except api.libvirtError:
+                found = connection.secretDefineXML(as_text(secret))
+            found.setValue(key.read_bytes())
+            return str(found.UUIDString())
+
+    def _sync_volumes(self) -> None:
+        """Plug in and pull out until the running machine has exactly the wanted volumes."""
+        if not self._active():
+            return
+        wanted = {str(disk.file): disk for disk in self._data_disks()}
+        api = self._hypervisor.api
+        both = api.VIR_DOMAIN_AFFECT_LIVE | api.VIR_DOMAIN_AFFECT_CONFIG
+        with self._hypervisor.speaking() as connection:
+            domain = connection.lookupByName(self._id)
+            has = data_disks_of(domain.XMLDesc())
+            for file, element in has.items():
+                if file not in wanted:
+                    domain.detachDeviceFlags(as_text(element), both)
+            free = iter([one for one in targets(limits.VM_VOLUMES_MAX * 2) if one not in _targets_of(has)])
+            for file, disk in wanted.items():
+                if file not in has:
+                    domain.attachDeviceFlags(as_text(disk_element(disk, next(free))), both)
+            self._until(
+                lambda: set(data_disks_of(domain.XMLDesc())) == set(wanted), "the guest let go of no disk"
+            )
+
+    def _until(self, reached: Callable[[], bool], otherwise: str) -> None:
+        end = self._clock.monotonic() + self._stop_seconds
+        while not reached():
+            self._check()
+            if self._clock.monotonic() >= end:
+                raise programs.ProgramError(otherwise)
+            self.cancelled.wait(_LOOK_SECONDS)
+
+    # -- snapshots
+
+    def _sync_snapshots(self, record: Record) -> None:
+        wanted, has = self._machine.snapshots, dict(record.snapshots)
+        for snapshot_id in [one for one in has if one not in wanted]:
+            self._store.snapshot_file(self._id, snapshot_id).unlink(missing_ok=True)
+            del has[snapshot_id]
+        for snapshot_id in [one for one in wanted if one not in has]:
+            file = self._store.snapshot_file(self._id, snapshot_id)
+            if self._try(f"snapshot:{snapshot_id}", lambda: self._snapshot(snapshot_id)):  # noqa: B023 - called at once
+                has[snapshot_id] = file.stat().st_size
+        if has != record.snapshots:
+            self._store.note(self._id, snapshots=has)
+
+    def _snapshot(self, snapshot_id: str) -> None:
+        """Copy the first disk as it is at one moment; of a running machine while it runs."""
+        file = self._store.snapshot_file(self._id, snapshot_id)
+        partial = file.with_suffix(".new")
+        partial.unlink(missing_ok=True)
+        if self._active():
+            self._back_up(str(partial))
+        else:
+            programs.run(["qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", self._places.root, partial])
+        partial.replace(file)
+
+    def _back_up(self, file: str) -> None:
+        backup = ET.Element("domainbackup", {"mode": "push"})
+        disk = ET.SubElement(ET.SubElement(backup, "disks"), "disk", {"name": "vda", "type": "file"})
+        ET.SubElement(disk, "driver", {"type": "qcow2"})
+        ET.SubElement(disk, "target", {"file": file})
+        api = self._hypervisor.api
+        with self._hypervisor.speaking() as connection:
+            domain = connection.lookupByName(self._id)
+            domain.backupBegin(as_text(backup), None, 0)
+            self._until(
+                lambda: domain.jobStats()["type"] == api.VIR_DOMAIN_JOB_NONE, "the copy did not end in time"
+            )
+            if not domain.jobStats(api.VIR_DOMAIN_JOB_STATS_COMPLETED).get("success", True):
+                raise programs.ProgramError("the copy of the running disk failed")
+
+    # -- moving
+
+    def _move(self, move: Move) -> None:
+        move_away(self._hypervisor, self._id, move, str(self._places.root.parent), str(self._store.volumes))
+        self._store.note(self._id, moved_to=move.name)
+
+    def _try(self, step: str, work: Callable[[], None]) -> bool:
+        """Do a step of a machine that is there; note why if it cannot be done, and say whether it was."""
+        try:
+            work()
+        except (CancelledError, UnavailableError):
+            raise
+        except PenstockError as error:
+            self._problems[step] = error.sentence
+        except OSError as error:
+            self._problems[step] = str(error.strerror or error)
+        return step not in self._problems
+
+
+def data_disks_of(xml: str) -> dict[str, ET.Element]:
+    """Return the data disks of a running domain by file: what stands in libvirt's own XML, without the first disk."""
+    found: dict[str, ET.Element] = {}
+    for disk in ET.fromstring(xml).iterfind("./devices/disk[@device='disk']"):  # noqa: S314 - libvirt's own words
+        target, source = disk.find("target"), disk.find("source")
+        if target is not None and source is not None and target.get("dev") != "vda":
+            found[source.get("file", "")] = disk
+    return found
+
+
+def _targets_of(disks: dict[str, ET.Element]) -> set[str]:
+    return {target.get("dev", "") for disk in disks.values() if (target := disk.find("target")) is not None}

@@ -1,0 +1,275 @@
+"""Machines on this node's libvirt.
+
+"Already there" is a machine whose record says that the same config was brought about and whose power is as wanted;
+"already gone" is neither a domain nor a folder of that name. A domain is called by its allocation, so a process that
+remembers nothing finds all of them again. ``READY`` means that the machine is as wanted: running, or stopped where it
+is wanted stopped. While a machine that has lived is being changed it is ``STARTED`` with the code ``changing``.
+"""
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import structlog
+
+from penstock.base import limits
+from penstock.base.clock import Clock
+from penstock.base.errors import PenstockError, UnavailableError
+from penstock.base.ids import is_id
+from penstock.drivers.base import Capabilities, Config, Inventory, Json, Observed, Phase, Wanted
+from penstock.drivers.libvirt.acceleration import Accelerator
+from penstock.drivers.libvirt.console import Consoles
+from penstock.drivers.libvirt.converge import CancelledError, Convergence, digest
+from penstock.drivers.libvirt.hypervisor import Hypervisor
+from penstock.drivers.libvirt.machine import parse
+from penstock.drivers.libvirt.meters import meters_of, power_of
+from penstock.drivers.libvirt.settings import Settings
+from penstock.drivers.libvirt.store import ImageSource, MachineStore, Record
+
+log = structlog.get_logger(__name__)
+CHANGING = "changing"
+_UNTESTED = ("PCI passthrough (VFIO)", "mediated devices (vGPU)", "aarch64", "KVM")
+
+
+@dataclass(slots=True)
+class _Job:
+    """A convergence in its thread; ``error`` is what ended it, ``again_at`` when it may be tried again."""
+
+    generation: int
+    applied: str
+    convergence: Convergence
+    thread: threading.Thread | None = None
+    error: PenstockError | None = None
+    again_at: float = 0.0
+
+    @property
+    def works(self) -> bool:
+        return self.thread is not None and self.thread.is_alive()
+
+
+class LibvirtDriver:
+    """Drives the machines of one node; ``source`` is where their images come from."""
+
+    name: ClassVar[str] = "libvirt"
+    simulated: ClassVar[bool] = False
+
+    def __init__(
+        self, state_dir: Path, clock: Clock, source: ImageSource, settings: Settings | None = None
+    ) -> None:
+        self._settings = settings or Settings()
+        self._clock = clock
+        self._store = MachineStore(state_dir, source)
+        self._hypervisor = Hypervisor(self._settings.uri)
+        self._accelerator = Accelerator(self._settings.acceleration, state_dir)
+        self._consoles = Consoles(self._store)
+        self._jobs: dict[str, _Job] = {}
+        self._lock = threading.Lock()
+
+    # -- the six verbs
+
+    def validate(self, config: Config) -> None:
+        """Raise InvalidInputError naming the field if no machine can be made of ``config``."""
+        parse(config)
+
+    def inventory(self) -> Inventory:
+        """Report nothing: the machine itself is described by the driver ``local``."""
+        return Inventory()
+
+    def ensure(self, wanted: Wanted) -> Observed:
+        """Say how far the machine is; start to work on what is missing, in a thread of its own."""
+        parse(wanted.config)
+        with self._lock:
+            record = self._store.read(wanted.allocation_id)
+            job = self._jobs.get(wanted.allocation_id)
+            if job is not None and job.works:
+                return self._under_way(wanted, record, job)
+            power = self._power(wanted.allocation_id)
+            if record is not None and self._is_as_wanted(wanted, record, power):
+                self._jobs.pop(wanted.allocation_id, None)
+                if record.generation != wanted.generation:
+                    record = self._store.note(wanted.allocation_id, generation=wanted.generation)
+                return self._observed(wanted.allocation_id, record, power)
+            same = job is not None and job.applied == digest(wanted.config)
+            if (
+                job is None
+                or not same
+                or (_is_passing(job, record) and self._clock.monotonic() >= job.again_at)
+            ):
+                job = self._begin(wanted)
+            return self._under_way(wanted, record, job)
+
+    def observe(self) -> Sequence[Observed]:
+        """Report every machine that has a folder or a domain here; UnavailableError if libvirt does not answer."""
+        with self._hypervisor.speaking() as connection:
+            stats = self._hypervisor.stats(connection)
+        found: list[Observed] = []
+        for allocation_id in sorted(
+            {*self._store.ids(), *(name for name in stats if is_id(name, "allocation"))}
+        ):
+            record = self._store.read(allocation_id)
+            if record is None:
+                found.append(Observed(allocation_id, 0, Phase.STARTED))
+                continue
+            seen = stats.get(allocation_id)
+            found.append(self._observed(allocation_id, record, power_of(seen), seen))
+        return found
+
+    def remove(self, allocation_id: str) -> Observed:
+        """Cut the power and remove domain, disk, seed and console; volumes stay, they have a life of their own."""
+        with self._lock:
+            job = self._jobs.get(allocation_id)
+            if job is not None and job.works:
+                job.convergence.cancelled.set()
+                return Observed(allocation_id, job.generation, Phase.PENDING)
+            self._jobs.pop(allocation_id, None)
+            with self._hypervisor.speaking() as connection:
+                domain = self._hypervisor.domain(connection, allocation_id)
+                if domain is not None:
+                    self._undefine(domain)
+            self._store.forget(allocation_id)
+            return Observed(allocation_id, 0, Phase.ABSENT)
+
+    def capabilities(self) -> Capabilities:
+        """Carry virtual machines."""
+        return Capabilities(kinds=frozenset({"vm"}), simulated=False, untested_on_hardware=_UNTESTED)
+
+    # -- options
+
+    def console(self, allocation_id: str, after: int, bytes_max: int) -> tuple[int, bytes]:
+        """Return what the machine wrote to its serial console after offset ``after``, and the offset of its begin."""
+        return self._consoles.read(allocation_id, after, bytes_max)
+
+    def snapshots(self, allocation_id: str) -> Mapping[str, int]:
+        """Return the snapshots of a machine: id and size in bytes."""
+        record = self._store.read(allocation_id)
+        return {} if record is None else dict(record.snapshots)
+
+    def arrivals(self) -> str | None:
+        """Return the address that machines come to, None where none may."""
+        return self._settings.arrivals
+
+    def close(self) -> None:
+        """Let go of libvirt; machines run on."""
+        for job in list(self._jobs.values()):
+            job.convergence.cancelled.set()
+            if job.thread is not None:
+                job.thread.join()
+        self._hypervisor.close()
+
+    # -- inside
+
+    def _undefine(self, domain: Any) -> None:
+        api = self._hypervisor.api
+        if domain.isActive():
+            domain.destroy()
+        try:
+            domain.undefineFlags(
+                api.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+                | api.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+                | api.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+                | api.VIR_DOMAIN_UNDEFINE_NVRAM
+            )
+        except api.libvirtError as error:
+            if error.get_error_code() != api.VIR_ERR_NO_DOMAIN:  # a transient one was gone with its power
+                raise
+
+    def _power(self, allocation_id: str) -> str:
+        with self._hypervisor.speaking() as connection:
+            domain = self._hypervisor.domain(connection, allocation_id)
+            return "off" if domain is None or not domain.isActive() else "on"
+
+    @staticmethod
+    def _is_as_wanted(wanted: Wanted, record: Record, power: str) -> bool:
+        if record.applied != digest(wanted.config):
+            return False
+        return record.arriving or record.moved_to is not None or record.power == power
+
+    def _begin(self, wanted: Wanted) -> _Job:
+        convergence = Convergence(
+            self._hypervisor,
+            self._store,
+            self._clock,
+            wanted,
+            accelerated=self._accelerator.is_on(),
+            stop_seconds=self._settings.stop_seconds,
+        )
+        job = _Job(wanted.generation, digest(wanted.config), convergence)
+        job.thread = threading.Thread(target=self._work, args=(wanted.allocation_id, job), daemon=True)
+        self._jobs[wanted.allocation_id] = job
+        job.thread.start()
+        return job
+
+    def _work(self, allocation_id: str, job: _Job) -> None:
+        try:
+            job.convergence.run()
+        except CancelledError as error:
+            job.error = error
+        except PenstockError as error:
+            job.error = error
+            log.warning("machine_not_brought_about", allocation=allocation_id, error=error.sentence)
+        except Exception as error:
+            job.error = UnavailableError(f"the driver failed: {error}")
+            log.exception("machine_failed", allocation=allocation_id)
+        job.again_at = self._clock.monotonic() + limits.VM_RETRY_SECONDS
+
+    def _under_way(self, wanted: Wanted, record: Record | None, job: _Job) -> Observed:
+        lived = record is not None and record.ready_us is not None
+        at_us = _stamps(record)
+        if job.error is not None and not job.works and not isinstance(job.error, CancelledError):
+            passing = lived or isinstance(job.error, UnavailableError)
+            phase = (Phase.STARTED if at_us else Phase.PENDING) if passing else Phase.FAILED
+            return Observed(
+                wanted.allocation_id,
+                wanted.generation,
+                phase,
+                at_us,
+                code=job.error.code,
+                message=job.error.sentence,
+            )
+        phase = Phase.STARTED if at_us else Phase.PENDING
+        code = CHANGING if lived and record is not None and record.applied != job.applied else None
+        return Observed(wanted.allocation_id, wanted.generation, phase, at_us, code=code)
+
+    def _observed(
+        self, allocation_id: str, record: Record, power: str, stats: Mapping[str, Any] | None = None
+    ) -> Observed:
+        lived = record.ready_us is not None
+        settled = record.arriving or record.moved_to is not None or record.power == power
+        phase = Phase.READY if lived and settled else Phase.STARTED
+        detail: dict[str, Json] = {"power": power}
+        if record.problems:
+            detail["problems"] = dict(record.problems)
+        if record.snapshots:
+            detail["snapshots"] = dict(record.snapshots)
+        if record.moved_to is not None:
+            detail["moved_to"] = record.moved_to
+        if record.arriving:
+            places = self._store.places(allocation_id)
+            detail |= {"folder": str(places.root.parent), "volumes": str(self._store.volumes)}
+            detail["uri"] = self._settings.arrivals
+        if stats is not None:
+            detail["meters"] = meters_of(stats)
+        return Observed(
+            allocation_id,
+            record.generation,
+            phase,
+            _stamps(record),
+            code=None if settled else "power_lost",
+            message=None if settled else "the machine is not as it is wanted; it is being brought back",
+            detail=detail,
+        )
+
+
+def _is_passing(job: _Job, record: Record | None) -> bool:
+    """Tell whether a failure may pass by itself: always for a machine that has lived."""
+    lived = record is not None and record.ready_us is not None
+    return job.error is None or lived or isinstance(job.error, UnavailableError | CancelledError)
+
+
+def _stamps(record: Record | None) -> dict[str, int]:
+    if record is None:
+        return {}
+    stamps = {"started": record.started_us, "ready": record.ready_us}
+    return {name: at_us for name, at_us in stamps.items() if at_us is not None}

@@ -1,0 +1,57 @@
+"""What libvirt counts of a machine, under our names; all are counters or bytes held now."""
+
+from collections.abc import Mapping
+from typing import Any
+
+_RUNNING = (1, 2, 3)  # virDomainState: running, blocked, paused: QEMU is there
+
+
+def power_of(stats: Mapping[str, Any] | None) -> str:
+    """Return ``on`` or ``off`` from a domain's statistics; None: there is no domain."""
+    return "on" if stats is not None and stats.get("state.state") in _RUNNING else "off"
+
+
+def meters_of(stats: Mapping[str, Any]) -> dict[str, int]:
+    """Return CPU time, memory, disk and network of a machine since its start.
+
+    ``memory_host_bytes`` is what QEMU occupies on the node, ``memory_guest_bytes`` what the guest uses, where it says.
+    """
+    found = {"cpu_time_us": int(stats.get("cpu.time", 0)) // 1_000}
+    rss = stats.get("balloon.rss")
+    if rss is not None:
+        found["memory_host_bytes"] = int(rss) << 10
+    available, unused = stats.get("balloon.available"), stats.get("balloon.unused")
+    if available is not None and unused is not None:
+        found["memory_guest_bytes"] = (int(available) - int(unused)) << 10
+    found |= _summed(
+        stats,
+        "block",
+        {
+            "rd.bytes": "disk_read_bytes",
+            "wr.bytes": "disk_written_bytes",
+            "rd.reqs": "disk_reads",
+            "wr.reqs": "disk_writes",
+        },
+    )
+    found |= _summed(
+        stats,
+        "net",
+        {
+            "rx.bytes": "network_received_bytes",
+            "tx.bytes": "network_sent_bytes",
+            "rx.pkts": "network_received_packets",
+            "tx.pkts": "network_sent_packets",
+            "rx.drop": "network_received_drops",
+        },
+    )
+    return found
+
+
+def _summed(stats: Mapping[str, Any], group: str, names: Mapping[str, str]) -> dict[str, int]:
+    count = int(stats.get(f"{group}.count", 0))
+    if count == 0:
+        return {}
+    return {
+        ours: sum(int(stats.get(f"{group}.{number}.{theirs}", 0)) for number in range(count))
+        for theirs, ours in names.items()
+    }

@@ -1,0 +1,127 @@
+"""Guests on the fabric as their tenants meet them: addresses by DHCP, a prompt by SSH, pings."""
+
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.hypervisors import FABRIC_ADDRESS, Fabric
+
+PATIENCE_SECONDS = 90.0
+_DHCP = """\
+start 10.77.0.100
+end 10.77.0.199
+interface br0
+lease_file {folder}/leases
+pidfile {folder}/pid
+option subnet 255.255.255.0
+option router {router}
+option lease 3600
+{leases}
+"""
+
+
+def until(reached: Callable[[], object], what: str, seconds: float = PATIENCE_SECONDS) -> None:
+    """Wait for a condition of real machines, bounded in time."""
+    end = time.monotonic() + seconds
+    while not reached():
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {seconds:.0f} s: {what}")
+        time.sleep(0.1)
+
+
+@contextmanager
+def dhcp(fabric: Fabric, folder: Path, leases: dict[str, str]) -> Iterator[None]:
+    """Give addresses on the fabric: ``leases`` are address by MAC."""
+    fixed = "\n".join(f"static_lease {mac} {address}" for mac, address in leases.items())
+    (folder / "leases").touch()
+    conf = folder / "udhcpd.conf"
+    conf.write_text(_DHCP.format(folder=folder, router=FABRIC_ADDRESS, leases=fixed))
+    server = subprocess.Popen(
+        fabric.enter("busybox", "udhcpd", "-f", str(conf)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        yield
+    finally:
+        server.kill()
+        server.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An SSH key pair."""
+
+    file: Path
+
+    @property
+    def public(self) -> str:
+        return self.file.with_suffix(".pub").read_text().strip()
+
+
+def make_key(folder: Path) -> Key:
+    """Make an Ed25519 key."""
+    file = folder / "id"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "tester", "-f", str(file)], check=True)
+    return Key(file)
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """A guest by its address, as seen from the fabric."""
+
+    fabric: Fabric
+    address: str
+    key: Key
+
+    def run(self, command: str, *, check: bool = True) -> str:
+        """Run a command by SSH and return what it printed; '' if the guest does not answer and ``check`` is off."""
+        options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "ConnectTimeout=5", "BatchMode=yes"]
+        flags = [part for option in options for part in ("-o", option)]
+        ssh = ["ssh", "-q", "-i", str(self.key.file), *flags, f"root@{self.address}", command]
+        done = subprocess.run(
+            self.fabric.enter(*ssh), capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=60
+        )
+        if check and done.returncode != 0:
+            raise AssertionError(f"'{command}' failed in the guest: {done.returncode} {done.stderr}")
+        return done.stdout if done.returncode == 0 else ""
+
+    def answers(self) -> bool:
+        """Tell whether one can log in."""
+        return self.run("echo here", check=False) == "here\n"
+
+    def wait(self) -> None:
+        """Wait until one can log in."""
+        until(self.answers, f"log in at {self.address}")
+
+    @contextmanager
+    def pinged(self) -> Iterator["Pings"]:
+        """Ping ten times a second meanwhile; the answer is filled at the end."""
+        pings = Pings()
+        process = subprocess.Popen(
+            self.fabric.enter("ping", "-D", "-i", "0.1", self.address), stdout=subprocess.PIPE, text=True
+        )
+        try:
+            yield pings
+        finally:
+            process.send_signal(2)
+            said, _ = process.communicate(timeout=10)
+            pings.read(said)
+
+
+class Pings:
+    """When answers came."""
+
+    def __init__(self) -> None:
+        self.at: list[float] = []
+
+    def read(self, said: str) -> None:
+        """Take the times of answers out of what ``ping -D`` printed."""
+        self.at = [float(found) for found in re.findall(r"^\[([0-9.]+)\].* bytes from", said, re.MULTILINE)]
+
+    @property
+    def longest_gap_seconds(self) -> float:
+        """Return the longest time without an answer."""
+        return max((b - a for a, b in zip(self.at, self.at[1:], strict=False)), default=float("inf"))

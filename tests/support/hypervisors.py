@@ -1,0 +1,248 @@
+"""Hypervisor hosts on one machine: each is a network, mount and host-name namespace with a libvirtd of its own.
+
+All stand on one bridge in a namespace of its own (the fabric), so that guests of different hosts reach each other and
+machines really migrate. Sockets lie in a folder that this process sees, so drivers need not run inside.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from penstock.drivers.libvirt import binding
+
+PROGRAMS = ("ip", "unshare", "nsenter", "libvirtd", "virtlogd", "qemu-system-x86_64", "qemu-img", "genisoimage")
+START_SECONDS = 60.0
+FABRIC_ADDRESS = "10.77.0.1"
+
+_LIBVIRTD = """\
+listen_tls = 0
+listen_tcp = 1
+auth_tcp = "none"
+listen_addr = "0.0.0.0"
+auth_unix_rw = "none"
+unix_sock_dir = "{folder}/sock"
+host_uuid = "{uuid}"
+log_outputs = "3:file:{folder}/libvirtd.log"
+"""
+# What a machine without systemd and with shared cgroups can do; the sandbox of QEMU stays on.
+_QEMU = """\
+user = "root"
+group = "root"
+dynamic_ownership = 0
+remember_owner = 0
+security_driver = "none"
+namespaces = []
+cgroup_controllers = []
+stdio_handler = "logd"
+seccomp_sandbox = 1
+"""
+_INIT = """\
+#!/bin/sh
+mount --make-rprivate /
+mount --bind {folder}/etc /etc/libvirt; mount --bind {folder}/lib /var/lib/libvirt; mount -t tmpfs tmpfs /run
+mkdir -p /run/libvirt /run/lock /var/lib/libvirt/qemu /var/lib/libvirt/images; hostname {name}
+mount --bind {folder}/hosts /etc/hosts
+virtlogd & echo $! > {folder}/virtlogd.pid
+echo $$ > {folder}/init.pid
+exec sleep 100000
+"""
+
+
+def missing() -> str | None:
+    """Return why no hypervisor can run here, as a sentence; None if one can."""
+    if os.geteuid() != 0:
+        return "hypervisor hosts are namespaces, which only root makes"
+    absent = [name for name in PROGRAMS if shutil.which(name) is None]
+    if absent:
+        return f"not installed here: {', '.join(absent)}"
+    return None if binding.is_available() else binding.MISSING
+
+
+@dataclass(slots=True)
+class Host:
+    """One hypervisor host. ``uri`` is its libvirtd as seen from here, ``arrivals`` as its neighbours see it."""
+
+    name: str
+    address: str
+    folder: Path
+    root: "subprocess.Popen[bytes] | None" = None
+    daemon: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def uri(self) -> str:
+        return f"qemu:///system?socket={self.folder}/sock/libvirt-sock"
+
+    @property
+    def arrivals(self) -> str:
+        return f"qemu+tcp://{self.address}/system"
+
+    def enter(self, *command: str) -> list[str]:
+        """Return a command that runs inside the host."""
+        pid = (self.folder / "init.pid").read_text().strip()
+        return ["nsenter", "-t", pid, "-m", "-u", "-n", "--", *command]
+
+    def start_libvirtd(self) -> None:
+        """Start libvirtd and wait until it answers."""
+        self.daemon = _start(self.enter("libvirtd", "--listen"), self.folder / "libvirtd.err")
+        end = time.monotonic() + START_SECONDS
+        while not self.answers():
+            if time.monotonic() > end or self.daemon.poll() is not None:
+                said = (self.folder / "libvirtd.err").read_text()[-2_000:]
+                raise RuntimeError(f"libvirtd of {self.name} did not come up: {said}")
+            time.sleep(0.1)
+
+    def answers(self) -> bool:
+        """Tell whether libvirtd answers."""
+        api = binding.load()
+        try:
+            connection = api.open(self.uri)
+        except api.libvirtError:
+            return False
+        connection.close()
+        return True
+
+    def kill_libvirtd(self) -> None:
+        """End libvirtd as a crash would; machines go on."""
+        assert self.daemon is not None
+        self.daemon.kill()
+        self.daemon.wait()
+
+    def domains(self) -> list[str]:
+        """Return the names of all domains, running or not."""
+        connection = binding.load().open(self.uri)
+        try:
+            return sorted(one.name() for one in connection.listAllDomains())
+        finally:
+            connection.close()
+
+    def links(self) -> list[str]:
+        """Return the network devices inside the host but those it was made with."""
+        said = subprocess.run(
+            ["ip", "-n", self.name, "-o", "link"], capture_output=True, text=True, check=True
+        ).stdout
+        names = [line.split(": ")[1].split("@")[0] for line in said.splitlines()]
+        return sorted(name for name in names if name not in {"lo", "eth0", "br0"})
+
+
+class Fabric:
+    """The bridge that hosts and test programs stand on; everything is removed by ``close``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.name = f"pstf{os.getpid()}"
+        self.hosts: list[Host] = []
+
+    def open(self) -> None:
+        """Make the namespace and its bridge, with the address that guests have as their way out."""
+        _ip("netns", "add", self.name)
+        _ip("-n", self.name, "link", "set", "lo", "up")
+        _ip("-n", self.name, "link", "add", "br0", "type", "bridge")
+        _ip("-n", self.name, "link", "set", "br0", "up")
+        _ip("-n", self.name, "address", "add", f"{FABRIC_ADDRESS}/24", "dev", "br0")
+
+    def enter(self, *command: str) -> list[str]:
+        """Return a command that runs on the fabric, next to the guests."""
+        return ["nsenter", f"--net=/run/netns/{self.name}", "--", *command]
+
+    def add(self) -> Host:
+        """Start another host."""
+        number = len(self.hosts) + 1
+        name = f"psth{number}-{os.getpid()}"
+        host = Host(name, f"10.77.0.{10 + number}", self.folder / f"host{number}")
+        self.hosts.append(host)
+        for part in ("etc", "lib", "sock"):
+            (host.folder / part).mkdir(parents=True)
+        shutil.copytree("/etc/libvirt", host.folder / "etc", dirs_exist_ok=True)
+        (host.folder / "etc/libvirtd.conf").write_text(_LIBVIRTD.format(folder=host.folder, uuid=uuid.uuid4()))
+        (host.folder / "etc/qemu.conf").write_text(_QEMU)
+        names = [f"10.77.0.{10 + one} psth{one}-{os.getpid()}" for one in range(1, 9)]
+        (host.folder / "hosts").write_text("\n".join(["127.0.0.1 localhost", *names]) + "\n")
+        self._wire(host, number)
+        init = host.folder / "init"
+        init.write_text(_INIT.format(folder=host.folder, name=name))
+        init.chmod(0o755)
+        # nsenter keeps the working folder and the cgroup tree, which `ip netns exec` does not.
+        inside = ["nsenter", f"--net=/run/netns/{name}", "--", "unshare", "-m", "-u", str(init)]
+        host.root = _start(inside, host.folder / "init.err")
+        end = time.monotonic() + START_SECONDS
+        while not (host.folder / "init.pid").exists():
+            if time.monotonic() > end:
+                raise RuntimeError((host.folder / "init.err").read_text())
+            time.sleep(0.05)
+        host.start_libvirtd()
+        return host
+
+    def _wire(self, host: Host, number: int) -> None:
+        near = f"psv{number}-{os.getpid()}"
+        _ip("netns", "add", host.name)
+        _ip("-n", host.name, "link", "set", "lo", "up")
+        _ip("-n", self.name, "link", "add", near, "type", "veth", "peer", "name", "eth0", "netns", host.name)
+        _ip("-n", self.name, "link", "set", near, "master", "br0", "up")
+        _ip("-n", host.name, "link", "add", "br0", "type", "bridge")
+        _ip("-n", host.name, "link", "set", "br0", "up")
+        _ip("-n", host.name, "link", "set", "eth0", "master", "br0", "up")
+        _ip("-n", host.name, "address", "add", f"{host.address}/24", "dev", "br0")
+
+    def close(self) -> None:
+        """Stop every guest, daemon and namespace."""
+        for host in self.hosts:
+            for pid in _inside(host.name):
+                _end(pid)
+            for process in (host.daemon, host.root):
+                if process is not None:
+                    process.wait()
+            _ip("netns", "delete", host.name, check=False)
+        for pid in _inside(self.name):
+            _end(pid)
+        _ip("netns", "delete", self.name, check=False)
+
+
+@contextmanager
+def fabric(folder: Path) -> Iterator[Fabric]:
+    """Yield a fabric without hosts yet."""
+    made = Fabric(folder)
+    try:
+        made.open()
+        yield made
+    finally:
+        made.close()
+
+
+def _start(command: Sequence[str], errors: Path) -> "subprocess.Popen[bytes]":
+    with errors.open("ab") as stream:
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stream, start_new_session=True)
+
+
+def _ip(*arguments: str, check: bool = True) -> None:
+    subprocess.run(["ip", *arguments], capture_output=True, check=check)
+
+
+def _inside(namespace: str) -> Sequence[int]:
+    """Return the processes of a network namespace: those that this process started, and theirs."""
+    done = subprocess.run(["ip", "netns", "pids", namespace], capture_output=True, text=True, check=False)
+    return [int(pid) for pid in done.stdout.split()]
+
+
+def _end(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return  # it ended meanwhile
+    end = time.monotonic() + 10
+    while _lives(pid) and time.monotonic() < end:
+        time.sleep(0.02)
+
+
+def _lives(pid: int) -> bool:
+    """Tell whether a process runs; one that is dead and not yet reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -1,0 +1,164 @@
+"""A real guest on a real libvirt, from its first boot to its move to another host."""
+
+import base64
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock.base.clock import SystemClock
+from penstock.base.ids import new_id
+from penstock.drivers.base import Observed, Phase, Wanted
+from penstock.drivers.libvirt.driver import LibvirtDriver
+from penstock.drivers.libvirt.settings import Acceleration, Settings
+from tests.support import guest_image
+from tests.support.guests import Guest, Key, dhcp, make_key, until
+from tests.support.hypervisors import Fabric, Host
+from tests.support.machines import config, facts_of
+
+pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("vm")]
+MAC, ADDRESS = "52:54:00:00:00:21", "10.77.0.121"
+
+
+class _Image:
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.fetched = 0
+
+    def fetch(self, image_id: str, target: Path) -> None:
+        del image_id
+        self.fetched += 1
+        shutil.copyfile(self.file, target)
+
+
+class _Site:
+    """Drivers of two hosts and one guest."""
+
+    def __init__(self, folder: Path, fabric: Fabric, hosts: list[Host], key: Key) -> None:
+        image = guest_image.tiny_image()
+        self.source = _Image(image)
+        self.hosts = hosts
+        self.drivers = [self.driver(folder / host.name, host) for host in hosts]
+        self.id = new_id("allocation", SystemClock().now())
+        self.guest = Guest(fabric, ADDRESS, key)
+        user_data = b"#!/bin/sh\necho from-user-data > /data/told\n"
+        seed = {
+            "instance_id": "i-21",
+            "ssh_keys": [key.public],
+            "user_data_base64": base64.b64encode(user_data).decode(),
+        }
+        nics = [{"bridge": "br0", "mac": MAC, "tap": "pstap21"}]
+        self.config = config(
+            image=facts_of(image, "img"), host_name="web-1", memory_mib=160, seed=seed, nics=nics
+        )
+        self.generation = 0
+
+    def driver(self, folder: Path, host: Host) -> LibvirtDriver:
+        settings = Settings(host.uri, host.arrivals, Acceleration.TCG, stop_seconds=30)
+        return LibvirtDriver(folder, SystemClock(), self.source, settings)
+
+    def reach(self, driver: LibvirtDriver, allocation_id: str | None = None, **changes: Any) -> Observed:
+        """Want something and wait until it is so."""
+        self.config |= changes
+        self.generation += 1
+        wanted = Wanted(allocation_id or self.id, self.generation, dict(self.config))
+        seen: list[Observed] = []
+
+        def ready() -> bool:
+            seen.append(driver.ensure(wanted))
+            assert seen[-1].phase is not Phase.FAILED, seen[-1]
+            return seen[-1].phase is Phase.READY
+
+        until(ready, f"{changes} on {driver}")
+        assert seen[-1].generation == self.generation
+        return seen[-1]
+
+
+@pytest.fixture
+def site(
+    tmp_path: Path, machine_fabric: Fabric, hypervisor: Host, other_hypervisor: Host
+) -> Iterator[_Site]:
+    reason = guest_image.missing()
+    if reason is not None:
+        pytest.skip(reason)
+    hosts = [hypervisor, other_hypervisor]
+    with dhcp(machine_fabric, tmp_path, {MAC: ADDRESS}):
+        made = _Site(tmp_path, machine_fabric, hosts, make_key(tmp_path))
+        yield made
+        for driver in made.drivers:
+            for observed in driver.observe():
+                until(lambda key=observed.allocation_id, d=driver: d.remove(key).phase is Phase.ABSENT, "removed")
+            driver.close()
+    for host in hosts:
+        assert host.domains() == []
+        assert host.links() == []
+
+
+def test_a_guest_lives_and_keeps_what_is_its_own(site: _Site) -> None:
+    first, guest_ = site.drivers[0], site.guest
+    detail = site.reach(first).detail
+    assert detail is not None
+    assert detail["power"] == "on"
+    assert "problems" not in detail
+    guest_.wait()
+    assert guest_.run("hostname; cat /data/told").split() == ["web-1", "from-user-data"]
+    sandboxed = subprocess.run(["pgrep", "-af", f"guest={site.id}"], capture_output=True, text=True, check=True)
+    assert "-sandbox on" in sandboxed.stdout
+
+    # A snapshot of the running disk, a change, and back.
+    guest_.run("echo before > /data/kept; sync")
+    assert site.reach(first, snapshots=["one"]).detail["snapshots"]["one"] > 0
+    guest_.run("echo after > /data/kept; sync")
+    site.reach(first, restores=1, restore_from="one")
+    guest_.wait()
+    assert guest_.run("cat /data/kept") == "before\n"
+
+    # A volume comes and goes while it runs; power goes and comes, and the address stays.
+    volumes = first._store.volumes
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(volumes / "vol_1.qcow2"), "16M"], check=True)
+    site.reach(first, volumes=["vol_1"])
+    until(lambda: "vdb" in guest_.run("ls /sys/block"), "the guest sees the volume")
+    guest_.run("echo bytes > /dev/vdb; sync")
+    assert site.reach(first, power="off").detail["power"] == "off"
+    assert not guest_.answers()
+    site.reach(first, power="on")
+    guest_.wait()
+    assert guest_.run("head -c 6 /dev/vdb") == "bytes\n"
+    site.reach(first, volumes=[])
+    until(lambda: "vdb" not in guest_.run("ls /sys/block"), "the guest lost the volume")
+
+    # What it wrote to its console, and what libvirt counts of it.
+    begin, said = first.console(site.id, 0, 1 << 20)
+    assert begin == 0
+    assert said.count(b"GUEST-READY host=web-1") == 3
+    (seen,) = first.observe()
+    assert seen.detail["meters"]["cpu_time_us"] > 0
+    assert seen.detail["meters"]["network_received_bytes"] > 0
+    assert site.source.fetched == 1
+
+
+def test_a_guest_moves_while_it_is_pinged(site: _Site) -> None:
+    first, second = site.drivers
+    site.reach(first)
+    site.guest.wait()
+    site.guest.run("echo moved-with-me > /data/kept; sync; echo in-memory > /run/kept")
+    new = new_id("allocation", SystemClock().now())
+    there = site.reach(second, new, arriving=1).detail
+    assert there["uri"] == site.hosts[1].arrivals
+    move = {"uri": there["uri"], "name": new, "folder": there["folder"], "volumes": there["volumes"], "live": 1}
+    with site.guest.pinged() as pings:
+        left = site.reach(first, arriving=0, moving=1, move=move).detail
+        assert left.get("moved_to") == new, left
+        del site.config["moving"], site.config["move"]
+        assert site.reach(second, new).detail["power"] == "on"
+        assert site.guest.run("cat /run/kept /data/kept").split() == ["in-memory", "moved-with-me"]
+    assert pings.longest_gap_seconds < 1.0, pings.longest_gap_seconds
+    until(lambda: first.remove(site.id).phase is Phase.ABSENT, "removed")
+    assert site.guest.answers()
+    assert site.hosts[0].domains() == []
+    site.reach(second, new, power="off")  # what the new host remembers of it is its own definition
+    site.reach(second, new, power="on")
+    site.guest.wait()
