@@ -308,6 +308,7 @@ def _observed(given: Fields) -> Observed:
         busy_permille=given.optional_count("busy_permille", 1_000),
         code=given.optional_text("code", limits.NAME_CHARACTERS_MAX),
         message=given.optional_text("message", limits.TEXT_CHARACTERS_MAX),
+        detail=given.optional_document("detail", limits.OBSERVED_DETAIL_BYTES_MAX),
     )
     given.refuse_others()
     return observed

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+import orjson
+
 from penstock.base.errors import InvalidInputError
 
 COUNT_MAX = 1 << 20
@@ -95,6 +97,19 @@ class Fields:
         if not isinstance(value, Mapping):
             raise InvalidInputError("this must be a JSON object", field=self.place(name))
         return dict(cast("Mapping[str, Any]", value))
+
+    def optional_document(self, name: str, bytes_max: int) -> dict[str, Any] | None:
+        """Return a small object of plain values, None if it is absent or null."""
+        value = self._get(name)
+        if value is None:
+            return None
+        if not isinstance(value, Mapping):
+            raise InvalidInputError("this must be a JSON object", field=self.place(name))
+        found = cast("Mapping[str, Any]", value)
+        _refuse_deep(found, self.place(name), levels=3)
+        if len(orjson.dumps(found)) > bytes_max:
+            raise InvalidInputError(f"this has {bytes_max} bytes at most", field=self.place(name))
+        return dict(found)
 
     def counts(self, name: str, items_max: int) -> dict[str, int]:
         """Return an object of whole numbers, empty if absent."""

@@ -11,7 +11,18 @@ import tempfile
 from pathlib import Path
 
 _HERE = Path(__file__).parent / "guest"
-_PROGRAMS = ("apt-get", "depmod", "cpio", "syslinux", "mcopy", "mkfs.vfat", "mke2fs", "sfdisk", "qemu-img", "objdump")
+_PROGRAMS = (
+    "apt-get",
+    "depmod",
+    "cpio",
+    "syslinux",
+    "mcopy",
+    "mkfs.vfat",
+    "mke2fs",
+    "sfdisk",
+    "qemu-img",
+    "objdump",
+)
 CACHE = Path("/var/tmp/penstock-test-cache")  # noqa: S108 - of root alone, and named by what it was built from
 
 

@@ -41,7 +41,9 @@ def dhcp(fabric: Fabric, folder: Path, leases: dict[str, str]) -> Iterator[None]
     conf = folder / "udhcpd.conf"
     conf.write_text(_DHCP.format(folder=folder, router=FABRIC_ADDRESS, leases=fixed))
     server = subprocess.Popen(
-        fabric.enter("busybox", "udhcpd", "-f", str(conf)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        fabric.enter("busybox", "udhcpd", "-f", str(conf)),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     try:
         yield
@@ -64,7 +66,9 @@ class Key:
 def make_key(folder: Path) -> Key:
     """Make an Ed25519 key."""
     file = folder / "id"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "tester", "-f", str(file)], check=True)
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "tester", "-f", str(file)], check=True
+    )
     return Key(file)
 
 
@@ -78,11 +82,21 @@ class Guest:
 
     def run(self, command: str, *, check: bool = True) -> str:
         """Run a command by SSH and return what it printed; '' if the guest does not answer and ``check`` is off."""
-        options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "ConnectTimeout=5", "BatchMode=yes"]
+        options = [
+            "StrictHostKeyChecking=no",
+            "UserKnownHostsFile=/dev/null",
+            "ConnectTimeout=5",
+            "BatchMode=yes",
+        ]
         flags = [part for option in options for part in ("-o", option)]
         ssh = ["ssh", "-q", "-i", str(self.key.file), *flags, f"root@{self.address}", command]
         done = subprocess.run(
-            self.fabric.enter(*ssh), capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=60
+            self.fabric.enter(*ssh),
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            timeout=60,
         )
         if check and done.returncode != 0:
             raise AssertionError(f"'{command}' failed in the guest: {done.returncode} {done.stderr}")

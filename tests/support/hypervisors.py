@@ -17,7 +17,16 @@ from pathlib import Path
 
 from penstock.drivers.libvirt import binding
 
-PROGRAMS = ("ip", "unshare", "nsenter", "libvirtd", "virtlogd", "qemu-system-x86_64", "qemu-img", "genisoimage")
+PROGRAMS = (
+    "ip",
+    "unshare",
+    "nsenter",
+    "libvirtd",
+    "virtlogd",
+    "qemu-system-x86_64",
+    "qemu-img",
+    "genisoimage",
+)
 START_SECONDS = 60.0
 FABRIC_ADDRESS = "10.77.0.1"
 
@@ -160,7 +169,9 @@ class Fabric:
         for part in ("etc", "lib", "sock"):
             (host.folder / part).mkdir(parents=True)
         shutil.copytree("/etc/libvirt", host.folder / "etc", dirs_exist_ok=True)
-        (host.folder / "etc/libvirtd.conf").write_text(_LIBVIRTD.format(folder=host.folder, uuid=uuid.uuid4()))
+        (host.folder / "etc/libvirtd.conf").write_text(
+            _LIBVIRTD.format(folder=host.folder, uuid=uuid.uuid4())
+        )
         (host.folder / "etc/qemu.conf").write_text(_QEMU)
         names = [f"10.77.0.{10 + one} psth{one}-{os.getpid()}" for one in range(1, 9)]
         (host.folder / "hosts").write_text("\n".join(["127.0.0.1 localhost", *names]) + "\n")

@@ -30,6 +30,8 @@ def config(*, image: dict[str, Any], host_name: str = "one", **changes: Any) -> 
         "disk_gib": 1,
         "image": image,
         "seed": {"instance_id": "i-1", "ssh_keys": []},
-        "nics": [{"bridge": "br0", "mac": "52:54:00:" + ":".join(f"{byte:02x}" for byte in number.bytes[:3])}],
+        "nics": [
+            {"bridge": "br0", "mac": "52:54:00:" + ":".join(f"{byte:02x}" for byte in number.bytes[:3])}
+        ],
         **changes,
     }

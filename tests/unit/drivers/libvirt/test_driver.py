@@ -78,9 +78,7 @@ class _Site:
 
 
 @pytest.fixture
-def site(
-    tmp_path: Path, machine_fabric: Fabric, hypervisor: Host, other_hypervisor: Host
-) -> Iterator[_Site]:
+def site(tmp_path: Path, machine_fabric: Fabric, hypervisor: Host, other_hypervisor: Host) -> Iterator[_Site]:
     reason = guest_image.missing()
     if reason is not None:
         pytest.skip(reason)
@@ -90,7 +88,10 @@ def site(
         yield made
         for driver in made.drivers:
             for observed in driver.observe():
-                until(lambda key=observed.allocation_id, d=driver: d.remove(key).phase is Phase.ABSENT, "removed")
+                until(
+                    lambda key=observed.allocation_id, d=driver: d.remove(key).phase is Phase.ABSENT,
+                    "removed",
+                )
             driver.close()
     for host in hosts:
         assert host.domains() == []
@@ -105,7 +106,9 @@ def test_a_guest_lives_and_keeps_what_is_its_own(site: _Site) -> None:
     assert "problems" not in detail
     guest_.wait()
     assert guest_.run("hostname; cat /data/told").split() == ["web-1", "from-user-data"]
-    sandboxed = subprocess.run(["pgrep", "-af", f"guest={site.id}"], capture_output=True, text=True, check=True)
+    sandboxed = subprocess.run(
+        ["pgrep", "-af", f"guest={site.id}"], capture_output=True, text=True, check=True
+    )
     assert "-sandbox on" in sandboxed.stdout
 
     # A snapshot of the running disk, a change, and back.
@@ -118,7 +121,9 @@ def test_a_guest_lives_and_keeps_what_is_its_own(site: _Site) -> None:
 
     # A volume comes and goes while it runs; power goes and comes, and the address stays.
     volumes = first._store.volumes
-    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(volumes / "vol_1.qcow2"), "16M"], check=True)
+    subprocess.run(
+        ["qemu-img", "create", "-q", "-f", "qcow2", str(volumes / "vol_1.qcow2"), "16M"], check=True
+    )
     site.reach(first, volumes=["vol_1"])
     until(lambda: "vdb" in guest_.run("ls /sys/block"), "the guest sees the volume")
     guest_.run("echo bytes > /dev/vdb; sync")
@@ -148,7 +153,13 @@ def test_a_guest_moves_while_it_is_pinged(site: _Site) -> None:
     new = new_id("allocation", SystemClock().now())
     there = site.reach(second, new, arriving=1).detail
     assert there["uri"] == site.hosts[1].arrivals
-    move = {"uri": there["uri"], "name": new, "folder": there["folder"], "volumes": there["volumes"], "live": 1}
+    move = {
+        "uri": there["uri"],
+        "name": new,
+        "folder": there["folder"],
+        "volumes": there["volumes"],
+        "live": 1,
+    }
     with site.guest.pinged() as pings:
         left = site.reach(first, arriving=0, moving=1, move=move).detail
         assert left.get("moved_to") == new, left

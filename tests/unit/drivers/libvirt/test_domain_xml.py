@@ -1,0 +1,78 @@
+"""The domain has what a machine needs, and nothing of the host."""
+
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+from penstock.drivers.libvirt.domain_xml import Disk, Places, as_text, disk_element, domain_xml, targets
+from penstock.drivers.libvirt.machine import parse
+from tests.support.machines import config
+
+PLACES = Places(Path("/m/root.qcow2"), Path("/m/seed.iso"), Path("/m/console.log"))
+IMAGE = {"id": "img_1", "sha256": "0" * 64, "size_bytes": 1}
+
+
+def _domain(*disks: Disk, accelerated: bool = False, **changes: Any) -> ET.Element:
+    machine = parse(config(image=IMAGE, **changes))
+    return ET.fromstring(domain_xml("alc_1", machine, PLACES, disks, accelerated=accelerated))  # noqa: S314 - our own words
+
+
+def test_few_devices_and_no_display() -> None:
+    domain = _domain()
+    devices = domain.find("devices")
+    assert devices is not None
+    kinds = {element.tag for element in devices}
+    assert kinds == {"disk", "controller", "interface", "serial", "console", "channel", "rng", "memballoon"}
+    assert [one.get("model") for one in devices.iterfind("controller[@type='usb']")] == ["none"]
+
+
+def test_in_software_and_with_kvm() -> None:
+    software, kvm = _domain(), _domain(accelerated=True)
+    assert (software.get("type"), kvm.get("type")) == ("qemu", "kvm")
+    assert software.find("cpu/model") is not None
+    assert kvm.find("cpu").get("mode") == "host-model"
+    assert "tb-size" in as_text(software)
+    assert "tb-size" not in as_text(kvm)
+
+
+def test_volumes_have_a_serial_that_the_guest_finds() -> None:
+    disk = Disk("alc_01m8g9ydvgjqwwar45t2zb2jrj", Path("/v/one.qcow2"), "b7e0")
+    element = disk_element(disk, "vdb")
+    assert (
+        element.findtext("serial") == "gjqwwar45t2zb2jrj"[-20:] or len(element.findtext("serial") or "") == 20
+    )
+    assert element.find("source/encryption/secret").get("uuid") == "b7e0"
+    assert _domain(disk).find("devices/disk/target[@dev='vdb']") is not None
+    assert targets(2) == ["vdb", "vdc"]
+
+
+def test_devices_are_passed_through_by_address_with_memory_beside_them() -> None:
+    domain = _domain(
+        devices=[
+            {"pci_address": "0000:3b:00.1", "numa_node": 1},
+            {"mdev_uuid": "3f2504e0-4f89-11d3-9a0c-0305e82c3301"},
+        ]
+    )
+    pci, mdev = domain.findall("devices/hostdev")
+    assert pci.find("source/address").attrib == {
+        "domain": "0x0000",
+        "bus": "0x3b",
+        "slot": "0x00",
+        "function": "0x1",
+    }
+    assert (pci.get("managed"), pci.find("driver").get("name")) == ("yes", "vfio")
+    assert mdev.find("source/address").get("uuid") == "3f2504e0-4f89-11d3-9a0c-0305e82c3301"
+    assert domain.find("numatune/memory").get("nodeset") == "1"
+
+
+def test_another_architecture() -> None:
+    domain = _domain(architecture="aarch64")
+    assert domain.find("os/type").attrib == {"arch": "aarch64", "machine": "virt"}
+    assert domain.find("os").get("firmware") == "efi"
+
+
+def test_names_cannot_break_out() -> None:
+    place = Places(Path("/m/<&'\">/root.qcow2"), PLACES.seed, PLACES.console)
+    machine = parse(config(image=IMAGE))
+    domain = ET.fromstring(domain_xml("alc_1", machine, place, (), accelerated=False))  # noqa: S314 - our own words
+    assert domain.find("devices/disk/source").get("file") == "/m/<&'\">/root.qcow2"

@@ -1,0 +1,88 @@
+"""A machine's config is taken apart strictly: whatever is wrong is named."""
+
+import base64
+from typing import Any
+
+import pytest
+
+from penstock.base import limits
+from penstock.base.errors import InvalidInputError
+from penstock.drivers.libvirt.machine import parse
+from tests.support.machines import config
+
+IMAGE = {"id": "img_1", "sha256": "0" * 64, "size_bytes": 1}
+MOVE = {"uri": "qemu+tls://there/system", "name": "two", "folder": "/f", "volumes": "/v", "live": 1}
+
+
+def _config(**changes: Any) -> dict[str, Any]:
+    return config(**{"image": IMAGE, **changes})
+
+
+def test_a_whole_config() -> None:
+    seed = {"instance_id": "i-1", "ssh_keys": ["ssh-ed25519 AAAA me"], "user_data_base64": "AP8="}
+    machine = parse(
+        _config(
+            seed=seed,
+            volumes=["vol_1"],
+            snapshots=["one"],
+            restores=1,
+            restore_from="one",
+            devices=[{"pci_address": "0000:3b:00.0", "numa_node": 1}],
+            moving=1,
+            move=MOVE,
+        )
+    )
+    assert machine.seed.user_data == b"\0\xff"
+    assert (machine.volumes, machine.restore_from, machine.power) == (("vol_1",), "one", "on")
+    assert machine.move is not None
+    assert machine.move.name == "two"
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"host_name": "Bad_Name"}, "host_name"),
+        ({"host_name": "x\ninstance-id: other"}, "host_name"),
+        ({"uuid": "no"}, "uuid"),
+        ({"vcpus": 0}, "vcpus"),
+        ({"vcpus": True}, "vcpus"),
+        ({"memory_mib": limits.VM_MEMORY_MIB_MAX + 1}, "memory_mib"),
+        ({"disk_gib": -1}, "disk_gib"),
+        ({"architecture": "z80"}, "architecture"),
+        ({"image": {**IMAGE, "sha256": "../../etc/passwd"}}, "image.sha256"),
+        ({"image": {**IMAGE, "backing": "x"}}, "image.backing"),
+        ({"nics": [{"bridge": "br0; reboot", "mac": "52:54:00:00:00:01"}]}, "nics.0.bridge"),
+        ({"nics": [{"bridge": "br0", "mac": "53:54:00:00:00:01"}]}, "nics.0.mac"),
+        ({"nics": [{"bridge": "br0", "mac": "52:54:00:00:00:01"}] * 2}, "nics"),
+        ({"nics": [{"bridge": "br0", "mac": "52:54:00:00:00:01", "tap": "a/b"}]}, "nics.0.tap"),
+        ({"devices": [{}]}, "devices.0.pci_address"),
+        ({"devices": [{"pci_address": "3b:00.0"}]}, "devices.0.pci_address"),
+        ({"devices": [{"mdev_uuid": "x"}]}, "devices.0.mdev_uuid"),
+        ({"volumes": ["../root"]}, "volumes.0"),
+        ({"volumes": ["a", "a"]}, "volumes"),
+        ({"snapshots": ["x/y"]}, "snapshots.0"),
+        ({"restores": 1, "restore_from": "gone"}, "restore_from"),
+        ({"power": "maybe"}, "power"),
+        ({"moving": 1, "move": {**MOVE, "uri": "http://there"}}, "move.uri"),
+        ({"seed": {"instance_id": "i", "user_data_base64": "not base64!"}}, "seed.user_data_base64"),
+        ({"seed": {"instance_id": "i", "ssh_keys": ["a\nb"]}}, "seed.ssh_keys.0"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_what_is_wrong_is_named(changes: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        parse(_config(**changes))
+    assert caught.value.field == field
+
+
+def test_user_data_has_a_limit() -> None:
+    data = base64.b64encode(b"x" * (limits.USER_DATA_BYTES_MAX + 1)).decode()
+    with pytest.raises(InvalidInputError) as caught:
+        parse(_config(seed={"instance_id": "i", "user_data_base64": data}))
+    assert caught.value.field == "seed.user_data_base64"
+
+
+def test_hardware_is_what_a_running_machine_cannot_change() -> None:
+    one = _config()
+    same, other = {**one, "power": "off", "volumes": ["v"]}, {**one, "vcpus": 2}
+    assert parse(one).hardware == parse(same).hardware != parse(other).hardware
