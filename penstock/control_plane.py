@@ -18,6 +18,7 @@ from penstock.drivers.base import InjectsFaults
 from penstock.drivers.oidc.provider import Provider
 from penstock.drivers.oidc.settings import load as load_providers
 from penstock.drivers.pki.signing import Signer
+from penstock.engine.autoscale import Autoscaler
 from penstock.engine.deletion import Deletions
 from penstock.engine.document import DocumentEngine
 from penstock.engine.invoice import InvoiceEngine
@@ -48,6 +49,7 @@ class ControlPlane:
         self.wakeups = Wakeups()
         self.context = Context(self.db, clock, self.wakeups, classes, SharedPicture(classes))
         self.services = ServiceEngine(self.db, clock, self.wakeups, classes)
+        self.autoscaler = Autoscaler(self.db, clock, self.wakeups)
         self.nodes = NodeEngine(self.db, clock, self.wakeups)
         self.invoices = InvoiceEngine(self.db, clock)
         self.retention = RetentionEngine(self.db, clock)
@@ -70,6 +72,7 @@ class ControlPlane:
         self.nodes.recover()
         self._start(
             self._loop("service", self.services.tick, "service", limits.IDLE_TICK_SECONDS),
+            self._loop("autoscale", self.autoscaler.tick, "autoscale", limits.IDLE_TICK_SECONDS),
             self._loop("node", self.nodes.tick, None, limits.NODE_TICK_SECONDS),
             self._loop("knowledge", self.documents.tick, "knowledge", limits.KNOWLEDGE_TICK_SECONDS),
             self._loop("invoice", self.invoices.tick, None, limits.INVOICE_TICK_SECONDS),

@@ -20,11 +20,17 @@ from penstock.actions.usage_record import readable
 from penstock.base.clock import to_epoch_us
 from penstock.base.errors import TooLargeError, UnauthenticatedError
 from penstock.base.limits import USAGE_RECORDS_BATCH_MAX
+from penstock.domain.autoscale import Policy
+from penstock.domain.price import Meter
 from penstock.domain.quota import Measure, month_start
+from penstock.domain.rate_limit import LIMITS, Subject
 from penstock.domain.role import Binding, Role, granted
 from penstock.drivers.pki import relay_name
 from penstock.store import event as event_store
 from penstock.store import gateway as gateway_store
+from penstock.store import objective as objective_store
+from penstock.store import price_book as price_book_store
+from penstock.store import rate_limit as rate_limit_store
 from penstock.store import setting as setting_store
 from penstock.store.database import SYSTEM
 from penstock.store.quota_month import consumed
@@ -32,6 +38,7 @@ from penstock.store.rows import Row
 
 TOKEN_SETTING = "gateway_token_sha256"  # noqa: S105 - the name of a setting
 PERMISSION = "llm:call"
+_LIMITS = (*LIMITS, "priority")
 WAIT_SECONDS_MAX = 30.0
 # A snapshot is made at most this often; between signals the database is asked again every few seconds,
 # because keys and quotas also end by the clock.
@@ -134,6 +141,7 @@ def read_snapshot(connection: Connection, now: datetime) -> dict[str, Any]:
     projects: dict[str, list[str]] = {}
     for tenant_id, project_id in gateway_store.projects(connection):
         projects.setdefault(tenant_id, []).append(project_id)
+    limited = rate_limit_store.by_subject(connection)
     keys: list[dict[str, Any]] = []
     groups: dict[tuple[str, str], list[str]] = {}
     for row in gateway_store.keys(connection, now):
@@ -143,11 +151,11 @@ def read_snapshot(connection: Connection, now: datetime) -> dict[str, Any]:
         whole = len(allowed) == len(projects[row["tenant_id"]])
         group = allowed[0] if len(allowed) == 1 else "*" if whole else "+".join(allowed)
         groups[row["tenant_id"], group] = allowed
-        keys.append(_key(row, group, allowed))
-    endpoints = gateway_store.endpoints(connection)
+        keys.append(_key(row, group, allowed, limited.get(row["id"], {})))
+    endpoints = _with_terms(connection, gateway_store.endpoints(connection), limited)
     return {
         "keys": keys,
-        **_tokens_left(connection, now),
+        **_limits(_tokens_left(connection, now), limited),
         "models": [
             entry
             for (tenant, group), allowed in groups.items()
@@ -166,7 +174,58 @@ def _allowed_projects(row: Row, projects: Sequence[str]) -> list[str]:
     ]
 
 
-def _key(row: Row, group: str, allowed: Sequence[str]) -> dict[str, Any]:
+def _with_terms(
+    connection: Connection, endpoints: Sequence[Row], limited: Mapping[str, Mapping[str, Any]]
+) -> list[Row]:
+    """Return endpoints with ``terms``: their token prices, limits, priority and what they promise."""
+    books = price_book_store.read(connection, sorted({row["price_book_id"] for row in endpoints}))
+    promises = objective_store.every_one(connection)
+    found: list[Row] = []
+    for row in endpoints:
+        terms = {name: value for name, value in limited.get(row["id"], {}).items() if name in _LIMITS}
+        for kind, meter in (("prompt", Meter.INPUT_TOKENS), ("completion", Meter.OUTPUT_TOKENS)):
+            price = books[row["price_book_id"]].find(meter, str(row["spec"].get("model", "")))
+            if price is not None and price.microeur_per_unit:
+                terms[f"{kind}_microeur_per_million"] = price.microeur_per_unit
+        found.append({**row, "terms": terms | _promise(promises.get(row["id"]))})
+    return found
+
+
+def _promise(promise: Row | None) -> dict[str, Any]:
+    """Return what an endpoint promises as gateways read it."""
+    if promise is None:
+        return {}
+    shown = {
+        "slo_ttft_ms": promise["ttft_ms"],
+        "slo_token_ms": promise["token_ms"],
+        "slo_percent": promise["percent_ppm"] / 10_000,
+    }
+    if promise["availability_ppm"] is not None:
+        shown["slo_availability_percent"] = promise["availability_ppm"] / 10_000
+    return {name: value for name, value in shown.items() if value is not None}
+
+
+def _limits(
+    left: Mapping[str, list[dict[str, Any]]], limited: Mapping[str, Mapping[str, Any]]
+) -> dict[str, list[dict[str, Any]]]:
+    """Return ``tenants`` and ``projects`` with what is left of quotas, and the limits that were set for them."""
+    tenants = {entry["id"]: dict(entry) for entry in left["tenants"]}
+    projects = {(entry["tenant"], entry["id"]): dict(entry) for entry in left["projects"]}
+    for subject_id, terms in limited.items():
+        own = {name: value for name, value in terms.items() if name in LIMITS}
+        if terms["subject"] == Subject.TENANT:
+            tenants.setdefault(subject_id, {"id": subject_id}).update(own)
+        elif terms["subject"] == Subject.PROJECT:
+            where = terms["tenant_id"], subject_id
+            projects.setdefault(where, {"tenant": where[0], "id": subject_id}).update(own)
+    return {"tenants": list(tenants.values()), "projects": list(projects.values())}
+
+
+def _key(row: Row, group: str, allowed: Sequence[str], limited: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a key with its limits; of two limits of one kind the lower holds."""
+    both = {name: limited.get(name) for name in LIMITS}
+    for name in ("requests_per_minute", "tokens_per_minute"):
+        both[name] = min((value for value in (row[name], both[name]) if value is not None), default=None)
     return {
         "id": row["id"],
         "sha256": row["secret_sha256"],
@@ -176,8 +235,8 @@ def _key(row: Row, group: str, allowed: Sequence[str]) -> dict[str, Any]:
         "principal": row["principal_id"],
         "scopes": row["scopes"],
         "expires_at_us": None if row["expires_at"] is None else to_epoch_us(row["expires_at"]),
-        "requests_per_minute": row["requests_per_minute"],
-        "tokens_per_minute": row["tokens_per_minute"],
+        "priority": limited.get("priority"),
+        **{name: value for name, value in both.items() if value is not None or name in row},
     }
 
 
@@ -196,13 +255,16 @@ def _models(
                 "owner": row["project_id"],
                 "model": row["model"],
                 "upstreams": [_upstream(found) for found in row["upstreams"]],
+                **row["terms"],
             }
+            if Policy.of(row["spec"]) is not None:
+                named[row["name"]]["elastic"] = True
     return list(named.values())
 
 
 def _upstream(found: Mapping[str, Any]) -> dict[str, Any]:
     """Return a replica for the gateway; one behind a relay has the name that it is asked for by there."""
-    shown = {name: found[name] for name in ("id", "url", "cancel")}
+    shown = {name: found[name] for name in ("id", "url", "cancel", "continues")}
     if found["agent"] is not None:
         shown["server_name"] = relay_name(found["id"], found["agent"])
     return shown

@@ -23,6 +23,7 @@ from penstock.domain.knowledge_base import SIMILARITY_FLOOR_PPM, KnowledgeMeter,
 from penstock.domain.price import Meter
 from penstock.domain.quota import check_call
 from penstock.drivers.inference.client import Target
+from penstock.store import autoscale as autoscale_store
 from penstock.store import endpoint as endpoint_store
 from penstock.store import knowledge_base as base_store
 from penstock.store import price_book as price_book_store
@@ -77,6 +78,11 @@ def search(context: Context, actor: Actor, base_id: str, *, query: str, mode: Mo
         actor.require("knowledge_base:search", base["tenant_id"], base["project_id"])
         _check_tokens(context, connection, base)
         replicas = endpoint_store.replicas(connection, base["service_id"])
+        needed = mode is not Mode.TEXT and autoscale_store.demand(
+            connection, base["service_id"], context.clock.now()
+        )
+    if needed:
+        context.wakeups.signal("autoscale")
     if not query.strip():
         raise InvalidInputError("the question is empty", field="query")
     vector, read = None, None
@@ -164,6 +170,9 @@ def answer(context: Context, actor: Actor, base_id: str, asked: Asked) -> dict[s
             )
         actor.require("llm:call", base["tenant_id"], base["project_id"])
         replicas = endpoint_store.replicas(connection, endpoint["service_id"])
+        needed = autoscale_store.demand(connection, endpoint["service_id"], context.clock.now())
+    if needed:
+        context.wakeups.signal("autoscale")
     replica = _some(replicas, f"'{asked.service}' is not running")
     passages = _fitting(found.passages, replica["context_tokens"] - asked.tokens_max)
     started = context.clock.now()

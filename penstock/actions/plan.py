@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from sqlalchemy.engine import Connection
 
+from penstock.actions.autoscale import scaling_of
 from penstock.actions.context import Actor, Context
 from penstock.actions.service import Order, prepare, visible
 from penstock.base.errors import InvalidInputError
@@ -14,6 +15,7 @@ from penstock.catalog.base import Compiled, Known
 from penstock.catalog.kinds import kind_named
 from penstock.catalog.known import known_for, read_known
 from penstock.catalog.yielding import yielding_now
+from penstock.domain.autoscale import is_elastic, replicas_wanted, spec_for
 from penstock.domain.claim import Ask
 from penstock.domain.price import PriceBook
 from penstock.domain.quota import check
@@ -130,6 +132,7 @@ def explain_service(context: Context, actor: Actor, service_id: str) -> dict[str
     with context.db.transaction(actor.scope) as connection:
         row = visible(connection, actor, service_id)
         decisions = service_store.decisions_of(connection, service_id, limit=1)
+        scaling = scaling_of(context, connection, row) if is_elastic(row) else None
     told: dict[str, Any] = {
         "service_id": row["id"],
         "name": row["name"],
@@ -138,6 +141,7 @@ def explain_service(context: Context, actor: Actor, service_id: str) -> dict[str
         "message": row["message"] or REASON_SENTENCES[Reason(row["reason"])],
         "decision": None,
         "explanation": None,
+        "scaling": scaling,
     }
     with context.db.transaction(SYSTEM) as connection:
         if decisions:
@@ -150,7 +154,8 @@ def explain_service(context: Context, actor: Actor, service_id: str) -> dict[str
 def _explain_waiting(context: Context, connection: Connection, row: Row) -> dict[str, Any]:
     known = read_known(connection, context.device_classes)
     (known,) = known_for(connection, known, [(row["spec"], row["price_book_id"])])
-    compiled = kind_named(row["kind"]).compile(row["spec"], known)
+    spec = spec_for(row, replicas_wanted(row)) if is_elastic(row) else row["spec"]
+    compiled = kind_named(row["kind"]).compile(spec, known)
     avoid = frozenset[str](row["avoid_nodes"])
     asks = [replace(ask, avoid_nodes=avoid) for ask in compiled.asks]
     with context.picture.fresh(connection) as fleet:

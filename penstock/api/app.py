@@ -23,6 +23,9 @@ log = structlog.get_logger(__name__)
 # One module per noun; each has a ``router``.
 ROUTERS = (
     "service",
+    "autoscale",
+    "objective",
+    "rate_limit",
     "health",
     "session",
     "whoami",

@@ -5,12 +5,14 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from penstock.actions import gateway as gateway_actions
+from penstock.actions import signal as signal_actions
 from penstock.actions.gateway import WAIT_SECONDS_MAX, SnapshotFeed
 from penstock.api.edge import Call, Caller, answer
 from penstock.api.fields import INT64_MAX
+from penstock.api.storable import check_storable
 
 # Not part of the public interface, so not in the published description of it.
 router = APIRouter(prefix="/internal/gateway", include_in_schema=False)
@@ -49,6 +51,23 @@ def post_usage(call: Caller, body: UsageBody) -> Response:
     """Take usage records; delivering one twice writes it once."""
     gateway_actions.authenticate(call.context, call.credential)
     return answer(dict(gateway_actions.take_usage(call.context, body.records)))
+
+
+class SignalBody(BaseModel):
+    """What a gateway process says; each endpoint is checked on its own. An empty list says that it is alive."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    gateway: str = Field(min_length=1, max_length=200)
+    services: list[Any]
+
+
+@router.post("/signals")
+def post_signals(call: Caller, body: SignalBody) -> Response:
+    """Take what a gateway says of the endpoints whose replicas follow the load; the last word counts."""
+    gateway_actions.authenticate(call.context, call.credential)
+    check_storable(body.gateway, "gateway")
+    return answer(dict(signal_actions.take(call.context, body.gateway, body.services)))
 
 
 def _feed(request: Request, call: Call) -> SnapshotFeed:

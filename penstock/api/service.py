@@ -72,6 +72,7 @@ class AllocationOut(BaseModel):
     phase: str
     code: str | None
     message: str | None
+    draining: bool
     simulated: bool
 
 
@@ -152,6 +153,7 @@ def out(row: Row) -> dict[str, Any]:
                 "phase": a["phase"],
                 "code": a["code"],
                 "message": a["message"],
+                "draining": a["draining_at"] is not None,
                 "simulated": a["node_simulated"],
             }
             for a in row["allocations"]

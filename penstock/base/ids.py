@@ -45,8 +45,10 @@ DnsRecordId = NewType("DnsRecordId", str)
 NetworkRouteId = NewType("NetworkRouteId", str)
 NetworkPeeringId = NewType("NetworkPeeringId", str)
 IdentityId = NewType("IdentityId", str)
+RateLimitId = NewType("RateLimitId", str)
 
 PREFIXES: dict[str, str] = {
+    "rate_limit": "rlm",
     "site": "sit",
     "rack": "rck",
     "node": "nod",

@@ -61,6 +61,15 @@ MODEL_FILE_HASHED_BYTES_MAX = 8 << 30
 # Tokens.
 USAGE_RECORDS_BATCH_MAX = 1_000
 
+# What gateways say of endpoints whose replicas follow the load, and replicas that are taken away.
+SIGNALS_BATCH_MAX = 500
+SIGNAL_UPSTREAMS_MAX = 256
+GATEWAY_SILENT_AFTER = timedelta(seconds=15)
+DRAIN_GRACE = timedelta(seconds=1)  # until every gateway must have said that it asks a replica no more
+DRAIN_DEADLINE = timedelta(minutes=10)
+DEMAND_TIME = timedelta(seconds=90)  # a call of the factory's own takes less
+GATEWAY_FORGOTTEN_AFTER = timedelta(days=1)
+
 # Money.
 RATED_GROUPS_MAX = 100_000
 PRICES_PER_BOOK_MAX = 2_000
@@ -79,6 +88,7 @@ PREEMPTING_ORDERS_PER_BATCH_MAX = 8
 SESSION_KEPT = timedelta(days=1)
 JOIN_TOKEN_KEPT = timedelta(days=30)
 DECISION_KEPT = timedelta(days=90)
+OBJECTIVE_KEPT = timedelta(days=31)
 EVENT_KEPT = timedelta(days=400)
 AUDIT_KEPT = timedelta(days=400)
 RETENTION_BATCH = 5_000

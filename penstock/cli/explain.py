@@ -19,6 +19,7 @@ _FIELDS = (
     Column("Decided at", "decision.at", Kind.TIME),
     Column("Outcome", "decision.outcome"),
     Column("Policy", "decision.policy"),
+    Column("Replicas", "replicas"),
 )
 _CANDIDATES = (
     Column("NOT TAKEN", "place"),
@@ -90,7 +91,7 @@ def _write(session: Session, told: Document, waiting: Document | None) -> None:
     plans: list[Document] = decision.get("plans", [])
     chosen = [place for plan in plans for place in plan.get("chosen", ())]
     headline = waiting["headline"] if waiting else _where(chosen) or told["message"]
-    session.show({**told, "headline": headline}, _FIELDS)
+    session.show({**told, "headline": headline, "replicas": _replicas(told.get("scaling"))}, _FIELDS)
     reasons = (
         list(waiting["reasons"])
         if waiting
@@ -103,6 +104,15 @@ def _write(session: Session, told: Document, waiting: Document | None) -> None:
             session.stream.write("\n")
             session.show_items(places, _CANDIDATES)
         _paragraph(session, "Would succeed", _ways(waiting["counterfactuals"]))
+
+
+def _replicas(scaling: Document | None) -> str | None:
+    """Return how many replicas an elastic endpoint has and why, in words."""
+    if scaling is None:
+        return None
+    step = scaling["last_step"]
+    why = "" if step is None else f"; last from {step['from']} to {step['to']}: {step['sentence']}"
+    return f"{scaling['replicas_ready']} of {scaling['replicas_wanted']} wanted are ready{why}"
 
 
 def _where(chosen: Sequence[Mapping[str, Any]]) -> str:

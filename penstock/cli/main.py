@@ -26,6 +26,7 @@ GROUPS: tuple[tuple[str, str, str], ...] = (
     ("role-binding", "role_binding", "Who may do what, where."),
     ("key", "api_key", "API keys: make, list, revoke."),
     ("quota", "quota", "Limits of tenants and projects, and what is used of them."),
+    ("rate-limit", "rate_limit", "Limits of token traffic: tenants, projects, keys, endpoints."),
     ("event", "event", "What happened; follow it live."),
     ("audit", "audit", "Who changed what, when, from where."),
     ("site", "site", "Sites, racks and power feeds."),

@@ -1,4 +1,4 @@
-"""`penstock service`: order (and dry-run), list, show with the phases, release."""
+"""`penstock service`: order (and dry-run), list, show with the phases, scale, release."""
 
 import secrets
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from penstock.cli.wait import wait_for
 
 app = typer.Typer(no_args_is_help=True)
 
-LIVE = ("queued", "starting", "running", "degraded", "releasing")
+LIVE = ("queued", "starting", "running", "degraded", "asleep", "releasing")
 DEFAULT_TIMEOUT_SECONDS = 300.0
 _LIST = (
     Column("ID", "id"),
@@ -57,6 +57,29 @@ _PLAN = (
     Column("Tokens", "tokens"),
     Column("Where", "where"),
     Column("Instead", "instead", Kind.LIST),
+)
+_SCALING = (
+    Column("State", "state"),
+    Column("Replicas wanted", "replicas_wanted"),
+    Column("Ready", "replicas_ready"),
+    Column("Starting", "replicas_starting"),
+    Column("Draining", "replicas_draining"),
+    Column("Follows the load", "follows"),
+    Column("Last step", "step"),
+    Column("At", "last_step.at", Kind.TIME),
+    Column("Requests waiting", "waiting"),
+    Column("Requests in flight", "in_flight"),
+    Column("Tokens in flight", "tokens_in_flight"),
+)
+_TIMES = (("the first token", "ttft_ms"), ("each further one", "token_ms"))
+_BURN = (
+    Column("LAST", "window"),
+    Column("REQUESTS", "requests"),
+    Column("LATE", "late"),
+    Column("SLOW", "slow"),
+    Column("FAILED", "failed"),
+    Column("BURN", "burn"),
+    Column("AVAILABILITY BURN", "availability_burn"),
 )
 Service = Annotated[str, typer.Argument(help="Its id or name.")]
 Wait = Annotated[bool, typer.Option("--wait", "-w", help="Wait and show each phase.")]
@@ -193,6 +216,116 @@ def release(
     if wait:
         answer = _watch(session, answer, timeout, until=("released", "failed"))
     show_service(session, answer)
+
+
+@command(
+    app,
+    "scale",
+    examples=[
+        "penstock service scale chat",
+        "penstock service scale chat --min 0 --max 4 --idle-seconds 120",
+        "penstock service scale chat --ttft-ms 500",
+    ],
+)
+def scale(
+    session: Session,
+    service: Service,
+    least: Annotated[
+        int | None, typer.Option("--min", help="Replicas at least; 0: none while nobody asks.")
+    ] = None,
+    most: Annotated[int | None, typer.Option("--max", help="Replicas at most.")] = None,
+    queue: Annotated[int | None, typer.Option("--queue", help="Waiting requests for each replica.")] = None,
+    tokens: Annotated[int | None, typer.Option("--tokens", help="Tokens in flight for each replica.")] = None,
+    ttft_ms: Annotated[int | None, typer.Option("--ttft-ms", help="Time to first token to keep.")] = None,
+    idle_seconds: Annotated[
+        int | None, typer.Option("--idle-seconds", help="Until --min 0 takes effect.")
+    ] = None,
+    up_seconds: Annotated[int | None, typer.Option("--up-seconds", help="Pause between steps up.")] = None,
+    down_seconds: Annotated[
+        int | None, typer.Option("--down-seconds", help="Pause before a step down.")
+    ] = None,
+) -> None:
+    """Show how an endpoint's replicas follow the load, or change it; --min or --max makes them follow."""
+    asked = {
+        "replicas_min": least,
+        "replicas_max": most,
+        "queue_target": queue,
+        "tokens_target": tokens,
+        "ttft_target_ms": ttft_ms,
+        "idle_seconds": idle_seconds,
+        "scale_up_seconds": up_seconds,
+        "scale_down_seconds": down_seconds,
+    }
+    body = {name: value for name, value in asked.items() if value is not None}
+    path = f"/v1/services/{find(session, service)}/scaling"
+    found = session.client.put(path, body) if body else session.client.get(path)
+    policy, step = found["policy"], found["last_step"]
+    told = (
+        "no: a fixed number"
+        if policy is None
+        else ", ".join(f"{k}={v}" for k, v in policy.items() if v is not None)
+    )
+    why = None if step is None else f"{step['from']} to {step['to']}: {step['sentence']}"
+    session.show(
+        {**found, "follows": told, "step": why} if session.output is Format.TABLE else found, _SCALING
+    )
+
+
+@command(
+    app,
+    "objective",
+    examples=[
+        "penstock service objective chat",
+        "penstock service objective chat --ttft-ms 500 --token-ms 50 --percent 99 --availability 99.9",
+    ],
+)
+def objective(
+    session: Session,
+    service: Service,
+    ttft_ms: Annotated[int | None, typer.Option(help="Until the first token of a stream.")] = None,
+    token_ms: Annotated[int | None, typer.Option(help="Mean time between two tokens.")] = None,
+    percent: Annotated[float, typer.Option(help="Of the requests that keep these times.")] = 99.0,
+    availability: Annotated[
+        float | None, typer.Option(help="Percent of the requests that do not fail.")
+    ] = None,
+    nothing: Annotated[bool, typer.Option("--none", help="Promise nothing any more.")] = False,  # noqa: FBT002 - the form of a Typer flag
+) -> None:
+    """Show what an endpoint promises and how fast it uses up what it may miss, or change the promise."""
+    path = f"/v1/services/{find(session, service)}/objective"
+    if nothing:
+        session.client.delete(path)
+    elif (ttft_ms, token_ms, availability) != (None, None, None):
+        body = {
+            "ttft_ms": ttft_ms,
+            "token_ms": token_ms,
+            "percent": percent,
+            "availability_percent": availability,
+        }
+        session.client.put(path, body)
+    found = session.client.get(path)
+    if session.output is not Format.TABLE:
+        session.show(found, ())
+        return
+    session.show({"promises": _promise(found["objective"])}, (Column("Promises", "promises"),))
+    windows = [
+        {**one, **{name: _burn(one[f"{name}_milli"]) for name in ("burn", "availability_burn")}}
+        for one in found["windows"]
+    ]
+    session.show_items(windows, _BURN)
+
+
+def _promise(promise: Document | None) -> str:
+    if promise is None:
+        return "nothing"
+    times = [f"{what} within {promise[name]} ms" for what, name in _TIMES if promise[name] is not None]
+    said = [f"{' and '.join(times)} for {promise['percent']:g} %"] if times else []
+    if promise["availability_percent"] is not None:
+        said.append(f"{promise['availability_percent']:g} % do not fail")
+    return "; ".join(said)
+
+
+def _burn(milli: int | None) -> str | None:
+    return None if milli is None else f"{milli / 1000:.2f}"
 
 
 def affects(service: Mapping[str, Any]) -> str:

@@ -105,7 +105,7 @@ def make(visit: Visit) -> Response:
             visit.context,
             visit.actor,
             project=row["project_id"],
-            states=("running", "degraded"),
+            states=("running", "degraded", "asleep"),
             kind="llm",
             name=None,
             after=None,

@@ -69,7 +69,7 @@ def _endpoints(visit: Visit) -> list[Row]:
         visit.context,
         visit.actor,
         project=None,
-        states=("running", "degraded"),
+        states=("running", "degraded", "asleep"),
         kind="llm",
         name=None,
         after=None,
@@ -93,7 +93,7 @@ def _question(request: Request, form: Values) -> Question:
     visit = check_request(request, form)
     service = service_actions.show(visit.context, visit.actor, visit.field("service"))
     visit.actor.require("llm:call", service["tenant_id"], service["project_id"])
-    if service["kind"] != "llm" or service["state"] not in ("running", "degraded"):
+    if service["kind"] != "llm" or service["state"] not in ("running", "degraded", "asleep"):
         raise ConflictError(f"'{service['name']}' is {service['state']} and cannot be talked to now")
     tokens = visit.whole("max_tokens", "Tokens at most")
     if not 1 <= tokens <= TOKENS_MAX:

@@ -98,7 +98,7 @@ def show(visit: Visit) -> Response:
         may_release=row["state"] not in TERMINAL
         and row["wanted"] != "released"
         and visit.actor.may("service:release", row["tenant_id"], row["project_id"]),
-        may_call=row["kind"] == "llm" and row["state"] in ("running", "degraded"),
+        may_call=row["kind"] == "llm" and row["state"] in ("running", "degraded", "asleep"),
         alternative=order_again,
         gateway_url=visit.request.app.state.gateway_url(),
         at=visit.context.clock.now(),

@@ -18,6 +18,7 @@ class ServiceState(StrEnum):
     STARTING = "starting"
     RUNNING = "running"
     DEGRADED = "degraded"
+    ASLEEP = "asleep"
     RELEASING = "releasing"
     RELEASED = "released"
     FAILED = "failed"
@@ -28,6 +29,7 @@ STATE_SENTENCES: dict[ServiceState, str] = {
     ServiceState.STARTING: "its place is held; the nodes are starting it",
     ServiceState.RUNNING: "it runs and is metered",
     ServiceState.DEGRADED: "a node or process it needs is lost; a replacement is on its way",
+    ServiceState.ASLEEP: "no replica runs and none is held; the next request starts one",
     ServiceState.RELEASING: "being taken down; what it held is being given back",
     ServiceState.RELEASED: "gone; nothing is held and nothing is metered",
     ServiceState.FAILED: "could not be brought up; everything it held was given back",
@@ -46,6 +48,13 @@ TRANSITIONS: frozenset[tuple[ServiceState, ServiceState]] = frozenset(
         (ServiceState.DEGRADED, ServiceState.RUNNING),
         (ServiceState.DEGRADED, ServiceState.QUEUED),
         (ServiceState.DEGRADED, ServiceState.RELEASING),
+        (ServiceState.QUEUED, ServiceState.ASLEEP),
+        (ServiceState.STARTING, ServiceState.ASLEEP),
+        (ServiceState.RUNNING, ServiceState.ASLEEP),
+        (ServiceState.DEGRADED, ServiceState.ASLEEP),
+        (ServiceState.ASLEEP, ServiceState.STARTING),
+        (ServiceState.ASLEEP, ServiceState.RUNNING),
+        (ServiceState.ASLEEP, ServiceState.RELEASING),
         (ServiceState.RELEASING, ServiceState.RELEASED),
         (ServiceState.RELEASING, ServiceState.FAILED),
     }

@@ -28,6 +28,7 @@ from penstock.drivers.documents.readers import ReadError
 from penstock.drivers.inference.client import InferenceClient, Target
 from penstock.drivers.web.fetch import Fetcher, FetchError
 from penstock.engine.deletion import Deletions
+from penstock.store import autoscale as autoscale_store
 from penstock.store import document as document_store
 from penstock.store import endpoint as endpoint_store
 from penstock.store import event as event_store
@@ -114,10 +115,15 @@ class DocumentEngine:
         with self._db.transaction(SYSTEM) as connection:
             base = base_store.get(connection, row["knowledge_base_id"])
             replicas = [] if base is None else endpoint_store.replicas(connection, base["service_id"])
+            needed = base is not None and autoscale_store.demand(
+                connection, base["service_id"], self._clock.now()
+            )
             lines = quota_store.lines_for_order(
                 connection, row["tenant_id"], row["project_id"], (), self._clock.now()
             )
             breach = check_call(lines)
+        if needed:
+            self._wakeups.signal("autoscale")
         if base is None:
             return
         if breach is not None:

@@ -5,7 +5,7 @@ read again and the service is planned again at once.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,6 +19,7 @@ from penstock.catalog.base import Compiled, Known, Place
 from penstock.catalog.fleet import FleetPicture
 from penstock.catalog.kinds import kind_named
 from penstock.catalog.known import known_for, read_known
+from penstock.domain.autoscale import spec_for
 from penstock.domain.claim import Ask, Grant, Refusal
 from penstock.domain.device import DeviceClass
 from penstock.domain.service import REASON_SENTENCES, Reason, ServiceState
@@ -28,6 +29,7 @@ from penstock.scheduler import NoPlan, Plan, place_many
 from penstock.scheduler.preempt import Preemption
 from penstock.store import claim as gate
 from penstock.store import event as event_store
+from penstock.store import quota as quota_store
 from penstock.store import service as service_store
 from penstock.store.claim import Piece, Reservation
 from penstock.store.database import SYSTEM, Database
@@ -50,6 +52,19 @@ class _Planned:
     @property
     def no_plan(self) -> NoPlan | None:
         return next((plan for plan in self.plans if isinstance(plan, NoPlan)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """How many replicas of a service were placed, what it holds with them, and why not more.
+
+    ``waits``: it was not tried, because the last try is not long enough ago.
+    """
+
+    count: int = 0
+    holds: Mapping[str, int] = field(default_factory=dict[str, int])
+    reason: Reason = Reason.NONE
+    waits: bool = False
 
 
 class Reserver:
@@ -80,6 +95,99 @@ class Reserver:
         if any(move["reason"] == Reason.CONFLICT for move in moves.values()):
             self._picture.forget()
         return moves
+
+    def grow(self, wanted: Sequence[tuple[Row, int]], token: str) -> dict[str, Grown]:
+        """Place so many more replicas of leased services, as many as fit of each; return what came of it."""
+        rows: list[Row] = [{**row, "spec": spec_for(row, more)} for row, more in wanted]
+        with self._db.transaction(SYSTEM) as connection:
+            self._picture.refresh(connection)
+            known = read_known(connection, self._classes)
+            each = known_for(connection, known, [(row["spec"], row["price_book_id"]) for row in rows])
+            compiled, broken = _compile(rows, each, ClassQuotas(connection, known, self._clock.now()))
+        answers = iter(place_many(self._picture.fleet, [ask for _, order in compiled for ask in order.asks]))
+        planned = [_Planned(row, order, tuple(next(answers) for _ in order.asks)) for row, order in compiled]
+        try:
+            grown = self._db.retrying(SYSTEM, lambda c: self._commit_growth(c, planned, known, token))
+        except BaseException:
+            self._picture.forget()
+            raise
+        if any(
+            one.count < len(p.compiled.asks) for p in planned for one in [grown.get(p.row["id"], Grown())]
+        ):
+            self._picture.forget()  # some of what was planned on it did not happen
+        return {**dict.fromkeys(broken, Grown(reason=Reason.INVALID_SPEC)), **grown}
+
+    def _commit_growth(
+        self, connection: Connection, planned: Sequence[_Planned], known: Known, token: str
+    ) -> dict[str, Grown]:
+        now = self._clock.now()
+        held = service_store.lock_leased(connection, [p.row["id"] for p in planned], token)
+        grown: dict[str, Grown] = {}
+        paid: list[_Planned] = []
+        for p in planned:
+            if p.row["id"] in held:
+                fitting = [
+                    (a, plan)
+                    for a, plan in zip(p.compiled.asks, p.plans, strict=True)
+                    if isinstance(plan, Plan)
+                ]
+                count, extra = self._afford(connection, p.row, known, [plan for _, plan in fitting], now)
+                holds = {
+                    name: p.row["holds"].get(name, 0) + extra.get(name, 0)
+                    for name in {*p.row["holds"], *extra}
+                }
+                reason = _why_pending(p, {}) if p.no_plan is not None else Reason.CLASS_QUOTA
+                grown[p.row["id"]] = Grown(count, holds, reason)
+                asks, plans = zip(*fitting[:count], strict=True) if count else ((), ())
+                paid.append(replace(p, compiled=replace(p.compiled, asks=asks), plans=plans))
+        reserved = gate.reserve(
+            connection,
+            [self._reservation(p, known, now) for p in paid if p.plans],
+            now,
+            lambda noun: new_id(noun, now),
+        )
+        for p in paid:
+            if p.row["id"] in reserved.refused:
+                before = p.row["holds"]
+                extra = {
+                    n: a - before.get(n, 0)
+                    for n, a in grown[p.row["id"]].holds.items()
+                    if a > before.get(n, 0)
+                }
+                quota_store.give_back_many(connection, [(p.row["tenant_id"], p.row["project_id"], extra)])
+                grown[p.row["id"]] = Grown(reason=Reason.CONFLICT)
+        service_store.set_holds(connection, {id_: one.holds for id_, one in grown.items() if one.count})
+        service_store.insert_decisions(
+            connection,
+            [
+                _growth_decision(p, grown[p.row["id"]], now, self._picture.fleet.outlook.digest)
+                for p in planned
+                if p.row["id"] in grown
+                and (grown[p.row["id"]].count or grown[p.row["id"]].reason != p.row["reason"])
+            ],
+        )
+        return grown
+
+    def _afford(
+        self, connection: Connection, row: Row, known: Known, plans: Sequence[Plan], now: datetime
+    ) -> tuple[int, dict[str, int]]:
+        """Take the quota of as many replicas as it allows, at most ``plans``; return how many, and what they hold."""
+        kind = kind_named(row["kind"])
+        base = kind.compile({**row["spec"], "replicas": 0}, known).holds
+        for count in range(len(plans), 0, -1):
+            spec = {**row["spec"], "replicas": count}
+            extra = {
+                n: a - base.get(n, 0)
+                for n, a in kind.compile(spec, known).holds.items()
+                if a > base.get(n, 0)
+            }
+            if plans[0].device_class is not None:
+                for name, amount in kind.class_holds(spec, plans[0].device_class, known).items():
+                    extra[name] = extra.get(name, 0) + amount
+            breach = quota_store.check_and_take(connection, row["tenant_id"], row["project_id"], extra, now)
+            if breach is None:
+                return count, extra
+        return 0, {}
 
     def _plan(self, compiled: Sequence[tuple[Row, Compiled]]) -> list[_Planned]:
         answers = iter(place_many(self._picture.fleet, [ask for _, order in compiled for ask in order.asks]))
@@ -296,6 +404,11 @@ def _ending(row: Row, reason: Reason, sentence: str, now: datetime) -> dict[str,
 def backoff(attempts: int) -> timedelta:
     """Return how long to wait before try number ``attempts + 1``: doubling from RETRY_FIRST to RETRY_MAX."""
     return min(limits.RETRY_MAX, limits.RETRY_FIRST * 2 ** min(attempts, 16))
+
+
+def _growth_decision(planned: _Planned, grown: Grown, now: datetime, outlook: str) -> dict[str, Any]:
+    move = {"state": ServiceState.STARTING if grown.count else ServiceState.QUEUED, "reason": grown.reason}
+    return _decision(planned, move, now, outlook)
 
 
 def _decision(planned: _Planned, move: Mapping[str, Any], now: datetime, outlook: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from penstock.store import api_key as api_key_store
 from penstock.store import audit as audit_store
 from penstock.store import event as event_store
 from penstock.store import join_token as join_token_store
+from penstock.store import objective as objective_store
 from penstock.store import service as service_store
 from penstock.store.database import SYSTEM, Database
 
@@ -38,6 +39,7 @@ class RetentionEngine:
             ("join_token", lambda c: join_token_store.remove_ended(c, now - limits.JOIN_TOKEN_KEPT)),
             ("decision", self._remove_decisions),
             ("event", lambda c: event_store.remove_old(c, now - limits.EVENT_KEPT, batch)),
+            ("objective_minute", lambda c: objective_store.remove_old(c, now - limits.OBJECTIVE_KEPT, batch)),
             ("audit", lambda c: audit_store.remove_old(c, now - limits.AUDIT_KEPT, batch)),
         )
         total = 0

@@ -7,6 +7,7 @@ a leased row falls due again when its lease ends, and each step does nothing whe
 import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 import structlog
@@ -15,11 +16,14 @@ from sqlalchemy.engine import Connection
 
 from penstock.base import limits
 from penstock.base.clock import Clock
+from penstock.domain.autoscale import is_elastic, replicas_wanted, spec_for
 from penstock.domain.device import DeviceClass
 from penstock.domain.segment import SegmentState
 from penstock.domain.service import Reason, ServiceState, may_move
 from penstock.engine.decide import Act, Move, decide, release
+from penstock.engine.replica import NOTHING_GROWN, Replicas, attempts_after, is_counted
 from penstock.engine.reserve import Reserver
+from penstock.store import autoscale as autoscale_store
 from penstock.store import claim as gate
 from penstock.store import event as event_store
 from penstock.store import quota as quota_store
@@ -46,6 +50,7 @@ class ServiceEngine:
         self._clock = clock
         self._wakeups = wakeups
         self._reserver = Reserver(db, clock, classes)
+        self._replicas = Replicas(db, clock, self._reserver)
 
     def recover(self) -> None:
         """Take over what a killed process leased; only for a process that knows it is the only engine."""
@@ -62,8 +67,10 @@ class ServiceEngine:
         if not rows:
             return 0
         leaving = [row for row in rows if _leaves(row)]
-        queued = [row for row in rows if not _leaves(row) and row["state"] == ServiceState.QUEUED]
-        placed = [row for row in rows if not _leaves(row) and row["state"] != ServiceState.QUEUED]
+        counted = [row for row in rows if not _leaves(row) and is_counted(row)]
+        others = [row for row in rows if not _leaves(row) and not is_counted(row)]
+        queued = [_as_wanted(row) for row in others if row["state"] == ServiceState.QUEUED]
+        placed = [row for row in others if row["state"] != ServiceState.QUEUED]
         if queued:
             placed_now = self._reserver.place(queued, token)
             self._count(queued, placed_now)
@@ -73,6 +80,8 @@ class ServiceEngine:
                 self._wakeups.signal("service")  # who was asked to yield is due now
         if placed:
             self._db.retrying(SYSTEM, lambda c: self._progress(c, placed, token))
+        if counted:
+            self._count_replicas(counted, token)
         if leaving:
             self._db.retrying(SYSTEM, lambda c: self._leave(c, leaving, token))
         self._wakeups.signal("event")
@@ -87,6 +96,29 @@ class ServiceEngine:
         self._act(connection, mine, moves, now)
         self._record(connection, mine, moves, token, now)
         FENCED.inc(len(rows) - len(mine))
+
+    def _count_replicas(self, rows: Sequence[Row], token: str) -> None:
+        """Bring elastic services closer to the number of replicas that is wanted of each."""
+        moves, steps, grown = self._replicas.moves(rows, token)
+
+        def work(connection: Connection) -> bool:
+            now = self._clock.now()
+            held = service_store.lock_leased(connection, [row["id"] for row in rows], token)
+            mine = [row for row in rows if row["id"] in held]
+            holds, stops = self._replicas.act(connection, mine, steps, grown, now)
+            service_store.set_holds(connection, holds)
+            tries = {
+                row["id"]: attempts_after(row, steps[row["id"]], grown.get(row["id"], NOTHING_GROWN))
+                for row in mine
+            }
+            self._record(connection, mine, moves, token, now, tries)
+            FENCED.inc(len(rows) - len(mine))
+            return stops
+
+        if self._db.retrying(SYSTEM, work) or any(one.count for one in grown.values()):
+            self._wakeups.signal("allocation")
+        self._wakeups.signal("autoscale")
+        self._wakeups.signal("gateway")
 
     def _leave(self, connection: Connection, rows: Sequence[Row], token: str) -> None:
         now = self._clock.now()
@@ -125,6 +157,9 @@ class ServiceEngine:
         if meters:
             gate.meter(connection, meters, now)
         if Act.OPEN_METER in by_act:
+            autoscale_store.begin(
+                connection, [row["id"] for row in by_act[Act.OPEN_METER] if is_elastic(row)], now
+            )
             self._wakeups.signal("gateway")
         if Act.STOP in by_act:
             gate.stop(connection, [row["id"] for row in by_act[Act.STOP]])
@@ -152,8 +187,10 @@ class ServiceEngine:
         moves: Mapping[str, Move],
         token: str,
         now: datetime,
+        attempts: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
-        written = service_store.record(connection, [as_record(row, moves[row["id"]]) for row in rows], token)
+        records = [as_record(row, moves[row["id"]], attempts.get(row["id"], 0)) for row in rows]
+        written = service_store.record(connection, records, token)
         events: list[NewEvent] = []
         for row in rows:
             move = moves[row["id"]]
@@ -186,7 +223,12 @@ def moved_event(row: Row, state: ServiceState, reason: Reason, now: datetime) ->
     return NewEvent(now, "service.state", row["id"], row["tenant_id"], row["project_id"], data)
 
 
-def as_record(row: Row, move: Move) -> dict[str, Any]:
+def _as_wanted(row: Row) -> Row:
+    """Return an elastic service as an order of as many replicas as it should have now."""
+    return {**row, "spec": spec_for(row, replicas_wanted(row))} if is_elastic(row) else row
+
+
+def as_record(row: Row, move: Move, attempts: int = 0) -> dict[str, Any]:
     """Return a move as ``store.service.record`` takes it; a forbidden transition is a defect of ours."""
     if not may_move(ServiceState(row["state"]), move.state):
         raise AssertionError(
@@ -200,7 +242,7 @@ def as_record(row: Row, move: Move) -> dict[str, Any]:
         "ends_as": move.ends_as,
         "due_at": move.due_at,
         "deadline_at": move.deadline_at,
-        "attempts": 0,
+        "attempts": attempts,
         "avoid_nodes": move.avoid_nodes,
         **move.stamps,
     }

@@ -118,7 +118,7 @@ class App:
             ask,
             body=body,
             reservation=reservation,
-            priority=_priority(key, request),
+            priority=_priority(key, model, request),
             session=_session(key, request, ask) if model.router.several else "",
         )
         client.exchange = exchange
@@ -217,9 +217,9 @@ class App:
         )
 
 
-def _priority(key: Key, request: Request) -> str:
-    """Return the class in which a request waits: the key's, or a lower one that it asks for."""
-    own = key.entry.priority
+def _priority(key: Key, model: Model, request: Request) -> str:
+    """Return the class in which a request waits: the key's, else the model's, or a lower one that it asks for."""
+    own = key.entry.priority or model.entry.priority or "normal"
     if not request.priority:
         return own
     asked = request.priority.decode("latin-1").lower()

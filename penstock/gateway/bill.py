@@ -8,7 +8,7 @@ from penstock.gateway.core import Core
 from penstock.gateway.directory import Key, Model
 from penstock.gateway.limits import Reservation
 from penstock.gateway.records import Usage, record_line
-from penstock.gateway.sse import Meter
+from penstock.gateway.sse import Carried, Meter
 from penstock.gateway.upstream import Upstream
 
 
@@ -37,6 +37,9 @@ class Bill:
     _tokens = 0  # of the prompt, estimated, where there are engines to choose from
     _blocks: Sequence[int] = ()
     _pending = 0  # of these, what the engine has still to read
+    _carried: Carried | None = None  # what engines that are lost have written of the stream
+    _held = 0  # bytes, while it waits for a replica to start
+    _expected = 0
 
     def progress(self, *, only_news: bool) -> bytes:
         """Return the journal line of what a stream has generated so far; empty if nothing (new)."""
@@ -65,6 +68,10 @@ class Bill:
             )
             if not meter.usage_seen and meter.content_seen:
                 prompt = self._prompt_estimate()
+        elif self._carried is not None:  # and the next engine has not begun
+            carried = self._carried
+            prompt, completion = carried.prompt or self._prompt_estimate(), carried.completion
+            estimated = not (carried.exact and carried.prompt)
         elif not self._cut:
             return told
         return Usage(prompt, completion, estimated=estimated or self._cut)
@@ -88,6 +95,8 @@ class Bill:
         self._finished = True
         for timer in self._timers:
             timer.cancel()
+        if self._held:
+            self._let_go()
         usage = self._used()
         total = usage.prompt + usage.completion
         stats = self.model.stats
@@ -115,16 +124,32 @@ class Bill:
         own.failed += failed
         own.prompt_tokens += usage.prompt
         own.completion_tokens += usage.completion
-        waited_us = 0
+        waited_us = token_us = 0
         if first_us:
             waited_us = first_us - self._started_us
             own.ttft_count += 1
             own.ttft_sum_us += waited_us
             if usage.completion > 1:
-                stats.token_time((self._core.now_us() - first_us) // (usage.completion - 1))
-        promised_us = stats.objective.ttft_us
-        if promised_us:
-            stats.burn.count(self._core.instant().second // 60, missed=failed or waited_us > promised_us)
+                token_us = (self._core.now_us() - first_us) // (usage.completion - 1)
+                stats.token_time(token_us)
+        promised = stats.objective
+        if promised.any:
+            late = bool(promised.ttft_us) and waited_us > promised.ttft_us
+            slow = bool(promised.token_us) and token_us > promised.token_us
+            stats.burn.count(self._core.instant().second // 60, late=late, slow=slow, failed=failed)
+
+    def expected(self) -> tuple[str, int]:
+        """Return the service it asks and the tokens that it may take there: its prompt and what the answer may grow to."""
+        if not self._expected:
+            bound = self.ask.completion_tokens or self._core.settings.completion_tokens_default
+            answer = bound * self.ask.choices if self.ask.kind.generates else 0
+            self._expected = prompt_tokens_estimate(self.ask) + answer
+        return self.model.entry.service, self._expected
+
+    def _let_go(self) -> None:
+        """Take note that its bytes wait no more."""
+        self._core.held_bytes -= self._held
+        self._held = 0
 
     # The engine's slot.
 

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import ssl
 from calendar import monthrange
+from collections.abc import Callable
 from typing import Protocol
 
 from penstock.base.clock import Clock, to_epoch_us
@@ -30,6 +31,10 @@ class Running(Protocol):
 
     def stop(self) -> None:
         """End at once, because the process ends."""
+        ...
+
+    def expected(self) -> tuple[str, int]:
+        """Return the service it asks and the tokens that it may take there in all."""
         ...
 
 
@@ -112,6 +117,8 @@ class Core:
         self._offset_us = 0
         self.tick()
         self.draining = False
+        self.held_bytes = 0  # of requests that wait for a replica to start
+        self.demand: Callable[[], None] | None = None  # tells the control plane now, not with the next second
         self.confirmed_at: float | None = None
         self.operator_digest = hashlib.sha256(operator_token.encode()).digest() if operator_token else None
 

@@ -8,6 +8,7 @@ import asyncio
 import ssl
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from penstock.gateway.limit_table import LimitTable
@@ -63,6 +64,16 @@ class Model:
                 waiting.take_turn()
 
 
+@dataclass(slots=True)
+class Watched:
+    """An endpoint that follows its load or promises something; ``engines`` are those that are asked or still answer."""
+
+    tenant: str
+    routers: list[Router[Upstream, Waiting]] = field(default_factory=list[Router[Upstream, Waiting]])
+    stats: list[ModelStats] = field(default_factory=list[ModelStats])
+    engines: set[Upstream] = field(default_factory=set[Upstream])
+
+
 class Key:
     """A key with everything that admission needs, one attribute away.
 
@@ -112,6 +123,7 @@ class Directory:
         self._scopes: dict[tuple[str, str], Scope] = {}
         self._upstreams: dict[UpstreamEntry, Upstream] = {}
         self._routers: dict[tuple[str, str], Router[Upstream, Waiting]] = {}
+        self._watched: dict[str, Watched] = {}
 
     def scope(self, kind: str, name: str) -> Scope:
         """Return the counters of a key, project, tenant or model: the same object for life."""
@@ -125,8 +137,16 @@ class Directory:
         """Return the engines of the current version."""
         return list(self._upstreams.values())
 
+    def watched(self) -> dict[str, Watched]:
+        """Return the endpoints that gateways report on, by service, with gone replicas that still answer."""
+        for found in self._watched.values():
+            found.engines = {engine for engine in found.engines if engine.in_flight and engine.retired}
+            found.engines.update(engine for router in found.routers for engine in router.engines)
+        return self._watched
+
     def apply(self, snapshot: Snapshot) -> None:
         """Switch to ``snapshot``; running requests keep the objects they started with."""
+        self.watched()  # notes the replicas that are asked now, before some of them go
         upstreams = {
             up: self._upstreams.get(up) or Upstream(up, self._loop, self._settings, self._relay_tls)
             for entry in snapshot.models
@@ -161,10 +181,30 @@ class Directory:
             if up not in upstreams:
                 gone.retire()
         self._upstreams, self._routers, self.stats, self.keys = upstreams, routers, stats, keys
+        self._take_watched(snapshot, models)
         self.version = snapshot.version
         for found in models.values():
             for model in found.values():
                 model.serve_queue()  # there may be more engines now
+
+    def _take_watched(self, snapshot: Snapshot, models: Mapping[tuple[str, str], dict[str, Model]]) -> None:
+        """Note the endpoints to report on; replicas that still answer somebody stay known."""
+        before, self._watched = self._watched, {}
+        for entry in snapshot.models:
+            if not (entry.elastic or entry.objective.any):
+                continue
+            found = self._watched.get(entry.service)
+            if found is None:
+                found = self._watched[entry.service] = Watched(entry.tenant)
+                old = before.get(entry.service)
+                found.engines = (
+                    set() if old is None else {*old.engines, *(e for r in old.routers for e in r.engines)}
+                )
+            model = models[entry.tenant, entry.project][entry.name]
+            if model.router not in found.routers:
+                found.routers.append(model.router)
+            if model.stats not in found.stats:
+                found.stats.append(model.stats)
 
     def _route(
         self,

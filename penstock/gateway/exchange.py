@@ -8,15 +8,14 @@ The rules, in the order in which they bind:
   gateway reads on to the final usage; by closing the connection for writing where not, and reading what
   the engine wrote until it noticed. Either is bounded in time, the second in pieces too.
 - Another engine is tried only while the client has seen nothing.
+- Where the number of replicas follows the load and there is none, requests are held while one starts.
 """
-
-import asyncio
 
 import orjson
 
 from penstock.gateway import openai_errors as errors
-from penstock.gateway.bill import Bill
 from penstock.gateway.body import (
+    COMPLETION,
     Ask,
     answer_facts,
     beginning,
@@ -25,9 +24,10 @@ from penstock.gateway.body import (
     prompt_tokens_estimate,
     stated_usage,
 )
-from penstock.gateway.cancel import CancelCall
+from penstock.gateway.continuation import body_of, carried_from, may_continue, text_so_far
 from penstock.gateway.core import ClientSide, Core
 from penstock.gateway.directory import Key, Model
+from penstock.gateway.leaving import Leaving
 from penstock.gateway.limits import Reservation
 from penstock.gateway.openai_errors import ApiError
 from penstock.gateway.prefixes import blocks_of
@@ -37,7 +37,6 @@ from penstock.gateway.sse import DONE, Meter
 from penstock.gateway.upstream import Upstream, UpstreamConnection
 
 _COMPLETE_AFTER_DONE_SECONDS = 5.0
-_PIECES_AFTER_LEAVING = 3
 _ELSEWHERE = (429, 502, 503, 504)  # another engine may do better; on a 500 it would do the same
 _DEATHS_MAX = 2
 
@@ -48,12 +47,10 @@ def _full(what: str) -> ApiError:
     )
 
 
-class Exchange(Bill):
+class Exchange(Leaving):
     """A request in flight."""
 
     # Defaults of the class, not of each instance: most requests never touch them.
-    _connection: UpstreamConnection | None = None
-    _dialling: asyncio.Task[None] | None = None
     _tried: tuple[Upstream, ...] = ()
     _parts: list[bytes] | None = None
     _size = 0
@@ -62,9 +59,6 @@ class Exchange(Bill):
     _queued_us = 0
     _got_body = False
     _begun = False
-    _pieces_left: int | None = (
-        None  # how much is still read of an engine that was told by a half-closed connection
-    )
 
     def __init__(
         self,
@@ -102,7 +96,7 @@ class Exchange(Bill):
             self._tokens = prompt_tokens_estimate(self.ask)
             self._blocks = blocks_of(beginning(self.ask))
         if self.model.router.queue:
-            self._wait()  # behind those who came before
+            self._wait_or_hold()  # behind those who came before
         else:
             self._next_engine()
 
@@ -121,6 +115,8 @@ class Exchange(Bill):
             self._send_to(engine)
         elif any(own not in self._tried for own in self.model.router.engines) and not self._tried:
             self._wait()
+        elif self.model.entry.elastic and not self.model.router.engines and not self._tried:
+            self._wait_or_hold()
         else:
             what = "could be reached" if self.model.router.engines else "is running"
             message = f"No engine of the model '{self.model.name}' {what}; try again in a second."
@@ -140,12 +136,25 @@ class Exchange(Bill):
         else:
             self._connected(connection)
 
+    def _wait_or_hold(self) -> None:
+        """Wait for a slot, or for the first replica of an endpoint that sleeps: the control plane is told at once."""
+        core = self._core
+        if self.model.router.engines or not self.model.entry.elastic:
+            self._wait()
+            return
+        if core.held_bytes + len(self._body) > core.settings.hold_bytes_max:
+            self._refuse(_full("Too many requests wait for a replica to start"))
+            return
+        self._held = len(self._body)
+        core.held_bytes += self._held
+        self._wait()
+        if core.demand is not None and not self._finished:
+            core.demand()
+
     def _wait(self) -> None:
         """Wait for a slot, in fairness to other tenants; refused at once when too many do."""
-        bound = self.ask.completion_tokens or self._core.settings.completion_tokens_default
-        tokens = (self._tokens or prompt_tokens_estimate(self.ask)) + bound * self.ask.choices
         self._queued_us = self._core.now_us()
-        if not self.model.router.queue.put(self, self.key.entry.tenant, self.priority, tokens):
+        if not self.model.router.queue.put(self, self.key.entry.tenant, self.priority, self.expected()[1]):
             self._queued_us = 0
             self._refuse(_full("Too many requests wait for the engines of this model"))
             return
@@ -161,6 +170,8 @@ class Exchange(Bill):
         self.model.stats.waited(self._core.now_us() - self._queued_us)
         self._queued_us = 0
         self._touched = self._core.now
+        if self._held:
+            self._let_go()
         self._next_engine()
 
     def _connected(self, connection: UpstreamConnection) -> None:
@@ -194,6 +205,8 @@ class Exchange(Bill):
                 continuous=ask.continuous,
                 choices=ask.choices,
                 event_bytes_max=self._core.settings.event_bytes_max,
+                keep_text=self.model.router.several and may_continue(ask),
+                carried=self._carried,
             )
 
     def upstream_body(self, data: bytes) -> None:
@@ -272,6 +285,8 @@ class Exchange(Bill):
             return
         if self._meter is not None:
             # The connection ended well but the stream did not say so: the client must not take it for whole.
+            if self._engine is not None and self.client is not None and self._go_on(self._engine):
+                return
             self._lost(errors.engine_failed("engine_broken", "The engine ended the stream early."))
             return
         body = b"".join(self._parts or ())
@@ -339,7 +354,32 @@ class Exchange(Bill):
             if self._deaths < _DEATHS_MAX:
                 self._again()
                 return
+        if engine is not None and self.client is not None and self._go_on(engine):
+            return
         self._lost(errors.engine_failed("engine_lost", f"The engine was lost while it answered ({reason})."))
+
+    def _go_on(self, engine: Upstream) -> bool:
+        """Continue a stream at another engine; tell whether that is possible. Nothing that was sent is sent again."""
+        meter = self._meter
+        text = text_so_far(meter) if meter is not None and self._begun else None
+        if meter is None or text is None or self._deaths >= _DEATHS_MAX:
+            return False
+        carried = carried_from(meter)
+        body = body_of(self.ask, self._body, text, carried.completion - self._carried_tokens())
+        self._tried += (engine,)
+        settings = self._core.settings
+        failed(engine, self._core.now, settings.engine_down_seconds, settings.engine_down_most_seconds)
+        other = self._choose()
+        if body is None or other is None or not (other.entry.continues or self.ask.kind is COMPLETION):
+            return False
+        self._carried, self._body = carried, body
+        self._deaths += 1
+        self._core.metrics.continued += 1
+        self._again()
+        return True
+
+    def _carried_tokens(self) -> int:
+        return 0 if self._carried is None else self._carried.completion
 
     def _again(self) -> None:
         self._core.metrics.retries += 1
@@ -402,44 +442,6 @@ class Exchange(Bill):
         if not self._finished:
             self._leave(ending)
 
-    def _leave(self, ending: str) -> None:
-        """End without a client: through the engine's own final usage where it can be had."""
-        self._leaving = ending
-        if self._dialling is not None:
-            self._dialling.cancel()
-            self._dialling = None
-        connection = self._connection
-        if connection is not None and self._engine is not None and self._engine.entry.cancel:
-            connection.resume()
-            self._timers += (self._core.loop.call_later(self._core.settings.cancel_seconds, self._give_up),)
-            self._cancel()
-        elif connection is not None and connection.leave():
-            connection.resume()
-            self._pieces_left = _PIECES_AFTER_LEAVING
-            self._timers += (self._core.loop.call_later(self._core.settings.leave_seconds, self._give_up),)
-        else:
-            self._cut_off()
-
-    def _cancel(self) -> None:
-        """Send the cancel, and again until the stream ends: it may have overtaken the request itself."""
-        engine = self._engine
-        if self._finished or engine is None:
-            return
-        settings = self._core.settings
-        CancelCall(engine, self.record_id, self._core.loop, settings.cancel_seconds)
-        self._timers += (self._core.loop.call_later(settings.cancel_retry_seconds, self._cancel),)
-
-    def _give_up(self) -> None:
-        self._cut = True
-        self._cut_off()
-
-    def _cut_off(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.abort()
-        self._finish(self._leaving or "error")
-        self._core.in_flight.discard(self)
-
     # From the periodic tasks.
 
     def check(self, now: float) -> None:
@@ -447,9 +449,14 @@ class Exchange(Bill):
         settings = self._core.settings
         silent = now - self._touched
         if self._queued_us:
-            if silent > settings.queue_seconds:
+            if silent > (settings.hold_seconds if self._held else settings.queue_seconds):
                 self._queued_us = 0
-                self._refuse(_full("No engine of this model became free in time"))
+                late = (
+                    "No replica of this model started"
+                    if self._held
+                    else "No engine of this model became free"
+                )
+                self._refuse(_full(f"{late} in time"))
             return
         if self._finished:
             if silent > _COMPLETE_AFTER_DONE_SECONDS:

@@ -6,7 +6,7 @@ one; nobody starves, because virtual time passes for all.
 """
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -32,6 +32,10 @@ class FairQueue(Generic[T]):
     def __bool__(self) -> bool:
         """Tell whether somebody may wait."""
         return bool(self._heap)
+
+    def items(self) -> Iterator[T]:
+        """Return who waits, in no order, including those that are gone."""
+        return (item for _, _, item in self._heap)
 
     def put(self, item: T, tenant: str, priority: str, tokens: int) -> bool:
         """Let an item wait; False if too many do already."""

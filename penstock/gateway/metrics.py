@@ -123,6 +123,7 @@ class Metrics:
     __slots__ = (
         "connections",
         "connections_refused",
+        "continued",
         "defects",
         "limited",
         "records_delivered",
@@ -136,6 +137,7 @@ class Metrics:
     def __init__(self) -> None:
         self.connections = 0
         self.connections_refused = 0
+        self.continued = 0
         self.defects = 0
         self.limited: dict[str, int] = {}
         self.refused: dict[str, int] = {}
@@ -238,6 +240,7 @@ def _of_process(metrics: Metrics, gauges: dict[str, float]) -> list[Family]:
     refused = [(f'code="{code}"', n) for code, n in metrics.refused.items()]
     counters: dict[str, int] = {
         "connections_refused": metrics.connections_refused,
+        "streams_continued": metrics.continued,
         "defects": metrics.defects,
         "retries": metrics.retries,
         "records_delivered": metrics.records_delivered,
@@ -257,20 +260,35 @@ def _of_process(metrics: Metrics, gauges: dict[str, float]) -> list[Family]:
 
 
 def _of_objectives(models: list[tuple[str, ModelStats]], minute: int) -> list[Family]:
-    promised = [(of, s) for of, s in models if s.objective.ttft_us]
+    promised = [(of, s) for of, s in models if s.objective.any]
+    timed = [(of, s) for of, s in promised if s.objective.timed]
+    available = [(of, s) for of, s in promised if s.objective.available_per_million]
     burn = [
         (f'{of},window="{window}m"', round(s.burn.rate(minute, window, s.objective), 4))
-        for of, s in promised
+        for of, s in timed
+        for window in WINDOWS_MINUTES
+    ]
+    failing = [
+        (f'{of},window="{window}m"', round(s.burn.failure_rate(minute, window, s.objective), 4))
+        for of, s in available
         for window in WINDOWS_MINUTES
     ]
     return [
         _family(
             _P + "slo_ttft_seconds", "gauge", "Promised time to first token.",
-            [(of, s.objective.ttft_us / 1e6) for of, s in promised],
+            [(of, s.objective.ttft_us / 1e6) for of, s in timed if s.objective.ttft_us],
+        ),
+        _family(
+            _P + "slo_token_seconds", "gauge", "Promised time between two tokens.",
+            [(of, s.objective.token_us / 1e6) for of, s in timed if s.objective.token_us],
         ),
         _family(
             _P + "slo_target_ratio", "gauge", "Share of the requests that keep the promise.",
-            [(of, s.objective.per_million / 1e6) for of, s in promised],
+            [(of, s.objective.per_million / 1e6) for of, s in timed],
+        ),
+        _family(
+            _P + "slo_availability_target_ratio", "gauge", "Share of the requests that do not fail.",
+            [(of, s.objective.available_per_million / 1e6) for of, s in available],
         ),
         _family(
             _P + "slo_requests_total", "counter", "Requests that count for the promise.",
@@ -280,7 +298,14 @@ def _of_objectives(models: list[tuple[str, ModelStats]], minute: int) -> list[Fa
             _P + "slo_missed_total", "counter", "Requests that missed the promise.",
             [(of, s.burn.missed) for of, s in promised],
         ),
+        _family(
+            _P + "slo_failed_total", "counter", "Requests that failed for a reason not their client's.",
+            [(of, s.burn.failed) for of, s in promised],
+        ),
         _family(_P + "slo_burn", "gauge", "Missed over allowed; 1 uses up exactly what may be missed.", burn),
+        _family(
+            _P + "slo_availability_burn", "gauge", "Failed over allowed; 1 uses up exactly what may fail.", failing
+        ),
     ]  # fmt: skip
 
 

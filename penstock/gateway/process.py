@@ -20,6 +20,7 @@ from penstock.gateway.limit_table import LimitTable
 from penstock.gateway.metrics import Board
 from penstock.gateway.server import Server
 from penstock.gateway.settings import Settings
+from penstock.gateway.signal import Reporter
 from penstock.gateway.snapshot import Snapshot, SnapshotError, load_cache
 from penstock.gateway.standalone import Config
 from penstock.gateway.watch import Certificate, ConfigFile, engine_certificate
@@ -94,12 +95,14 @@ def _cached(path: Path) -> Snapshot | None:
 
 def _threads(
     core: Core, link: tuple[str, Path], cache: Path | None, name: str
-) -> tuple[SnapshotPoller, Deliverer]:
+) -> tuple[SnapshotPoller, Deliverer, Reporter]:
     """Return the threads to the control plane; what they learn is applied on the loop."""
 
     def taken(snapshot: Snapshot) -> None:
         core.directory.apply(snapshot)
         core.confirmed_at = core.loop.time()
+        if core.demand is not None:
+            core.demand()  # whoever takes a replica away waits for the word that it is asked no more
 
     def confirmed() -> None:
         core.confirmed_at = core.loop.time()
@@ -133,7 +136,7 @@ def _threads(
         delivered=lambda tokens, records: _ignore(soon(delivered, tokens, records)),
         refused=lambda: _ignore(soon(refused)),
     )
-    return poller, deliverer
+    return poller, deliverer, Reporter(Link(*link), name)
 
 
 def _ignore(_handle: object) -> None:
@@ -165,14 +168,16 @@ async def serve(
         relay_tls=relay_tls,
     )
     ended = _recover(core)
-    poller, deliverer = _source(plan, core, process, watchers)
+    poller, deliverer, reporter = _source(plan, core, process, watchers)
     core.directory.charge(ended, core.instant())
     tls: ssl.SSLContext | None = None
     if plan.certificate is not None:
         certificate = Certificate(*plan.certificate)
         tls = certificate.context
         watchers.append(certificate.check)
-    server = Server(core, listener, poller=poller, deliverer=deliverer, tls=tls, watchers=watchers)
+    server = Server(
+        core, listener, poller=poller, deliverer=deliverer, reporter=reporter, tls=tls, watchers=watchers
+    )
     if plan.board is not None:
         server.share_metrics(plan.board, process)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -195,14 +200,14 @@ def _orphaned(loop: asyncio.AbstractEventLoop, parent: int, server: Server) -> N
 
 def _source(
     plan: Plan, core: Core, process: int, watchers: list[Callable[[], None]]
-) -> tuple[SnapshotPoller | None, Deliverer | None]:
+) -> tuple[SnapshotPoller | None, Deliverer | None, Reporter | None]:
     """Fill the directory from the configuration or from the cached snapshot, and return who keeps it fresh."""
     if plan.config is not None:
         core.directory.apply(plan.config.snapshot)
         core.confirmed_at = core.loop.time()
         if plan.config_path is not None:
             watchers.append(ConfigFile(plan.config_path, core).check)
-        return None, None
+        return None, None, None
     if plan.control_plane is None or plan.data is None:
         raise AssertionError("a gateway has a configuration or a control plane")
     name = plan.name if plan.processes == 1 else f"{plan.name}-{process}"

@@ -12,6 +12,7 @@ from penstock.gateway.client import ClientConnection
 from penstock.gateway.control import Deliverer, SnapshotPoller
 from penstock.gateway.core import Core
 from penstock.gateway.metrics import Board
+from penstock.gateway.signal import Reporter, Signals
 from penstock.gateway.upstream import BUFFER_BYTES, notice_half_open
 
 _TICK_SECONDS = 0.25
@@ -60,6 +61,7 @@ class Server:
         *,
         poller: SnapshotPoller | None,
         deliverer: Deliverer | None,
+        reporter: Reporter | None = None,
         tls: ssl.SSLContext | None = None,
         watchers: Sequence[Callable[[], None]] = (),
     ) -> None:
@@ -67,6 +69,8 @@ class Server:
         self._listener = listener
         self._poller = poller
         self._deliverer = deliverer
+        self._reporter = reporter
+        self._signals = None if reporter is None else Signals(core, reporter.put)
         self._tls = tls
         self._watchers = watchers
         self._board: Board | None = None
@@ -102,7 +106,7 @@ class Server:
             ssl_handshake_timeout=core.settings.head_seconds if self._tls is not None else None,
         )
         ready()
-        threads = [thread for thread in (self._poller, self._deliverer) if thread is not None]
+        threads = [t for t in (self._poller, self._deliverer, self._reporter) if t is not None]
         for thread in threads:
             thread.start()
         self._tick()
@@ -161,6 +165,8 @@ class Server:
         if self._ticks % _SWEEP_TICKS:
             return
         core.metrics.connections = len(self._connections)
+        if self._signals is not None:
+            self._signals.collect()
         if self._board is not None:
             self._board.put(self._process, self._app.families())
         for connection in list(self._connections):

@@ -32,6 +32,8 @@ class Settings:
     engine_down_seconds: float = 1.0  # a failed engine is the last choice for this long
     engine_down_most_seconds: float = 2.0  # it doubles with each failure in a row, up to this
     queue_seconds: float = 30.0  # waiting for an engine that has a free slot
+    hold_seconds: float = 60.0  # waiting for the first replica of an endpoint that sleeps
+    hold_bytes_max: int = 64 << 20  # of requests that wait for one, in this process
     queue_max: int = 1_024  # requests that wait for the engines of one model
     prefix_blocks_max: int = 32_768  # blocks of prompts' beginnings that are remembered for one model
     in_flight_per_engine_max: int = 4_096

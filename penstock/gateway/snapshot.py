@@ -38,7 +38,7 @@ class KeyEntry:
     scopes: frozenset[str]
     expires_at_us: int | None = None
     limits: Limits = NO_LIMITS
-    priority: str = "normal"
+    priority: str = ""  # empty: the model's, else normal
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,7 @@ class UpstreamEntry:
     prefix: str
     cancel: bool
     authorization: str | None = None
+    continues: bool = False  # it takes up an assistant's message in its middle
     slots: int = 0  # requests at a time; 0: the setting in_flight_per_engine_max
     server_name: str | None = None  # behind a relay: the name it is asked for by, with our certificate
 
@@ -70,6 +71,8 @@ class ModelEntry:
     price: Price = FREE
     objective: Objective = NO_OBJECTIVE
     owner: str = ""  # the project that owns the service, where ``project`` names a set of them
+    priority: str = ""
+    elastic: bool = False  # its replicas follow the load: without one, requests are held while one starts
 
     @property
     def billed_project(self) -> str:
@@ -123,8 +126,8 @@ def _natural(entry: dict[str, object], field: str, place: str) -> int:
 
 
 def _priority(entry: dict[str, object], place: str) -> str:
-    found = entry.get("priority") or "normal"
-    if not isinstance(found, str) or found not in WEIGHTS:
+    found = entry.get("priority") or ""
+    if not isinstance(found, str) or (found and found not in WEIGHTS):
         raise SnapshotError(f"{place}.priority must be one of {', '.join(WEIGHTS)}")
     return found
 
@@ -144,12 +147,22 @@ def _price(entry: dict[str, object], place: str) -> Price:
     return Price(prompt, completion) if prompt or completion else FREE
 
 
-def _objective(entry: dict[str, object], place: str) -> Objective:
-    milliseconds = _natural(entry, "slo_ttft_ms", place)
-    share = entry.get("slo_percent", 99)
+def _share(entry: dict[str, object], field: str, place: str, default: int) -> int:
+    """Return a share in parts per million of a field in percent."""
+    share = entry.get(field, default)
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 100:
-        raise SnapshotError(f"{place}.slo_percent must be above 0 and at most 100")
-    return Objective(milliseconds * 1_000, round(share * 10_000)) if milliseconds else NO_OBJECTIVE
+        raise SnapshotError(f"{place}.{field} must be above 0 and at most 100")
+    return round(share * 10_000)
+
+
+def _objective(entry: dict[str, object], place: str) -> Objective:
+    found = Objective(
+        _natural(entry, "slo_ttft_ms", place) * 1_000,
+        _share(entry, "slo_percent", place, 99),
+        _natural(entry, "slo_token_ms", place) * 1_000,
+        _share(entry, "slo_availability_percent", place, 100) if "slo_availability_percent" in entry else 0,
+    )
+    return found if found.any else NO_OBJECTIVE
 
 
 def _key(value: object, place: str) -> KeyEntry:
@@ -210,6 +223,7 @@ def parse_upstream(value: object, place: str) -> UpstreamEntry:
         prefix=path if path.endswith("/v1") else path + "/v1",
         cancel=entry.get("cancel") is True,
         authorization=f"Bearer {secret}" if secret else None,
+        continues=entry.get("continues") is True,
         slots=_natural(entry, "slots", place),
         server_name=server_name,
     )
@@ -229,6 +243,8 @@ def _model(value: object, place: str) -> ModelEntry:
         price=_price(entry, place),
         objective=_objective(entry, place),
         owner=_text(entry, "owner", place) if "owner" in entry else "",
+        priority=_priority(entry, place),
+        elastic=entry.get("elastic") is True,
     )
 
 

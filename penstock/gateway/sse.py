@@ -7,6 +7,7 @@ A client that asked for ``include_usage`` gets ``usage: null`` on the way and th
 """
 
 import re
+from dataclasses import dataclass
 from typing import cast
 
 import orjson
@@ -29,6 +30,16 @@ def token_count(value: object) -> int | None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What the part of a stream before this one was: its tokens (``prompt`` 0: never stated), and its id and date."""
+
+    prompt: int
+    completion: int
+    identity: tuple[object, object]
+    exact: bool = True
+
+
 class Meter:
     """Counts one stream and rewrites its events.
 
@@ -38,6 +49,7 @@ class Meter:
 
     __slots__ = (
         "_as_is",
+        "_carried",
         "_event_bytes_max",
         "_include_usage",
         "_instead",
@@ -55,10 +67,13 @@ class Meter:
         "error_seen",
         "final_usage",
         "finish_reason",
+        "identity",
+        "kept",
         "name",
         "overflow",
         "prompt_tokens",
         "since",
+        "text",
         "unreadable",
         "usage_seen",
     )
@@ -71,8 +86,14 @@ class Meter:
         continuous: bool = False,
         choices: int = 1,
         event_bytes_max: int = 1 << 20,
+        keep_text: bool = False,
+        carried: Carried | None = None,
     ) -> None:
         self.name = name
+        self.kept = keep_text  # and all of the answer so far is in ``text``
+        self.text = bytearray()  # as it stands in JSON
+        self.identity: tuple[object, object] = (None, None)  # id and date of the events
+        self._carried = carried
         self._instead = b',"usage":null}\n\n' if include_usage else b"}\n\n"
         self._prefix = self._suffix = b""
         self._shown_prefix: bytes | None = None
@@ -95,11 +116,16 @@ class Meter:
         self.done = False
         self.unreadable = 0
         self.overflow = False
+        if carried is not None:
+            self.prompt_tokens, self.completion_tokens = carried.prompt, carried.completion
+            self.usage_seen = bool(carried.prompt)
+            self.content_seen = True
+            self.identity = carried.identity
 
     @property
     def exact(self) -> bool:
         """Tell whether the counts are the engine's own and nothing came after them."""
-        return self.usage_seen and self.since == 0
+        return self.usage_seen and self.since == 0 and (self._carried is None or self._carried.exact)
 
     def usage_event(self, usage: Usage) -> bytes:
         """Return the usage event that the client asked for and the engine does not send."""
@@ -174,6 +200,8 @@ class Meter:
         except ValueError:
             return False  # the parser will say what is wrong with it
         self.since += 1
+        if self.kept:
+            self.text += text
         return True
 
     def _event(self, event: bytes) -> bytes | None:
@@ -190,6 +218,8 @@ class Meter:
                 event[len(prefix) : cut - len(self._suffix)] if event.endswith(self._suffix, 0, cut) else b""
             )
             if text and b'"' not in text and self._usage_follows(event, cut):
+                if self.kept:
+                    self.text += text
                 return self._shown(event, cut)
         payload = event[6:] if event.startswith(b"data: ") and b"\n" not in event else _payload(event)
         if payload is None:
@@ -203,7 +233,7 @@ class Meter:
             return None
         try:
             chunk = orjson.loads(payload)
-            if not prefix and not self._several:
+            if not prefix and not self._several and self._carried is None:
                 self._learn(event, chunk)
             return self._chunk(chunk)
         except (orjson.JSONDecodeError, AttributeError, TypeError):
@@ -267,13 +297,22 @@ class Meter:
         choices = cast("list[dict[str, object]]", chunk.get("choices") or [])
         finished = self._count(choices)
         changed = False
+        if self._carried is not None:
+            if _begins(choices):
+                return b""  # the client has seen the beginning of this message
+            chunk["id"], chunk["created"] = self.identity
+            changed = True
+        elif self.identity[0] is None:
+            self.identity = chunk.get("id"), chunk.get("created")
         if "usage" in chunk:
             usage = cast("dict[str, object] | None", chunk["usage"])
             if usage:
                 self._usage(usage, choices)
+                if self._carried is not None:
+                    chunk["usage"] = {**usage, **self._stated()}
                 if not choices and not self._include_usage:
                     return b""
-            changed = self._show_usage(chunk, on_the_way=bool(choices), finished=finished)
+            changed = self._show_usage(chunk, on_the_way=bool(choices), finished=finished) or changed
         elif "error" in chunk and not choices:
             self.error_seen = True
             return None
@@ -293,7 +332,27 @@ class Meter:
             if choice.get("text") or _has_content(choice.get("delta")):
                 self.content_seen = True
                 self.since += 1
+                if self.kept:
+                    self._keep(choice)
         return finished
+
+    def _keep(self, choice: dict[str, object]) -> None:
+        """Keep the text of an event; an answer that is more than text is kept no longer."""
+        delta = cast("dict[str, object] | None", choice.get("delta"))
+        text = choice.get("text") if delta is None else delta.get("content")
+        more = delta is not None and any(delta.get(field) for field in _MORE_THAN_TEXT)
+        if isinstance(text, str) and not more:
+            self.text += orjson.dumps(text)[1:-1]
+        else:
+            self.kept = False
+
+    def _stated(self) -> dict[str, int]:
+        """Return the tokens of all parts of the stream as an engine would state them."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+        }
 
     def _show_usage(self, chunk: dict[str, object], *, on_the_way: bool, finished: bool) -> bool:
         """Make ``usage`` what this client was promised; tell whether that changed the event."""
@@ -313,6 +372,10 @@ class Meter:
         if prompt is None:
             return
         completion = completion or 0
+        carried = self._carried
+        if carried is not None:  # the prompt of this part is the first one's and what came of it
+            prompt = carried.prompt or max(1, prompt - carried.completion)
+            completion += carried.completion
         self.prompt_tokens = prompt
         self.usage_seen = True
         self.since = 0
@@ -324,6 +387,17 @@ class Meter:
                 self._per_choice[choice.get("index")] = completion
             completion = sum(self._per_choice.values())
         self.completion_tokens = completion
+
+
+_MORE_THAN_TEXT = ("tool_calls", "reasoning_content", "reasoning", "refusal")
+
+
+def _begins(choices: list[dict[str, object]]) -> bool:
+    """Tell whether an event only says whose message begins."""
+    if len(choices) != 1 or choices[0].get("finish_reason"):
+        return False
+    delta = choices[0].get("delta")
+    return isinstance(delta, dict) and "role" in delta and not _has_content(cast("dict[str, object]", delta))
 
 
 def _has_content(delta: object) -> bool:

@@ -31,11 +31,16 @@ _KEY = {
     "priority",
 } | _LIMITS
 _PRICES = {"prompt_microeur_per_million", "completion_microeur_per_million"}
-_OBJECTIVE = {"slo_ttft_ms", "slo_percent"}
-_MODEL = {"name", "model", "service", "tenant", "project", "upstreams"} | _PRICES | _LIMITS | _OBJECTIVE
+_OBJECTIVE = {"slo_ttft_ms", "slo_token_ms", "slo_percent", "slo_availability_percent"}
+_MODEL = (
+    {"name", "model", "service", "tenant", "project", "upstreams", "priority"}
+    | _PRICES
+    | _LIMITS
+    | _OBJECTIVE
+)
 _TENANT = {"id", "tokens_left"} | _LIMITS
 _PROJECT = {"id", "tenant"} | _LIMITS
-_UPSTREAM = {"id", "url", "cancel", "api_key", "slots", "server_name"}
+_UPSTREAM = {"id", "url", "cancel", "api_key", "slots", "server_name", "continues"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -335,6 +335,11 @@ class Upstream:
         """Return how many requests the engine takes at a time."""
         return self.entry.slots or self._settings.in_flight_per_engine_max
 
+    @property
+    def retired(self) -> bool:
+        """Tell whether the replica is gone from the snapshot: it begins nothing new."""
+        return self._retired
+
     def message(self, path: bytes, record_id: str, body: bytes) -> bytes:
         """Return the bytes of a request to ``path`` (below the API's prefix)."""
         return b"%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b" % (

@@ -285,6 +285,13 @@ _RELEASE = sa.text(
     RETURNING service_id, node_id, device_id, mask, node_memory_bytes, node_cpu_millis
     """
 )
+_RELEASE_PARTS = sa.text(
+    """
+    UPDATE claim SET released_at = :at
+    WHERE service_id = ANY(:services) AND allocation_id = ANY(:ids) AND released_at IS NULL
+    RETURNING service_id, node_id, device_id, mask, node_memory_bytes, node_cpu_millis
+    """
+)
 _CLEAR_DEVICES = sa.text(
     "UPDATE device d SET used_mask = d.used_mask & ~u.mask, yielding_mask = d.yielding_mask & ~u.mask, generation = d.generation + 1 "
     "FROM (SELECT id, bit_or(mask) AS mask FROM unnest(CAST(:ids AS text[]), CAST(:masks AS bigint[])) AS v(id, mask) "
@@ -299,7 +306,20 @@ def unreserve(connection: Connection, service_ids: Sequence[str], at: datetime) 
 
     Segments on nodes that do not answer become ``dark`` instead of ``free``. Releasing twice does nothing.
     """
-    rows = every(connection.execute(_RELEASE, {"ids": list(service_ids), "at": at}))
+    return _give_back(
+        connection, every(connection.execute(_RELEASE, {"ids": list(service_ids), "at": at})), at
+    )
+
+
+def unreserve_parts(
+    connection: Connection, service_ids: Sequence[str], allocation_ids: Sequence[str], at: datetime
+) -> int:
+    """Give back what these allocations of the services hold, like ``unreserve``; the rest is kept."""
+    values = {"services": list(service_ids), "ids": list(allocation_ids), "at": at}
+    return _give_back(connection, every(connection.execute(_RELEASE_PARTS, values)), at)
+
+
+def _give_back(connection: Connection, rows: Sequence[Row], at: datetime) -> int:
     if not rows:
         return 0
     nodes = every(connection.execute(_NODE_STATES, {"ids": sorted({row["node_id"] for row in rows})}))
@@ -328,7 +348,7 @@ def _given_back(row: Row, lost: set[str]) -> tuple[str, int, int, Holding]:
 
 
 _HELD_DEVICES = sa.text(
-    "SELECT c.service_id, c.device_id, c.mask, c.node_id, s.tenant_id, s.project_id, s.id, s.offer_id, s.price_book_id "
+    "SELECT c.service_id, c.allocation_id, c.device_id, c.mask, c.node_id, s.tenant_id, s.project_id, s.id, s.offer_id, s.price_book_id "
     "FROM claim c JOIN service s ON s.id = c.service_id "
     "WHERE c.service_id = ANY(:ids) AND c.released_at IS NULL AND c.device_id IS NOT NULL ORDER BY c.device_id"
 )
@@ -340,10 +360,22 @@ def meter(connection: Connection, states: Mapping[str, SegmentState], at: dateti
     Opening (``sold_busy``/``sold_idle``) and closing (``cleaning``) are each other's undo.
     """
     rows = every(connection.execute(_HELD_DEVICES, {"ids": list(states)}))
+    _cut_held(connection, [(row, states[row["service_id"]]) for row in rows], at)
+
+
+def meter_parts(
+    connection: Connection, service_ids: Sequence[str], states: Mapping[str, SegmentState], at: datetime
+) -> None:
+    """Put the devices of each allocation (by id) of these services into a ledger state, like ``meter``."""
+    rows = every(connection.execute(_HELD_DEVICES, {"ids": list(service_ids)}))
+    parts = [(row, states[row["allocation_id"]]) for row in rows if row["allocation_id"] in states]
+    _cut_held(connection, parts, at)
+
+
+def _cut_held(connection: Connection, rows: Sequence[tuple[Row, SegmentState]], at: datetime) -> None:
     cuts: list[tuple[str, int, int, Holding]] = []
-    for row in rows:
+    for row, state in rows:
         low, high = mask_range(row["mask"])
-        state = states[row["service_id"]]
         whose = holding(row, state) if state is not SegmentState.CLEANING else Holding(state, "after_release")
         cuts.append((row["device_id"], low, high, whose))
     cut_many(connection, cuts, at)

@@ -24,19 +24,26 @@ _KEYS = sa.text(
     ORDER BY k.id
     """
 )
+# An endpoint whose replicas follow the load is shown also without one: who asks then is what starts it.
 _ENDPOINTS = sa.text(
     """
-    SELECT s.id, s.name, s.tenant_id, s.project_id,
-        COALESCE(min(a.config ->> 'served_model_name'), s.name) AS model,
-        jsonb_agg(jsonb_build_object('id', a.id, 'url', a.endpoint, 'cancel', a.driver = 'ctranslate2',
-            'agent', CASE WHEN g.transport = 'https' AND a.endpoint LIKE 'https:%' THEN g.id END)
-            ORDER BY a.id) AS upstreams
+    SELECT s.id, s.name, s.tenant_id, s.project_id, s.spec, s.price_book_id, COALESCE(a.model, s.name) AS model,
+        COALESCE(a.upstreams, '[]'::jsonb) AS upstreams
     FROM service s JOIN tenant t ON t.id = s.tenant_id AND t.state = 'active'
-    JOIN allocation a ON a.service_id = s.id JOIN agent g ON g.id = a.agent_id
-    WHERE s.kind = 'llm' AND s.state IN ('running', 'degraded') AND s.wanted = 'running'
-        AND a.wanted = 'present' AND a.phase = 'ready' AND a.phase_generation = a.generation
-        AND a.endpoint IS NOT NULL
-    GROUP BY s.id ORDER BY s.id
+    LEFT JOIN LATERAL (
+        SELECT min(a.config ->> 'served_model_name') AS model,
+            jsonb_agg(jsonb_build_object('id', a.id, 'url', a.endpoint, 'cancel', a.driver = 'ctranslate2',
+                'continues', a.driver IN ('ctranslate2', 'vllm'),
+                'agent', CASE WHEN g.transport = 'https' AND a.endpoint LIKE 'https:%' THEN g.id END)
+                ORDER BY a.id) AS upstreams
+        FROM allocation a JOIN agent g ON g.id = a.agent_id
+        WHERE a.service_id = s.id AND a.wanted = 'present' AND a.draining_at IS NULL AND a.phase = 'ready'
+            AND a.phase_generation = a.generation AND a.endpoint IS NOT NULL
+    ) a ON true
+    WHERE s.kind = 'llm' AND s.wanted = 'running' AND s.state NOT IN ('released', 'failed', 'releasing')
+        AND (a.upstreams IS NOT NULL AND s.state IN ('running', 'degraded')
+            OR s.running_at IS NOT NULL AND jsonb_exists_any(s.spec, ARRAY['replicas_min', 'replicas_max']))
+    ORDER BY s.id
     """
 )
 _PROJECTS = sa.text("SELECT tenant_id, id FROM project WHERE state = 'active' ORDER BY tenant_id, id")
@@ -52,8 +59,9 @@ def keys(connection: Connection, now: datetime) -> list[Row]:
 
 
 def endpoints(connection: Connection) -> list[Row]:
-    """Return running LLM services with their ready replicas; ``model`` is the name their engines answer to.
+    """Return LLM services that may be asked, with their ready replicas; ``model`` is what their engines answer to.
 
+    One whose replicas follow the load is among them from its first replica on, whatever it has now.
     ``upstreams`` have ``id``, ``url``, ``cancel`` and ``agent``: whose relay it is reached through, or None.
     """
     return every(connection.execute(_ENDPOINTS))

@@ -213,6 +213,17 @@ def record(connection: Connection, moves: Sequence[Mapping[str, Any]], token: st
     return set(connection.execute(_RECORD, {"moves": document, "token": token}).scalars())
 
 
+_SET_HOLDS = sa.text(
+    "UPDATE service s SET holds = u.holds FROM jsonb_each(CAST(:holds AS jsonb)) AS u(id, holds) WHERE s.id = u.id"
+)
+
+
+def set_holds(connection: Connection, holds: Mapping[str, Mapping[str, int]]) -> None:
+    """Write what services hold of quotas, by id; the caller holds their leases."""
+    if holds:
+        connection.execute(_SET_HOLDS, {"holds": orjson.dumps(dict(holds)).decode()})
+
+
 _WANT_RELEASED = sa.text(
     """
     UPDATE service SET wanted = 'released', due_at = :now, lease_token = NULL, generation = generation + 1

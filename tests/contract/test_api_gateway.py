@@ -403,6 +403,7 @@ def test_a_replica_behind_a_relay_is_told_with_its_name(
         "id": replica,
         "url": "https://10.0.0.17:7073",
         "cancel": True,
+        "continues": True,
         "server_name": relay_name(replica, row["agent_id"]),
     }
     assert parse_upstream(upstream, "u").server_name == upstream["server_name"]

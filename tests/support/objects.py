@@ -112,6 +112,11 @@ def _quota(world: World) -> str:
     return str(answer.json()["id"])
 
 
+def _rate_limit(world: World) -> str:
+    answer = world.operator.put("/v1/rate-limits", subject_id=world.owner.project_id, tokens_per_day=9)
+    return str(answer.json()["id"])
+
+
 def _model(world: World) -> str:
     model_id = world.plane.context.new_id("model")
     row = {
@@ -215,6 +220,7 @@ OBJECTS: dict[str, Object] = {
     "/v1/role-bindings/{binding_id}": Object(Whose.TENANT, _binding),
     "/v1/api-keys/{key_id}": Object(Whose.TENANT, lambda w: w.owner.member.key_id),
     "/v1/quotas/{quota_id}": Object(Whose.TENANT, _quota),
+    "/v1/rate-limits/{rate_limit_id}": Object(Whose.TENANT, _rate_limit),
     "/v1/invoices/{invoice_id}": Object(Whose.TENANT, _invoice),
     "/v1/sites/{site_id}": Object(Whose.FACTORY, lambda w: w.first(site)),
     "/v1/racks/{rack_id}": Object(Whose.FACTORY, lambda w: w.first(rack)),
@@ -273,7 +279,11 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /v1/security-groups/{security_group_id}/rules": {"direction": "in", "protocol": "icmp"},
     "POST /v1/security-groups/{security_group_id}/bindings": {"scope": "port", "target_id": f"prt_{GONE}"},
     "PUT /v1/network-hosts/{node_id}": {"underlay_address": "10.77.0.11"},
+    "PUT /v1/services/{service_id}/scaling": {"replicas_max": 2},
+    "PUT /v1/services/{service_id}/objective": {"ttft_ms": 500},
+    "PUT /v1/rate-limits": {"subject_id": f"prj_{GONE}", "tokens_per_day": 1_000},
     "POST /internal/gateway/usage": {"records": []},
+    "POST /internal/gateway/signals": {"gateway": "gw", "services": []},
 }
 
 OPEN: dict[str, str] = {

@@ -8,6 +8,7 @@ from penstock.base import limits
 from penstock.base.errors import InvalidInputError
 from penstock.catalog.base import Compiled, Known, ModelFacts, Spec
 from penstock.catalog.llm.engine import ENGINE_FIELDS, replica_of
+from penstock.domain.autoscale import Policy
 from penstock.domain.quota import Measure, dimensions_of
 
 FORM: Mapping[str, Any] = {
@@ -29,7 +30,63 @@ FORM: Mapping[str, Any] = {
             "maximum": limits.REPLICAS_PER_SERVICE_MAX,
             "default": 1,
             "title": "Replicas",
-            "description": "engine processes; requests are spread over them",
+            "description": "engine processes; requests are spread over them. With replicas_max: how many at first",
+        },
+        "replicas_min": {
+            "type": "integer",
+            "minimum": 0,
+            "maximum": limits.REPLICAS_PER_SERVICE_MAX,
+            "title": "Replicas at least",
+            "description": "with this or replicas_max the number follows the load; 0: none while nobody asks",
+        },
+        "replicas_max": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": limits.REPLICAS_PER_SERVICE_MAX,
+            "title": "Replicas at most",
+            "description": "with this or replicas_min the number follows the load",
+        },
+        "queue_target": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": 10_000,
+            "title": "Waiting requests for each replica",
+            "description": "more waiting ones start another replica (4 where not given)",
+        },
+        "tokens_target": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": 1_000_000_000,
+            "title": "Tokens in flight for each replica",
+            "description": "prompts and what their answers may grow to; more start another (32,768 where not given)",
+        },
+        "ttft_target_ms": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": 600_000,
+            "title": "Time to first token",
+            "description": "milliseconds; slower ones start another replica (no target where not given)",
+        },
+        "idle_seconds": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": 604_800,
+            "title": "Idle time to zero",
+            "description": "seconds in which nobody asks until replicas_min 0 takes effect (300 where not given)",
+        },
+        "scale_up_seconds": {
+            "type": "integer",
+            "minimum": 0,
+            "maximum": 3_600,
+            "title": "Pause between steps up",
+            "description": "seconds (15 where not given)",
+        },
+        "scale_down_seconds": {
+            "type": "integer",
+            "minimum": 0,
+            "maximum": 86_400,
+            "title": "Pause before a step down",
+            "description": "seconds in which fewer would have done (120 where not given)",
         },
         **ENGINE_FIELDS,
     },
@@ -50,10 +107,13 @@ def model_of(spec: Spec, known: Known) -> ModelFacts:
 def compile_order(spec: Spec, known: Known) -> Compiled:
     """Return what an order asks for and holds."""
     model = model_of(spec, known)
+    policy = Policy.of(spec)
+    if policy is not None and policy.broken:
+        raise InvalidInputError(policy.broken, field="spec.replicas_max")
     replica = replica_of(spec, model, known)
-    count: int = spec["replicas"]
+    count: int = spec["replicas"] if policy is None else policy.first(spec)
     holds = {what: amount * count for what, amount in replica.holds.items()}
-    gpu_orders = [replace(order, count=order.count * count) for order in replica.gpu_orders]
+    gpu_orders = [replace(order, count=order.count * count) for order in replica.gpu_orders] if count else []
     return Compiled(
         (replica.ask,) * count,
         dimensions_of({(Measure.SERVICES, None): 1, **holds}),

@@ -195,7 +195,8 @@ class Engine:
         elif request.chat:
             if self.template is None:
                 raise ApiError(400, "This model has no chat template; use /v1/completions.", param="model")
-            ids = self.template.prompt(self.tokenizer, [item for item in prompt if not isinstance(item, int)])
+            messages = [item for item in prompt if not isinstance(item, int)]
+            ids = self.template.prompt(self.tokenizer, messages, continues=request.continues)
         else:
             ids = [item for item in prompt if isinstance(item, int)]
             for token_id in ids:

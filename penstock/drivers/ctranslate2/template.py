@@ -26,15 +26,22 @@ class ChatTemplate:
     opening: str
     closing: str
 
-    def prompt(self, tokenizer: Tokenizer, messages: Sequence[Message]) -> list[int]:
-        """Return the token ids of the conversation, up to where the assistant begins to answer."""
+    def prompt(
+        self, tokenizer: Tokenizer, messages: Sequence[Message], *, continues: bool = False
+    ) -> list[int]:
+        """Return the token ids of the conversation, up to where the assistant begins to answer.
+
+        ``continues``: the last message is the answer so far, and is gone on with.
+        """
         opening, closing = self._marker(tokenizer, self.opening), self._marker(tokenizer, self.closing)
         newline = encode_text(tokenizer, "\n")
         ids: list[int] = []
-        for message in messages:
+        for message in messages[:-1] if continues else messages:
             text = encode_text(tokenizer, f"{message.role}\n{message.content}")
             ids += [opening, *text, closing, *newline]
-        return [*ids, opening, *encode_text(tokenizer, "assistant\n")]
+        # Encoded by itself: the answer so far follows in the tokens that it was written in.
+        begun = encode_text(tokenizer, messages[-1].content) if continues else []
+        return [*ids, opening, *encode_text(tokenizer, "assistant\n"), *begun]
 
     @staticmethod
     def _marker(tokenizer: Tokenizer, marker: str) -> int:

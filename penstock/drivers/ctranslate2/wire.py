@@ -44,11 +44,12 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
     "web_search_options": (None,),
     "echo": (None, False),
     "suffix": (None, ""),
+    "add_generation_prompt": (None, False, True),
 }
 _COMMON = frozenset(
     {"model", "stream", "stream_options", "max_tokens", "temperature", "top_p", "stop", "seed"},
 )
-_CHAT = _COMMON | {"messages", "max_completion_tokens"}
+_CHAT = _COMMON | {"messages", "max_completion_tokens", "continue_final_message"}
 _COMPLETION = _COMMON | {"prompt"}
 
 
@@ -100,6 +101,7 @@ class Request:
     stream: bool
     include_usage: bool
     continuous_usage: bool
+    continues: bool = False  # the last message of a conversation is the answer so far
 
 
 def _bad(param: str, message: str) -> ApiError:
@@ -123,10 +125,14 @@ def parse_request(body: bytes, *, chat: bool) -> Request:
     _refuse_unsupported(document, _CHAT if chat else _COMPLETION)
     stream = _truth(document, "stream")
     include_usage, continuous_usage = _stream_options(document, stream=stream)
+    prompt = _messages(document) if chat else _prompt(document)
+    continues = chat and _truth(document, "continue_final_message")
+    if continues and cast("list[Message]", prompt)[-1].role != "assistant":
+        raise _bad("continue_final_message", "continue_final_message needs a last message of the assistant.")
     return Request(
         model=_model(document),
         chat=chat,
-        prompt=_messages(document) if chat else _prompt(document),
+        prompt=prompt,
         sampling=Sampling(
             max_tokens=_max_tokens(document, chat=chat),
             temperature=_number(document, "temperature", 0.0, 2.0),
@@ -137,6 +143,7 @@ def parse_request(body: bytes, *, chat: bool) -> Request:
         stream=stream,
         include_usage=include_usage,
         continuous_usage=continuous_usage,
+        continues=continues,
     )
 
 

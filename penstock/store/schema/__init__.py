@@ -5,7 +5,17 @@ row-level security (see ``store/migrations`` and ADR 0002).
 """
 
 from penstock.store.schema.base import TENANT_TABLES, metadata
-from penstock.store.schema.commerce import decision, model, offer, price, price_book, service
+from penstock.store.schema.commerce import (
+    autoscale,
+    decision,
+    model,
+    objective,
+    objective_minute,
+    offer,
+    price,
+    price_book,
+    service,
+)
 from penstock.store.schema.infrastructure import (
     agent,
     allocation,
@@ -40,7 +50,7 @@ from penstock.store.schema.network import (
     security_rule,
     subnet,
 )
-from penstock.store.schema.operations import audit, event, setting
+from penstock.store.schema.operations import audit, event, gateway_seen, gateway_signal, setting
 from penstock.store.schema.tenancy import (
     api_key,
     identity,
@@ -48,6 +58,7 @@ from penstock.store.schema.tenancy import (
     project,
     quota,
     quota_use,
+    rate_limit,
     role_binding,
     tenant,
     totp,
@@ -60,6 +71,7 @@ __all__ = [
     "allocation",
     "api_key",
     "audit",
+    "autoscale",
     "claim",
     "decision",
     "deletion_proof",
@@ -70,6 +82,8 @@ __all__ = [
     "document_version",
     "event",
     "floating_address",
+    "gateway_seen",
+    "gateway_signal",
     "identity",
     "invoice",
     "invoice_line",
@@ -83,6 +97,8 @@ __all__ = [
     "network_peering",
     "network_route",
     "node",
+    "objective",
+    "objective_minute",
     "offer",
     "port",
     "power_feed",
@@ -93,6 +109,7 @@ __all__ = [
     "quota",
     "quota_use",
     "rack",
+    "rate_limit",
     "role_binding",
     "security_binding",
     "security_group",

@@ -1,12 +1,13 @@
 """Offers, prices, models, services and the decisions made about them.
 
-Growth: service and decision grow with orders; decisions of ended services are removed after 90 days.
+Growth: an autoscale row per elastic endpoint; service and decision grow with orders; decisions of ended services are removed after 90 days.
 """
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    DateTime,
     ForeignKey,
     Index,
     Integer,
@@ -14,7 +15,7 @@ from sqlalchemy import (
     Text,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from penstock.store.schema.base import amount, document, id_column, instant, metadata
 
@@ -96,6 +97,9 @@ service = Table(
     Column("avoid_nodes", ARRAY(Text), nullable=False, server_default=text("'{}'::text[]")),
     # The order that this one makes room for: it is to stop, and to be queued again. Of another tenant, maybe.
     Column("yields_to", Text),
+    Column(
+        "replicas_wanted", Integer
+    ),  # of an endpoint whose replicas follow the load; NULL: not decided yet
     Column("generation", BigInteger, nullable=False, server_default=text("1")),
     Column("attempts", Integer, nullable=False, server_default=text("0")),
     # A leased row is due again when the lease ends; NULL: nothing will happen by itself.
@@ -128,6 +132,53 @@ service = Table(
         unique=True,
         postgresql_where=text("idempotency_key IS NOT NULL"),
     ),
+)
+
+# What the autoscaler remembers of an endpoint; one row for each whose replicas follow the load.
+autoscale = Table(
+    "autoscale",
+    metadata,
+    Column("service_id", Text, ForeignKey("service.id"), primary_key=True),
+    Column("tenant_id", Text, nullable=False),
+    instant("busy_at"),
+    instant("needed_at"),
+    instant("up_at", nullable=True),
+    instant("demanded_until", nullable=True),  # a part of the factory itself needs a replica
+    # The last step, for explanations: why, from, to, what was heard.
+    Column("step", JSONB),
+    instant("stepped_at", nullable=True),
+    instant("due_at", nullable=True),
+    Index("ix_autoscale_due_at", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    Index(None, "tenant_id"),
+)
+
+# What an endpoint promises, and what became of its requests, minute by minute (removed after 31 days).
+objective = Table(
+    "objective",
+    metadata,
+    Column("service_id", Text, ForeignKey("service.id"), primary_key=True),
+    Column("tenant_id", Text, nullable=False),
+    Column("ttft_ms", Integer),
+    Column("token_ms", Integer),  # mean time between two tokens of a stream
+    Column("percent_ppm", Integer, nullable=False),
+    Column("availability_ppm", Integer),
+    instant("created_at"),
+    Index(None, "tenant_id"),
+)
+
+objective_minute = Table(
+    "objective_minute",
+    metadata,
+    Column("service_id", Text, primary_key=True),
+    Column("minute", DateTime(timezone=True), primary_key=True),
+    Column("tenant_id", Text, nullable=False),
+    amount("requests"),
+    amount("missed"),
+    amount("late"),
+    amount("slow"),
+    amount("failed"),
+    Index(None, "minute"),
+    Index(None, "tenant_id"),
 )
 
 decision = Table(

@@ -179,6 +179,7 @@ allocation = Table(
     instant("observed_at", nullable=True),
     instant("started_at", nullable=True),
     instant("ready_at", nullable=True),
+    instant("draining_at", nullable=True),  # since when gateways begin nothing new on it; then it is stopped
     changed_column(),
     Index(None, "service_id"),
     Index("uq_allocation_network_id", "network_id", "node_id", unique=True),

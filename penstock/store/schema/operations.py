@@ -3,9 +3,10 @@
 Growth: some five events per service, one audit row per change; both are kept 400 days by default.
 """
 
-from sqlalchemy import BigInteger, Column, Identity, Index, Table, Text
+from sqlalchemy import BigInteger, Column, Identity, Index, Integer, Table, Text
+from sqlalchemy.dialects.postgresql import ARRAY
 
-from penstock.store.schema.base import changed_column, document, instant, metadata
+from penstock.store.schema.base import amount, changed_column, document, instant, metadata
 
 event = Table(
     "event",
@@ -47,4 +48,28 @@ setting = Table(
     metadata,
     Column("name", Text, primary_key=True),
     document("value"),
+)
+
+# Gateways that report on endpoints, and what each says of each; a row per gateway process and elastic endpoint.
+gateway_seen = Table(
+    "gateway_seen",
+    metadata,
+    Column("gateway", Text, primary_key=True),
+    instant("seen_at"),
+)
+
+gateway_signal = Table(
+    "gateway_signal",
+    metadata,
+    Column("service_id", Text, primary_key=True),
+    Column("gateway", Text, primary_key=True),
+    Column("tenant_id", Text, nullable=False),
+    Column("waiting", Integer, nullable=False),
+    Column("in_flight", Integer, nullable=False),
+    amount("tokens"),
+    amount("requests"),  # that ended and were not looked at yet
+    Column("ttft_us", BigInteger),
+    Column("upstreams", ARRAY(Text), nullable=False),  # replicas that it asks or still waits for
+    instant("at"),
+    Index(None, "tenant_id"),
 )

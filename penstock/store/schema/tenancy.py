@@ -152,3 +152,21 @@ quota_use = Table(
     Column("dimension", Text, primary_key=True),
     Column("used", BigInteger, nullable=False),
 )
+
+# What a tenant, project, key or endpoint may take at the token gateways; NULL: no limit.
+rate_limit = Table(
+    "rate_limit",
+    metadata,
+    id_column(),
+    Column("tenant_id", Text, ForeignKey("tenant.id"), nullable=False),
+    Column("project_id", Text),  # of a project or an endpoint
+    Column("subject", Text, nullable=False),  # tenant | project | key | endpoint
+    Column("subject_id", Text, nullable=False, unique=True),
+    Column("requests_per_minute", BigInteger),
+    Column("tokens_per_minute", BigInteger),
+    Column("tokens_per_day", BigInteger),
+    Column("microeur_per_month", BigInteger),
+    Column("priority", Text),
+    instant("created_at"),
+    Index(None, "tenant_id"),
+)

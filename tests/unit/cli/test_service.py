@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.command_line import CommandLine
+from tests.support.elastic import ElasticFactory
 from tests.support.simulated_factory import SimulatedFactory
 
 
@@ -154,3 +155,38 @@ def test_explain_says_why_it_is_where_it_is(penstock: CommandLine, simulated: Si
     assert "Reasons" in shown
     missing = penstock("explain", "nothing")
     assert (missing.exit_code, "no service is called" in missing.stderr) == (2, True)
+
+
+def test_scale_changes_and_shows_how_replicas_follow_the_load(
+    penstock: CommandLine, simulated: SimulatedFactory
+) -> None:
+    factory = ElasticFactory(simulated)
+    penstock("service", "order", "llm", "--set", "model=tiny", "--name", "chat")
+    factory.turn()
+    fixed = penstock("service", "scale", "chat").stdout
+    assert "a fixed number" in fixed
+    changed = penstock.json("service", "scale", "chat", "--min", "2", "--max", "3", "--ttft-ms", "400")
+    assert (changed["policy"]["replicas_min"], changed["policy"]["ttft_target_ms"]) == (2, 400)
+    factory.turn()
+    shown = penstock("service", "scale", "chat").stdout
+    assert "1 to 2: replicas_min or replicas_max say so" in shown
+    assert "2 of 2 wanted are ready; last from 1 to 2" in " ".join(penstock("explain", "chat").stdout.split())
+    refused = penstock("service", "scale", "chat", "--min", "9")
+    assert refused.exit_code != 0
+    assert "above replicas_max" in refused.stderr
+
+
+def test_a_promise_is_set_shown_with_its_burn_and_taken_back(
+    penstock: CommandLine, simulated: SimulatedFactory
+) -> None:
+    factory = ElasticFactory(simulated)
+    penstock("service", "order", "llm", "--set", "model=tiny", "--name", "chat")
+    factory.turn()
+    assert "nothing" in penstock("service", "objective", "chat").stdout
+    options = ("--ttft-ms", "400", "--token-ms", "40", "--availability", "99.9")
+    shown = " ".join(penstock("service", "objective", "chat", *options).stdout.split())
+    assert "the first token within 400 ms and each further one within 40 ms for 99 %" in shown
+    assert "99.9 % do not fail" in shown
+    assert "AVAILABILITY BURN" in shown
+    assert penstock.json("service", "objective", "chat")["objective"]["token_ms"] == 40
+    assert "nothing" in penstock("service", "objective", "chat", "--none").stdout

@@ -10,7 +10,7 @@ PROMISE = Objective(500_000, 990_000)
 def test_burn_is_one_when_exactly_what_is_allowed_is_missed() -> None:
     burn = Burn()
     for number in range(200):
-        burn.count(100, missed=number < 2)
+        burn.count(100, late=number < 2)
     assert burn.rate(100, 5, PROMISE) == pytest.approx(1.0)
     assert (burn.total, burn.missed) == (200, 2)
 
@@ -18,8 +18,8 @@ def test_burn_is_one_when_exactly_what_is_allowed_is_missed() -> None:
 def test_old_minutes_leave_the_window() -> None:
     burn = Burn()
     for _ in range(10):
-        burn.count(100, missed=True)
-    burn.count(104, missed=False)
+        burn.count(100, failed=True)
+    burn.count(104, slow=False)
     assert burn.rate(104, 5, PROMISE) == pytest.approx(10 / 11 * 100)
     assert burn.rate(105, 5, PROMISE) == 0
     assert burn.rate(105, 60, PROMISE) > 0
@@ -30,5 +30,5 @@ def test_old_minutes_leave_the_window() -> None:
 def test_nothing_asked_burns_nothing_and_a_full_promise_burns_at_once() -> None:
     assert Burn().rate(5, 5, PROMISE) == 0
     burn = Burn()
-    burn.count(5, missed=True)
+    burn.count(5, failed=True)
     assert burn.rate(5, 5, Objective(1, 1_000_000)) == 1

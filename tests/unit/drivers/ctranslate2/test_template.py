@@ -32,3 +32,11 @@ def test_a_marker_that_the_tokenizer_lacks_is_named() -> None:
     template = ChatTemplate(name="other", opening="<|start|>", closing="<|stop|>")
     with pytest.raises(ValueError, match=r"<\|start\|>"):
         template.prompt(TOKENIZER, [Message("user", "hi")])
+
+
+def test_an_answer_is_gone_on_with_where_it_stopped() -> None:
+    template, asked = TEMPLATES["chatml"], [Message("user", "What is a GPU?")]
+    begun = template.prompt(TOKENIZER, [*asked, Message("assistant", "A GPU is")], continues=True)
+    fresh = template.prompt(TOKENIZER, asked)
+    assert begun[: len(fresh)] == fresh
+    assert "".join(map(VOCABULARY.detokenizer(), begun[len(fresh) :])) == "A GPU is"

@@ -120,3 +120,12 @@ def test_completions_default_to_sixteen_tokens_and_take_token_ids() -> None:
     request = parse_request(json.dumps({**BASE, "prompt": [5, 6]}).encode(), chat=False)
     assert (request.prompt, request.sampling.max_tokens) == ([5, 6], 16)
     assert parse_request(json.dumps({**BASE, "prompt": ["a"]}).encode(), chat=False).prompt == "a"
+
+
+def test_only_an_answer_of_the_assistant_is_gone_on_with() -> None:
+    messages = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    more = {"model": "m", "continue_final_message": True, "add_generation_prompt": False}
+    assert parse_request(json.dumps({**more, "messages": messages}).encode(), chat=True).continues
+    with pytest.raises(ApiError) as caught:
+        parse_request(json.dumps({**more, "messages": messages[:1]}).encode(), chat=True)
+    assert caught.value.param == "continue_final_message"
