@@ -92,6 +92,11 @@ fix: .venv/.ready-dev ## Format the code and repair what lint can repair by itse
 bench: .venv/.ready-dev ## Measure every figure the README quotes (SAVE=1 keeps them in bench/figures.json, ONLY=name runs one)
 	@exec $(BIN)/python -m bench.run $(if $(SAVE),--save) $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
+.PHONY: bench-gateway
+bench-gateway: .venv/.ready-dev ## Measure what the gateway costs beside nginx and LiteLLM, routing and cold starts (SAVE=1 keeps them; LITELLM=path of its command)
+	@for name in gateway routing cold_start; do \
+		BENCH_LITELLM="$(LITELLM)" $(BIN)/python -m bench.run $(if $(SAVE),--save) --only $$name || exit 1; done
+
 .PHONY: reference
 reference: .venv/.ready-dev ## Write the generated pages of docs/reference again
 	@$(BIN)/python -m tools.reference

@@ -192,7 +192,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--scale", type=float, default=1.0, help="scales the request counts")
     parser.add_argument(
-        "--litellm", default="litellm", help="LiteLLM's program, in an environment of its own"
+        "--litellm",
+        default=os.environ.get("BENCH_LITELLM") or "litellm",
+        help="LiteLLM's program, in an environment of its own",
     )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-gateway-") as text:

@@ -5,7 +5,6 @@ meanwhile, because only reading tells that the client has left.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Mapping
 from typing import Protocol, cast
 
@@ -79,7 +78,7 @@ class ClientConnection(asyncio.Protocol):
         "_known",
         "_length",
         "_lingering",
-        "_parser",
+        "_made_parser",
         "_pending",
         "_priority",
         "_pumping",
@@ -104,7 +103,7 @@ class ClientConnection(asyncio.Protocol):
         self.exchange: Exchange | None = None
         self.paused_since: float | None = None
         # The message being received.
-        self._parser = httptools.HttpRequestParser(self)
+        self._made_parser: httptools.HttpRequestParser | None = None
         self._known: KnownHead | None = None
         self._unknown_left = _LEARN_MAX
         self.looked_up: tuple[Mapping[bytes, Key], bytes, Key] | None = None
@@ -113,7 +112,7 @@ class ClientConnection(asyncio.Protocol):
         self._head_bytes = self._body_bytes = self._wire_bytes = 0
         self._body: list[bytes] = []
         # What waits, and the request being answered.
-        self._pending: deque[Request] = deque()
+        self._pending: list[Request] = []  # few: a deque would take 600 bytes of every idle connection
         self._backlog: list[bytes] = []
         self._backlog_bytes = 0
         self._refusal: ApiError | None = None
@@ -121,6 +120,13 @@ class ClientConnection(asyncio.Protocol):
         self._busy = self._pumping = self._lingering = False
         self._reading = True
         self._deadline = core.now + core.settings.idle_seconds
+
+    @property
+    def _parser(self) -> httptools.HttpRequestParser:
+        """Return the parser, made with the first byte: whoever only connects costs little."""
+        if self._made_parser is None:
+            self._made_parser = httptools.HttpRequestParser(self)
+        return self._made_parser
 
     @property
     def is_local(self) -> bool:
@@ -331,7 +337,7 @@ class ClientConnection(asyncio.Protocol):
         try:
             while not self._busy and not self._lingering and self._transport is not None:
                 if self._pending:
-                    self._answer(self._pending.popleft())
+                    self._answer(self._pending.pop(0))
                 elif self._refusal is not None:
                     self.reply_error(self._refusal)
                 elif self._backlog:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from bench import first_token, idle, orders
+from bench import cold_start, first_token, idle, orders
 from bench.first_token import Watched
 from bench.support import Use
 
@@ -83,3 +83,7 @@ def test_idle_figures_name_their_units() -> None:
     figures = idle.figures_of(Use(processes=2, rss_bytes=3_000_000, pss_bytes=2_000_000), 0.3, 30.0)
     expected = {"processes": 2, "pss_mb": 2.0, "rss_mb": 3.0, "cpu_percent_of_core": 1.0}
     assert figures == expected
+
+
+def test_a_cold_start_is_known_by_its_longest_too() -> None:
+    assert cold_start.worst([{"first_token_s": 1.25}, {"first_token_s": 2.5}]) == 2.5
