@@ -12,13 +12,16 @@ from penstock.actions.context import Actor, Context
 from penstock.actions.usage import period
 from penstock.base.errors import ConflictError, InvalidInputError
 from penstock.base.units import MICROEUR_PER_EUR
+from penstock.domain.forecast import METHOD, moments, trend
 from penstock.domain.price import PriceBook
 from penstock.domain.report import LedgerSummary
 from penstock.rating.rate import UnpricedUsageError
 from penstock.rating.roi import Roi, flat_price, roi_from_ledger, roi_from_parameters, value_by_state
 from penstock.rating.usage import PPM
+from penstock.store import device as device_store
 from penstock.store import price_book as price_book_store
 from penstock.store import report as report_store
+from penstock.store.rows import Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,3 +128,56 @@ def _latest_book(connection: Connection) -> PriceBook:
     if latest_id is None:
         raise ConflictError("there is no price book yet; publish one first, or give prices")
     return price_book_store.read(connection, [latest_id])[latest_id]
+
+
+def forecast(context: Context, actor: Actor) -> dict[str, Any]:
+    """Return what will be sold by class if it goes on as it did, with the method and how well it fits.
+
+    ``items`` is empty while the ledger is younger than an hour, and ``reason`` says so.
+    """
+    actor.require("report:read")
+    now = context.clock.now()
+    with context.db.transaction(actor.scope) as connection:
+        first = report_store.first_device_at(connection)
+        looks = moments(first, now) if first is not None else []
+        sold = report_store.sold_at(connection, looks) if looks else {}
+        classes = device_store.capacity(connection)
+        waiting = report_store.waiting(connection)
+    step = (looks[1] - looks[0]) if looks else timedelta(0)
+    items: list[dict[str, Any]] = []
+    for one in classes if looks else ():
+        name, simulated = one["device_class"], one["simulated"]
+        by_look = sold.get((name, simulated), {})
+        line = trend([by_look.get(look, 0) for look in looks], one["slices"])
+        full = line.steps_until_full
+        items.append(
+            {
+                "device_class": name,
+                "simulated": simulated,
+                "slices": one["slices"],
+                "sold_slices_now": line.now,
+                "sold_slices_then": line.then,
+                "error_slices": line.error,
+                "waiting_slices": _waiting(waiting, name, slices_of=one["slices"] // max(one["devices"], 1)),
+                "full_at": None if full is None else now + full * step,
+                "past_sold_slices": [by_look.get(look, 0) for look in looks],
+            }
+        )
+    return {
+        "method": METHOD,
+        "from": looks[0] if looks else None,
+        "to": now,
+        "until": now + (now - looks[0]) if looks else None,
+        "reason": ""
+        if looks
+        else "the ledger is younger than an hour; there is no past to draw a line through",
+        "items": items,
+    }
+
+
+def _waiting(rows: Sequence[Row], device_class: str, *, slices_of: int) -> int:
+    return sum(
+        row["amount"] if row["cut"] else row["amount"] * slices_of
+        for row in rows
+        if row["device_class"] == device_class
+    )

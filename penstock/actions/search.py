@@ -14,6 +14,11 @@ CHARACTERS_MAX = 100
 _OF_TENANTS: Sequence[tuple[str, str]] = (
     ("service", "service:read"),
     ("offer", "offer:read"),
+    ("knowledge_base", "knowledge_base:read"),
+    ("document", "knowledge_base:read"),
+    ("network", "network:read"),
+    ("user", "principal:read"),
+    ("project", "project:read"),
     ("api_key", "principal:read"),
     ("invoice", "invoice:read"),
 )

@@ -23,7 +23,7 @@ SECONDS = Histogram(
 )
 
 
-_DOCUMENTS = re.compile(r"/v1/knowledge_bases/[^/]+/documents\Z")
+_DOCUMENTS = re.compile(r"(/v1/knowledge_bases|/console/knowledge)/[^/]+/documents\Z")
 
 
 class _TooLarge(Exception):  # noqa: N818 - a signal inside this file, never seen outside

@@ -82,6 +82,31 @@ class LedgerOut(BaseModel):
     unpriced: list[UnpricedItemOut]
 
 
+class ForecastRowOut(BaseModel):
+    """One class of devices: what is sold, what will be if it goes on so, and what waits. Counted in slices."""
+
+    device_class: str
+    simulated: bool
+    slices: int
+    sold_slices_now: int
+    sold_slices_then: int
+    error_slices: int
+    waiting_slices: int
+    full_at: datetime | None
+    past_sold_slices: list[int]
+
+
+class ForecastOut(BaseModel):
+    """A line through the past, drawn on ``until`` as far ahead as the past is long; ``reason`` if there is none."""
+
+    method: str
+    from_: datetime | None = Field(alias="from")
+    to: datetime
+    until: datetime | None
+    reason: str
+    items: list[ForecastRowOut]
+
+
 def asked_roi(
     *,
     gpus: Annotated[
@@ -128,3 +153,9 @@ def roi_chart(call: Caller, asked: Asked) -> Response:
 def ledger(call: Caller, *, from_: From = None, to: To = None) -> Response:
     """Show the fleet's time by state and cause, its value, and the conservation error, which is 0."""
     return answer(report_actions.ledger(call.context, call.actor(), from_, to))
+
+
+@router.get("/forecast", responses={200: {"model": ForecastOut}, **ERRORS})
+def forecast(call: Caller) -> Response:
+    """Say what will be sold by class if it goes on as it did, by a method that is named."""
+    return answer(report_actions.forecast(call.context, call.actor()))

@@ -94,6 +94,30 @@ def ledger(session: Session, start: From = None, end: To = None) -> None:
         )
 
 
+_FORECAST = (
+    Column("CLASS", "device_class"),
+    Column("SIMULATED", "simulated", Kind.FLAG),
+    Column("SLICES", "slices", Kind.COUNT),
+    Column("SOLD NOW", "sold_slices_now", Kind.COUNT),
+    Column("SOLD THEN", "sold_slices_then", Kind.COUNT),
+    Column("GIVE OR TAKE", "error_slices", Kind.COUNT),
+    Column("WAITING", "waiting_slices", Kind.COUNT),
+    Column("ALL SOLD", "full_at", Kind.TIME),
+)
+
+
+@command(app, "forecast", examples=["penstock report forecast"])
+def forecast(session: Session) -> None:
+    """Say what will be sold by class if it goes on as it did; the method is named."""
+    found = session.client.get("/v1/reports/forecast")
+    if session.output is not Format.TABLE:
+        session.show(found, ())
+        return
+    session.show_items(found["items"], _FORECAST, empty=found["reason"] or "no devices yet")
+    if found["items"]:
+        session.say(f"until {found['until']}: {found['method']}")
+
+
 def _readable(row: Mapping[str, Any]) -> Document:
     value = row["value_microeur"]
     return {

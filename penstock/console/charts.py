@@ -6,6 +6,7 @@ from typing import Any
 from markupsafe import Markup
 
 WIDTH = 1_000  # of a bar in units of its own view box
+SPARK_HEIGHT = 200
 WARN_AT = 0.8
 PHASES = ("ordered", "queued", "placed", "started", "loaded", "running", "first token")
 
@@ -39,6 +40,19 @@ def shares(parts: Sequence[tuple[str, int]], label: str) -> Markup:
     return Markup(
         '<svg class="shares" viewBox="0 0 {} 24" preserveAspectRatio="none" role="img" aria-label="{}">{}</svg>'
     ).format(WIDTH, label, Markup().join(drawn))
+
+
+def spark(values: Sequence[int], most: int, label: str) -> Markup:
+    """Return a small line of values between 0 and ``most``, oldest first."""
+    step = WIDTH / max(len(values) - 1, 1)
+    points = " ".join(
+        f"{number * step:.0f},{SPARK_HEIGHT - SPARK_HEIGHT * min(value, most) / max(most, 1):.0f}"
+        for number, value in enumerate(values)
+    )
+    return Markup(
+        '<svg class="spark" viewBox="0 -10 {} {}" preserveAspectRatio="none" role="img" aria-label="{}">'
+        '<polyline points="{}" vector-effect="non-scaling-stroke"/></svg>'
+    ).format(WIDTH, SPARK_HEIGHT + 20, label, points)
 
 
 def pipe(service: Mapping[str, Any]) -> list[dict[str, Any]]:

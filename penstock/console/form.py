@@ -3,11 +3,16 @@
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from penstock.base.errors import InvalidInputError
+from penstock.base.units import MICROEUR_PER_EUR
 
 CHOICES_MAX = 500
+MONEY = "microeur"  # the unit of a field that people fill in in euro, under its name and EUR
+EUR = ".eur"
+AMOUNT_MAX = 1_000_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +25,11 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field as the page draws it; ``control`` is number, check, choose or text."""
+    """One field as the page draws it; ``control`` is number, money, check, choose or text.
+
+    Fields of one ``group`` are folded away together; those of the group '' are always in sight. ``is_set`` tells
+    whether the value is another than the form's default.
+    """
 
     name: str
     title: str
@@ -32,6 +41,8 @@ class Field:
     maximum: int | None
     characters_max: int | None
     choices: tuple[Choice, ...]
+    group: str
+    is_set: bool
 
 
 def fields_of(
@@ -60,7 +71,9 @@ def _field(
     types = _types(schema)
     options = [str(option) for option in schema.get("enum", known) if option is not None][:CHOICES_MAX]
     control = "text"
-    if "boolean" in types:
+    if schema.get("x-unit") == MONEY:
+        control = "money"
+    elif "boolean" in types:
         control = "check"
     elif "integer" in types or "number" in types:
         control = "number"
@@ -68,6 +81,8 @@ def _field(
         control = "choose"
     value = given.get(name, schema.get("default"))
     shown = "" if value is None or value is False else "on" if value is True else str(value)
+    if control == "money" and shown:
+        shown = str(Decimal(shown) / MICROEUR_PER_EUR)
     if control == "choose" and shown and shown not in options:
         options = [shown, *options]
     listed = [Choice(option, option) for option in options]
@@ -76,8 +91,8 @@ def _field(
     elif not shown and control == "choose" and len(listed) == 1:
         shown = listed[0].value
     return Field(
-        name=name,
-        title=str(schema.get("title", name)),
+        name=f"{name}{EUR}" if control == "money" else name,
+        title=str(schema.get("title", name)).replace("(micro-euro)", "(EUR)"),
         hint=_hint(schema, fields),
         control=control,
         value=shown,
@@ -86,7 +101,15 @@ def _field(
         maximum=schema.get("maximum"),
         characters_max=schema.get("maxLength"),
         choices=tuple(listed) if control == "choose" else (),
+        group=str(schema.get("x-group", "")),
+        is_set=name in given and given[name] != schema.get("default"),
     )
+
+
+def folded(fields: Sequence[Field]) -> list[tuple[str, list[Field]]]:
+    """Return fields by group in the order of the form, those of the group '' first."""
+    groups = ["", *dict.fromkeys(field.group for field in fields if field.group)]
+    return [(group, [field for field in fields if field.group == group]) for group in groups]
 
 
 def _hint(schema: Mapping[str, Any], fields: Collection[str]) -> str:
@@ -111,6 +134,10 @@ def values_of(form: Mapping[str, Any], filled: Mapping[str, Sequence[str]]) -> d
     found: dict[str, Any] = {}
     for name, schema in form["properties"].items():
         types = _types(schema)
+        in_euro = filled.get(f"{name}{EUR}") if schema.get("x-unit") == MONEY else None
+        if in_euro is not None:
+            found[name] = _microeur(name, in_euro[-1].strip(), str(schema.get("title", name)))
+            continue
         texts = filled.get(name)
         text = texts[-1].strip() if texts else ""
         if "boolean" in types:
@@ -123,6 +150,21 @@ def values_of(form: Mapping[str, Any], filled: Mapping[str, Sequence[str]]) -> d
         else:
             found[name] = text
     return found
+
+
+def _microeur(name: str, text: str, title: str) -> int | None:
+    """Return an amount that was given in euro; None for an empty field."""
+    if not text:
+        return None
+    title = title.removesuffix(" (micro-euro)")
+    try:
+        amount = Decimal(text.replace(",", ".")) * MICROEUR_PER_EUR
+        fits = amount == amount.to_integral_value() and 0 <= amount <= AMOUNT_MAX
+    except InvalidOperation:
+        fits, amount = False, Decimal(0)
+    if not fits:
+        raise InvalidInputError(f"{title}: give an amount in euro, such as 2.50", field=f"spec.{name}")
+    return int(amount)
 
 
 def _whole(name: str, text: str, title: str) -> int:

@@ -32,6 +32,8 @@ TENANT = (
             Item("/catalogue", "Catalogue", "catalogue", "offer:read"),
             Item("/services", "Services", "service", "service:read"),
             Item("/playground", "Playground", "chat", "llm:call"),
+            Item("/knowledge", "Knowledge bases", "book", "knowledge_base:read"),
+            Item("/networks", "Networks", "net", "network:read"),
         ),
     ),
     Group(

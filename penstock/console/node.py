@@ -7,13 +7,17 @@ from starlette.responses import Response
 from penstock.actions import device as device_actions
 from penstock.actions import node as node_actions
 from penstock.actions import segment as segment_actions
+from penstock.actions import service as service_actions
+from penstock.actions import spend as spend_actions
 from penstock.base.errors import NotFoundError
 from penstock.console import confirm
 from penstock.console.edge import Visit, get, post
 from penstock.console.event import number
+from penstock.console.formats import money
 from penstock.store.rows import Row
 
 SEGMENTS_SHOWN = 100
+NAMED_MAX = 6
 
 
 def show(visit: Visit) -> Response:
@@ -94,16 +98,30 @@ def ask_fail(visit: Visit) -> Response:
 
 def _ask(visit: Visit, verb: str, title: str, effects: Sequence[str], *, dangerous: bool) -> Response:
     row = node_actions.get(visit.context, visit.actor, visit.path("node_id"))
-    services = len({part["service_id"] for part in row["allocations"]})
-    holds = f"{services} services have work on it now." if services else "Nothing runs on it now."
     return confirm.ask(
         visit,
         title=f"{title} {row['name']}?",
-        effects=[holds, *effects],
+        effects=[_holds(visit, row), *effects],
         action=f"/nodes/{row['id']}/{verb}",
         button=f"{title} {row['name']}",
         back=(f"/nodes/{row['id']}", row["name"]),
         dangerous=dangerous,
+    )
+
+
+def _holds(visit: Visit, row: Row) -> str:
+    """Say which services of whom have work on a node, and what they bring in."""
+    ids = sorted({part["service_id"] for part in row["allocations"]})
+    if not ids:
+        return "Nothing runs on it now."
+    services = [service_actions.show(visit.context, visit.actor, one) for one in ids[:NAMED_MAX]]
+    rates = spend_actions.rates(visit.context, visit.actor).by_service
+    hourly = sum(rates.get(one, 0) for one in ids)
+    tenants = len({one["tenant_id"] for one in services})
+    named = ", ".join(one["name"] for one in services) + (" and more" if len(ids) > NAMED_MAX else "")
+    return (
+        f"{len(ids)} {'service has' if len(ids) == 1 else 'services have'} work on it now ({named}), "
+        f"of {tenants} {'tenant' if tenants == 1 else 'tenants'}, worth {money(hourly)} an hour."
     )
 
 

@@ -23,7 +23,7 @@ from penstock.base.errors import (
     QuotaExceededError,
 )
 from penstock.console.edge import Visit, get, post
-from penstock.console.form import fields_of, values_of
+from penstock.console.form import fields_of, folded, values_of
 from penstock.console.menu import may_see
 from penstock.console.names import checked_name
 from penstock.store.rows import Row
@@ -85,7 +85,7 @@ def _form(
         "order.html",
         error.status if error else 200,
         offer=offer,
-        fields=fields_of(offer["form"], spec, known_choices(visit)),
+        groups=folded(fields_of(offer["form"], spec, known_choices(visit))),
         projects=usable,
         project=chosen,
         name=name,
@@ -93,6 +93,7 @@ def _form(
         error=error,
         plan=plan,
         links=_links(offer, spec, chosen, name, plan),
+        cheaper=_cheaper(visit, offer, spec, chosen, name, plan),
         order_key=secrets.token_urlsafe(18),
     )
 
@@ -136,15 +137,40 @@ def _links(
     for one in plan["alternatives"]:
         changes: Mapping[str, Any] = one["changes"]
         editable = one["orderable"] and all(field in offer["form"]["properties"] for field in changes)
-        values = {**spec, **changes}
-        query = {
-            field: "on" if value is True else value
-            for field, value in values.items()
-            if value not in (None, False)
-        }
-        address = urlencode({"project": project, "name": name, **query})
+        address = _query({**spec, **changes}, project, name)
         made.append({"sentence": one["sentence"], "query": address if editable and changes else ""})
     return made
+
+
+def _query(spec: Mapping[str, Any], project: str, name: str) -> str:
+    """Return the query that fills the form in."""
+    values = {
+        field: "on" if value is True else value for field, value in spec.items() if value not in (None, False)
+    }
+    return urlencode({"project": project, "name": name, **values})
+
+
+def _cheaper(
+    visit: Visit,
+    offer: Mapping[str, Any],
+    spec: Mapping[str, Any],
+    project: str,
+    name: str,
+    plan: dict[str, Any] | PenstockError | None,
+) -> dict[str, Any] | None:
+    """Return the cheapest class that would do instead of the chosen one and start now: its price, and its link."""
+    fields = offer["form"]["properties"]
+    if not isinstance(plan, dict) or "device_class" not in fields or not spec.get("device_class"):
+        return None
+    other = _try(visit, offer, {**spec, "device_class": None}, project, name or None)
+    if not isinstance(other, dict) or not other["would_start_now"] or not other["placement"]:
+        return None
+    now, then = plan["price"]["microeur_per_hour"], other["price"]["microeur_per_hour"]
+    chosen = other["placement"][0]["device_class"]
+    if then >= now or chosen is None:
+        return None
+    query = _query({**spec, "device_class": chosen}, project, name)
+    return {"device_class": chosen, "microeur_per_hour": then, "less": now - then, "query": query}
 
 
 def price(visit: Visit) -> Response:
@@ -156,7 +182,13 @@ def price(visit: Visit) -> Response:
         plan = _try(visit, offer, spec, project, name or None)
     except InvalidInputError as error:
         spec, plan = {}, error
-    return visit.part("plan.html", offer=offer, plan=plan, links=_links(offer, spec, project, name, plan))
+    return visit.part(
+        "plan.html",
+        offer=offer,
+        plan=plan,
+        links=_links(offer, spec, project, name, plan),
+        cheaper=_cheaper(visit, offer, spec, project, name, plan),
+    )
 
 
 def order(visit: Visit) -> Response:

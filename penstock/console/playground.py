@@ -19,13 +19,12 @@ from starlette.routing import Route
 
 from penstock.actions import price_book as price_book_actions
 from penstock.actions import service as service_actions
-from penstock.base import limits
 from penstock.base.errors import ConflictError, InvalidInputError, PenstockError, UnauthenticatedError
 from penstock.base.units import TOKENS_PER_PRICE_UNIT, div_round_half_even
 from penstock.console.edge import Values, Visit, check_request, get, read_form, refusal, to_log_in
+from penstock.console.endpoints import running_endpoints
 from penstock.console.secure import secured
 from penstock.domain.price import Meter, PriceBook
-from penstock.store.rows import Row
 
 MESSAGES_MAX = 40
 CHARACTERS_MAX = 32_000
@@ -50,7 +49,7 @@ class Question:
 
 def show(visit: Visit) -> Response:
     """Show the playground with the endpoints that may be talked to."""
-    endpoints = _endpoints(visit)
+    endpoints = running_endpoints(visit, "generation")
     chosen = next((one for one in endpoints if one["id"] == visit.query("service")), None) or (
         endpoints[0] if endpoints else None
     )
@@ -61,19 +60,6 @@ def show(visit: Visit) -> Response:
         gateway_url=visit.request.app.state.gateway_url(),
         tokens_max=TOKENS_MAX,
         tokens_default=TOKENS_DEFAULT,
-    )
-
-
-def _endpoints(visit: Visit) -> list[Row]:
-    return service_actions.list_page(
-        visit.context,
-        visit.actor,
-        project=None,
-        states=("running", "degraded", "asleep"),
-        kind="llm",
-        name=None,
-        after=None,
-        limit=limits.PAGE_MAX,
     )
 
 

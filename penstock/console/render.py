@@ -35,6 +35,7 @@ def environment() -> Environment:
         "may_see": may_see,
         "meter": charts.meter,
         "shares": charts.shares,
+        "spark": charts.spark,
         "pipe": charts.pipe,
     }
     for name, thing in shared.items():

@@ -28,6 +28,10 @@ REMEDIES: Mapping[str, str] = {
     "power_held": "raise the budget of the feed; see Power",
     "reserved_unused": "offer it to preemptible work meanwhile",
 }
+# The same for stranded time, by its cause.
+CAUSES: Mapping[str, str] = {
+    "cordoned": "its node takes no orders: uncordon it, or retire it; see Agents and health",
+}
 
 
 def capacity(visit: Visit) -> Response:
@@ -36,7 +40,9 @@ def capacity(visit: Visit) -> Response:
         "capacity.html",
         classes=device_actions.capacity(visit.context, visit.actor),
         ledger=_ledger(visit),
+        forecast=report_actions.forecast(visit.context, visit.actor),
         remedies=REMEDIES,
+        causes=CAUSES,
         ledger_parts=parts_of,
         hour_us=US_PER_HOUR,
     )

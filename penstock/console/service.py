@@ -100,6 +100,7 @@ def show(visit: Visit) -> Response:
         and visit.actor.may("service:release", row["tenant_id"], row["project_id"]),
         may_call=row["kind"] == "llm" and row["state"] in ("running", "degraded", "asleep"),
         alternative=order_again,
+        over=row["state"] in TERMINAL,
         gateway_url=visit.request.app.state.gateway_url(),
         at=visit.context.clock.now(),
     )

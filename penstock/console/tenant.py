@@ -8,6 +8,7 @@ from penstock.actions import principal as principal_actions
 from penstock.actions import project as project_actions
 from penstock.actions import quota as quota_actions
 from penstock.actions import role_binding as role_binding_actions
+from penstock.actions import spend as spend_actions
 from penstock.actions import tenant as tenant_actions
 from penstock.actions import usage as usage_actions
 from penstock.actions import user as user_actions
@@ -16,6 +17,7 @@ from penstock.base import limits
 from penstock.base.errors import PenstockError
 from penstock.console import confirm
 from penstock.console.edge import Visit, get, post
+from penstock.console.formats import money
 from penstock.console.home import live_services
 from penstock.console.names import checked_email, checked_name
 from penstock.console.quota import amount_of, choices, of_tenant
@@ -137,12 +139,17 @@ def ask_suspend(visit: Visit) -> Response:
     """Say what suspending does."""
     row = tenant_actions.show(visit.context, visit.actor, visit.path("tenant_id"))
     services = _services(visit, row["id"])
+    rates = spend_actions.rates(visit.context, visit.actor).by_service
+    hourly = sum(rates.get(one["id"], 0) for one in services)
     return confirm.ask(
         visit,
         title=f"Suspend {row['name']}?",
         effects=[
             "Its people and keys are refused at once, at the API, the console and the gateway.",
-            f"Its {len(services)} live services go on, and go on costing.",
+            (
+                f"Its {len(services)} live services go on, and go on costing {money(hourly)} an hour for devices held; "
+                "tokens stop, because its keys are refused."
+            ),
             "You can let it in again at any time.",
         ],
         action=f"/tenants/{row['id']}/suspend",

@@ -4,6 +4,7 @@ Cost: every segment that overlaps the time asked for, so a year of a large facto
 hour; a statement that takes longer than 30 s is cut off by the database.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from math import lcm
 
@@ -138,3 +139,37 @@ def _error_of_reshaped(rows: list[Row], start: datetime, end: datetime) -> int:
     fine_us = conservation_error_us(segments, fine, max(start, rows[0]["created_at"]), end)
     # In slices of the device as it is now; anything wrong stays at least 1.
     return -(-fine_us * rows[0]["slices"] // fine)
+
+
+_SOLD = sa.text(
+    """
+    SELECT look.at, s.device_class, s.simulated, sum(s.slice_high - s.slice_low) AS slices
+    FROM unnest(CAST(:moments AS timestamptz[])) AS look (at)
+    JOIN segment s ON s.start_at <= look.at AND (s.end_at IS NULL OR s.end_at > look.at)
+    WHERE s.state IN ('sold_busy', 'sold_idle') GROUP BY 1, 2, 3
+    """
+)
+_WAITING = sa.text(
+    """
+    SELECT split_part(held.key, ':', 2) AS device_class, simulated, held.key LIKE 'slices:%' AS cut,
+        CAST(sum(CAST(held.value AS bigint)) AS bigint) AS amount
+    FROM service CROSS JOIN LATERAL jsonb_each_text(holds) AS held
+    WHERE state = 'queued' AND wanted = 'running' AND (held.key LIKE 'devices:%' OR held.key LIKE 'slices:%')
+    GROUP BY 1, 2, 3
+    """
+)
+
+
+def sold_at(
+    connection: Connection, moments: Sequence[datetime]
+) -> dict[tuple[str, bool], dict[datetime, int]]:
+    """Return the slices that were sold at each moment, by class and whether they are simulated; absent means none."""
+    found: dict[tuple[str, bool], dict[datetime, int]] = {}
+    for row in connection.execute(_SOLD, {"moments": list(moments)}):
+        found.setdefault((row.device_class, row.simulated), {})[row.at] = int(row.slices)
+    return found
+
+
+def waiting(connection: Connection) -> list[Row]:
+    """Return what queued orders of a named class wait for: ``amount`` devices, or slices if ``cut``."""
+    return every(connection.execute(_WAITING))

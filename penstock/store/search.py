@@ -18,6 +18,26 @@ _QUERIES = {
         "SELECT id, name, 'key' AS note FROM api_key WHERE NOT session AND revoked_at IS NULL "
         "AND (id = :id OR prefix = :word OR name ILIKE :pattern) {projects} ORDER BY id DESC LIMIT :limit"
     ),
+    "knowledge_base": (
+        "SELECT id, name, model AS note FROM knowledge_base WHERE wanted = 'active' "
+        "AND (id = :id OR name ILIKE :pattern) {projects} ORDER BY id DESC LIMIT :limit"
+    ),
+    "network": (
+        "SELECT id, name, dns_zone AS note FROM network WHERE wanted = 'active' "
+        "AND (id = :id OR name ILIKE :pattern) {projects} ORDER BY id DESC LIMIT :limit"
+    ),
+    "document": (
+        "SELECT id, name, state AS note FROM document WHERE wanted <> 'deleted' "
+        "AND (id = :id OR name ILIKE :pattern) {projects} ORDER BY id DESC LIMIT :limit"
+    ),
+    "user": (
+        "SELECT id, name, 'user' AS note FROM principal WHERE kind = 'user' "
+        "AND (id = :id OR name ILIKE :pattern) ORDER BY name LIMIT :limit"
+    ),
+    "project": (
+        "SELECT id, name, 'project' AS note FROM project WHERE state <> 'deleted' "
+        "AND (id = :id OR name ILIKE :pattern) {ids} ORDER BY name LIMIT :limit"
+    ),
     "offer": (
         "SELECT id, title AS name, name AS note, eligible_tenants FROM offer WHERE state = 'active' "
         "AND (id = :id OR name ILIKE :pattern OR title ILIKE :pattern) ORDER BY id LIMIT :limit"
@@ -43,6 +63,8 @@ _QUERIES = {
 }
 _OF_PROJECTS = "AND (project_id IS NULL OR project_id = ANY(CAST(:projects AS text[])))"
 
+_PROJECTS = "AND id = ANY(CAST(:projects AS text[]))"
+
 
 def find(
     connection: Connection, noun: str, word: str, *, project_ids: Collection[str] | None, limit: int
@@ -53,6 +75,7 @@ def find(
     """
     escaped = word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     text = _QUERIES[noun].replace("{projects}", "" if project_ids is None else _OF_PROJECTS)
+    text = text.replace("{ids}", "" if project_ids is None else _PROJECTS)
     over = sorted(state.value for state in TERMINAL)
     values: dict[str, object] = {
         "id": word,

@@ -1,6 +1,7 @@
 """People in a real browser: order, watch, chat, pay; hit a quota; lose a node; change a price; search; no scripts."""
 
 import re
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
@@ -112,6 +113,34 @@ def test_an_operator_changes_a_price_and_the_next_dry_run_shows_it(site: Site) -
         tenant.page.goto(f"{tenant.url}/console/nodes/nod_{'0' * 26}")
         expect(tenant.page.locator("h1")).to_have_text("Not found")
         clean(operator, tenant)
+
+
+def test_documents_go_in_are_asked_and_leave_a_proof(site: Site, tmp_path: Path) -> None:
+    file = tmp_path / "bees.md"
+    file.write_text("# Bees\n\nBees make honey in hives. Wasps make paper nests.\n")
+    with site.signed_in("demo") as window:
+        page = window.page
+        page.get_by_role("link", name="Knowledge bases").click()
+        page.get_by_role("link", name="Order an embedding endpoint").click()
+        page.get_by_role("button", name="Order", exact=True).click()
+        expect(page.locator(".title .badge").first).to_have_text("running")
+        window.open("/knowledge")
+        page.get_by_label("Name").fill("insects")
+        page.get_by_role("button", name="Make it").click()
+        page.locator("#files").set_input_files(file)
+        expect(page.locator("#uploads")).to_contain_text("sent; it is indexed now")
+        # No reload: the table follows the document by itself.
+        expect(page.locator("#documents .badge")).to_have_text("ready")
+        page.get_by_label("Your question").fill("Who makes honey?")
+        page.get_by_label("Answer by").select_option("")
+        page.get_by_role("button", name="Ask").click()
+        expect(page.locator("#answer")).to_contain_text("Bees make honey in hives.")
+        page.locator("#answer").get_by_role("link", name="bees.md").click()
+        page.get_by_role("link", name="Delete").click()
+        expect(page.locator("main")).to_contain_text("cannot be undone")
+        page.get_by_role("button", name="Delete the document").click()
+        expect(page.locator(".title .badge")).to_have_text("signed")
+        clean(window)
 
 
 def test_search_is_at_hand_everywhere_and_the_keyboard_is_enough(site: Site) -> None:

@@ -39,7 +39,10 @@ def furnish(site: Site) -> dict[str, str]:
     node = site.api("demo", "GET", f"/v1/services/{train}")["allocations"][0]["node_id"]
     device = site.api("operator", "GET", f"/v1/nodes/{node}")["devices"][0]["id"]
     key = site.api("demo", "GET", "/v1/api-keys")["items"][0]["id"]
+    base, document = knowledge(site)
     return {
+        "base": base,
+        "document": document,
         "endpoint": endpoint,
         "train": train,
         "waiting": waiting,
@@ -50,6 +53,20 @@ def furnish(site: Site) -> dict[str, str]:
         "device": device,
         "key": key,
     }
+
+
+def knowledge(site: Site) -> tuple[str, str]:
+    """Make a knowledge base with one document; return both ids."""
+    with site.signed_in("demo") as one:
+        one.open(f"/services/{site.order('embedding', 'vectors')}")
+        expect(one.page.locator(".title .badge").first).to_have_text("running")
+    project = site.api("demo", "GET", "/v1/projects")["items"][0]["id"]
+    body = {"name": "handbook", "project_id": project, "service": "vectors"}
+    base = site.api("demo", "POST", "/v1/knowledge_bases", json=body)["id"]
+    text = (Path(__file__).parents[2] / "docs" / "guides" / "operate.md").read_bytes()
+    path = f"/v1/knowledge_bases/{base}/documents"
+    document = site.api("demo", "POST", path, params={"name": "operate.md"}, content=text)["id"]
+    return base, document
 
 
 def month(site: Site) -> str:
@@ -67,6 +84,10 @@ DEMO = (
     ("segments", "/services/{train}/segments"),
     ("release", "/services/{train}/release"),
     ("playground", "/playground"),
+    ("knowledge", "/knowledge"),
+    ("knowledge-base", "/knowledge/{base}"),
+    ("document", "/documents/{document}"),
+    ("proofs", "/proofs"),
     ("keys", "/keys"),
     ("revoke", "/keys/{key}/revoke"),
     ("usage", "/usage"),

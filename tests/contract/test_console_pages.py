@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from starlette.routing import Route
@@ -22,7 +23,9 @@ from penstock.store import identity as identity_store
 from penstock.store import power_feed as power_feed_store
 from penstock.store.database import SYSTEM
 from tests.fixtures.console import People
+from tests.support.commerce import Market
 from tests.support.console import GATEWAY, Person, words
+from tests.support.knowledge import add_endpoint, make_base, upload
 from tests.support.tenancy import make_caller
 
 PAGE_BYTES_MAX = 300_000
@@ -46,6 +49,7 @@ OF_TENANT = {
     "binding_id",
     "identity_id",
 }
+OF_TENANT |= {"base_id", "document_id", "proof_id", "network_id"}
 OF_FACTORY = {"node_id", "device_id", "tenant_id", "agent_id", "token_id", "feed_id", "position"}
 SHARED = {"offer_id", "provider"}
 
@@ -104,7 +108,20 @@ def objects(people: People) -> dict[str, str]:
         "offer_id": offers[0]["id"],
         "provider": "corp",
         "identity_id": identity_id,
+        **knowledge(people),
     }
+
+
+def knowledge(people: People) -> dict[str, str]:
+    """Make a knowledge base with two documents, one of them deleted, and a network."""
+    acme = people.acme
+    member = replace(acme.member, client=people.member.browser)
+    add_endpoint(Market(people.plane, ()), acme, "embedding", None)
+    base_id = make_base(member, acme)
+    kept, gone = (upload(member, base_id, name, "Bees make honey.")["id"] for name in ("kept", "gone"))
+    proof_id = member.delete(f"/v1/documents/{gone}").json()["proof_id"]
+    network_id = member.post("/v1/networks", name="inside", project_id=acme.project_id).json()["id"]
+    return {"base_id": base_id, "document_id": kept, "proof_id": proof_id, "network_id": network_id}
 
 
 def filled(route: Route, objects: dict[str, str]) -> str:

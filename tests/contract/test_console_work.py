@@ -297,7 +297,7 @@ def test_a_node_dies_on_the_floor_and_what_ran_there_explains_itself(
     people.plane.inject_faults_through(people.factory.spec.name, people.factory.driver)
     linked = re.search(rf'href="{BASE}(/nodes/nod_\w+)"', people.operator.get(path).text)
     assert linked is not None
-    assert "1 services have work on it now" in words(people.operator.get(f"{linked[1]}/fail").text)
+    assert "1 service has work on it now" in words(people.operator.get(f"{linked[1]}/fail").text)
     assert people.operator.send(f"{linked[1]}/fail").status_code == 303
     clock.advance(timedelta(minutes=2))
     people.factory.turn(4)

@@ -14,8 +14,14 @@ _CAP_MAX = 1_000_000_000_000
 SHOWN_MAX = 3
 
 
-def _amount(title: str, description: str) -> dict[str, Any]:
+# Forms fold fields of one ``x-group`` away together; a field without one is always in sight.
+NEEDS_GROUP = "What they must be able to do"
+WORK_GROUP = "Work with a deadline"
+
+
+def _amount(title: str, description: str, group: str = NEEDS_GROUP) -> dict[str, Any]:
     return {
+        "x-group": group,
         "type": "integer",
         "minimum": 0,
         "maximum": _AMOUNT_MAX,
@@ -36,20 +42,23 @@ FIELDS: Mapping[str, Any] = {
         "maximum": _CAP_MAX,
         "default": None,
         "title": "Price cap (micro-euro)",
+        "x-group": NEEDS_GROUP,
+        "x-unit": "microeur",
         "description": "for one device or piece an hour, at most; null: any price",
     },
     "work_gpu_hours": _amount(
-        "Work (GPU-hours)", "what is to be done, as measured on 'work_measured_on'; 0: open"
+        "Work (GPU-hours)", "what is to be done, as measured on 'work_measured_on'; 0: open", WORK_GROUP
     ),
     "work_measured_on": {
         "type": ["string", "null"],
         "maxLength": 63,
         "default": None,
         "title": "Work measured on",
+        "x-group": WORK_GROUP,
         "description": "the device class whose GPU-hours 'work_gpu_hours' are",
     },
     "deadline_hours": _amount(
-        "Deadline (hours)", "the work must be done in so many hours once it runs; 0: none"
+        "Deadline (hours)", "the work must be done in so many hours once it runs; 0: none", WORK_GROUP
     ),
 }
 _FIELD_OF = {

@@ -7,7 +7,7 @@ from penstock.base import limits
 from penstock.base.errors import InvalidInputError
 from penstock.base.units import BYTES_PER_GIB
 from penstock.catalog.base import Compiled, Known, Spec
-from penstock.catalog.gpu.needs import FIELDS, classes_for
+from penstock.catalog.gpu.needs import FIELDS, NEEDS_GROUP, classes_for
 from penstock.domain.claim import Ask, Level
 from penstock.domain.quota import Measure, dimensions_of
 from penstock.rating.estimate import GpuOrder
@@ -39,6 +39,7 @@ FORM: Mapping[str, Any] = {
             "maximum": 4096,
             "default": 0,
             "title": "Memory at least (GiB)",
+            "x-group": NEEDS_GROUP,
             "description": "per device, or per slice if 'slices' is set",
         },
         "slices": {
@@ -47,12 +48,14 @@ FORM: Mapping[str, Any] = {
             "maximum": 8,
             "default": 0,
             "title": "Slices of a device",
+            "x-group": "Slices",
             "description": "0: whole devices; n: each piece is n adjacent slices of one device",
         },
         "same_nvlink_domain": {
             "type": "boolean",
             "default": False,
             "title": "All in one NVLink domain",
+            "x-group": "Where they stand to each other",
             "description": "place every device where all can reach all over NVLink",
         },
         "domains_max": {
@@ -61,6 +64,7 @@ FORM: Mapping[str, Any] = {
             "maximum": limits.DOMAINS_PER_SERVICE_MAX,
             "default": 0,
             "title": "NVLink domains at most",
+            "x-group": "Where they stand to each other",
             "description": "in how many NVLink domains the devices may be; 0: no matter",
         },
         "within": {
@@ -68,6 +72,7 @@ FORM: Mapping[str, Any] = {
             "enum": [None, *(level.value for level in Level)],
             "default": None,
             "title": "All in one",
+            "x-group": "Where they stand to each other",
             "description": "node, rack, leaf (one leaf switch) or pod; null: anywhere at one site",
         },
         **FIELDS,
@@ -75,6 +80,7 @@ FORM: Mapping[str, Any] = {
             "type": "boolean",
             "default": False,
             "title": "Yields",
+            "x-group": "May be interrupted",
             "description": "may be stopped, and queued again, when an order that does not yield needs its place",
         },
     },

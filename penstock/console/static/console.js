@@ -107,6 +107,7 @@
     source = null;
   }
 
+  document.addEventListener("changed-here", changed);
   document.addEventListener("visibilitychange", () => {
     // A browser keeps few connections to one host: a page that nobody looks at holds none.
     if (document.hidden) disconnect();

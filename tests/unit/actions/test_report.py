@@ -153,3 +153,25 @@ def test_without_any_price_the_ledger_asks_for_one(control_plane: ControlPlane, 
         report_actions.roi(control_plane.context, operator, RoiAsked())
     found = report_actions.roi(control_plane.context, operator, RoiAsked(prices_eur=(Decimal(7),)))
     assert found.gpu_thousandths == 0, "a factory without devices is worth nothing, and says so"
+
+
+def test_a_forecast_is_a_line_through_the_ledger_and_says_when_there_is_none(
+    market: Market, operator: Actor, acme: Tenant, clock: ManualClock
+) -> None:
+    young = report_actions.forecast(market.plane.context, operator)
+    assert young["items"] == []
+    assert "younger than an hour" in young["reason"]
+    service = market.service(acme)
+    clock.advance(24 * HOUR)
+    for position, hours in enumerate((18, 12, 6)):  # one more device every six hours
+        market.hold(service, clock.now() - hours * HOUR, None, position=position)
+    found = report_actions.forecast(market.plane.context, operator)
+    (one,) = found["items"]
+    assert (one["device_class"], one["slices"], one["sold_slices_now"]) == ("GB200", 28, 21)
+    assert found["until"] == clock.now() + 24 * HOUR
+    assert one["sold_slices_then"] == 28, "a fourth device is all there is"
+    assert clock.now() < one["full_at"] <= clock.now() + 12 * HOUR
+    assert one["past_sold_slices"][0] == 0
+    assert 0 < one["error_slices"] <= 7
+    with pytest.raises(ForbiddenError):
+        report_actions.forecast(market.plane.context, acme.admin.actor())

@@ -10,7 +10,7 @@ from penstock.base.errors import InvalidInputError
 from penstock.catalog.base import editable_form, merge_order
 from penstock.catalog.gpu.spec import FORM as GPU
 from penstock.catalog.llm.spec import FORM as LLM
-from penstock.console.form import fields_of, values_of
+from penstock.console.form import EUR, fields_of, folded, values_of
 
 
 def by_name(form: Any, given: Any = (), choices: Any = ()) -> dict[str, Any]:
@@ -20,7 +20,8 @@ def by_name(form: Any, given: Any = (), choices: Any = ()) -> dict[str, Any]:
 def test_each_type_has_its_control_and_its_limits() -> None:
     fields = by_name(GPU, choices={"device_class": ["H100", "GB200"]})
     controls = {name: field.control for name, field in fields.items()}
-    assert set(controls) == set(GPU["properties"])
+    assert {name.removesuffix(EUR) for name in controls} == set(GPU["properties"])
+    assert controls[f"microeur_per_hour_max{EUR}"] == "money"
     assert (controls["count"], controls["memory_gib_min"], controls["slices"]) == ("number",) * 3
     assert (controls["device_class"], controls["within"]) == ("choose", "choose")
     assert (controls["same_nvlink_domain"], controls["preemptible"]) == ("check", "check")
@@ -85,3 +86,32 @@ def test_a_form_that_is_sent_back_as_it_was_drawn_is_the_same_order(
     drawn = by_name(GPU, spec, {"device_class": ["H100"]})
     sent = {field.name: [field.value] for field in drawn.values() if field.control != "check" or field.value}
     assert merge_order(GPU, {}, values_of(GPU, sent)) == merge_order(GPU, {}, spec)
+
+
+def test_rare_fields_are_folded_by_what_they_are_about_and_none_is_lost() -> None:
+    fields = fields_of(GPU, {"within": "rack", "slices": 0}, {})
+    groups = folded(fields)
+    assert groups[0][0] == ""
+    assert [field.name for field in groups[0][1]] == ["count", "device_class"]
+    assert sorted(field.name for _, some in groups for field in some) == sorted(
+        field.name for field in fields
+    )
+    opened = {name for name, some in groups if any(field.is_set for field in some)}
+    assert opened == {"Where they stand to each other"}, "a value that is the default opens nothing"
+    assert folded(fields_of({"properties": {}}, {}, {})) == [("", [])]
+
+
+def test_money_is_filled_in_in_euro() -> None:
+    name = f"microeur_per_hour_max{EUR}"
+    assert by_name(GPU, {"microeur_per_hour_max": 2_500_000})[name].value == "2.5"
+    assert by_name(GPU)[name].title == "Price cap (EUR)"
+    for text, microeur in (("2.50", 2_500_000), ("2,5", 2_500_000), ("0", 0), ("", None), ("0.000001", 1)):
+        assert values_of(GPU, {name: [text]})["microeur_per_hour_max"] == microeur
+    assert values_of(GPU, {"microeur_per_hour_max": ["7"]})["microeur_per_hour_max"] == 7, "as links have it"
+
+
+@pytest.mark.parametrize("text", ["x", "NaN", "Infinity", "-1", "0.0000001", "1e30", "2.5 EUR"])
+def test_what_is_no_amount_is_named(text: str) -> None:
+    with pytest.raises(InvalidInputError, match="amount in euro") as refused:
+        values_of(GPU, {f"microeur_per_hour_max{EUR}": [text]})
+    assert refused.value.field == "spec.microeur_per_hour_max"

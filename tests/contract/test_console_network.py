@@ -1,0 +1,39 @@
+"""Networks at the console: made with a first subnet, looked at, deleted; what is wrong is said and leaves nothing."""
+
+import re
+
+from penstock.console.secure import BASE
+from tests.fixtures.console import People
+from tests.support.console import words
+
+
+def test_a_network_is_made_shown_found_and_deleted(people: People) -> None:
+    assert "No networks yet" in people.member.get("/networks").text
+    body = {"name": "inside", "prefix": "10.1.0.0/24", "project": people.acme.project_id}
+    made = people.member.send("/networks", body)
+    path = made.headers["location"].removeprefix(BASE)
+    assert re.fullmatch(r"/networks/net_\w+", path)
+    shown = words(people.member.get(path).text)
+    for text in ("inside", "10.1.0.0/24", "10.1.0.1", "inside.internal", "Nothing is attached"):
+        assert text in shown, text
+    assert path in people.member.get("/search?q=insid").text
+    assert "cannot be undone" in people.member.get(f"{path}/delete").text
+    assert people.auditor.get(path).status_code == 200
+    assert people.auditor.send(f"{path}/delete").status_code == 403
+    assert people.stranger.get(path).status_code == 404
+    assert people.member.send(f"{path}/delete").headers["location"] == f"{BASE}/networks"
+
+
+def test_what_is_wrong_is_said_and_no_empty_network_stays(people: People) -> None:
+    good = {"name": "inside", "prefix": "10.1.0.0/24", "project": people.acme.project_id}
+    for change, status in (
+        ({"name": "In Side"}, 422),
+        ({"prefix": "10.1.0.0/99"}, 422),
+        ({"prefix": "8.8.8.0/24"}, 422),
+        ({"project": people.globex.project_id}, 404),
+    ):
+        refused = people.member.send("/networks", {**good, **change})
+        assert refused.status_code == status, change
+    listed = words(people.member.get("/networks").text)
+    assert "as wanted" not in listed
+    assert people.auditor.send("/networks", good).status_code == 403
