@@ -88,6 +88,8 @@ def _field(
     listed = [Choice(option, option) for option in options]
     if "null" in types:
         listed.insert(0, Choice("", "any"))
+    elif not required and "default" not in schema:
+        listed.insert(0, Choice("", "not chosen"))  # left out of the order, as an empty text is
     elif not shown and control == "choose" and len(listed) == 1:
         shown = listed[0].value
     return Field(
@@ -141,7 +143,8 @@ def values_of(form: Mapping[str, Any], filled: Mapping[str, Sequence[str]]) -> d
         texts = filled.get(name)
         text = texts[-1].strip() if texts else ""
         if "boolean" in types:
-            found[name] = text == "on"
+            if text == "on" or "default" in schema:
+                found[name] = text == "on"
         elif text == "":
             if "null" in types and texts is not None:
                 found[name] = None

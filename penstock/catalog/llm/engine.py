@@ -16,11 +16,13 @@ CTRANSLATE2, VLLM = "ctranslate2", "vllm"
 DEVICES_MAX = 8
 CONTEXT_TOKENS_MAX = 1 << 24
 
+_GROUP = "Engine and accelerators"  # forms fold these away together
 ENGINE_FIELDS: Mapping[str, Any] = {
     "engine": {
         "type": "string",
         "enum": [CTRANSLATE2, VLLM],
         "title": "Engine",
+        "x-group": _GROUP,
         "description": "ctranslate2 runs on the processor of any node, vllm on accelerators; without it, as the model and 'device_class' have it",
     },
     "device_class": {
@@ -28,6 +30,7 @@ ENGINE_FIELDS: Mapping[str, Any] = {
         "minLength": 1,
         "maxLength": 63,
         "title": "Device class",
+        "x-group": _GROUP,
         "description": "for engine vllm: the accelerators that each replica gets, for example H100",
     },
     "devices": {
@@ -35,6 +38,7 @@ ENGINE_FIELDS: Mapping[str, Any] = {
         "minimum": 0,
         "maximum": DEVICES_MAX,
         "title": "Devices of a replica",
+        "x-group": _GROUP,
         "description": "for engine vllm: whole devices of one node, over which the model is split; 0: as many as it needs",
     },
     "context_tokens": {
@@ -42,11 +46,13 @@ ENGINE_FIELDS: Mapping[str, Any] = {
         "minimum": 0,
         "maximum": CONTEXT_TOKENS_MAX,
         "title": "Context",
+        "x-group": _GROUP,
         "description": "for engine vllm: tokens of the longest request; 0: as long as the model was made for",
     },
     "fp8_cache": {
         "type": "boolean",
         "title": "Cache in 8 bits",
+        "x-group": _GROUP,
         "description": "for engine vllm: keep keys and values in 8 bits, for about twice as many requests at a time",
     },
 }

@@ -115,3 +115,10 @@ def test_what_is_no_amount_is_named(text: str) -> None:
     with pytest.raises(InvalidInputError, match="amount in euro") as refused:
         values_of(GPU, {f"microeur_per_hour_max{EUR}": [text]})
     assert refused.value.field == "spec.microeur_per_hour_max"
+
+
+def test_an_optional_field_without_a_default_begins_unchosen_and_is_left_out() -> None:
+    field = by_name(LLM, choices={"device_class": ["A100", "H100"]})["device_class"]
+    assert (field.value, [choice.value for choice in field.choices]) == ("", ["", "A100", "H100"])
+    filled = {one.name: [one.value] for one in fields_of(LLM, {"model": "demo"}, {"device_class": ["A100"]})}
+    assert values_of(LLM, filled) == {"model": "demo", "replicas": 1}, "what nobody touched says nothing"
