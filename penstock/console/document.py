@@ -23,6 +23,7 @@ async def upload(request: Request) -> Response:
     """
     try:
         visit = await run_in_threadpool(check_request, request, {})
+        await run_in_threadpool(base_actions.show, visit.context, visit.actor, visit.path("base_id"))
         name = checked_document_name(request.query_params.get("name", ""))
         data = await request.body()
         await run_in_threadpool(_take, visit, name, request.headers.get("content-type"), data)

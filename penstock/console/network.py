@@ -14,6 +14,7 @@ from penstock.console.edge import Visit, get, post
 from penstock.console.menu import may_see
 from penstock.console.names import checked_name
 from penstock.domain.network import MTU_DEFAULT
+from penstock.domain.subnet import check_prefix
 from penstock.store.rows import Row
 from penstock.store.schema import port, subnet
 
@@ -57,6 +58,7 @@ def make(visit: Visit) -> Response:
     """Make a network with its first subnet."""
     row: Row | None = None
     try:
+        check_prefix(visit.field("prefix"))  # first, so that no network is left over that nobody asked for
         row = network_actions.create(
             visit.context,
             visit.actor,
@@ -78,7 +80,7 @@ def make(visit: Visit) -> Response:
             acl=[],
         )
     except PenstockError as error:
-        if row is not None:  # an empty network nobody asked for
+        if row is not None:
             network_actions.delete(visit.context, visit.actor, row["id"])
         return _list(visit, error)
     return visit.go(f"/networks/{row['id']}", f"'{row['name']}' is made.")
