@@ -51,6 +51,10 @@ test-unit: .venv/.ready-dev ## Run only the quick tests of single units
 test-vm: .venv/.ready-dev guest-image ## Run only the tests that start real machines with libvirt and QEMU
 	@exec $(BIN)/pytest -m vm $(ARGS)
 
+.PHONY: test-net
+test-net: .venv/.ready-dev ## Run only the tests of networks with real packets (as root)
+	@exec $(BIN)/pytest tests/network $(ARGS)
+
 .PHONY: test-browser
 test-browser: .venv/.ready-dev ## Run only the tests that look at the console in a real Chromium
 	@exec $(BIN)/pytest tests/browser $(ARGS)

@@ -23,6 +23,7 @@ from penstock.engine.deletion import Deletions
 from penstock.engine.document import DocumentEngine
 from penstock.engine.invoice import InvoiceEngine
 from penstock.engine.loop import Loop
+from penstock.engine.network import NetworkEngine
 from penstock.engine.node import NodeEngine
 from penstock.engine.retention import RetentionEngine
 from penstock.engine.service import ServiceEngine
@@ -51,6 +52,7 @@ class ControlPlane:
         self.services = ServiceEngine(self.db, clock, self.wakeups, classes)
         self.autoscaler = Autoscaler(self.db, clock, self.wakeups)
         self.nodes = NodeEngine(self.db, clock, self.wakeups)
+        self.networks = NetworkEngine(self.db, clock, self.wakeups)
         self.invoices = InvoiceEngine(self.db, clock)
         self.retention = RetentionEngine(self.db, clock)
         self.deletions = Deletions(self.db, clock, Signer())
@@ -75,6 +77,7 @@ class ControlPlane:
             self._loop("autoscale", self.autoscaler.tick, "autoscale", limits.IDLE_TICK_SECONDS),
             self._loop("node", self.nodes.tick, None, limits.NODE_TICK_SECONDS),
             self._loop("knowledge", self.documents.tick, "knowledge", limits.KNOWLEDGE_TICK_SECONDS),
+            self._loop("network", self.networks.tick, "network", limits.NETWORK_TICK_SECONDS),
             self._loop("invoice", self.invoices.tick, None, limits.INVOICE_TICK_SECONDS),
             self._loop("retention", self.retention.tick, None, limits.RETENTION_TICK_SECONDS),
         )

@@ -18,7 +18,7 @@ from penstock.store import owned
 from penstock.store import project as project_store
 from penstock.store import quota as quota_store
 from penstock.store.rows import Row
-from penstock.store.schema import network
+from penstock.store.schema import floating_address, network
 
 
 def create(
@@ -185,6 +185,7 @@ def delete(context: Context, actor: Actor, network_id: str) -> Row:
             if used:
                 what = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in used.items())
                 raise ConflictError(f"the network still has {what}; remove them first", data=dict(used))
+            close_way(made, network_id)
             network_store.want_deleted(made.connection, network_id)
             touch(context, made, network_id)
             give_back(made, row, Measure.NETWORKS)
@@ -192,3 +193,10 @@ def delete(context: Context, actor: Actor, network_id: str) -> Row:
         shown = network_store.get(made.connection, network_id) or row
     context.wakeups.signal("network")
     return shown
+
+
+def close_way(made: Change, network_id: str) -> None:
+    """Give back the address by which a network goes out, if it has one."""
+    for one in owned.find(made.connection, floating_address, network_id=network_id, egress=True):
+        owned.remove(made.connection, floating_address, one["id"])
+        give_back(made, one, Measure.FLOATING_ADDRESSES)

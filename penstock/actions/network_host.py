@@ -1,9 +1,13 @@
 """Hosts that carry networks, as the operator sets them up."""
 
+from collections.abc import Sequence
+
 from penstock.actions.change import change
 from penstock.actions.context import Actor, Context, not_found
 from penstock.base.errors import ConflictError, InvalidInputError
 from penstock.domain.network import check_address
+from penstock.domain.security_group import check_remote
+from penstock.store import host_network as plan_store
 from penstock.store import network_host as host_store
 from penstock.store import node as node_store
 from penstock.store.rows import Row
@@ -47,7 +51,7 @@ def put(
             at=context.clock.now(),
         ):
             raise ConflictError(f"another node has {address}", field="underlay_address")
-        host_store.touch_networks(made.connection, node_id, context.clock.now())
+        plan_store.touch_all(made.connection, context.clock.now())
         detail = {"underlay_address": address, "external_bridge": external_bridge, "driver": chosen}
         made.done("network_host.put", node_id, tenant_id=None, detail=detail)
         shown = host_store.get(made.connection, node_id) or {}
@@ -74,7 +78,27 @@ def remove(context: Context, actor: Actor, node_id: str) -> None:
             raise ConflictError(
                 f"{used} ports are plugged in on this node; move them first", data={"ports": used}
             )
-        host_store.touch_networks(made.connection, node_id, context.clock.now())
+        plan_store.touch_all(made.connection, context.clock.now())
         host_store.remove(made.connection, node_id)
         made.done("network_host.removed", node_id, tenant_id=None)
     context.wakeups.signal("network")
+
+
+def set_forbidden(context: Context, actor: Actor, prefixes: Sequence[str]) -> list[str]:
+    """Say which prefixes no guest may reach, whatever rules say: the operator's own networks. All networks hear it."""
+    checked = sorted({str(check_remote(text, "prefixes")) for text in prefixes})
+    with change(context, actor, "network_host.forbid") as made:
+        actor.require("network_host:write")
+        before = plan_store.forbidden(made.connection)
+        plan_store.set_forbidden(made.connection, checked)
+        plan_store.touch_all(made.connection, context.clock.now())
+        made.done("network_host.forbidden", "", tenant_id=None, detail={"before": before, "after": checked})
+    context.wakeups.signal("network")
+    return checked
+
+
+def forbidden(context: Context, actor: Actor) -> list[str]:
+    """Return which prefixes no guest may reach; the hosts' own addresses always are among what is refused."""
+    actor.require("network_host:read")
+    with context.db.transaction(actor.scope) as connection:
+        return plan_store.forbidden(connection)

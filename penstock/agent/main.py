@@ -232,6 +232,9 @@ def _engines(state_dir: Path, clock: Clock) -> dict[str, Driver]:
     found: list[Driver] = [embedded(state_dir / "ctranslate2", clock)]
     if vllm.program is not None or vllm.observe():  # what an earlier start left running is still ours
         found.append(vllm)
+    networks = import_module("penstock.drivers.nftables.driver")
+    if networks.unavailable() is None:
+        found.append(networks.NftablesNetworkDriver(clock))
     return {driver.name: driver for driver in found}
 
 

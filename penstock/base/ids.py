@@ -44,6 +44,7 @@ FloatingAddressId = NewType("FloatingAddressId", str)
 DnsRecordId = NewType("DnsRecordId", str)
 NetworkRouteId = NewType("NetworkRouteId", str)
 NetworkPeeringId = NewType("NetworkPeeringId", str)
+FabricPartitionId = NewType("FabricPartitionId", str)
 IdentityId = NewType("IdentityId", str)
 RateLimitId = NewType("RateLimitId", str)
 
@@ -84,6 +85,7 @@ PREFIXES: dict[str, str] = {
     "dns_record": "dns",
     "network_route": "rte",
     "network_peering": "pee",
+    "fabric_partition": "fbp",
     "identity": "idn",
 }
 

@@ -50,3 +50,20 @@ def remove(session: Session, node: Node) -> None:
     """Make a node carry networks no longer."""
     session.client.delete(f"/v1/network-hosts/{session.find('nodes', node)}")
     session.say(f"'{node}' carries no networks any more")
+
+
+@command(
+    app,
+    "forbid",
+    examples=["penstock network-host forbid 10.77.0.0/16 192.168.0.0/16", "penstock network-host forbid"],
+)
+def forbid(
+    session: Session,
+    prefixes: Annotated[
+        list[str] | None, typer.Argument(help="All of them; without, the list is shown.")
+    ] = None,
+) -> None:
+    """Say which prefixes no guest may reach, whatever rules say: the operator's own networks."""
+    path = "/v1/network-forbidden"
+    found = session.client.put(path, {"prefixes": prefixes}) if prefixes else session.client.get(path)
+    session.show(found, (Column("OUT OF REACH", "prefixes", Kind.LIST),))

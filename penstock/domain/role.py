@@ -29,6 +29,7 @@ _NETWORKS = (
     "dns_record:*",
     "network_route:*",
     "network_peering:*",
+    "fabric_partition:*",
 )
 
 GRANTS: dict[Role, tuple[str, ...]] = {
@@ -82,6 +83,7 @@ OPERATOR_ONLY = frozenset(
         "report",
         "simulated",
         "network_host",
+        "fabric",
     }
 )
 

@@ -62,7 +62,8 @@ def want_deleted(connection: Connection, network_id: str) -> None:
             (network_peering.c.network_id == network_id) | (network_peering.c.peer_network_id == network_id)
         )
     )
-    connection.execute(sa.update(network).where(network.c.id == network_id).values(wanted="deleted"))
+    closed = {"wanted": "deleted", "egress_pool_id": None, "egress_address": None}
+    connection.execute(sa.update(network).where(network.c.id == network_id).values(**closed))
 
 
 def hosts_of(connection: Connection, network_id: str) -> list[Row]:
@@ -83,6 +84,6 @@ def uses(connection: Connection, network_id: str) -> dict[str, int]:
     """Return what keeps a network from being deleted: how many of each."""
     counts = {
         "ports": owned.count(connection, port, network_id=network_id),
-        "floating_addresses": owned.count(connection, floating_address, network_id=network_id),
+        "floating_addresses": owned.count(connection, floating_address, network_id=network_id, egress=False),
     }
     return {name: number for name, number in counts.items() if number}

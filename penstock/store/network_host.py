@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 from penstock.base.errors import InvalidInputError
 from penstock.store import owned
 from penstock.store.rows import Row, every, one
-from penstock.store.schema import network, network_host, node, port
+from penstock.store.schema import network_host, node, port
 
 _FREE_SLOT = sa.text(
     "SELECT coalesce(min(s.slot), 0) FROM (SELECT 0 AS slot UNION ALL SELECT slot + 1 FROM network_host) s "
@@ -74,13 +74,3 @@ def in_use(connection: Connection, node_id: str) -> int:
 def remove(connection: Connection, node_id: str) -> None:
     """Make a node carry networks no longer."""
     connection.execute(sa.delete(network_host).where(network_host.c.node_id == node_id))
-
-
-def touch_networks(connection: Connection, node_id: str, at: datetime) -> None:
-    """Let the engine look again at every network that is plugged in on a node or led out through it."""
-    used = sa.select(port.c.network_id).where(port.c.node_id == node_id)
-    connection.execute(
-        sa.update(network)
-        .where(network.c.id.in_(used) | (network.c.gateway_node_id == node_id))
-        .values(revision=network.c.revision + 1, due_at=at)
-    )

@@ -49,7 +49,7 @@ def remove(connection: Connection, table: sa.Table, object_id: str) -> None:
     connection.execute(sa.delete(table).where(table.c.id == object_id))
 
 
-def count(connection: Connection, table: sa.Table, **equal: str) -> int:
+def count(connection: Connection, table: sa.Table, **equal: str | bool) -> int:
     """Return how many rows have these values."""
     query = sa.select(sa.func.count()).select_from(table)
     return connection.execute(

@@ -19,8 +19,11 @@ from penstock.control_plane import ControlPlane
 from penstock.drivers.base import Driver, NodeFacts, Phase
 from penstock.drivers.ctranslate2.driver import CTranslate2Driver
 from penstock.drivers.local.driver import LocalDriver
+from penstock.drivers.nftables.driver import NftablesNetworkDriver
+from penstock.drivers.nftables.driver import unavailable as networks_unavailable
 from penstock.drivers.simulated.driver import SimulatedDriver
 from penstock.drivers.simulated.site import SiteSpec, parse_site
+from penstock.drivers.simulated_network.driver import SimulatedNetworkDriver
 from penstock.drivers.vllm.driver import VllmDriver
 
 STOP_SECONDS = 30.0
@@ -80,6 +83,8 @@ class LocalSite:
         vllm = VllmDriver(folder / "vllm", plane.clock)
         if vllm.program is not None or vllm.observe():  # what an earlier start left running is still ours
             self._engines[vllm.name] = vllm
+        if networks_unavailable() is None:
+            self._engines[NftablesNetworkDriver.name] = NftablesNetworkDriver(plane.clock)
         self._thread = _AgentThread(plane, f"local-{platform.node() or 'node'}", self._engines)
         self._nodes: Sequence[NodeFacts] = ()
 
@@ -122,14 +127,16 @@ class SimulatedSite:
         self._plane = plane
         self._spec = spec
         self.driver = SimulatedDriver(folder, plane.clock, spec)
-        self._thread = _AgentThread(plane, spec.name, {"simulated": self.driver})
+        self._networks = SimulatedNetworkDriver(folder / "networks", plane.clock)
+        drivers: dict[str, Driver] = {"simulated": self.driver, "simulated_network": self._networks}
+        self._thread = _AgentThread(plane, spec.name, drivers)
 
     def start(self) -> None:
         """Enrol the simulated nodes and begin driving them."""
         nodes = self.driver.inventory().nodes
         budgets = {node.power_feed: self._spec.rack_power_watts for node in nodes if node.power_feed}
         site = SiteFacts(self._spec.name, simulated=True, feed_budget_watts=budgets)
-        drivers = {node.name: ("simulated",) for node in nodes}
+        drivers = {node.name: ("simulated", "simulated_network") for node in nodes}
         node_actions.enroll(self._plane.context, self._thread.agent_id, site, nodes, drivers)
         self._plane.inject_faults_through(self._spec.name, self.driver)
         self._thread.start()

@@ -158,6 +158,9 @@ def test_lists_show_nothing_of_others(world: World, globex: Tenant, client: Test
         "subnets",
         "ports",
         "security-groups",
+        "floating-addresses",
+        "dns-records",
+        "network-routes",
     ):
         text = globex.admin.get(f"/v1/{path}").text
         assert not [object_id for object_id in foreign if object_id in text], path

@@ -1,8 +1,9 @@
 """Networks over the API, for tests that need one."""
 
+from ipaddress import IPv4Network
 from typing import Any
 
-from tests.support.tenancy import Tenant
+from tests.support.tenancy import Caller, Tenant
 
 
 def made(answer: Any) -> dict[str, Any]:
@@ -29,3 +30,9 @@ def make_subnet(tenant: Tenant, network_id: str, name: str, prefix: str, **more:
 def make_port(tenant: Tenant, subnet_id: str, name: str, **more: Any) -> dict[str, Any]:
     """Make a port and return it."""
     return made(tenant.member.post("/v1/ports", subnet_id=subnet_id, name=name, **more))
+
+
+def make_pool(operator: Caller, name: str, prefix: str) -> str:
+    """Make a pool of outside addresses whose router is the first, and return its id."""
+    gateway = str(IPv4Network(prefix).network_address + 1)
+    return str(made(operator.post("/v1/address-pools", name=name, prefix=prefix, gateway=gateway))["id"])

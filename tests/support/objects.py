@@ -27,7 +27,7 @@ from penstock.store.database import SYSTEM
 from penstock.store.schema import agent, device, join_token, model, node, power_feed, rack, site
 from tests.support.commerce import Market, make_market
 from tests.support.knowledge import add_endpoint, make_base, upload
-from tests.support.networks import make_network, make_port, make_subnet
+from tests.support.networks import make_network, make_pool, make_port, make_subnet
 from tests.support.tenancy import Caller, Tenant, make_caller
 
 GONE = "0" * 26
@@ -202,7 +202,48 @@ def _security_group(world: World) -> str:
     return str(answer.json()["id"])
 
 
+def _pool(world: World) -> str:
+    return make_pool(world.operator, "public", "198.51.100.0/24")
+
+
+def _floating(world: World) -> str:
+    body = {
+        "name": "www",
+        "project_id": world.owner.project_id,
+        "pool_id": world.object_of("/v1/address-pools/{pool_id}"),
+    }
+    return str(world.owner.member.post("/v1/floating-addresses", **body).json()["id"])
+
+
+def _record(world: World) -> str:
+    network_id = world.object_of("/v1/networks/{network_id}")
+    body = {"network_id": network_id, "name": "www", "type": "A", "value": "10.0.0.9"}
+    return str(world.owner.member.post("/v1/dns-records", **body).json()["id"])
+
+
+def _route(world: World) -> str:
+    body = {
+        "network_id": world.object_of("/v1/networks/{network_id}"),
+        "name": "office",
+        "prefix": "192.168.0.0/16",
+    }
+    answer = world.owner.member.post(
+        "/v1/network-routes", port_id=world.object_of("/v1/ports/{port_id}"), **body
+    )
+    return str(answer.json()["id"])
+
+
+def _partition(world: World) -> str:
+    body = {"name": "training", "project_id": world.owner.project_id}
+    return str(world.owner.member.post("/v1/fabric-partitions", **body).json()["id"])
+
+
 OBJECTS: dict[str, Object] = {
+    "/v1/fabric-partitions/{partition_id}": Object(Whose.TENANT, _partition),
+    "/v1/address-pools/{pool_id}": Object(Whose.FACTORY, _pool),
+    "/v1/floating-addresses/{address_id}": Object(Whose.TENANT, _floating),
+    "/v1/dns-records/{record_id}": Object(Whose.TENANT, _record),
+    "/v1/network-routes/{route_id}": Object(Whose.TENANT, _route),
     "/v1/networks/{network_id}": Object(Whose.TENANT, _network),
     "/v1/subnets/{subnet_id}": Object(Whose.TENANT, _subnet),
     "/v1/ports/{port_id}": Object(Whose.TENANT, _port),
@@ -282,6 +323,20 @@ BODIES: dict[str, dict[str, Any]] = {
     "PUT /v1/services/{service_id}/scaling": {"replicas_max": 2},
     "PUT /v1/services/{service_id}/objective": {"ttft_ms": 500},
     "PUT /v1/rate-limits": {"subject_id": f"prj_{GONE}", "tokens_per_day": 1_000},
+    "POST /v1/address-pools": {"name": "x", "prefix": "203.0.113.0/24", "gateway": "203.0.113.1"},
+    "POST /v1/floating-addresses": {"name": "x", "project_id": f"prj_{GONE}", "pool_id": f"apl_{GONE}"},
+    "PUT /v1/floating-addresses/{address_id}/port": {"port_id": None},
+    "PUT /v1/networks/{network_id}/way-out": {"pool_id": None},
+    "POST /v1/dns-records": {"network_id": f"net_{GONE}", "name": "x", "type": "A", "value": "10.0.0.9"},
+    "POST /v1/network-routes": {
+        "network_id": f"net_{GONE}",
+        "name": "x",
+        "prefix": "192.168.0.0/16",
+        "port_id": f"prt_{GONE}",
+    },
+    "PUT /v1/network-forbidden": {"prefixes": []},
+    "POST /v1/fabric-partitions": {"name": "x", "project_id": f"prj_{GONE}"},
+    "PUT /v1/fabric-partitions/{partition_id}/nodes": {"node_ids": []},
     "POST /internal/gateway/usage": {"records": []},
     "POST /internal/gateway/signals": {"gateway": "gw", "services": []},
 }

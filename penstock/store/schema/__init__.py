@@ -39,6 +39,7 @@ from penstock.store.schema.ledger import invoice, invoice_line, segment, token_u
 from penstock.store.schema.network import (
     address_pool,
     dns_record,
+    fabric_partition,
     floating_address,
     network,
     network_host,
@@ -81,6 +82,7 @@ __all__ = [
     "document",
     "document_version",
     "event",
+    "fabric_partition",
     "floating_address",
     "gateway_seen",
     "gateway_signal",

@@ -20,7 +20,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, CIDR, INET, ExcludeConstraint
+from sqlalchemy.dialects.postgresql import ARRAY, CIDR, INET, JSONB, ExcludeConstraint
 from sqlalchemy.schema import SchemaItem
 
 from penstock.domain.network import VNI_MAX, VNI_MIN
@@ -100,6 +100,9 @@ port = Table(
     ),  # what is behind it; NULL: nothing of ours, or not yet
     Column("node_id", Text, ForeignKey("node.id")),  # where it is plugged in now
     Column("egress_kbit_per_second", BigInteger),
+    Column(
+        "metadata", JSONB, nullable=False, server_default=text("'{}'::jsonb")
+    ),  # what its guest may read of itself
     Column("generation", BigInteger, nullable=False, server_default=text("1")),
     Index(None, "network_id"),
     Index(None, "subnet_id"),
@@ -213,4 +216,14 @@ network_host = Table(
     Column("external_bridge", Text),  # NULL: it cannot be a gateway
     Column("driver", Text, nullable=False),
     instant("created_at"),
+)
+
+fabric_partition = Table(
+    "fabric_partition",
+    metadata,
+    *_owned(),
+    Column("pkey", Integer, nullable=False, unique=True),
+    Column("node_ids", ARRAY(Text), nullable=False),
+    UniqueConstraint("project_id", "name"),
+    CheckConstraint("pkey BETWEEN 1 AND 32766", name="pkey"),
 )

@@ -127,7 +127,9 @@ def test_it_joins_offers_this_machine_serves_and_is_replaced_without_a_gap(
     (node,) = factory.enrolments[0].nodes
     assert node.name == "worker-1"
     assert node.memory_bytes > 1 << 28
-    assert factory.enrolments[0].drivers == {"worker-1": ("ctranslate2",)}
+    assert "ctranslate2" in factory.enrolments[0].drivers["worker-1"], (
+        "beside what else this machine can carry"
+    )
     wish = a_replica()
     factory.want(wish)
     until(lambda: "ready" in factory.phases(wish.allocation_id))

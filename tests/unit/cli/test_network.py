@@ -7,6 +7,7 @@ from penstock.store.database import SYSTEM
 from penstock.store.schema import node
 from tests.support.command_line import CommandLine
 from tests.support.commerce import make_market
+from tests.support.networks import make_network, make_port, make_subnet
 from tests.support.tenancy import Caller, Tenant
 
 
@@ -60,3 +61,31 @@ def test_a_network_is_made_used_and_deleted_by_commands(
     for gone in (("security-group", "db"), ("port", "web-1"), ("security-group", "web"), ("subnet", "front")):
         assert penstock(gone[0], "delete", gone[1], "--yes").exit_code == 0
     assert penstock.json("network", "delete", "prod", "--yes")["wanted"] == "deleted"
+
+
+def test_outside_addresses_names_and_routes_by_commands(served: str, acme: Tenant, operator: Caller) -> None:
+    penstock, operate = CommandLine(served, acme.member.key), CommandLine(served, operator.key)
+    network_id = make_network(acme, "prod")
+    port = make_port(acme, make_subnet(acme, network_id, "front", "10.0.0.0/24"), "web-1")
+    pool = ("address-pool", "create", "public", "--prefix", "198.51.100.0/24", "--router", "198.51.100.1")
+    operate.json(*pool)
+    assert "198.51.100.1" in penstock("address-pool", "list").stdout
+    way = penstock.json("floating-address", "way-out", "prod", "--pool", "public")
+    assert way["egress_address"] == "198.51.100.2"
+    assert penstock.json("floating-address", "create", "www", "--pool", "public")["address"] == "198.51.100.3"
+    assert penstock("floating-address", "create", "x", "--pool", "nowhere").exit_code == 2
+    assert penstock.json("floating-address", "point", "www", "--port", "web-1")["port_id"] == port["id"]
+    assert penstock.json("floating-address", "point", "www")["port_id"] is None
+    assert "198.51.100.3" in penstock("floating-address", "list").stdout
+    penstock.json("dns-record", "create", "api", "a", "10.0.0.9", "-n", "prod")
+    assert "10.0.0.9" in penstock("dns-record", "list", "-n", "prod").stdout
+    assert penstock("dns-record", "delete", "api").exit_code == 0
+    penstock.json(
+        "network-route", "create", "office", "--prefix", "192.168.0.0/16", "--port", "web-1", "-n", "prod"
+    )
+    assert "192.168.0.0/16" in penstock("network-route", "list", "-n", "prod").stdout
+    assert penstock("network-route", "delete", "office").exit_code == 0
+    assert penstock("floating-address", "delete", "www", "--yes").exit_code == 0
+    assert penstock.json("floating-address", "way-out", "prod")["egress_address"] is None
+    assert operate("address-pool", "delete", "public", "--yes").exit_code == 0
+    assert operate.json("network-host", "forbid", "10.77.0.0/16") == operate.json("network-host", "forbid")

@@ -1,0 +1,74 @@
+"""`penstock fabric`: where nodes are in the fabric, and partitions of it."""
+
+from typing import Annotated
+
+import typer
+
+from penstock.cli.output import Column, Kind
+from penstock.cli.session import ListLimit, ProjectOption, Session, Yes, command
+
+app = typer.Typer(no_args_is_help=True)
+Partition = Annotated[str, typer.Argument(help="Name or id of the partition.")]
+COLUMNS = (
+    Column("ID", "id"),
+    Column("NAME", "name"),
+    Column("PROJECT", "project_id"),
+    Column("KEY", "pkey"),
+    Column("NODES", "nodes", Kind.COUNT),
+    Column("CREATED", "created_at", Kind.TIME),
+)
+PLACES = (
+    Column("NODE", "name"),
+    Column("RACK", "rack"),
+    Column("LEAF", "leaf"),
+    Column("SPINE", "spine"),
+    Column("CORE", "core"),
+    Column("NVLINK", "nvlink_domains", Kind.LIST),
+    Column("SIMULATED", "simulated", Kind.FLAG),
+)
+
+
+@command(app, "nodes", examples=["penstock fabric nodes"])
+def nodes(session: Session, limit: ListLimit = None) -> None:
+    """List where nodes are: rack, leaf, spine, core, NVLink domains; for operators."""
+    session.show_list("/v1/fabric", PLACES, limit=limit)
+
+
+@command(app, "create", examples=["penstock fabric create training"])
+def create(
+    session: Session,
+    name: Annotated[str, typer.Argument(help="Small letters, digits and hyphens.")],
+    project: ProjectOption = None,
+) -> None:
+    """Take a partition key for a project."""
+    body = {"name": name, "project_id": session.project(project)}
+    session.show(session.client.post("/v1/fabric-partitions", body), COLUMNS)
+
+
+@command(app, "list", examples=["penstock fabric list"])
+def list_(session: Session, limit: ListLimit = None) -> None:
+    """List the partitions that you may see."""
+    session.show_list("/v1/fabric-partitions", COLUMNS, limit=limit)
+
+
+@command(app, "set", examples=["penstock fabric set training r01t01 r01t02"])
+def put(
+    session: Session,
+    partition: Partition,
+    members: Annotated[
+        list[str] | None, typer.Argument(help="Names or ids of all its nodes; none empties it.")
+    ] = None,
+) -> None:
+    """Say which nodes are in a partition; for operators."""
+    partition_id = session.find("fabric-partitions", partition)
+    body = {"node_ids": [session.find("nodes", one) for one in members or []]}
+    session.show(session.client.put(f"/v1/fabric-partitions/{partition_id}/nodes", body), COLUMNS)
+
+
+@command(app, "delete", examples=["penstock fabric delete training --yes"])
+def delete(session: Session, partition: Partition, yes: Yes = False) -> None:  # noqa: FBT002 - the form of a Typer flag
+    """Give a partition key back."""
+    partition_id = session.find("fabric-partitions", partition)
+    session.confirm(f"Give the key of the partition '{partition}' back?", yes=yes)
+    session.client.delete(f"/v1/fabric-partitions/{partition_id}")
+    session.say(f"the partition '{partition}' is deleted")

@@ -1,0 +1,223 @@
+"""What a network is on each host that carries it: rows in, one config per node out. Pure.
+
+A node carries a network if a port is plugged in there or if it is the network's gateway. Its config names its own
+ports with every rule that holds for them, written out with addresses, and where everybody else is; it is what the
+driver contract (``drivers/network``) reads.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, collapse_addresses
+from typing import Any
+
+from penstock.domain.port import tap_name
+from penstock.domain.security_group import ANY_PREFIX
+
+Row = Mapping[str, Any]
+Config = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkFacts:
+    """Everything about one network and the hosts there are. Addresses and prefixes are texts."""
+
+    network: Row
+    hosts: Sequence[
+        Row
+    ]  # of all nodes that carry networks: node_id, slot, underlay_address, external_bridge, state
+    subnets: Sequence[Row] = ()
+    ports: Sequence[Row] = ()
+    rules: Sequence[Row] = ()  # of all groups of the network
+    bindings: Sequence[Row] = ()
+    records: Sequence[Row] = ()
+    routes: Sequence[Row] = ()  # prefix, port_id
+    floating: Sequence[Row] = ()  # address, port_id
+    pool: Row | None = None  # the one that the way out is of: prefix, gateway
+    forbidden: Sequence[str] = field(default=())  # what no guest may reach
+
+
+def choose_gateway(facts: NetworkFacts) -> str | None:
+    """Return the node through which a network reaches the outside: the one it has, while that is well.
+
+    Else a node that leads outside and carries ports of the network already, else any; None if there is none or the
+    network needs none.
+    """
+    if facts.pool is None or not (facts.network["egress_address"] or facts.floating):
+        return None
+    able = [one for one in facts.hosts if one["external_bridge"] and one["state"] == "ready"]
+    known = {one["node_id"] for one in able}
+    if facts.network["gateway_node_id"] in known:
+        return str(facts.network["gateway_node_id"])
+    here = {port["node_id"] for port in facts.ports}
+    # By number and network, so that the networks of a factory spread over its gateways.
+    turn = int(facts.network["vni"])
+    able.sort(
+        key=lambda one: (one["node_id"] not in here, (one["slot"] + turn) % max(1, len(able)), one["slot"])
+    )
+    return str(able[0]["node_id"]) if able else None
+
+
+def configs_of(facts: NetworkFacts, gateway_node_id: str | None) -> dict[str, Config]:
+    """Return the config of each node that carries the network, by node; none for a network without plugged ports."""
+    hosts = {one["node_id"]: one for one in facts.hosts}
+    plugged: dict[str, list[Row]] = {}
+    for port in facts.ports:
+        if port["node_id"] in hosts:
+            plugged.setdefault(port["node_id"], []).append(port)
+    if not plugged:
+        return {}
+    if gateway_node_id is not None:
+        plugged.setdefault(gateway_node_id, [])
+    common = _common(facts)
+    rules = _Rules(facts)
+    found: dict[str, Config] = {}
+    for node_id in sorted(plugged):
+        host = hosts[node_id]
+        is_gateway = node_id == gateway_node_id
+        away = None if gateway_node_id is None or is_gateway else hosts[gateway_node_id]["slot"]
+        found[node_id] = {
+            **common,
+            "slot": host["slot"],
+            "underlay": host["underlay_address"],
+            "ports": [_port(port, rules) for port in plugged[node_id]],
+            "remotes": [
+                _remote(hosts[other], plugged[other]) for other in sorted(plugged) if other != node_id
+            ],
+            "gateway_slot": away,
+            "external": _external(facts, str(host["external_bridge"])) if is_gateway else None,
+        }
+    return found
+
+
+def _common(facts: NetworkFacts) -> Config:
+    """Return what is the same on every host."""
+    address_of = {port["id"]: port["address"] for port in facts.ports}
+    return {
+        "network": facts.network["id"],
+        "vni": facts.network["vni"],
+        "mtu": facts.network["mtu"],
+        "zone": facts.network["dns_zone"],
+        "forwarders": list(facts.network["dns_forwarders"]),
+        "subnets": [_subnet(row) for row in facts.subnets],
+        "records": [
+            *({"name": port["name"], "type": "A", "value": port["address"]} for port in facts.ports),
+            *({"name": row["name"], "type": row["type"], "value": row["value"]} for row in facts.records),
+        ],
+        "routes": [{"prefix": row["prefix"], "via": address_of[row["port_id"]]} for row in facts.routes],
+        "forbidden": list(facts.forbidden),
+    }
+
+
+def _subnet(row: Row) -> Config:
+    entries = [
+        {
+            "allow": entry["action"] == "allow",
+            "inwards": entry["direction"] == "in",
+            # Lines of an ACL have no id of their own: the subnet and the place in the list say which it is.
+            **_match(f"{row['id']}#{position}", entry, _remotes(entry["prefix"])),
+        }
+        for position, entry in enumerate(row["acl"])
+    ]
+    return {
+        "id": row["id"],
+        "prefix": row["prefix"],
+        "gateway": row["gateway"],
+        "options": dict(row["dhcp_options"]),
+        "acl": entries,
+    }
+
+
+def _match(rule_id: str, row: Row, remotes: list[str] | None) -> Config:
+    return {
+        "id": rule_id,
+        "protocol": row["protocol"],
+        "port_min": row["port_min"],
+        "port_max": row["port_max"],
+        "remotes": remotes,
+    }
+
+
+def _remotes(prefix: str | None) -> list[str] | None:
+    return None if prefix is None or prefix == ANY_PREFIX else [prefix]
+
+
+class _Rules:
+    """Which rules hold for which port."""
+
+    def __init__(self, facts: NetworkFacts) -> None:
+        self._network_id = facts.network["id"]
+        self._groups_of: dict[str, list[str]] = {}
+        for binding in facts.bindings:
+            self._groups_of.setdefault(binding["target_id"], []).append(binding["group_id"])
+        self._rules_of: dict[str, list[Row]] = {}
+        for rule in facts.rules:
+            self._rules_of.setdefault(rule["group_id"], []).append(rule)
+        members: dict[str, list[IPv4Network]] = {}
+        for port in facts.ports:
+            for group_id in self.groups(port):
+                members.setdefault(group_id, []).append(IPv4Network(port["address"]))
+        self._members = {key: [str(one) for one in collapse_addresses(each)] for key, each in members.items()}
+
+    def groups(self, port: Row) -> list[str]:
+        """Return the groups that hold for a port, each once."""
+        targets = (port["id"], port["service_id"], port["subnet_id"], port["node_id"], self._network_id)
+        return list(dict.fromkeys(group for target in targets for group in self._groups_of.get(target, ())))
+
+    def of(self, port: Row, direction: str) -> list[Config]:
+        """Return the rules of one direction; a port in no group lets everything out and nothing in."""
+        groups = self.groups(port)
+        if not groups:
+            anything = {"protocol": "any", "port_min": None, "port_max": None}
+            return [_match("no-group", anything, None)] if direction == "out" else []
+        rules = [
+            rule
+            for group in groups
+            for rule in self._rules_of.get(group, ())
+            if rule["direction"] == direction
+        ]
+        return [_match(rule["id"], rule, self._other_side(rule)) for rule in rules]
+
+    def _other_side(self, rule: Row) -> list[str] | None:
+        if rule["remote_group_id"] is not None:
+            return self._members.get(rule["remote_group_id"], [])
+        return _remotes(rule["prefix"])
+
+
+def _port(row: Row, rules: _Rules) -> Config:
+    return {
+        "id": row["id"],
+        "name": row["name"],
+        "subnet": row["subnet_id"],
+        "mac": row["mac"],
+        "address": row["address"],
+        "tap": tap_name(row["id"]),
+        "in": rules.of(row, "in"),
+        "out": rules.of(row, "out"),
+        "kbit": row["egress_kbit_per_second"],
+        "metadata": {"instance-id": row["service_id"] or row["id"], **row["metadata"]},
+    }
+
+
+def _remote(host: Row, ports: Iterable[Row]) -> Config:
+    return {
+        "slot": host["slot"],
+        "underlay": host["underlay_address"],
+        "addresses": [port["address"] for port in ports],
+    }
+
+
+def _external(facts: NetworkFacts, bridge: str) -> Config:
+    assert facts.pool is not None  # noqa: S101 - a gateway is chosen only where there is a pool
+    address_of = {port["id"]: port["address"] for port in facts.ports}
+    return {
+        "bridge": bridge,
+        "address": facts.network["egress_address"] or facts.floating[0]["address"],
+        "prefix": facts.pool["prefix"],
+        "gateway": facts.pool["gateway"],
+        "floating": [
+            {"address": row["address"], "to": address_of[row["port_id"]]}
+            for row in facts.floating
+            if row["port_id"] in address_of
+        ],
+        "nat": facts.network["egress_address"] is not None,
+    }

@@ -1,0 +1,204 @@
+"""The six verbs over Linux: an allocation is a network on this host."""
+
+import os
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from shutil import rmtree
+from typing import Any, ClassVar
+
+import orjson
+import structlog
+
+from penstock.base.clock import Clock, to_epoch_us
+from penstock.base.errors import DriverError
+from penstock.drivers.base import Capabilities, Config, Inventory, Observed, Phase, Wanted
+from penstock.drivers.network.model import HostNetwork, read
+from penstock.drivers.nftables import guard, links, metadata, names, namespaces, nft, rules
+from penstock.drivers.nftables.kernel import tracked
+from penstock.drivers.nftables.links import Place
+
+log = structlog.get_logger(__name__)
+RUN_FOLDER = Path("/run/penstock-networks")
+_GRANTS = "grants.json"
+
+
+def unavailable() -> str | None:
+    """Return what this machine lacks to carry networks, None if it can."""
+    if os.geteuid() != 0:
+        return "networks need root: they are devices, namespaces and rules of the kernel"
+    if nft.missing():
+        return "libnftables is not installed; Debian's package 'libnftables1' is enough"
+    if names.program() is None:
+        return "dnsmasq is not installed; Debian's package 'dnsmasq-base' is enough"
+    return None
+
+
+class NftablesNetworkDriver:
+    """Networks on one host: this process's own namespace, or the one in the file ``host``."""
+
+    name: ClassVar[str] = "nftables"
+    simulated: ClassVar[bool] = False
+
+    def __init__(self, clock: Clock, *, host: Path | None = None, run_folder: Path = RUN_FOLDER) -> None:
+        self._clock = clock
+        self._host = host
+        # Several hosts may live on one machine, each in a namespace; the number tells their things apart.
+        self._tag = namespaces.inode(host)
+        self._folder = run_folder / str(self._tag)
+
+    def validate(self, config: Config) -> None:
+        """Raise InvalidInputError naming the field unless the config is a network on a host."""
+        read(config)
+
+    def inventory(self) -> Inventory:
+        """Report nothing: hosts are nodes that another driver reports."""
+        return Inventory()
+
+    def capabilities(self) -> Capabilities:
+        """Carry networks, for real."""
+        return Capabilities(
+            kinds=frozenset({"network"}),
+            simulated=False,
+            untested_on_hardware=("VXLAN between machines of different make", "offloads of network cards"),
+        )
+
+    def ensure(self, wanted: Wanted) -> Observed:
+        """Make the network what is wanted; READY once packets are judged by it."""
+        network = read(wanted.config)
+        place = self._place(network.vni)
+        # Nothing is let through before the rules say so: first the guard, then lines, then what passes them.
+        label = _Mark(wanted.allocation_id, 0, to_epoch_us(self._clock.now()), "-").text()
+        guard.put(self._host, network)
+        links.put(place, network, label)
+        nft.run(place.path, rules.table(network))
+        self._cut(place, network)
+        names.put(place.path, network, self._of(network.vni))
+        metadata.put(self._folder, self._host, place.path, network)
+        digest = _digest(wanted.config)
+        known = _Mark.read(links.alias_of(self._host, network.vni))
+        now_us = to_epoch_us(self._clock.now())
+        ready_us = known.ready_us if known and known.generation else now_us
+        mark = _Mark(wanted.allocation_id, wanted.generation, ready_us, digest)
+        if mark != known:
+            links.write_alias(self._host, network.vni, mark.text())
+        return mark.observed(Phase.READY)
+
+    def observe(self) -> Sequence[Observed]:
+        """Report every network on this host; STARTED says that a part of one is missing."""
+        if not links.any_there(self._host):
+            return []  # on most machines there is none, and asking in full is what a quiet agent costs
+        found: list[Observed] = []
+        for vni, text in sorted(links.aliases(self._host).items()):
+            mark = _Mark.read(text)
+            if mark is not None:
+                whole = mark.generation > 0 and self._is_whole(vni)
+                found.append(mark.observed(Phase.READY if whole else Phase.STARTED))
+        return found
+
+    def remove(self, allocation_id: str) -> Observed:
+        """Take the network off this host."""
+        for vni, text in links.aliases(self._host).items():
+            mark = _Mark.read(text)
+            if mark is not None and mark.allocation_id == allocation_id:
+                self._remove(vni)
+        if not links.aliases(self._host):
+            guard.remove(self._host)
+            metadata.stop(self._folder)
+            rmtree(self._folder, ignore_errors=True)
+        return Observed(allocation_id, 0, Phase.ABSENT)
+
+    def leaks(self) -> list[str]:
+        """Return what is on this host without a network that it belongs to, by name; for checks."""
+        known = {str(vni) for vni in links.aliases(self._host)}
+        routers = {self._place(int(vni)).router for vni in known}
+        ours = [name for name in namespaces.names() if name.startswith(f"penstock-{self._tag}-")]
+        found = [f"namespace {name}" for name in ours if name not in routers]
+        found += [f"guard of {vni}" for vni in guard.owners(self._host) if vni not in known]
+        if self._folder.exists():
+            stems = [file.name for file in self._folder.iterdir() if file.is_dir()]
+            found += [f"folder {name}" for name in stems if name not in known]
+            if not known:
+                found.append(f"folder {self._folder}")
+        if not known and guard.is_there(self._host):
+            found.append("the guard's table")
+        return found
+
+    def _place(self, vni: int) -> Place:
+        return Place(self._host, f"penstock-{self._tag}-{vni}")
+
+    def _of(self, vni: int) -> Path:
+        return self._folder / str(vni)
+
+    def _is_whole(self, vni: int) -> bool:
+        place = self._place(vni)
+        return (
+            links.is_whole(place, vni)
+            and names.running(self._of(vni)) is not None
+            and metadata.running(self._folder) is not None
+            and (rules.FAMILY, rules.TABLE) in nft.tables(place.path)
+            and guard.is_there(self._host)
+        )
+
+    def _remove(self, vni: int) -> None:
+        place = self._place(vni)
+        guard.drop(self._host, vni)
+        names.stop(self._of(vni))
+        metadata.drop(self._folder, vni)
+        rmtree(self._of(vni), ignore_errors=True)
+        links.remove(place, vni)
+
+    def _cut(self, place: Place, network: HostNetwork) -> None:
+        """End the flows that a rule had let through which is not there any more."""
+        file = self._of(network.vni) / _GRANTS
+        new = {key: list(value) for key, value in rules.grants(network).items()}
+        old: Mapping[str, Sequence[int]] = orjson.loads(file.read_bytes()) if file.exists() else {}
+        gone = {(value[0], value[1]) for key, value in old.items() if key not in new}
+        if gone:
+            namespaces.inside(place.path, lambda: _flush(gone))
+        if new != old:
+            file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            file.write_bytes(orjson.dumps(new))
+
+
+def _flush(marks: set[tuple[int, int]]) -> None:
+    with tracked() as table:
+        for mark, mask in sorted(marks):
+            table.flush(mark=mark, mark_mask=mask)
+
+
+def _digest(config: Mapping[str, Any]) -> str:
+    return sha256(orjson.dumps(config, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+
+
+class _Mark:
+    """What stands on a network's bridge: whose it is and how old."""
+
+    def __init__(self, allocation_id: str, generation: int, ready_us: int, digest: str) -> None:
+        self.allocation_id = allocation_id
+        self.generation = generation
+        self.ready_us = ready_us
+        self.digest = digest
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Mark) and self.text() == other.text()
+
+    def __hash__(self) -> int:
+        return hash(self.text())
+
+    def text(self) -> str:
+        return f"penstock {self.allocation_id} {self.generation} {self.ready_us} {self.digest}"
+
+    def observed(self, phase: Phase) -> Observed:
+        at_us = {"started": self.ready_us, "ready": self.ready_us}
+        return Observed(self.allocation_id, self.generation, phase, at_us=at_us)
+
+    @staticmethod
+    def read(text: str | None) -> "_Mark | None":
+        words = (text or "").split(" ")
+        if len(words) != 5 or words[0] != "penstock":
+            return None
+        try:
+            return _Mark(words[1], int(words[2]), int(words[3]), words[4])
+        except ValueError as error:
+            raise DriverError("what is written on a bridge of ours cannot be read", internal=text) from error

@@ -1,0 +1,390 @@
+"""The devices of a network on a host: bridge, router's namespace, tunnel, the leg outside; addresses and routes.
+
+Everything is brought to what is wanted from whatever is there, by kernel's own lists, so it may be called at any
+time by a process that knows nothing. Hosts are told where addresses are; nothing is learned from packets, so
+nobody can claim an address by sending from it.
+"""
+
+import socket
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+from penstock.base.errors import DriverError
+from penstock.domain.network import (
+    BRIDGE_PREFIX,
+    EXTERNAL_PREFIX,
+    GATEWAY_MAC,
+    METADATA_ADDRESS,
+    ROUTER_PREFIX,
+    transit_address,
+    transit_mac,
+)
+from penstock.drivers.network.model import External, HostNetwork
+from penstock.drivers.nftables import namespaces
+from penstock.drivers.nftables.kernel import devices, gone_is_fine
+from penstock.drivers.nftables.namespaces import inside
+
+VXLAN_PORT = 4_789
+GW, VX, EXT = "gw", "vx", "ext"
+_OURS = 77  # the routing protocol number that marks what we put into tables
+_PERMANENT = 0x80
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a network stands: the host's namespace (None: this process's own) and the router's."""
+
+    host: Path | None
+    router: str
+
+    @property
+    def path(self) -> Path:
+        """Return the file of the router's namespace."""
+        return namespaces.path_of(self.router)
+
+
+def alias_of(host: Path | None, vni: int) -> str | None:
+    """Return what is written on a network's bridge, None if there is no bridge."""
+    return aliases(host).get(vni)
+
+
+def aliases(host: Path | None) -> dict[int, str]:
+    """Return what is written on the bridges of networks, by VNI."""
+
+    def work() -> dict[int, str]:
+        found: dict[int, str] = {}
+        with devices() as ip:
+            for link in ip.get_links(kind="bridge"):
+                name = str(link.get("ifname"))
+                if name.startswith(BRIDGE_PREFIX) and name[len(BRIDGE_PREFIX) :].isdigit():
+                    found[int(name[len(BRIDGE_PREFIX) :])] = str(link.get("ifalias") or "")
+        return found
+
+    return inside(host, work)
+
+
+def any_there(host: Path | None) -> bool:
+    """Tell whether there is any bridge of ours, cheaply."""
+    return any(name.startswith(BRIDGE_PREFIX) for _, name in inside(host, socket.if_nameindex))
+
+
+def write_alias(host: Path | None, vni: int, text: str) -> None:
+    """Write on a network's bridge what it is there for; the kernel keeps it as long as the bridge."""
+
+    def work() -> None:
+        with devices() as ip:
+            ip.link("set", index=_index(ip, f"{BRIDGE_PREFIX}{vni}"), IFLA_IFALIAS=text)
+
+    inside(host, work)
+
+
+def put(place: Place, wanted: HostNetwork, label: str) -> None:
+    """Make devices, addresses and routes what is wanted; DriverError if the host lacks something.
+
+    ``label`` is written on a bridge that is new, so that nothing is ever there without saying whose it is.
+    """
+    namespaces.create(place.router)
+    inside(place.host, lambda: _host_side(place, wanted, label))
+    inside(place.path, lambda: _router_side(wanted))
+
+
+def is_whole(place: Place, vni: int) -> bool:
+    """Tell whether bridge, router and the line between them are there."""
+    if not namespaces.exists(place.router):
+        return False
+
+    def work() -> bool:
+        with devices() as ip:
+            bridge, leg = _find(ip, f"{BRIDGE_PREFIX}{vni}"), ip.get_links(ifname=f"{ROUTER_PREFIX}{vni}")
+            return bridge is not None and bool(leg) and leg[0].get("master") == bridge
+
+    return inside(place.host, work)
+
+
+def remove(place: Place, vni: int) -> None:
+    """Take everything away; what is gone already is fine. Taps of guests stay, without a bridge."""
+
+    def work() -> None:
+        with devices() as ip:
+            for name in (f"{ROUTER_PREFIX}{vni}", f"{EXTERNAL_PREFIX}{vni}", f"{BRIDGE_PREFIX}{vni}"):
+                _delete_link(ip, name)
+
+    if namespaces.exists(place.router):
+        inside(place.path, _router_gone)
+    inside(place.host, work)
+    namespaces.remove(place.router)
+
+
+def _router_gone() -> None:
+    # A namespace that somebody still holds open would keep the tunnel, and with it the network's number.
+    with devices() as ip:
+        _delete_link(ip, VX)
+
+
+def _delete_link(ip: Any, name: str) -> None:
+    index = _find(ip, name)
+    if index is not None:
+        with gone_is_fine():
+            ip.link("del", index=index)
+
+
+def _find(ip: Any, name: str) -> int | None:
+    found = ip.link_lookup(ifname=name)
+    return int(found[0]) if found else None
+
+
+def _index(ip: Any, name: str) -> int:
+    index = _find(ip, name)
+    if index is None:
+        raise DriverError(f"there is no device '{name}' on this host")
+    return index
+
+
+def _setting(path: str, value: str) -> None:
+    """Write a setting of the namespace that this thread is in; one that this kernel lacks is not needed."""
+    file = Path("/proc/sys/net") / path
+    if file.exists() and file.read_text().strip() != value:
+        file.write_text(value)
+
+
+# -- the host's side
+
+
+def _host_side(place: Place, wanted: HostNetwork, label: str) -> None:
+    vni = wanted.vni
+    # Frames between guests and their router are nobody else's to filter or to track.
+    for family in ("ip", "ip6", "arp"):
+        _setting(f"bridge/bridge-nf-call-{family}tables", "0")
+    with devices() as ip:
+        bridge = _bridge(ip, f"{BRIDGE_PREFIX}{vni}", wanted.mtu, label)
+        _leg(ip, f"{ROUTER_PREFIX}{vni}", GW, bridge, place, GATEWAY_MAC, wanted.mtu)
+        _plug_taps(ip, bridge, {port.tap for port in wanted.ports}, wanted.mtu)
+        _tunnel(ip, place, wanted)
+        name = f"{EXTERNAL_PREFIX}{vni}"
+        if wanted.external is None:
+            _delete_link(ip, name)
+            return
+        outside = _find(ip, wanted.external.bridge)
+        if outside is None:
+            raise DriverError(
+                f"there is no bridge '{wanted.external.bridge}' here that leads outside; make it, or name another with "
+                "`penstock network-host set`"
+            )
+        _leg(ip, name, EXT, outside, place, _outside_mac(wanted), 1_500)
+
+
+def _bridge(ip: Any, name: str, mtu: int, label: str) -> int:
+    index = _find(ip, name)
+    if index is None:
+        ip.link("add", ifname=name, kind="bridge", br_forward_delay=0, br_stp_state=0, br_mcast_snooping=0)
+        index = _index(ip, name)
+        ip.link("set", index=index, IFLA_IFALIAS=label)
+    _setting(f"ipv6/conf/{name}/disable_ipv6", "1")
+    ip.link("set", index=index, mtu=mtu, state="up")
+    return index
+
+
+def _leg(ip: Any, name: str, inner: str, bridge: int, place: Place, mac: str, mtu: int) -> None:
+    """Make the pair of devices that joins a bridge to the router's namespace; half of one is made anew."""
+    there = _find(ip, name) is not None
+    if there and not inside(place.path, lambda: _has(inner)):
+        _delete_link(ip, name)
+        there = False
+    if not there:
+        peer = {"ifname": inner, "net_ns_fd": place.router, "address": mac}
+        ip.link("add", ifname=name, kind="veth", peer=peer)
+    index = _index(ip, name)
+    _setting(f"ipv6/conf/{name}/disable_ipv6", "1")
+    link = ip.get_links(index)[0]
+    if link.get("master") != bridge or link.get("state") != "up" or link.get("mtu") != mtu:
+        ip.link("set", index=index, master=bridge, mtu=mtu, state="up")
+
+
+def _has(name: str) -> bool:
+    with devices() as ip:
+        return _find(ip, name) is not None
+
+
+def _plug_taps(ip: Any, bridge: int, taps: set[str], mtu: int) -> None:
+    """Plug the guests' devices that are there into the bridge; whoever makes one later plugs it in itself."""
+    for link in ip.get_links():
+        name = link.get("ifname")
+        if name in taps and link.get("master") != bridge:
+            ip.link("set", index=link["index"], master=bridge, mtu=mtu, state="up")
+
+
+def _tunnel(ip: Any, place: Place, wanted: HostNetwork) -> None:
+    """Make the tunnel in the router's namespace; its packets travel in the host's, where it was made."""
+    if inside(place.path, lambda: _tunnel_fits(wanted)):
+        return
+    inside(place.path, _router_gone)
+    ip.link(
+        "add",
+        ifname=VX,
+        kind="vxlan",
+        net_ns_fd=place.router,
+        address=transit_mac(wanted.slot),
+        vxlan_id=wanted.vni,
+        vxlan_local=str(wanted.underlay),
+        vxlan_port=VXLAN_PORT,
+        vxlan_learning=False,
+        mtu=wanted.mtu,
+    )
+
+
+def _tunnel_fits(wanted: HostNetwork) -> bool:
+    with devices() as ip:
+        index = _find(ip, VX)
+        if index is None:
+            return False
+        link = ip.get_links(index)[0]
+        data = link.get("linkinfo").get("data")
+        return (
+            data.get("vxlan_id") == wanted.vni
+            and data.get("vxlan_local") == str(wanted.underlay)
+            and link.get("address") == transit_mac(wanted.slot)
+            and link.get("mtu") == wanted.mtu
+        )
+
+
+def _outside_mac(wanted: HostNetwork) -> str:
+    """Return the hardware address of the way out: of the network, so that it stays when the gateway moves."""
+    vni = wanted.vni
+    return f"02:70:6e:{vni >> 16 & 255:02x}:{vni >> 8 & 255:02x}:{vni & 255:02x}"
+
+
+# -- the router's side
+
+
+def _router_side(wanted: HostNetwork) -> None:
+    _setting("ipv4/ip_forward", "1")
+    for device in ("all", "default", GW):
+        _setting(f"ipv4/conf/{device}/rp_filter", "0")
+        _setting(f"ipv4/conf/{device}/send_redirects", "0")
+        _setting(f"ipv4/conf/{device}/accept_redirects", "0")
+    # Guests believe that their subnet is one wire. The router answers for everybody on it, also for those who are
+    # behind the same device (RFC 3069), at once.
+    _setting(f"ipv4/conf/{GW}/proxy_arp", "1")
+    _setting(f"ipv4/conf/{GW}/proxy_arp_pvlan", "1")
+    _setting(f"ipv4/neigh/{GW}/proxy_delay", "0")
+    with devices() as ip:
+        lo, gw, vx, ext = _index(ip, "lo"), _index(ip, GW), _index(ip, VX), _find(ip, EXT)
+        for index in (lo, gw, vx, *([ext] if ext else [])):
+            ip.link("set", index=index, state="up")
+        _addresses(ip, lo, {f"{METADATA_ADDRESS}/32"}, keep="127.")
+        _addresses(ip, gw, {f"{subnet.gateway}/{subnet.prefix.prefixlen}" for subnet in wanted.subnets})
+        _addresses(ip, vx, {f"{transit_address(wanted.slot)}/32"})
+        new: set[str] = set()
+        if ext is not None and wanted.external is not None:
+            new = _addresses(ip, ext, _outside_addresses(wanted.external))
+        neighbours = {(gw, str(port.address)): port.mac for port in wanted.ports}
+        neighbours |= {(vx, transit_address(one.slot)): transit_mac(one.slot) for one in wanted.remotes}
+        _neighbours(ip, neighbours)
+        _forwarding(ip, vx, {transit_mac(one.slot): str(one.underlay) for one in wanted.remotes})
+        _routes(ip, _wanted_routes(wanted, gw, vx, ext))
+    for address in sorted(new):
+        announce(EXT, _outside_mac(wanted), IPv4Address(address.partition("/")[0]))
+
+
+def _outside_addresses(external: External) -> set[str]:
+    own = {f"{external.address}/{external.prefix.prefixlen}"}
+    return own | {f"{one.address}/32" for one in external.floating}
+
+
+def _addresses(ip: Any, index: int, wanted: set[str], keep: str = "-") -> set[str]:
+    """Make the addresses of a device the wanted ones; return those that are new."""
+    there = {f"{a.get('address')}/{a['prefixlen']}" for a in ip.get_addr(family=socket.AF_INET, index=index)}
+    for text in sorted(there - wanted):
+        if not text.startswith(keep):
+            address, _, length = text.partition("/")
+            with gone_is_fine():
+                ip.addr("del", index=index, address=address, prefixlen=int(length))
+    # The longest prefixes last: an address of a whole prefix must be there before what stands inside it.
+    for text in sorted(wanted - there, key=lambda one: int(one.partition("/")[2])):
+        address, _, length = text.partition("/")
+        ip.addr("replace", index=index, address=address, prefixlen=int(length))
+    return wanted - there
+
+
+def _neighbours(ip: Any, wanted: Mapping[tuple[int, str], str]) -> None:
+    there: dict[tuple[int, str], str] = {}
+    for one in ip.get_neighbours(family=socket.AF_INET):
+        if one["state"] & _PERMANENT:
+            there[one["ifindex"], str(one.get("dst"))] = str(one.get("lladdr"))
+    for (index, address), mac in there.items():
+        if (index, address) not in wanted:
+            with gone_is_fine():
+                ip.neigh("del", ifindex=index, dst=address, lladdr=mac)
+    for (index, address), mac in wanted.items():
+        if there.get((index, address)) != mac:
+            ip.neigh("replace", ifindex=index, dst=address, lladdr=mac, state=_PERMANENT)
+
+
+def _forwarding(ip: Any, vx: int, wanted: Mapping[str, str]) -> None:
+    """Tell the tunnel behind which host each router is."""
+    there = {
+        str(one.get("lladdr")): str(one.get("dst"))
+        for one in ip.get_neighbours(family=socket.AF_BRIDGE, ifindex=vx)
+        if one["ifindex"] == vx and one.get("dst")
+    }
+    for mac, host in there.items():
+        if wanted.get(mac) != host:
+            with gone_is_fine():
+                ip.fdb("del", ifindex=vx, lladdr=mac, dst=host)
+    for mac, host in wanted.items():
+        if there.get(mac) != host:
+            ip.fdb("append", ifindex=vx, lladdr=mac, dst=host)
+
+
+Route = tuple[str, str | None, int]  # to, via, device
+
+
+def _wanted_routes(wanted: HostNetwork, gw: int, vx: int, ext: int | None) -> dict[str, Route]:
+    routes: dict[str, Route] = {}
+    behind = {address: one for one in wanted.remotes for address in one.addresses}
+    for address, remote in behind.items():
+        routes[f"{address}/32"] = (f"{address}/32", transit_address(remote.slot), vx)
+    local = {port.address for port in wanted.ports}
+    for prefix, via in wanted.routes:
+        if via in local:
+            routes[str(prefix)] = (str(prefix), str(via), gw)
+        elif via in behind:
+            routes[str(prefix)] = (str(prefix), transit_address(behind[via].slot), vx)
+    if wanted.external is not None and ext is not None:
+        routes.setdefault("0.0.0.0/0", ("0.0.0.0/0", str(wanted.external.gateway), ext))
+    elif wanted.gateway_slot is not None:
+        routes.setdefault("0.0.0.0/0", ("0.0.0.0/0", transit_address(wanted.gateway_slot), vx))
+    return routes
+
+
+def _routes(ip: Any, wanted: Mapping[str, Route]) -> None:
+    there: dict[str, Route] = {}
+    for one in ip.get_routes(family=socket.AF_INET, table=254):
+        if one["proto"] == _OURS:
+            to = f"{one.get('dst') or IPv4Address(0)}/{one['dst_len']}"
+            there[to] = (to, one.get("gateway"), one.get("oif"))
+    for to, (_, via, device) in there.items():
+        if to not in wanted:
+            with gone_is_fine():
+                ip.route("del", dst=to, oif=device, **({"gateway": via} if via else {}))
+    for to, route in wanted.items():
+        if there.get(to) != route:
+            _, via, device = route
+            # The other router is on the wire whatever its address looks like.
+            ip.route("replace", dst=to, gateway=via, oif=device, proto=_OURS, flags=4)
+
+
+def announce(device: str, mac: str, address: IPv4Address) -> None:
+    """Tell everybody on a wire that an address is here now (gratuitous ARP, RFC 5227 section 2.3)."""
+    own = bytes.fromhex(mac.replace(":", ""))
+    everybody = b"\xff" * 6
+    frame = everybody + own + struct.pack("!HHHBBH", 0x0806, 1, 0x0800, 6, 4, 1)
+    frame += own + address.packed + b"\0" * 6 + address.packed
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
+        sender.bind((device, 0))
+        for _ in range(2):
+            sender.send(frame)

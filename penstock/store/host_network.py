@@ -1,0 +1,166 @@
+"""What the network engine reads and writes: due networks, everything about one, its allocations on hosts."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from penstock.domain.host_network import NetworkFacts
+from penstock.store import network_host as host_store
+from penstock.store import owned
+from penstock.store import setting as setting_store
+from penstock.store.rows import Row, every
+from penstock.store.schema import (
+    address_pool,
+    allocation,
+    dns_record,
+    floating_address,
+    network,
+    network_route,
+    node,
+    port,
+    security_binding,
+    security_group,
+    security_rule,
+    subnet,
+)
+
+FORBIDDEN = "forbidden_prefixes"  # the setting with what no guest may reach
+
+_WAKE = sa.text(
+    "UPDATE network SET due_at = :now WHERE (due_at IS NULL OR due_at > :now) AND gateway_node_id IN "
+    "(SELECT h.node_id FROM network_host h JOIN node n ON n.id = h.node_id WHERE n.state <> 'ready')"
+)
+
+
+def wake_orphans(connection: Connection, now: datetime) -> None:
+    """Make due the networks whose way out is on a node that is not well."""
+    connection.execute(_WAKE, {"now": now})
+
+
+def due(connection: Connection, now: datetime, limit: int) -> list[Row]:
+    """Return networks that must be looked at, locked; those that somebody else holds are skipped."""
+    query = (
+        sa.select(*owned.shown(network))
+        .where(network.c.due_at <= now)
+        .order_by(network.c.due_at)
+        .limit(limit)
+        .with_for_update(key_share=True, skip_locked=True)
+    )
+    return every(connection.execute(query))
+
+
+def facts(connection: Connection, row: Row) -> NetworkFacts:
+    """Return everything about one network."""
+    network_id = row["id"]
+    groups = sa.select(security_group.c.id).where(security_group.c.network_id == network_id)
+    rules = sa.select(*owned.shown(security_rule)).where(security_rule.c.group_id.in_(groups))
+    floating = [
+        one for one in owned.find(connection, floating_address, network_id=network_id) if not one["egress"]
+    ]
+    pool_id = row["egress_pool_id"] or next((one["pool_id"] for one in floating), None)
+    hosts = host_store.every_host(connection)
+    underlays = [f"{host['underlay_address']}/32" for host in hosts]
+    return NetworkFacts(
+        network=row,
+        hosts=hosts,
+        subnets=owned.find(connection, subnet, network_id=network_id),
+        ports=owned.find(connection, port, network_id=network_id),
+        rules=every(connection.execute(rules.order_by(security_rule.c.id))),
+        bindings=owned.find(connection, security_binding, network_id=network_id),
+        records=owned.find(connection, dns_record, network_id=network_id),
+        routes=owned.find(connection, network_route, network_id=network_id),
+        floating=[one for one in floating if one["port_id"] is not None],
+        pool=None if pool_id is None else owned.get(connection, address_pool, pool_id),
+        forbidden=[*forbidden(connection), *underlays],
+    )
+
+
+def forbidden(connection: Connection) -> list[str]:
+    """Return the prefixes that no guest may reach, as the operator set them."""
+    return list(setting_store.get(connection, FORBIDDEN) or ())
+
+
+def set_forbidden(connection: Connection, prefixes: Sequence[str]) -> None:
+    """Write the prefixes that no guest may reach."""
+    setting_store.put(connection, FORBIDDEN, list(prefixes))
+
+
+def touch_all(connection: Connection, now: datetime) -> None:
+    """Make every network due: something changed that all of them are told."""
+    connection.execute(sa.update(network).values(revision=network.c.revision + 1, due_at=now))
+
+
+def allocations(connection: Connection, network_id: str) -> list[Row]:
+    """Return where a network is or is to be, with the state of each node."""
+    query = (
+        sa.select(
+            allocation.c.id,
+            allocation.c.node_id,
+            allocation.c.wanted,
+            allocation.c.generation,
+            allocation.c.config,
+            allocation.c.phase,
+            allocation.c.phase_generation,
+            allocation.c.observed_at,
+            node.c.state.label("node_state"),
+        )
+        .join_from(allocation, node, node.c.id == allocation.c.node_id)
+        .where(allocation.c.network_id == network_id)
+        .order_by(allocation.c.id)
+        .with_for_update(of=allocation)
+    )
+    return every(connection.execute(query))
+
+
+def insert_allocation(
+    connection: Connection, allocation_id: str, network_row: Row, host: Row, config: Mapping[str, Any]
+) -> None:
+    """Let a node's agent make a network there."""
+    connection.execute(
+        sa.insert(allocation).values(
+            id=allocation_id,
+            network_id=network_row["id"],
+            tenant_id=network_row["tenant_id"],
+            project_id=network_row["project_id"],
+            node_id=host["node_id"],
+            agent_id=host["agent_id"],
+            driver=host["driver"],
+            wanted="present",
+            generation=1,
+            config=config,
+            phase="pending",
+        )
+    )
+
+
+def change_allocation(
+    connection: Connection, allocation_id: str, wanted: str, config: Mapping[str, Any]
+) -> None:
+    """Tell the agent something new about a network on its node."""
+    connection.execute(
+        sa.update(allocation)
+        .where(allocation.c.id == allocation_id)
+        .values(wanted=wanted, config=config, generation=allocation.c.generation + 1)
+    )
+
+
+def remove_allocation(connection: Connection, allocation_id: str) -> None:
+    """Forget that a network was on a node."""
+    connection.execute(sa.delete(allocation).where(allocation.c.id == allocation_id))
+
+
+def compiled(connection: Connection, row: Row, gateway: str | None, due_at: datetime | None) -> None:
+    """Note that the hosts have been told all of a network's revision."""
+    connection.execute(
+        sa.update(network)
+        .where(network.c.id == row["id"])
+        .values(applied_revision=row["revision"], gateway_node_id=gateway, due_at=due_at)
+    )
+
+
+def remove(connection: Connection, network_id: str) -> None:
+    """Forget a network that no host carries any more."""
+    owned.remove(connection, network, network_id)

@@ -1,0 +1,28 @@
+"""Wires, hosts and guests of these tests, and the check that nothing is left behind."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from penstock.drivers.nftables import namespaces
+from tests.support.network_hosts import Fabric, missing
+
+
+@pytest.fixture
+def fabric() -> Iterator[Fabric]:
+    """Wires between hosts; when the test ends every host must be as it was, and then goes."""
+    why = missing()
+    if why is not None:
+        pytest.skip(why)
+    made = Fabric()
+    try:
+        yield made
+        for host in made.hosts:
+            driver = host.driver()
+            for observed in driver.observe():
+                driver.remove(observed.allocation_id)
+            assert driver.leaks() == []
+            assert driver.observe() == []
+    finally:
+        made.stop()
+    assert [name for name in namespaces.names() if name.startswith(made.name)] == []
