@@ -28,6 +28,7 @@ from penstock.store import fleet as fleet_store
 from penstock.store import price_book as price_book_store
 from penstock.store import quota as quota_store
 from penstock.store import service as service_store
+from penstock.store import tenant as tenant_store
 from penstock.store.database import SYSTEM
 from penstock.store.rows import Row
 
@@ -145,7 +146,7 @@ def explain_service(context: Context, actor: Actor, service_id: str) -> dict[str
     }
     with context.db.transaction(SYSTEM) as connection:
         if decisions:
-            told["decision"] = _decision_json(connection, decisions[0])
+            told["decision"] = _decision_json(connection, decisions[0], actor)
         if row["state"] == ServiceState.QUEUED:
             told["explanation"] = _explain_waiting(context, connection, row)
     return told
@@ -181,17 +182,26 @@ def _orderable(kind: str, spec: Mapping[str, Any], one: Counterfactual, known: K
     return True
 
 
-def _decision_json(connection: Connection, decision: Row) -> dict[str, Any]:
+def _decision_json(connection: Connection, decision: Row, actor: Actor) -> dict[str, Any]:
+    """Return a decision; whose guaranteed share came first (``behind_tenant``) is for operators only."""
     nodes = {grant["node"] for plan in decision["detail"]["plans"] for grant in plan.get("grants", ())}
     names = fleet_store.node_names(connection, sorted(nodes))
     return {
         "id": decision["id"],
         "at": decision["at"],
         "outcome": decision["outcome"],
+        "behind_tenant": _tenant_name(connection, decision["detail"].get("behind_tenant"), actor),
         "policy": decision["policy"],
         "snapshot_id": decision["snapshot_id"],
         "plans": _with_names(decision["detail"]["plans"], names),
     }
+
+
+def _tenant_name(connection: Connection, tenant_id: str | None, actor: Actor) -> str | None:
+    if tenant_id is None or actor.tenant_id is not None:
+        return None
+    row = tenant_store.get(connection, tenant_id)
+    return tenant_id if row is None else str(row["name"])
 
 
 def _names(connection: Connection, plans: Sequence[Plan | NoPlan]) -> Mapping[str, str]:

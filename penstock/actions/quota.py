@@ -8,7 +8,7 @@ from penstock.actions.change import change
 from penstock.actions.context import Actor, Context, not_found
 from penstock.actions.scope import tenant_for_change, tenant_for_list
 from penstock.base.errors import ConflictError
-from penstock.domain.quota import parse_dimension
+from penstock.domain.quota import check_guarantee, parse_dimension
 from penstock.store import quota as quota_store
 from penstock.store import tenant as tenant_store
 from penstock.store.rows import Row
@@ -22,13 +22,18 @@ def put(
     project_id: str | None,
     dimension: str,
     limit: int,
+    guaranteed: int | None = None,
+    keep_guaranteed: bool = False,
 ) -> Row:
-    """Set a limit, of a tenant (operators) or of a project of it (its administrators too).
+    """Set a limit, of a tenant (operators) or of a project of it (its administrators too), and its guaranteed share.
 
     A limit below what is used now is allowed: nothing is taken away, nothing more is given. Raises
-    ConflictError if the projects' limits together would exceed the tenant's.
+    ConflictError if the projects' limits together would exceed the tenant's, or if more were guaranteed than
+    there is.
     """
-    parse_dimension(dimension, frozenset(context.device_classes))
+    measure, device_class = parse_dimension(dimension, frozenset(context.device_classes))
+    if guaranteed is not None:
+        check_guarantee(measure, limit, guaranteed)
     tenant_id = tenant_for_change(actor, tenant_id)
     with change(context, actor, "quota.set", project_id or tenant_id) as made:
         tenant_actions.require_visible(actor, tenant_id)
@@ -43,6 +48,8 @@ def put(
             raise not_found("tenant", tenant_id)
         if project_id is not None:
             _refuse_above_tenant(made.connection, tenant_id, project_id, dimension, limit)
+        if guaranteed is not None:
+            _refuse_promise(made.connection, tenant_id, project_id, dimension, device_class, guaranteed)
         quota_id = quota_store.put(
             made.connection,
             quota_id=context.new_id("quota"),
@@ -50,6 +57,8 @@ def put(
             project_id=project_id,
             dimension=dimension,
             limit=limit,
+            guaranteed=guaranteed,
+            keep_guaranteed=keep_guaranteed,
             at=context.clock.now(),
         )
         made.done(
@@ -57,7 +66,7 @@ def put(
             quota_id,
             tenant_id=tenant_id,
             project_id=project_id,
-            detail={"dimension": dimension, "limit": limit},
+            detail={"dimension": dimension, "limit": limit, "guaranteed": guaranteed},
         )
         row = quota_store.get(made.connection, quota_id, context.clock.now())
     if row is None:
@@ -79,6 +88,36 @@ def _refuse_above_tenant(
             "to give; lower another project's quota or ask an operator for more",
             field="limit",
             data={"tenant_limit": own, "given_to_others": others, "left": left},
+        )
+
+
+def _refuse_promise(
+    connection: Connection,
+    tenant_id: str,
+    project_id: str | None,
+    dimension: str,
+    device_class: str | None,
+    guaranteed: int,
+) -> None:
+    """Refuse to guarantee more than there is: to tenants of the factory, to projects of their tenant's share."""
+    with_share = [row for row in quota_store.guarantees(connection) if row["dimension"] == dimension]
+    if project_id is None:
+        capacity = quota_store.capacity_by_class(connection)
+        has = sum(capacity.values()) if device_class is None else capacity.get(device_class, 0)
+        others = [row for row in with_share if row["project_id"] is None and row["tenant_id"] != tenant_id]
+        whose = "the factory has"
+    else:
+        own = [row for row in with_share if row["tenant_id"] == tenant_id]
+        has = sum(row["guaranteed_amount"] for row in own if row["project_id"] is None)
+        others = [row for row in own if row["project_id"] not in (None, project_id)]
+        whose = "the tenant is guaranteed"
+    promised = sum(row["guaranteed_amount"] for row in others)
+    if promised + guaranteed > has:
+        raise ConflictError(
+            f"{whose} {has} of '{dimension}' and {promised} are guaranteed to others already: {max(0, has - promised)} "
+            "are left to guarantee; guarantee less or lower another share",
+            field="guaranteed",
+            data={"capacity": has, "guaranteed_to_others": promised},
         )
 
 

@@ -38,6 +38,7 @@ ROUTERS = (
     "role_binding",
     "api_key",
     "quota",
+    "policy",
     "audit",
     "event",
     "site",

@@ -27,6 +27,12 @@ class QuotaBody(Strict):
         "gpu_seconds_per_month, tokens_per_month, microeur_per_month",
     )
     limit: int = Field(ge=0, le=INT64_MAX, description="in the unit of the dimension")
+    guaranteed: int | None = Field(
+        default=None,
+        ge=0,
+        le=INT64_MAX,
+        description="devices and devices:CLASS only: the share that is given back within a bound, whoever uses it meanwhile",
+    )
     tenant_id: Id | None = Field(default=None, description="needed from callers of the factory")
     project_id: Id | None = Field(default=None, description="null: the whole tenant")
 
@@ -39,6 +45,7 @@ class QuotaOut(BaseModel):
     project_id: str | None
     dimension: str
     limit: int
+    guaranteed: int | None
     used: int
     left: int
     created_at: datetime
@@ -55,12 +62,13 @@ def out(row: Row) -> dict[str, Any]:
     """Return a quota as the API shows it."""
     shown = {name: row[name] for name in ("id", "tenant_id", "project_id", "dimension", "used", "created_at")}
     limit = row["limit_amount"]
+    shown["guaranteed"] = row["guaranteed_amount"]
     return {**shown, "limit": limit, "left": max(0, limit - row["used"])}
 
 
 @router.put("", responses={200: {"model": QuotaOut}, **ERRORS})
 def put(call: Caller, body: QuotaBody) -> Response:
-    """Set a limit; setting it again changes it. Below what is used: nothing is taken away, nothing more given."""
+    """Set a limit and a guaranteed share; setting it again changes both. Below what is used: nothing is taken away, nothing more given."""
     row = quota_actions.put(
         call.context,
         call.actor(),
@@ -68,6 +76,7 @@ def put(call: Caller, body: QuotaBody) -> Response:
         project_id=body.project_id,
         dimension=body.dimension,
         limit=body.limit,
+        guaranteed=body.guaranteed,
     )
     return answer(out(row))
 

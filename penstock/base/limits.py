@@ -82,6 +82,8 @@ CANDIDATES_SHOWN_MAX = 8
 
 # Preemption.
 YIELDING_CONSIDERED_MAX = 256
+DURATIONS_LEARNT_MAX = 500  # of ended services, from which durations are predicted
+SHARES_FIRST_MAX = 64  # waiting orders of tenants with a share that join a batch
 PREEMPTING_ORDERS_PER_BATCH_MAX = 8
 
 # How long what is no part of the books is kept after its end, and how much is removed at a time.

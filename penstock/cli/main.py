@@ -27,6 +27,7 @@ GROUPS: tuple[tuple[str, str, str], ...] = (
     ("key", "api_key", "API keys: make, list, revoke."),
     ("quota", "quota", "Limits of tenants and projects, and what is used of them."),
     ("rate-limit", "rate_limit", "Limits of token traffic: tenants, projects, keys, endpoints."),
+    ("policy", "policy", "Policies: who is served first, who gives way on reclaim."),
     ("event", "event", "What happened; follow it live."),
     ("audit", "audit", "Who changed what, when, from where."),
     ("site", "site", "Sites, racks and power feeds."),

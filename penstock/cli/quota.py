@@ -16,6 +16,7 @@ COLUMNS = (
     Column("PROJECT", "project_id"),
     Column("WHAT", "dimension"),
     Column("LIMIT", "limit"),
+    Column("GUARANTEED", "guaranteed"),
     Column("USED", "used"),
     Column("LEFT", "left"),
 )
@@ -26,6 +27,7 @@ COLUMNS = (
     "set",
     examples=[
         "penstock quota set devices:H100 16 --tenant acme",
+        "penstock quota set devices:H100 64 --guaranteed 16 --tenant acme",
         "penstock quota set services 20 --project research",
         "penstock quota set microeur_per_month 5000000000 --tenant acme",
     ],
@@ -40,6 +42,12 @@ def set_(
         ),
     ],
     limit: Annotated[int, typer.Argument(min=0, help="In the unit of the dimension.")],
+    guaranteed: Annotated[
+        int | None,
+        typer.Option(
+            "--guaranteed", min=0, help="Of devices: the share that comes back, whoever borrows it meanwhile."
+        ),
+    ] = None,
     tenant: TenantOption = None,
     project: Annotated[
         str | None, typer.Option("--project", "-p", help="Of this project; of the whole tenant without it.")
@@ -50,6 +58,7 @@ def set_(
     body = {
         "dimension": dimension,
         "limit": limit,
+        "guaranteed": guaranteed,
         "tenant_id": tenant_id,
         "project_id": None
         if project is None
@@ -89,7 +98,8 @@ def readable(item: dict[str, Any]) -> dict[str, Any]:
         "microeur_per_month": format_eur,
     }
     write = writers.get(measure, _count)
-    return {**item, **{name: write(item[name]) for name in ("limit", "used", "left")}}
+    names = ("limit", "guaranteed", "used", "left")
+    return {**item, **{name: write(item[name]) for name in names if item[name] is not None}}
 
 
 def _count(amount: int) -> str:

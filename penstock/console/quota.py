@@ -97,6 +97,7 @@ def put(visit: Visit) -> Response:
             project_id=visit.field("project") or None,
             dimension=dimension,
             limit=amount,
+            keep_guaranteed=True,
         )
     except PenstockError as error:
         return _page(visit, error)

@@ -127,6 +127,7 @@ def set_quota(visit: Visit) -> Response:
             project_id=None,
             dimension=dimension,
             limit=amount,
+            keep_guaranteed=True,
         )
     except PenstockError as error:
         return _page(visit, error)

@@ -96,6 +96,20 @@ def parse_dimension(text: str, classes: frozenset[str]) -> tuple[Measure, str | 
     return measure, tail
 
 
+def check_guarantee(measure: Measure, limit: int, guaranteed: int) -> None:
+    """Raise InvalidInputError unless a share of ``guaranteed`` can be promised: of devices, and within the limit."""
+    if measure is not Measure.DEVICES:
+        raise InvalidInputError(
+            f"a share of '{measure}' cannot be guaranteed; guarantee devices or devices:CLASS",
+            field="guaranteed",
+        )
+    if not 0 <= guaranteed <= limit:
+        raise InvalidInputError(
+            f"the guaranteed share ({guaranteed}) must be within 0 and the limit ({limit})",
+            field="guaranteed",
+        )
+
+
 def dimensions_of(amounts: Mapping[tuple[Measure, str | None], int]) -> dict[str, int]:
     """Spread amounts over the dimensions they count against: the class's own and the measure's total."""
     spread: dict[str, int] = {}

@@ -80,6 +80,9 @@ class Reason(StrEnum):
     INVALID_SPEC = "invalid_spec"
     PREEMPTED = "preempted"
     PREEMPTING = "preempting"
+    RECLAIMED = "reclaimed"
+    SHARE_FIRST = "share_first"
+    STANDS_BACK = "stands_back"
 
 
 REASON_SENTENCES: dict[Reason, str] = {
@@ -96,6 +99,9 @@ REASON_SENTENCES: dict[Reason, str] = {
     Reason.RELEASE_STUCK: "a node that must confirm the removal does not answer; its devices stay held until it does or is declared lost",
     Reason.PREEMPTED: "it yielded to an order that does not; it starts again as soon as there is room",
     Reason.PREEMPTING: "work that yields is being stopped to make room; it starts as soon as that is gone",
+    Reason.RECLAIMED: "it ran on devices borrowed from another tenant's guaranteed share, which were claimed back; it starts again as soon as there is room",
+    Reason.SHARE_FIRST: "another tenant's guaranteed share comes first; it starts as soon as there is room beyond it",
+    Reason.STANDS_BACK: "an order that has waited much longer comes first; it starts after that",
     Reason.INVALID_SPEC: "the order cannot be turned into claims any more; its offer or model changed",
 }
 

@@ -71,7 +71,8 @@ def decide(service: Row, allocations: Sequence[Row], now: datetime) -> Move:
     if any(a["node_state"] in ("unreachable", "retired") for a in allocations):
         return _replace(Reason.NODE_LOST, REASON_SENTENCES[Reason.NODE_LOST], service, now, ())
     if service["yields_to"] is not None:
-        return _replace(Reason.PREEMPTED, REASON_SENTENCES[Reason.PREEMPTED], service, now, ())
+        reason = Reason.PREEMPTED if service["spec"].get("preemptible") else Reason.RECLAIMED
+        return _replace(reason, REASON_SENTENCES[reason], service, now, ())
     failed = [a for a in allocations if is_current(a, "failed")]
     if failed:
         return _after_failure(service, failed, now)
@@ -139,7 +140,7 @@ def _being_replaced(service: Row, allocations: Sequence[Row], now: datetime) -> 
         if state is ServiceState.DEGRADED:
             return Move(state, reason, Act.NOTHING, now, None, message)
         # What yielded lets the order go first that it yielded to.
-        again = now + limits.QUEUED_RECHECK if reason is Reason.PREEMPTED else now
+        again = now + limits.QUEUED_RECHECK if reason in (Reason.PREEMPTED, Reason.RECLAIMED) else now
         return Move(state, reason, Act.GIVE_BACK, again, None, message)
     deadline: datetime = service["deadline_at"] or now + limits.RELEASE_DEADLINE
     return Move(ServiceState.DEGRADED, reason, Act.NOTHING, _recheck(now, deadline), deadline, message)

@@ -4,7 +4,8 @@ Its undo is ``store.claim.unreserve``. A plan that the gate refuses is an answer
 read again and the service is planned again at once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -24,6 +25,7 @@ from penstock.domain.claim import Ask, Grant, Refusal
 from penstock.domain.device import DeviceClass
 from penstock.domain.service import REASON_SENTENCES, Reason, ServiceState
 from penstock.engine.class_quota import ClassQuotas, Taken
+from penstock.engine.fair_share import Turn, look
 from penstock.engine.preempt import ask_to_yield, preemptions
 from penstock.scheduler import NoPlan, Plan, place_many
 from penstock.scheduler.preempt import Preemption
@@ -48,6 +50,13 @@ class _Planned:
     plans: tuple[Plan | NoPlan, ...]
     failed_everywhere: bool = False  # it would fit, but on no node that has not failed it yet
     room: Preemption | None = None  # who would have to stop for it
+    behind: str | None = None  # the tenant whose guaranteed share comes first
+    stands_back: bool = False  # it was not tried, because an order that has waited much longer comes first
+    look_again: timedelta | None = None  # when its guaranteed share may claim more
+
+    @property
+    def waits(self) -> bool:
+        return self.stands_back or self.no_plan is not None
 
     @property
     def no_plan(self) -> NoPlan | None:
@@ -83,14 +92,15 @@ class Reserver:
             known = read_known(connection, self._classes)
             each = known_for(connection, known, [(row["spec"], row["price_book_id"]) for row in rows])
             compiled, broken = _compile(rows, each, ClassQuotas(connection, known, self._clock.now()))
-        planned = self._with_room(self._plan(compiled))
+            turn = look(connection, compiled, self._clock.now())
+        planned = self._with_room(self._plan(compiled)) if turn is None else self._in_turn(compiled, turn)
         try:
             moves = self._db.retrying(SYSTEM, lambda c: self._commit(c, planned, broken, known, token))
         except BaseException:
             self._picture.forget()  # what was planned on it did not happen
             raise
         for p in planned:
-            if p.no_plan is None and moves.get(p.row["id"], {}).get("state") != ServiceState.STARTING:
+            if not p.waits and moves.get(p.row["id"], {}).get("state") != ServiceState.STARTING:
                 self._revert(p)
         if any(move["reason"] == Reason.CONFLICT for move in moves.values()):
             self._picture.forget()
@@ -189,6 +199,39 @@ class Reserver:
                 return count, extra
         return 0, {}
 
+    def _in_turn(self, compiled: Sequence[tuple[Row, Compiled]], turn: Turn) -> list[_Planned]:
+        """Plan guaranteed shares first, then who starves, then the others; keep the place that a share waits for."""
+        ordered = sorted(compiled, key=lambda one: (_yields(one), turn.place[one[0]["id"]]))
+        first = self._with_room(self._plan([o for o in ordered if turn.within(o[0]["id"])]), turn)
+        first = [replace(p, look_again=turn.look_again(p.row["id"])) for p in first]
+        rest = [one for one in ordered if not turn.within(one[0]["id"])]
+        with self._kept(first):
+            starving = self._plan([one for one in rest if turn.starving(one[0]["id"])])
+            others = [one for one in rest if not turn.starving(one[0]["id"])]
+            if any(_waits_for_room(p) for p in starving):
+                stood_back = [_Planned(row, order, (), stands_back=True) for row, order in others]
+                planned = [*self._with_room(starving), *stood_back]
+            else:
+                planned = self._with_room([*starving, *self._plan(others)])
+        waiting = [p.row["tenant_id"] for p in first if _waits_for_room(p)]
+        for p in planned:
+            before = next((one for one in waiting if one != p.row["tenant_id"]), None)
+            first.append(replace(p, behind=before) if _waits_for_room(p) else p)
+        return first
+
+    @contextmanager
+    def _kept(self, planned: Sequence[_Planned]) -> Generator[None]:
+        """Take what is free already of the places that ``planned`` wait for, so that nobody slips in meanwhile."""
+        fleet, kept = self._picture.fleet, list[Grant]()
+        for grant in (grant for p in planned if p.room is not None for grant in p.room.plan.grants):
+            if grant.device_id is not None and not fleet.device_state(grant.device_id).used_mask & grant.mask:
+                fleet.apply([grant])
+                kept.append(grant)
+        try:
+            yield
+        finally:
+            fleet.revert(kept)
+
     def _plan(self, compiled: Sequence[tuple[Row, Compiled]]) -> list[_Planned]:
         answers = iter(place_many(self._picture.fleet, [ask for _, order in compiled for ask in order.asks]))
         planned: list[_Planned] = []
@@ -199,17 +242,16 @@ class Reserver:
                 planned[-1] = replace(planned[-1], failed_everywhere=self._failed_everywhere(row, order))
         return planned
 
-    def _with_room(self, planned: Sequence[_Planned]) -> list[_Planned]:
-        """Find out for orders that wait for what is in use whether work that yields could make room."""
-        waiting = [
-            (p.row["id"], p.compiled.asks)
-            for p in planned
-            if p.no_plan is not None and not p.no_plan.never_fits and not p.failed_everywhere
-        ]
+    def _with_room(self, planned: Sequence[_Planned], turn: Turn | None = None) -> list[_Planned]:
+        """Find out for orders that wait for what is in use whether work that yields, or that borrows, could make room."""
+        waiting = [(p.row["id"], p.compiled.asks) for p in planned if _waits_for_room(p)]
         if not waiting:
             return list(planned)
         with self._db.transaction(SYSTEM) as connection:
             room = preemptions(connection, self._picture.fleet, waiting)
+            if turn is not None:
+                left = [one for one in waiting if one[0] not in room]
+                room |= turn.rooms(connection, self._picture.fleet, left)
         return [replace(p, room=room.get(p.row["id"])) for p in planned]
 
     def _failed_everywhere(self, row: Row, order: Compiled) -> bool:
@@ -241,7 +283,7 @@ class Reserver:
         held = service_store.lock_leased(connection, ids, token)
         mine = [p for p in planned if p.row["id"] in held]
         quotas = ClassQuotas(connection, known, now)
-        taken = {p.row["id"]: quotas.take(p.row, p.compiled, p.plans) for p in mine if p.no_plan is None}
+        taken = {p.row["id"]: quotas.take(p.row, p.compiled, p.plans) for p in mine if not p.waits}
         reserved = gate.reserve(
             connection,
             [self._reservation(p, known, now) for p in mine if taken.get(p.row["id"]) is not None],
@@ -320,8 +362,17 @@ def _compile(
             order = replace(order, asks=tuple(replace(ask, avoid_nodes=avoid) for ask in order.asks))
         compiled.append((row, order))
     # What yields comes last, so that it does not take what was just given up for an order that does not.
-    compiled.sort(key=lambda one: any(ask.preemptible for ask in one[1].asks))
+    compiled.sort(key=_yields)
     return compiled, broken
+
+
+def _yields(one: tuple[Row, Compiled]) -> bool:
+    return any(ask.preemptible for ask in one[1].asks)
+
+
+def _waits_for_room(planned: _Planned) -> bool:
+    """Tell whether an order would start if only something were released."""
+    return planned.no_plan is not None and not planned.no_plan.never_fits and not planned.failed_everywhere
 
 
 def _holds(taken: Mapping[str, Taken | None], planned: _Planned) -> Mapping[str, int] | None:
@@ -339,10 +390,14 @@ def _why_pending(planned: _Planned, refused: Mapping[str, Refusal]) -> Reason:
     """Return why a service goes on waiting."""
     if planned.row["id"] in refused:
         return Reason.CONFLICT
+    if planned.stands_back:
+        return Reason.STANDS_BACK
     if planned.no_plan is None:
         return Reason.CLASS_QUOTA
     if planned.room is not None:
         return Reason.PREEMPTING
+    if planned.behind is not None:
+        return Reason.SHARE_FIRST
     narrowed = any(ask.avoid_classes for ask in planned.compiled.asks)
     if narrowed and (planned.no_plan.never_fits or not planned.no_plan.free_matching):
         return Reason.CLASS_QUOTA
@@ -372,12 +427,14 @@ def _pending(planned: _Planned, reason: Reason, now: datetime, holds: Mapping[st
         Reason.NEVER_FITS: limits.RETRY_MAX,
         Reason.PREEMPTING: limits.QUEUED_RECHECK,
     }.get(reason, backoff(attempts))
+    if planned.look_again is not None:
+        wait = min(wait, planned.look_again)
     return {
         "id": planned.row["id"],
         "state": ServiceState.QUEUED,
         "reason": reason,
         "message": REASON_SENTENCES[reason],
-        "holds": None if planned.no_plan is not None else holds,
+        "holds": None if planned.waits else holds,
         "due_at": now + wait,
         "deadline_at": None,
         "attempts": attempts,
@@ -412,7 +469,7 @@ def _growth_decision(planned: _Planned, grown: Grown, now: datetime, outlook: st
 
 
 def _decision(planned: _Planned, move: Mapping[str, Any], now: datetime, outlook: str) -> dict[str, Any]:
-    first = planned.no_plan or planned.plans[0]
+    first = planned.no_plan or next(iter(planned.plans), None)
     outcome = "placed" if move["state"] == ServiceState.STARTING else str(move["reason"])
     return {
         "id": new_id("decision", now),
@@ -420,11 +477,12 @@ def _decision(planned: _Planned, move: Mapping[str, Any], now: datetime, outlook
         "tenant_id": planned.row["tenant_id"],
         "at": now,
         "outcome": outcome,
-        "snapshot_id": first.snapshot,
+        "snapshot_id": "" if first is None else first.snapshot,
         "policy": POLICY,
         "detail": {
             "plans": [plan.to_json() for plan in planned.plans],
             "outlook": outlook,
+            "behind_tenant": planned.behind,
             "asked_to_yield": 0 if planned.room is None else len(planned.room.victims),
         },
     }

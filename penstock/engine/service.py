@@ -22,12 +22,14 @@ from penstock.domain.segment import SegmentState
 from penstock.domain.service import Reason, ServiceState, may_move
 from penstock.engine.decide import Act, Move, decide, release
 from penstock.engine.replica import NOTHING_GROWN, Replicas, attempts_after, is_counted
+from penstock.engine.fair_share import tenants_with_shares
 from penstock.engine.reserve import Reserver
 from penstock.store import autoscale as autoscale_store
 from penstock.store import claim as gate
 from penstock.store import event as event_store
 from penstock.store import quota as quota_store
 from penstock.store import service as service_store
+from penstock.store import share as share_store
 from penstock.store.database import SYSTEM, Database
 from penstock.store.event import NewEvent
 from penstock.store.rows import Row
@@ -66,6 +68,8 @@ class ServiceEngine:
             )
         if not rows:
             return 0
+        if any(row["state"] == ServiceState.QUEUED for row in rows):
+            rows += self._waiting_first(token)
         leaving = [row for row in rows if _leaves(row)]
         counted = [row for row in rows if not _leaves(row) and is_counted(row)]
         others = [row for row in rows if not _leaves(row) and not is_counted(row)]
@@ -86,6 +90,16 @@ class ServiceEngine:
             self._db.retrying(SYSTEM, lambda c: self._leave(c, leaving, token))
         self._wakeups.signal("event")
         return len(rows)
+
+    def _waiting_first(self, token: str) -> list[Row]:
+        """Lease what waits of tenants with a guaranteed share, too, so that what is due does not overtake it."""
+        with self._db.transaction(SYSTEM) as connection:
+            tenants = tenants_with_shares(connection)
+            if not tenants:
+                return []
+            return share_store.lease_waiting(
+                connection, tenants, self._clock.now(), token, limits.SHARES_FIRST_MAX, limits.LEASE_TIME
+            )
 
     def _progress(self, connection: Connection, rows: Sequence[Row], token: str) -> None:
         now = self._clock.now()

@@ -5,7 +5,7 @@ back piece by piece, what has run longest first, wherever the order still finds 
 back is in its way. So no victim is stopped in vain, and scattered devices that make no shape are left alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from penstock.base.limits import YIELDING_CONSIDERED_MAX
@@ -17,11 +17,15 @@ from penstock.scheduler.snapshot import Fleet
 
 @dataclass(frozen=True, slots=True)
 class Yielding:
-    """Work that yields: its grants, and whether it has been told to stop already, which costs nothing more."""
+    """Work that may have to go: its grants, and whether it has been told to stop already, which costs nothing more.
+
+    ``preemptible``: it was ordered as work that yields; else it runs on borrowed devices that are claimed back.
+    """
 
     service_id: str
     grants: tuple[Grant, ...]
     stopping: bool = False
+    preemptible: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +67,13 @@ def make_room(fleet: Fleet, ask: Ask, yielding: Sequence[Yielding], *, seed: int
         victims = tuple(one.service_id for one in lifted if not one.stopping)
     finally:
         for one in lifted:
-            fleet.apply(one.grants, yields=True)
+            fleet.apply(one.grants, yields=one.preemptible)
         for one in considered:
-            fleet.mark_yielding(one.grants)
+            if one.preemptible:
+                fleet.mark_yielding(one.grants)
         fleet.version = version
-    _verify(fleet, ask, plan)
+    borrowed = {grant.device_id for one in considered if not one.preemptible for grant in one.grants}
+    _verify(fleet, ask, plan, borrowed)
     return Preemption(victims, plan)
 
 
@@ -81,10 +87,12 @@ def _apart(plan: Plan, one: Yielding) -> bool:
     return not {grant.node_id for grant in plan.grants} & {grant.node_id for grant in one.grants}
 
 
-def _verify(fleet: Fleet, ask: Ask, plan: Plan) -> None:
-    """Have ``fits`` say of every grant that nothing but yielding work is in its way; else it is a defect."""
+def _verify(fleet: Fleet, ask: Ask, plan: Plan, borrowed: Collection[str | None]) -> None:
+    """Have ``fits`` say of every grant that nothing but work that may go is in its way; else it is a defect."""
     for grant in plan.grants:
         device = None if grant.device_id is None else fleet.device_state(grant.device_id)
         refusal = fits(ask, grant, fleet.node_state(grant.node_id), device)
+        if refusal is Refusal.DEVICE_USED and grant.device_id in borrowed:
+            continue
         if refusal not in (None, Refusal.DEVICE_YIELDS, Refusal.NODE_MEMORY, Refusal.NODE_CPU):
             raise PlanDefectError(f"would preempt for {grant} of {ask} but it is refused: {refusal}")

@@ -221,9 +221,11 @@ def put(
     project_id: str | None,
     dimension: str,
     limit: int,
+    guaranteed: int | None = None,
     at: datetime,
+    keep_guaranteed: bool = False,
 ) -> str:
-    """Set a limit and return the quota's id (the old one where the limit existed).
+    """Set a limit and what is guaranteed (None: nothing); return the quota's id (the old one where it existed).
 
     Waits for running orders of the tenant, then counts what is held from the live services.
     """
@@ -234,12 +236,18 @@ def put(
         project_id=project_id,
         dimension=dimension,
         limit_amount=limit,
+        guaranteed_amount=guaranteed,
         created_at=at,
     )
     kept: str = connection.execute(
         insert.on_conflict_do_update(
             index_elements=["tenant_id", "project_id", "dimension"],
-            set_={"limit_amount": insert.excluded.limit_amount},
+            set_={
+                "limit_amount": insert.excluded.limit_amount,
+                "guaranteed_amount": quota.c.guaranteed_amount
+                if keep_guaranteed
+                else insert.excluded.guaranteed_amount,
+            },
         ).returning(quota.c.id)
     ).scalar_one()
     if _measure(dimension) in HELD:
@@ -338,6 +346,29 @@ _COUNTED = {
     Measure.PORTS: port,
     Measure.FLOATING_ADDRESSES: floating_address,
 }
+
+
+def guarantees(connection: Connection) -> list[Row]:
+    """Return every limit with a guaranteed share, of all tenants; ``connection`` is of the system scope."""
+    return every(
+        connection.execute(
+            sa.select(quota)
+            .where(quota.c.guaranteed_amount.is_not(None))
+            .order_by(quota.c.project_id.is_not(None), quota.c.id)
+        )
+    )
+
+
+_CAPACITY = sa.text(
+    "SELECT d.device_class, count(*) AS devices FROM device d JOIN node n ON n.id = d.node_id "
+    "WHERE n.state <> 'retired' GROUP BY 1"
+)
+
+
+def capacity_by_class(connection: Connection) -> dict[str, int]:
+    """Return how many devices of each class the factory has, whatever their state."""
+    return {row.device_class: int(row.devices) for row in connection.execute(_CAPACITY)}
+
 
 _SELECT = sa.select(quota, quota_use.c.used).outerjoin_from(
     quota,

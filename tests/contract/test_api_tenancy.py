@@ -334,6 +334,7 @@ def test_quotas_are_set_by_operators_and_divided_by_administrators(
         "limit": 10,
         "used": 0,
         "left": 10,
+        "guaranteed": None,
     }
     assert acme.admin.put(
         "/v1/quotas", project_id=acme.project_id, dimension="services", limit=7

@@ -290,6 +290,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /v1/role-bindings": {"principal_id": f"sva_{GONE}", "role": "member"},
     "POST /v1/api-keys": {"name": "laptop"},
     "PUT /v1/quotas": {"dimension": "services", "limit": 100},
+    "PUT /v1/policy": {"reclaim": "yielding"},
     "PUT /v1/power-feeds/{feed_id}/budget": {"budget_watts": 1_000_000},
     "PUT /v1/device-classes/{name}": {
         "vendor": "nvidia",

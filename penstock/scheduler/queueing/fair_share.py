@@ -13,9 +13,8 @@ from penstock.scheduler.queueing.history import History
 from penstock.scheduler.queueing.policy import Decisions, Policy
 from penstock.scheduler.queueing.quota import SEPARATOR, Quotas, Share
 from penstock.scheduler.queueing.reclaim import plan_move, plan_reclaim
+from penstock.scheduler.queueing.turn import BORROWING, STARVING, rank_of
 from penstock.scheduler.queueing.waiting import Bucket, Waiting, WaitingRoom
-
-_WITHIN, _STARVING, _BORROWING = range(3)  # classes of rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +129,20 @@ class FairShare(Policy):
         """
         first, oldest = bucket.first(), bucket.oldest()
         gang, quotas = first.gang, self.quotas
-        if quotas.entitled(gang.queue, gang.gpus):
-            return (_WITHIN, first.key, first.order), gang
-        if now_s - oldest.since_s >= self.rules.starve_s:
-            return (_STARVING, oldest.since_s, oldest.order), oldest.gang
-        excess = first.expected_s * (quotas.over_percent(gang.queue, gang.gpus) - 100)
-        return (_BORROWING, first.key + excess, first.order), gang
+        entitled = quotas.entitled(gang.queue, gang.gpus)
+        starving = not entitled and now_s - oldest.since_s >= self.rules.starve_s
+        one = oldest if starving else first
+        excess = 0 if entitled else first.expected_s * (quotas.over_percent(gang.queue, gang.gpus) - 100)
+        rank = rank_of(
+            entitled=entitled,
+            waited_s=now_s - oldest.since_s,
+            since_s=oldest.since_s,
+            starve_s=self.rules.starve_s,
+            key=first.key,
+            excess=excess,
+            number=one.order,
+        )
+        return rank, one.gang
 
     def _fill(self, now_s: int, made: Decisions) -> None:
         """Start who fits, in order of rank; of one bucket only the first needs a look."""
@@ -145,7 +152,7 @@ class FairShare(Policy):
         heapify(heads)
         too_large = self.cluster.capacity + 1
         stand_back: set[str] = set()  # tenants whose borrowers let a starving one pass
-        last_class = _BORROWING
+        last_class = BORROWING
         while heads and self.cluster.free:
             rank, name = heappop(heads)
             bucket = self._room.bucket(name)
@@ -156,15 +163,15 @@ class FairShare(Policy):
             tenant = gang.queue.partition(SEPARATOR)[0]
             if now_rank[0] > last_class:
                 break
-            if now_rank[0] == _BORROWING and tenant in stand_back:
+            if now_rank[0] == BORROWING and tenant in stand_back:
                 continue
             parts = self.cluster.find(gang.gpus) if gang.gpus < too_large else None
             if parts is None:
                 too_large = min(too_large, gang.gpus)
-                last_class = _STARVING if now_rank[0] == _STARVING else last_class
+                last_class = STARVING if now_rank[0] == STARVING else last_class
                 continue
             if gang.gpus > self.quotas.room(gang.queue):
-                if now_rank[0] == _STARVING:
+                if now_rank[0] == STARVING:
                     stand_back.add(tenant)
                 continue
             self._launch(gang, parts, now_s, made)

@@ -137,6 +137,7 @@ quota = Table(
     Column("project_id", Text, ForeignKey("project.id")),
     Column("dimension", Text, nullable=False),
     Column("limit_amount", BigInteger, nullable=False),
+    Column("guaranteed_amount", BigInteger),  # NULL: no share of this is guaranteed
     instant("created_at"),
     UniqueConstraint("tenant_id", "project_id", "dimension", postgresql_nulls_not_distinct=True),
 )

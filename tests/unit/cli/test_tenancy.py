@@ -128,3 +128,16 @@ def test_events_are_listed_and_followed_live(penstock: CommandLine, acme: Tenant
     thread.join(timeout=30)
     assert not thread.is_alive()
     assert [e["data"]["name"] for e in got] == ["first", "second"]
+
+
+def test_shares_and_policies(penstock: CommandLine) -> None:
+    penstock.json("tenant", "create", "acme")
+    refused = penstock("quota", "set", "services", "9", "--guaranteed", "3", "--tenant", "acme")
+    assert refused.exit_code != 0
+    assert "guarantee devices or devices:CLASS" in refused.stderr
+    assert penstock.json("policy", "show")["reclaim"] == "borrowed"
+    changed = penstock.json("policy", "set", "--reclaim", "never", "--bound-s", "300")
+    assert (changed["reclaim"], changed["bound_s"], changed["patience_s"]) == ("never", 300, 120)
+    assert "lottery" not in penstock("policy", "set", "--queue", "lottery").stdout
+    assert penstock("policy", "set").exit_code == 2
+    assert penstock.json("policy", "show") == changed

@@ -22,6 +22,7 @@ def service(**over: Any) -> dict[str, Any]:
         "ends_as": "released",
         "avoid_nodes": [],
         "yields_to": None,
+        "spec": {},
         "deadline_at": NOW + limits.START_DEADLINE,
     } | over
 
@@ -150,12 +151,17 @@ def test_every_decision_is_in_the_table_of_transitions() -> None:
 
 
 @pytest.mark.parametrize("state", ["starting", "running"])
-def test_what_is_asked_to_yield_is_stopped_and_goes_to_the_back_for_a_moment(state: str) -> None:
-    asked = service(state=state, yields_to="svc_9")
+@pytest.mark.parametrize(
+    ("spec", "reason"), [({"preemptible": True}, Reason.PREEMPTED), ({}, Reason.RECLAIMED)]
+)
+def test_what_is_asked_to_yield_is_stopped_and_goes_to_the_back_for_a_moment(
+    state: str, spec: dict[str, Any], reason: Reason
+) -> None:
+    asked = service(state=state, yields_to="svc_9", spec=spec)
     move = decide(asked, [allocation()], NOW)
-    assert (move.state, move.act, move.reason) == (ServiceState.DEGRADED, Act.STOP, Reason.PREEMPTED)
+    assert (move.state, move.act, move.reason) == (ServiceState.DEGRADED, Act.STOP, reason)
     gone = allocation(wanted="absent", phase="absent", generation=4, phase_generation=4)
-    stopped = service(state="degraded", reason="preempted", yields_to="svc_9")
+    stopped = service(state="degraded", reason=reason, yields_to="svc_9")
     move = decide(stopped, [gone], NOW)
     assert (move.state, move.act) == (ServiceState.QUEUED, Act.GIVE_BACK)
     assert move.due_at == NOW + limits.QUEUED_RECHECK

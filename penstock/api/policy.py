@@ -1,0 +1,64 @@
+"""The operator's policies: show and change."""
+
+from dataclasses import asdict
+from typing import Literal
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+from pydantic import BaseModel, Field
+
+from penstock.actions import policy as policy_actions
+from penstock.api.edge import ERRORS, Caller, Strict, answer
+from penstock.domain.policy import TIME_MAX_S, Queue, Reclaim
+
+router = APIRouter(prefix="/v1/policy", tags=["quotas"])
+
+
+class PolicyBody(Strict):
+    """What to change; a field that is left out stays as it is."""
+
+    queue: Literal["fair-share", "first-come"] | None = Field(
+        default=None, description="in which order waiting orders are tried"
+    )
+    reclaim: Literal["borrowed", "yielding", "never"] | None = Field(
+        default=None, description="who is stopped for a guaranteed share"
+    )
+    patience_s: int | None = Field(
+        default=None,
+        ge=0,
+        le=TIME_MAX_S,
+        description="waiting, until borrowers that just started are stopped",
+    )
+    bound_s: int | None = Field(
+        default=None, ge=0, le=TIME_MAX_S, description="waiting, until any borrower is stopped"
+    )
+    fresh_s: int | None = Field(
+        default=None, ge=0, le=TIME_MAX_S, description="running shorter than this is 'just started'"
+    )
+    starve_s: int | None = Field(
+        default=None, ge=0, le=TIME_MAX_S, description="waiting, until other borrowers stand back"
+    )
+
+
+class PolicyOut(BaseModel):
+    """The policies in force; times in seconds."""
+
+    queue: Queue
+    reclaim: Reclaim
+    patience_s: int
+    bound_s: int
+    fresh_s: int
+    starve_s: int
+
+
+@router.get("", responses={200: {"model": PolicyOut}, **ERRORS})
+def show(call: Caller) -> Response:
+    """Show the policies in force."""
+    return answer(asdict(policy_actions.show(call.context, call.actor())))
+
+
+@router.put("", responses={200: {"model": PolicyOut}, **ERRORS})
+def put(call: Caller, body: PolicyBody) -> Response:
+    """Change policies; what is left out stays. They hold from the next orders on; nothing that runs is stopped by it."""
+    changes = body.model_dump(exclude_none=True)
+    return answer(asdict(policy_actions.put(call.context, call.actor(), changes)))

@@ -1,0 +1,71 @@
+"""`penstock policy`: who is served first and who gives way; see docs/reference/queueing.md."""
+
+from typing import Annotated
+
+import typer
+
+from penstock.cli.errors import USAGE, CliError
+from penstock.cli.output import Column
+from penstock.cli.session import Session, command
+
+app = typer.Typer(no_args_is_help=True)
+FIELDS = (
+    Column("Queue", "queue"),
+    Column("Reclaim", "reclaim"),
+    Column("Patience (s)", "patience_s"),
+    Column("Bound (s)", "bound_s"),
+    Column("Fresh (s)", "fresh_s"),
+    Column("Starving after (s)", "starve_s"),
+)
+
+
+@command(app, "show", examples=["penstock policy show"])
+def show(session: Session) -> None:
+    """Show the policies in force."""
+    session.show(session.client.get("/v1/policy"), FIELDS)
+
+
+@command(
+    app,
+    "set",
+    examples=[
+        "penstock policy set --reclaim yielding",
+        "penstock policy set --queue first-come",
+        "penstock policy set --patience-s 60 --bound-s 300",
+    ],
+)
+def set_(
+    session: Session,
+    queue: Annotated[
+        str | None, typer.Option("--queue", help="fair-share, or first-come to turn it off.")
+    ] = None,
+    reclaim: Annotated[
+        str | None, typer.Option("--reclaim", help="borrowed, yielding (preemptible work only), or never.")
+    ] = None,
+    patience_s: Annotated[
+        int | None,
+        typer.Option("--patience-s", min=0, help="Waiting, until borrowers that just started are stopped."),
+    ] = None,
+    bound_s: Annotated[
+        int | None, typer.Option("--bound-s", min=0, help="Waiting, until any borrower is stopped.")
+    ] = None,
+    fresh_s: Annotated[
+        int | None, typer.Option("--fresh-s", min=0, help="Running shorter than this is 'just started'.")
+    ] = None,
+    starve_s: Annotated[
+        int | None, typer.Option("--starve-s", min=0, help="Waiting, until other borrowers stand back.")
+    ] = None,
+) -> None:
+    """Change policies; what is not named stays as it is."""
+    given = {
+        "queue": queue,
+        "reclaim": reclaim,
+        "patience_s": patience_s,
+        "bound_s": bound_s,
+        "fresh_s": fresh_s,
+        "starve_s": starve_s,
+    }
+    body = {name: value for name, value in given.items() if value is not None}
+    if not body:
+        raise CliError("name at least one policy to change, for example --reclaim yielding", USAGE)
+    session.show(session.client.put("/v1/policy", body), FIELDS)

@@ -1,0 +1,20 @@
+"""Quotas may guarantee a share: what a tenant or project gets back within a bound.
+
+Revision: 0010, after: 0009.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0010"
+down_revision = "0009"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("quota", sa.Column("guaranteed_amount", sa.BigInteger))
+
+
+def downgrade() -> None:
+    op.drop_column("quota", "guaranteed_amount")
