@@ -35,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         nargs="+",
         metavar="STUDY",
-        help="what twin queue or twin place printed with --json",
+        help="what twin queue, place or topology printed with --json",
     )
     add("--a", required=True, metavar="POLICY", help="what is compared with")
     add("--b", required=True, metavar="POLICY", help="what is compared")
@@ -87,6 +87,8 @@ def _results(path: Path) -> list[dict[str, Any]]:
         raise InvalidInputError(
             f"{path}: not JSON ({error}); give what a study printed with --json"
         ) from error
+    site: Any = cast("dict[str, Any]", document).get("site") if isinstance(document, dict) else None
+    gpus: Any = cast("dict[str, Any]", site).get("gpus") if isinstance(site, dict) else None
     rows: Any = cast("dict[str, Any]", document).get("results") if isinstance(document, dict) else None
     if not isinstance(rows, list) or not rows:
         raise InvalidInputError(f"{path}: has no 'results'; give what a study printed with --json")
@@ -94,7 +96,11 @@ def _results(path: Path) -> list[dict[str, Any]]:
     for row in cast("list[Any]", rows):
         if not isinstance(row, dict) or not isinstance(cast("dict[str, Any]", row).get("policy"), str):
             raise InvalidInputError(f"{path}: a result is not an object with a policy")
-        found.append(cast("dict[str, Any]", row))
+        result = cast("dict[str, Any]", row)
+        if (
+            result.get("study", "full") == "full"
+        ):  # of a study of topology only this has policies side by side
+            found.append(result if gpus is None else {"gpus": gpus, **result})
     return found
 
 

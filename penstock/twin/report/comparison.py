@@ -1,9 +1,9 @@
 """A comparison of two policies: which figures, which is better, and what the difference is worth in a year.
 
-It takes what `penstock twin queue --json` and `penstock twin place --json` print. Formulas, all exact until one
-rounding at the end:
+It takes what `penstock twin queue`, `place` and `topology` print with `--json`. Formulas, all exact until one rounding
+at the end:
 
-- points = utilisation (queue) or allocation at 130 % arrived (place) of B minus that of A;
+- points = utilisation (queue), allocation at 130 % arrived (place) or occupancy (topology) of B minus that of A;
 - euro a year = points / 100 x GPUs x price per GPU-hour x 8,760 h;
 - energy of a policy = (used GPU-hours x load + idle GPU-hours x idle) over the study's time, in a year.
 """
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from math import isclose
-from typing import Any
+from typing import Any, cast
 
 from penstock.base.errors import InvalidInputError
 from penstock.base.units import HOURS_PER_YEAR
@@ -125,10 +125,20 @@ _PLACE = (
     ("frag_pct", _FRAGMENTATION, "%", False),
     ("migrations", "Migrations", "", False),
     ("moved_gpu_pct", "GPUs moved", "%", False),
-    ("power_watts", "Modelled power", "W", False),
+    ("power.kw_mean", "Modelled power, mean over the load", "kW", False),
+    ("power.kw_100", "Modelled power, 100 % arrived", "kW", False),
+)
+_TOPOLOGY = (
+    ("occupancy_pct", "Occupancy", "%", True),
+    ("shape_kept_pct", "Orders of several devices in their shape", "%", True),
+    ("mean_wait_h_single", "Mean wait, one device", "h", False),
+    ("mean_wait_h_gang", "Mean wait, several devices", "h", False),
+    ("mean_wait_h_rack", "Mean wait, a rack and more", "h", False),
+    ("started", "Orders started", "", True),
 )
 _ARRIVED_STEP_PCT = 5  # of a placement study: one value per 5 % arrived
-_UTILISATION = {"queue": "utilisation_pct", "place": "alloc_pct_130"}
+_UTILISATION = {"queue": "utilisation_pct", "place": "alloc_pct_130", "topology": "occupancy_pct"}
+_MEASURES = {"queue": _QUEUE, "place": _PLACE, "topology": _TOPOLOGY}
 
 
 def study_of(results: Sequence[Mapping[str, Any]]) -> str:
@@ -138,7 +148,8 @@ def study_of(results: Sequence[Mapping[str, Any]]) -> str:
         any(field in result for field in _UTILISATION.values()) for result in results
     ):
         raise InvalidInputError(
-            "give results of one study: what 'penstock twin queue' or 'place' prints with --json"
+            "give results of one study: what 'penstock twin queue', 'place' or 'topology' prints with --json "
+            "('twin steer' compares by itself, and of 'topology' only the study 'full' is compared)"
         )
     return kinds.pop()
 
@@ -154,12 +165,20 @@ def pick(results: Sequence[Mapping[str, Any]], policy: str) -> list[Mapping[str,
 
 def number(results: Sequence[Mapping[str, Any]], field: str) -> float | None:
     """Return the mean of a field over the results, None where one does not have it; InvalidInputError if no number."""
-    values = [result.get(field) for result in results]
+    values = [_field(result, field) for result in results]
     if any(value is None for value in values):
         return None
     if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         raise InvalidInputError(f"'{field}' is not a number in every result")
-    return sum(float(value) for value in values if value is not None) / len(values)
+    return sum(float(cast("float", value)) for value in values) / len(values)
+
+
+def _field(result: Mapping[str, Any], path: str) -> object:
+    """Return a field, or one inside another (``power.kw_mean``); None if it is not there."""
+    found: object = result
+    for name in path.split("."):
+        found = cast("Mapping[str, object]", found).get(name) if isinstance(found, Mapping) else None
+    return found
 
 
 def compare(
@@ -169,7 +188,7 @@ def compare(
     study = study_of([*a_results, *b_results])
     gpus = terms.gpus if terms.gpus is not None else _same_gpus(a_results, b_results)
     measures: list[Measure] = []
-    for field, name, unit, more_is_better in _QUEUE if study == "queue" else _PLACE:
+    for field, name, unit, more_is_better in _MEASURES[study]:
         a, b = number(a_results, field), number(b_results, field)
         if a is not None and b is not None:
             better = "" if isclose(a, b, rel_tol=0.001) else "b" if (b > a) == more_is_better else "a"
@@ -237,7 +256,7 @@ def _over(
                 step = float(first["series"]["step_h"])
                 y = tuple(map(float, first["series"]["utilisation_pct"]))
                 x = tuple(step * index for index in range(len(y)))
-            else:
+            else:  # a study of topology has no curve
                 y = tuple(map(float, first["curve_pct"]))
                 x = tuple(float(_ARRIVED_STEP_PCT * index) for index in range(len(y)))
         except (KeyError, TypeError, ValueError):

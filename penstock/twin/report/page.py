@@ -19,6 +19,19 @@ _PAGE_STYLE = (
 _STUDIES = {
     "queue": ("Utilisation over time", "hours since the first job was submitted", "useful utilisation, %"),
     "place": ("Allocation as requests arrive", "arrived, % of the fleet", "allocated, %"),
+    "topology": ("", "", ""),  # it prints no course over time
+}
+
+_KINDS = {
+    "queue": "jobs of a trace queueing for",
+    "place": "requests of a trace placed on",
+    "topology": "gangs in shapes on a site of NVLink racks with",
+}
+_USED = {
+    "queue": "useful GPU time between the first and the last submission; lost work does not count",
+    "place": "allocated GPUs in percent of the fleet after 130 % of it has been asked for, the mean of the seeds",
+    "topology": "GPUs in use in percent of the site after the warm-up, the mean of the loads and seeds; a policy that ignores "
+    "shapes uses more and keeps fewer of them",
 }
 
 
@@ -67,7 +80,7 @@ def page(comparison: Comparison) -> str:
 
 
 def _what(comparison: Comparison) -> str:
-    kind = "jobs of a trace queueing for" if comparison.study == "queue" else "requests of a trace placed on"
+    kind = _KINDS[comparison.study]
     return f"A simulated study: {kind} {comparison.gpus:,} GPUs, the same under both policies."
 
 
@@ -148,15 +161,11 @@ def _energy(comparison: Comparison) -> str:
 
 
 def _method(comparison: Comparison) -> str:
-    used = (
-        "useful GPU time between the first and the last submission; lost work does not count"
-        if comparison.study == "queue"
-        else "allocated GPUs in percent of the fleet after 130 % of it has been asked for, the mean of the seeds"
-    )
+    used = _USED[comparison.study]
     return (
         f"<p>Utilisation is {used}. Euro a year = points / 100 x {comparison.gpus:,} GPUs x price x "
         f"{HOURS_PER_YEAR:,} h: it holds if what is used more is sold at that price, and it says nothing about the price of "
-        "waiting. Simulated from a trace; nothing was measured on hardware.</p>"
+        "waiting. Simulated; nothing was measured on hardware.</p>"
     )
 
 

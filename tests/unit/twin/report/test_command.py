@@ -94,3 +94,71 @@ def test_what_is_no_study_is_refused(
     path.write_text(content)
     assert report(path, "--a", "easy", "--b", "penstock") == 2
     assert says in capsys.readouterr().err
+
+
+def study_output(capsys: pytest.CaptureFixture[str], path: Path, *arguments: object) -> Path:
+    """Run a real study, keep what it prints."""
+    assert run([str(one) for one in arguments]) == 0
+    path.write_text(capsys.readouterr().out)
+    return path
+
+
+def test_what_place_really_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nodes, pods = tmp_path / "nodes.csv", tmp_path / "pods.csv"
+    nodes.write_text(
+        "sn,cpu_milli,memory_mib,gpu,model\n" + "".join(f"n{n},96000,393216,8,V100M32\n" for n in range(4))
+    )
+    pods.write_text(
+        "name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec\n"
+        "a,8000,1024,1,1000,\nb,4000,1024,1,460,\nc,32000,1024,4,1000,\nd,4000,1024,1,810,\n"
+    )
+    options = ("--nodes", nodes, "--pods", pods, "--policy", "fgd,penstock", "--seeds", 2, "--json")
+    study = study_output(capsys, tmp_path / "place.json", "place", *options)
+    html = tmp_path / "place.html"
+    assert report(study, "--a", "fgd", "--b", "penstock", "--gpus", 32, "--price", "2", "--html", html) == 0
+    printed = capsys.readouterr().out
+    for name in ("Allocation, 130 % arrived", "Fragmentation", "Modelled power, mean over the load"):
+        assert name in printed
+    assert "Allocation as requests arrive" in html.read_text()
+
+
+def test_what_topology_really_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = (
+        "--racks",
+        8,
+        "--policy",
+        "blind,penstock",
+        "--hours",
+        6,
+        "--warmup-hours",
+        2,
+        "--seeds",
+        1,
+        "--json",
+    )
+    study = study_output(capsys, tmp_path / "topology.json", "topology", *options)
+    html = tmp_path / "topology.html"
+    assert report(study, "--a", "blind", "--b", "penstock", "--price", "2", "--html", html) == 0
+    assert "Orders of several devices in their shape" in capsys.readouterr().out
+    assert "a site of NVLink racks with 576 GPUs" in html.read_text()
+
+
+def test_what_queue_really_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    jobs = tmp_path / "jobs.csv"
+    rows = [f"{60 * row},{600 + 97 * (row % 7)},{(1, 2, 4, 8)[row % 4]},v{row % 2}\n" for row in range(60)]
+    jobs.write_text("submit_s,duration_s,num_gpus,vc\n" + "".join(rows))
+    options = ("--jobs", jobs, "--nodes", 2, "--gpus-per-node", 8, "--policy", "easy,penstock", "--json")
+    study = study_output(capsys, tmp_path / "queue.json", "queue", *options)
+    html = tmp_path / "queue.html"
+    assert report(study, "--a", "easy", "--b", "penstock", "--price", "2", "--html", html) == 0
+    assert "Mean wait" in capsys.readouterr().out
+    assert "Mean wait by size of the gang" in html.read_text()
+
+
+def test_what_steer_prints_is_refused_with_the_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "steer.json"
+    path.write_text(json.dumps({"results": [{"policy": "first-fit", "premium_gpu_hours": 1.0}]}))
+    assert report(path, "--a", "first-fit", "--b", "first-fit") != 0
+    assert "'twin steer' compares by itself" in capsys.readouterr().err
