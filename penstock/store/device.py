@@ -8,7 +8,7 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from penstock.store.rows import Row, every, one
+from penstock.store.rows import Row, batches, every, one
 from penstock.store.schema import device, node, rack, site
 
 # What enrolment writes, with the SQL type each value has in a batch.
@@ -52,15 +52,15 @@ def insert_many(
     connection: Connection, rows: Sequence[Mapping[str, Any]], *, simulated: bool, at: datetime
 ) -> None:
     """Add devices; each row has ``id``, ``node_id``, ``position`` and the keys of ``FACTS``."""
-    if rows:
-        document = orjson.dumps(list(rows)).decode()
+    for part in batches(rows):
+        document = orjson.dumps(list(part)).decode()
         connection.execute(_INSERT, {"rows": document, "simulated": simulated, "at": at})
 
 
 def update_many(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write the changed facts of devices; each row has ``id`` and the keys of ``FACTS``."""
-    if rows:
-        connection.execute(_UPDATE, {"rows": orjson.dumps(list(rows)).decode()})
+    for part in batches(rows):
+        connection.execute(_UPDATE, {"rows": orjson.dumps(list(part)).decode()})
 
 
 _DEVICES = (

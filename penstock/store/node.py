@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 
 from penstock.store import event as event_store
 from penstock.store import segment as segment_store
-from penstock.store.rows import Row, every, one
+from penstock.store.rows import Row, batches, every, one
 from penstock.store.schema import agent, device, node, rack, site
 
 # The message of a node that its agent no longer lists; only a new enrolment brings such a node back.
@@ -76,15 +76,15 @@ def insert_many(
     at: datetime,
 ) -> None:
     """Add nodes, ready for work; each row has ``id``, ``name`` and the keys of ``FACTS``."""
-    if rows:
-        document = orjson.dumps(list(rows)).decode()
+    for part in batches(rows):
+        document = orjson.dumps(list(part)).decode()
         connection.execute(_INSERT, {"rows": document, "site_id": site_id, "simulated": simulated, "at": at})
 
 
 def update_many(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write the changed facts of nodes; each row has ``id`` and the keys of ``FACTS``."""
-    if rows:
-        connection.execute(_UPDATE, {"rows": orjson.dumps(list(rows)).decode()})
+    for part in batches(rows):
+        connection.execute(_UPDATE, {"rows": orjson.dumps(list(part)).decode()})
 
 
 _NODES = (

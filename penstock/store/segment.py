@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from penstock.domain.segment import FREE, Holding, Segment, SegmentState, cut
-from penstock.store.rows import Row, every
+from penstock.store.rows import Row, batches, every
 
 Change = tuple[str, int, int, Holding]  # device id, first slice, slice after the last, what it becomes
 
@@ -75,12 +75,13 @@ class _Ended:
 def open_for_new_devices(
     connection: Connection, devices: Mapping[str, SegmentDevice], at: datetime, holding: Holding = FREE
 ) -> None:
-    """Open the first segment of each new device over all its slices; one statement for all of them.
+    """Open the first segment of each new device over all its slices, thousands a statement.
 
     Raises an integrity error if a device has an open segment already.
     """
     segments = [Segment(id_, 0, device.slices, at, None, holding) for id_, device in sorted(devices.items())]
-    _insert(connection, segments, devices)
+    for part in batches(segments):
+        _insert(connection, part, devices)
 
 
 def open_segments(connection: Connection, device_ids: Iterable[str]) -> dict[str, list[Segment]]:
