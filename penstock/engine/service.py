@@ -21,8 +21,8 @@ from penstock.domain.device import DeviceClass
 from penstock.domain.segment import SegmentState
 from penstock.domain.service import Reason, ServiceState, may_move
 from penstock.engine.decide import Act, Move, decide, release
-from penstock.engine.replica import NOTHING_GROWN, Replicas, attempts_after, is_counted
 from penstock.engine.fair_share import tenants_with_shares
+from penstock.engine.replica import NOTHING_GROWN, Replicas, attempts_after, is_counted
 from penstock.engine.reserve import Reserver
 from penstock.store import autoscale as autoscale_store
 from penstock.store import claim as gate
