@@ -16,6 +16,7 @@ from prometheus_client import Counter
 from sqlalchemy.engine import Connection
 
 from penstock.actions.context import Context
+from penstock.actions.spent import with_spent
 from penstock.actions.usage_record import readable
 from penstock.base.clock import to_epoch_us
 from penstock.base.errors import TooLargeError, UnauthenticatedError
@@ -38,7 +39,8 @@ from penstock.store.rows import Row
 
 TOKEN_SETTING = "gateway_token_sha256"  # noqa: S105 - the name of a setting
 PERMISSION = "llm:call"
-_LIMITS = (*LIMITS, "priority")
+_TERMS = (*LIMITS, "spent")
+_LIMITS = (*_TERMS, "priority")
 WAIT_SECONDS_MAX = 30.0
 # A snapshot is made at most this often; between signals the database is asked again every few seconds,
 # because keys and quotas also end by the clock.
@@ -141,7 +143,7 @@ def read_snapshot(connection: Connection, now: datetime) -> dict[str, Any]:
     projects: dict[str, list[str]] = {}
     for tenant_id, project_id in gateway_store.projects(connection):
         projects.setdefault(tenant_id, []).append(project_id)
-    limited = rate_limit_store.by_subject(connection)
+    limited = with_spent(connection, rate_limit_store.by_subject(connection), now)
     keys: list[dict[str, Any]] = []
     groups: dict[tuple[str, str], list[str]] = {}
     for row in gateway_store.keys(connection, now):
@@ -212,7 +214,7 @@ def _limits(
     tenants = {entry["id"]: dict(entry) for entry in left["tenants"]}
     projects = {(entry["tenant"], entry["id"]): dict(entry) for entry in left["projects"]}
     for subject_id, terms in limited.items():
-        own = {name: value for name, value in terms.items() if name in LIMITS}
+        own = {name: value for name, value in terms.items() if name in _TERMS}
         if terms["subject"] == Subject.TENANT:
             tenants.setdefault(subject_id, {"id": subject_id}).update(own)
         elif terms["subject"] == Subject.PROJECT:
@@ -223,7 +225,7 @@ def _limits(
 
 def _key(row: Row, group: str, allowed: Sequence[str], limited: Mapping[str, Any]) -> dict[str, Any]:
     """Return a key with its limits; of two limits of one kind the lower holds."""
-    both = {name: limited.get(name) for name in LIMITS}
+    both: dict[str, Any] = {name: limited.get(name) for name in _TERMS}
     for name in ("requests_per_minute", "tokens_per_minute"):
         both[name] = min((value for value in (row[name], both[name]) if value is not None), default=None)
     return {

@@ -172,7 +172,9 @@ class Directory:
         keys = {entry.digest: self._key(entry, snapshot, models) for entry in snapshot.keys}
         named = {("tenant", entry.tenant) for entry in snapshot.keys} | set(snapshot.limits)
         for kind, name in named | {which for which in self._scopes if which[0] in ("tenant", "project")}:
-            self.scope(kind, name).take(snapshot.limits.get((kind, name), NO_LIMITS))
+            found = snapshot.limits.get((kind, name), NO_LIMITS)
+            self.scope(kind, name).take(found)
+            self._learn(self.scope(kind, name), found)
         kept = {entry.id for entry in snapshot.keys}
         self.key_stats = {name: found for name, found in self.key_stats.items() if name in kept}
         for which in [which for which in self._scopes if which[0] == "key" and which[1] not in kept]:
@@ -257,4 +259,10 @@ class Directory:
             return ()
         scope = self.scope(kind, name)
         scope.limits = limits
+        self._learn(scope, limits)
         return (scope,)
+
+    def _learn(self, scope: Scope, limits: Limits) -> None:
+        if limits.spent is not None:
+            with self.table.lock or nullcontext():
+                scope.learn(limits.spent)

@@ -98,6 +98,16 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
+class Spent:
+    """What was used of a day (number ``day``) and a month (number ``month``) until the snapshot was made."""
+
+    day: int
+    tokens: int
+    month: int
+    microeur: int
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What one scope may take; None is no limit. ``tokens_left`` is what the control plane says is left."""
 
@@ -106,6 +116,7 @@ class Limits:
     tokens_per_day: int | None = None
     microeur_per_month: int | None = None
     tokens_left: int | None = None
+    spent: "Spent | None" = None  # as the control plane knows it, from all gateways
 
     @property
     def any(self) -> bool:
@@ -183,6 +194,15 @@ class Scope:
         """Take over what a new snapshot says."""
         self.limits = limits
         self._row[USED_AT + self._process] = self._row[UNACKNOWLEDGED_AT + self._process]
+
+    def learn(self, told: Spent) -> None:
+        """Count at least what the control plane knows: other machines' usage, and what was used before the limit."""
+        row = self._row
+        for at, period, amount in ((DAY_AT, told.day, told.tokens), (MONTH_AT, told.month, told.microeur)):
+            if row[at] < period:
+                row[at], row[at + 1] = period, 0
+            if row[at] == period:
+                row[at + 1] = max(row[at + 1], amount)
 
     def recorded(self, tokens: int) -> None:
         """Count tokens that were written to the journal."""

@@ -15,10 +15,11 @@ from urllib.parse import urlsplit
 import orjson
 
 from penstock.gateway.fair_queue import WEIGHTS
-from penstock.gateway.limits import FREE, NO_LIMITS, Limits, Price
+from penstock.gateway.limits import FREE, NO_LIMITS, Limits, Price, Spent
 from penstock.gateway.objective import NO_OBJECTIVE, Objective
 
 T = TypeVar("T")
+_LIMITS = tuple(field.name for field in fields(Limits) if field.name != "spent")
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*")
 
 
@@ -133,11 +134,18 @@ def _priority(entry: dict[str, object], place: str) -> str:
 
 
 def _limits(entry: dict[str, object], place: str) -> Limits:
-    found = {field.name: _count(entry, field.name, place) for field in fields(Limits)}
+    found = {name: _count(entry, name, place) for name in _LIMITS}
     for name, value in found.items():
         if value is not None and value < 0 and name != "tokens_left":
             raise SnapshotError(f"{place}.{name} must not be negative")
-    return Limits(**found)
+    return Limits(**found, spent=_spent(entry, place))
+
+
+def _spent(entry: dict[str, object], place: str) -> Spent | None:
+    if entry.get("spent") is None:
+        return None
+    told = _object(entry["spent"], f"{place}.spent")
+    return Spent(*(_natural(told, field.name, f"{place}.spent") for field in fields(Spent)))
 
 
 def _price(entry: dict[str, object], place: str) -> Price:

@@ -1,6 +1,7 @@
 """Limits of token traffic: one row for each tenant, project, key or endpoint that has any."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -70,3 +71,21 @@ def by_subject(connection: Connection) -> dict[str, dict[str, Any]]:
         | {"tenant_id": row["tenant_id"], "subject": row["subject"]}
         for row in rows
     }
+
+
+# Growth: reads the month's token rows of tenants that have such a limit, as quotas of a month do.
+_SPENT = sa.text(
+    """
+    SELECT tenant_id, project_id, service_id, key_id, price_book_id, model,
+        CAST(sum(prompt_tokens) AS bigint) AS prompt, CAST(sum(completion_tokens) AS bigint) AS completion,
+        CAST(COALESCE(sum(prompt_tokens + completion_tokens) FILTER (WHERE ended_at >= :day), 0) AS bigint) AS today
+    FROM token_usage WHERE tenant_id = ANY(:tenants) AND ended_at >= :month
+    GROUP BY 1, 2, 3, 4, 5, 6
+    """
+)
+
+
+def spent(connection: Connection, tenant_ids: list[str], day: datetime, month: datetime) -> list[Row]:
+    """Return what tenants used since ``month``, by project, service, key, price book and model; ``today`` since ``day``."""
+    values = {"tenants": tenant_ids, "day": day, "month": month}
+    return every(connection.execute(_SPENT, values))

@@ -1,10 +1,12 @@
 """Limits over HTTP: who may set which, what gateways get of them, and that they hold there under 128 clients."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
+from penstock.base.clock import ManualClock, to_epoch_us
 from penstock.domain.role import Role
 from penstock.gateway.limits import Limits, Price
 from penstock.gateway.snapshot import Snapshot, parse_snapshot
@@ -52,10 +54,12 @@ def test_the_gateways_get_the_limits_of_all_four_and_the_prices(
     assert tenant.put("/v1/rate-limits", json=body, headers=with_operator).status_code == 200
     found = snapshot(tenant)
     (key,) = [one for one in found.keys if one.id == key_id]
-    assert key.limits == Limits(requests_per_minute=50, tokens_per_minute=5, tokens_per_day=1_000)
+    assert replace(key.limits, spent=None) == Limits(
+        requests_per_minute=50, tokens_per_minute=5, tokens_per_day=1_000
+    )
     assert key.priority == "low"
     where = f"{owner['tenant_id']}/{keys.demo_project_id}"
-    assert found.limits["project", where] == Limits(microeur_per_month=2_000_000)
+    assert replace(found.limits["project", where], spent=None) == Limits(microeur_per_month=2_000_000)
     assert found.limits["tenant", owner["tenant_id"]] == Limits(requests_per_minute=9)
     model = next(one for one in found.models if one.service == service_id)
     assert (model.limits, model.priority) == (Limits(tokens_per_minute=700), "normal")
@@ -159,3 +163,51 @@ def test_nonsense_is_refused(
 ) -> None:
     assert factory
     assert tenant.put("/v1/rate-limits", json=body).status_code == status
+
+
+def test_a_limit_of_a_day_counts_what_was_used_before_it_was_set_and_elsewhere(
+    factory: ElasticFactory, tenant: TestClient, clock: ManualClock
+) -> None:
+    service_id = factory.order(tenant)
+    key_id, secret = my_key(tenant)
+    (row,) = query(
+        factory.plane.context, "SELECT tenant_id, ordered_by FROM service WHERE id = :id", id=service_id
+    )
+    at = to_epoch_us(clock.now())
+    record = {
+        "id": "use_before",
+        "key": key_id,
+        "tenant": row["tenant_id"],
+        "project": "*",
+        "principal": row["ordered_by"],
+        "service": service_id,
+        "allocation": "alc_1",
+        "model": "chat",
+        "prompt_tokens": 60,
+        "completion_tokens": 30,
+        "ending": "stop",
+        "started_at_us": at - 2,
+        "first_token_at_us": None,
+        "ended_at_us": at - 1,
+        "streamed": False,
+        "estimated": False,
+    }
+    body = {"gateway": "another machine", "records": [record]}
+    taken = tenant.post("/internal/gateway/usage", json=body, headers={"authorization": f"Bearer {TOKEN}"})
+    assert taken.json()["accepted"] == 1
+    put(tenant, service_id, tokens_per_day=100)
+    put(tenant, key_id, tokens_per_day=1_000, microeur_per_month=1_000_000)
+    found = snapshot(tenant)
+    model = next(one for one in found.models if one.service == service_id)
+    key = next(one for one in found.keys if one.id == key_id)
+    assert model.limits.spent is not None
+    assert key.limits.spent is not None
+    assert (model.limits.spent.tokens, model.limits.spent.day) == (90, clock.now().toordinal())
+    assert key.limits.spent.microeur == model.price.of(60, 30)
+    bench = Bench(clock=clock)
+    try:
+        bench.core.directory.apply(found)
+        bench.client.data_received(post({**ask("x" * 30, max_tokens=6), "model": "chat"}, key=secret))
+        assert b"10 are free" in bench.wire.take()
+    finally:
+        bench.close()

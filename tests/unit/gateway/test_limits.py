@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.gateway.limit_table import LimitTable
-from penstock.gateway.limits import Instant, Limits, Price, Refused, Reservation, Scope, Window, admit
+from penstock.gateway.limits import Instant, Limits, Price, Refused, Reservation, Scope, Spent, Window, admit
 
 TABLE = LimitTable.open(None, 4_096, 0, 0)
 
@@ -224,3 +224,18 @@ def test_headers_tell_limit_remaining_and_reset() -> None:
 @pytest.mark.parametrize("limits", [{}, {"tokens_left": 0}, {"requests_per_minute": 0}])
 def test_any_limit_counts_as_one(limits: dict[str, int]) -> None:
     assert Limits(**limits).any == bool(limits)
+
+
+def test_what_the_control_plane_knows_is_counted_at_least() -> None:
+    scope = Scope("key", LimitTable.open(None, 8, 10, 20), "key_1")
+    scope.limits = Limits(tokens_per_day=100, microeur_per_month=100)
+    at = Instant(second=5, day=10, month=20)
+    scope.charge(at, 30, 40)
+    scope.learn(Spent(day=10, tokens=20, month=20, microeur=70))
+    assert scope.spent(at) == (30, 70), "the larger of the two counts"
+    scope.charge(at, 5, 5)
+    assert scope.spent(at) == (35, 75), "and is counted on from"
+    scope.learn(Spent(day=9, tokens=90, month=19, microeur=90))
+    assert scope.spent(at) == (35, 75), "yesterday is over"
+    scope.learn(Spent(day=11, tokens=7, month=20, microeur=0))
+    assert scope.spent(Instant(second=9, day=11, month=20)) == (7, 75)
