@@ -4,6 +4,7 @@ from starlette.responses import Response
 
 from penstock.actions import project as project_actions
 from penstock.actions import quota as quota_actions
+from penstock.actions import rate_limit as rate_limit_actions
 from penstock.base import limits
 from penstock.base.errors import InvalidInputError, PenstockError
 from penstock.base.units import BYTES_PER_GIB, MICROEUR_PER_EUR
@@ -46,9 +47,20 @@ def _page(visit: Visit, error: PenstockError | None = None) -> Response:
             if any(row["project_id"] == one for row in rows)
         ],
         projects=projects,
+        rates=_rates(visit),
+        names=names,
         choices=choices(visit),
         error=error,
         may_divide=may_see(visit.actor, "quota:write"),
+    )
+
+
+def _rates(visit: Visit) -> list[Row]:
+    """Return how fast the tenant, its projects, keys and endpoints may take; [] for who may not know."""
+    if visit.actor.tenant_id is None or not may_see(visit.actor, "rate_limit:read"):
+        return []
+    return rate_limit_actions.list_page(
+        visit.context, visit.actor, tenant_id=None, subject_id=None, after=None, limit=limits.PAGE_DEFAULT
     )
 
 

@@ -11,6 +11,8 @@ from penstock.catalog.llm.engine import ENGINE_FIELDS, replica_of
 from penstock.domain.autoscale import Policy
 from penstock.domain.quota import Measure, dimensions_of
 
+LOAD_GROUP = "Following the load"  # forms fold these away together
+
 FORM: Mapping[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "type": "object",
@@ -37,6 +39,7 @@ FORM: Mapping[str, Any] = {
             "minimum": 0,
             "maximum": limits.REPLICAS_PER_SERVICE_MAX,
             "title": "Replicas at least",
+            "x-group": LOAD_GROUP,
             "description": "with this or replicas_max the number follows the load; 0: none while nobody asks",
         },
         "replicas_max": {
@@ -44,6 +47,7 @@ FORM: Mapping[str, Any] = {
             "minimum": 1,
             "maximum": limits.REPLICAS_PER_SERVICE_MAX,
             "title": "Replicas at most",
+            "x-group": LOAD_GROUP,
             "description": "with this or replicas_min the number follows the load",
         },
         "queue_target": {
@@ -51,6 +55,7 @@ FORM: Mapping[str, Any] = {
             "minimum": 1,
             "maximum": 10_000,
             "title": "Waiting requests for each replica",
+            "x-group": LOAD_GROUP,
             "description": "more waiting ones start another replica (4 where not given)",
         },
         "tokens_target": {
@@ -58,6 +63,7 @@ FORM: Mapping[str, Any] = {
             "minimum": 1,
             "maximum": 1_000_000_000,
             "title": "Tokens in flight for each replica",
+            "x-group": LOAD_GROUP,
             "description": "prompts and what their answers may grow to; more start another (32,768 where not given)",
         },
         "ttft_target_ms": {
@@ -65,6 +71,7 @@ FORM: Mapping[str, Any] = {
             "minimum": 1,
             "maximum": 600_000,
             "title": "Time to first token",
+            "x-group": LOAD_GROUP,
             "description": "milliseconds; slower ones start another replica (no target where not given)",
         },
         "idle_seconds": {
@@ -72,6 +79,7 @@ FORM: Mapping[str, Any] = {
             "minimum": 1,
             "maximum": 604_800,
             "title": "Idle time to zero",
+            "x-group": LOAD_GROUP,
             "description": "seconds in which nobody asks until replicas_min 0 takes effect (300 where not given)",
         },
         "scale_up_seconds": {
@@ -79,6 +87,7 @@ FORM: Mapping[str, Any] = {
             "minimum": 0,
             "maximum": 3_600,
             "title": "Pause between steps up",
+            "x-group": LOAD_GROUP,
             "description": "seconds (15 where not given)",
         },
         "scale_down_seconds": {
@@ -86,6 +95,7 @@ FORM: Mapping[str, Any] = {
             "minimum": 0,
             "maximum": 86_400,
             "title": "Pause before a step down",
+            "x-group": LOAD_GROUP,
             "description": "seconds in which fewer would have done (120 where not given)",
         },
         **ENGINE_FIELDS,
