@@ -101,6 +101,10 @@ bench-gateway: .venv/.ready-dev ## Measure what the gateway costs beside nginx a
 	@for name in gateway routing cold_start; do \
 		BENCH_LITELLM="$(LITELLM)" $(BIN)/python -m bench.run $(if $(SAVE),--save) --only $$name || exit 1; done
 
+.PHONY: bench-rag
+bench-rag: .venv/.ready-dev ## Measure knowledge bases alone: what they find, and how fast with 100,000 chunks
+	@exec $(BIN)/python -m bench.run --only rag $(if $(SAVE),--save) $(ARGS)
+
 .PHONY: reference
 reference: .venv/.ready-dev ## Write the generated pages of docs/reference again
 	@$(BIN)/python -m tools.reference

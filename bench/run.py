@@ -41,6 +41,17 @@ def records_in(output: str) -> list[Record]:
     return [json.loads(line) for line in output.splitlines() if line.startswith("{")]
 
 
+def read_spec(folder: Path) -> dict[str, Any]:
+    """Return what figures.toml and its continuations (figures_*.toml) say, as if they were one file."""
+    spec: dict[str, Any] = {"bench": {}, "support": {}, "figure": []}
+    for file in [folder / "figures.toml", *sorted(folder.glob("figures_*.toml"))]:
+        part = tomllib.loads(file.read_text())
+        spec["bench"] |= part.get("bench", {})
+        spec["support"] |= part.get("support", {})
+        spec["figure"] += part.get("figure", [])
+    return spec
+
+
 def run_bench(bench: str, arguments: Sequence[str], timeout_seconds: float) -> Outcome:
     """Run one bench in a process of its own; its complaints go straight to the terminal."""
     began = monotonic()
@@ -136,7 +147,7 @@ def main() -> None:
     parser.add_argument("--save", action="store_true", help="write bench/figures.json for the README")
     parser.add_argument("--only", help="run one bench and show its figures alone")
     options = parser.parse_args()
-    spec = tomllib.loads((HERE / "figures.toml").read_text())
+    spec = read_spec(HERE)
     names = [options.only] if options.only else list(spec["bench"])
     (HERE / "results").mkdir(exist_ok=True)
     outcomes: dict[str, Outcome] = {}

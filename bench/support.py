@@ -54,6 +54,14 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
+def spread(seconds: Sequence[float]) -> dict[str, float]:
+    """Return the middle and the 99th percentile of times, in milliseconds."""
+    return {
+        "p50_ms": round(1_000 * percentile(seconds, 0.5), 2),
+        "p99_ms": round(1_000 * percentile(seconds, 0.99), 2),
+    }
+
+
 def until(holds: Callable[[], bool], seconds: float, what: str, every: float = 0.1) -> None:
     """Ask every ``every`` seconds until ``holds``; SystemExit says ``what`` did not happen in time."""
     deadline = time.monotonic() + seconds

@@ -16,9 +16,9 @@ from penstock.store.rows import Row, every, one
 from penstock.store.schema import document, knowledge_base, knowledge_usage
 
 # How widely the graph of vectors is searched: at least this many candidates, and at least 4 for each asked for.
-_EFFORT_MIN = 120
-# Chunks that one question's words may make full-text search look at.
-_WORDS_BUDGET = 4_000
+_EFFORT_MIN = 300
+# About how many chunks one question's words may make full-text search look at.
+_WORDS_BUDGET = 600
 
 _GET = sa.select(knowledge_base).where(knowledge_base.c.id == sa.bindparam("id"))
 

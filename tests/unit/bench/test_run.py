@@ -1,7 +1,6 @@
 """The driver of the benches keeps what they print and judges it by the limits of figures.toml."""
 
 import json
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -107,7 +106,7 @@ def test_what_failed_or_was_measured_elsewhere_is_not_saved(tmp_path: Path) -> N
 
 
 def test_every_bench_is_run_or_explained() -> None:
-    spec = tomllib.loads((HERE / "figures.toml").read_text())
+    spec = run.read_spec(HERE)
     files = {source.path.removeprefix("bench/").removesuffix(".py") for source in python("bench")} - {
         "__init__"
     }
