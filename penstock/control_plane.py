@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from penstock.actions import deletion_proof as proof_actions
 from penstock.actions import device_class as device_class_actions
 from penstock.actions import gateway as gateway_actions
 from penstock.actions import model as model_actions
@@ -55,7 +56,7 @@ class ControlPlane:
         self.networks = NetworkEngine(self.db, clock, self.wakeups)
         self.invoices = InvoiceEngine(self.db, clock)
         self.retention = RetentionEngine(self.db, clock)
-        self.deletions = Deletions(self.db, clock, Signer())
+        self.deletions = Deletions(self.db, clock)
         self.documents = DocumentEngine(self.db, clock, self.wakeups, self.context.inference, self.deletions)
         self.fault_injectors: dict[str, InjectsFaults] = {}
         self.loops: list[Loop] = []
@@ -101,9 +102,16 @@ class ControlPlane:
         """Accept this token, and no other, from gateways; only its hash is stored."""
         gateway_actions.trust(self.context, token)
 
-    def sign_with(self, key_file: Path) -> None:
-        """Sign proofs of deletion with the key in this file, made at first use."""
-        self.deletions.sign_with(Signer.from_file(key_file))
+    def sign_with(self, key_file: Path, *, owner: bool) -> None:
+        """Sign proofs of deletion with the key in this file; the factory knows its public part from then on.
+
+        The owner of the factory makes the file at first use and may bring another one. Others must have a copy of it,
+        unless the factory has no key yet; StartupError if theirs is absent or holds another.
+        """
+        known = proof_actions.known_keys(self.context)
+        signer = Signer.from_file(key_file, make=owner or not known)
+        proof_actions.adopt_key(self.context, signer.public_key, owner=owner)
+        self.deletions.sign_with(signer)
 
     def seal_with(self, key_file: Path) -> None:
         """Seal stored secrets with the key in this file, made at first use; what lies open is sealed now."""

@@ -6,6 +6,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 
 from penstock import __version__
+from penstock.actions import deletion_proof as proof_actions
 from penstock.api.edge import ERRORS, Caller, answer
 from penstock.base.errors import UnavailableError
 from penstock.store import service as service_store
@@ -19,6 +20,7 @@ class HealthOut(BaseModel):
     status: str
     version: str
     database: str
+    deletions: str
 
 
 @router.get(
@@ -26,10 +28,14 @@ class HealthOut(BaseModel):
 )
 def healthz(call: Caller) -> Response:
     """Say whether this process serves and reaches its database; no credential needed."""
-    body = {"status": "ok", "version": __version__, "database": "ok"}
+    body = {"status": "ok", "version": __version__, "database": "ok", "deletions": "ok"}
     try:
         with call.context.db.reading() as connection:
             service_store.next_due(connection)
+        if waiting := proof_actions.waiting(call.context):
+            body["deletions"] = (
+                f"{waiting} wait for an engine that has the factory's signing key (PENSTOCK_SIGNING_KEY_FILE), or has time"
+            )
     except UnavailableError as error:
         return answer(body | {"status": "degraded", "database": error.sentence}, 503)
     return answer(body)

@@ -3,6 +3,9 @@
 The counts are made in the transaction that removes, after the removing, by the same statements that a search
 would read through. The report says what was removed, what is left (nothing, or it is not signed) and what
 lies outside of it: backups, and pages of the database that are free but not yet overwritten.
+
+An engine that has not got the factory's signing key removes nothing: what is to be deleted is not found by searches
+already, and waits for an engine that can prove its removal.
 """
 
 from collections.abc import Mapping
@@ -35,14 +38,19 @@ OUTSIDE = (
 class Deletions:
     """Removes documents and knowledge bases, and proves it."""
 
-    def __init__(self, db: Database, clock: Clock, signer: Signer) -> None:
+    def __init__(self, db: Database, clock: Clock, signer: Signer | None = None) -> None:
         self._db = db
         self._clock = clock
         self._signer = signer
 
     def sign_with(self, signer: Signer) -> None:
-        """Sign with another key from now on."""
+        """Remove and sign with this key from now on."""
         self._signer = signer
+
+    @property
+    def able(self) -> bool:
+        """Tell whether this engine has the factory's key, without which it removes nothing."""
+        return self._signer is not None
 
     def remove_document(self, row: Row, token: str) -> None:
         """Remove a document that is wanted deleted; its proof is signed in the same transaction."""
@@ -71,6 +79,8 @@ class Deletions:
     def finish_bases(self) -> int:
         """Remove knowledge bases that are to be deleted and whose documents are gone; return how many."""
         done = 0
+        if not self.able:
+            return done
         with self._db.transaction(SYSTEM) as connection:
             for base in base_store.doomed(connection, limits.ENGINE_BATCH):
                 if document_store.page(
@@ -105,6 +115,9 @@ class Deletions:
         removed: Mapping[str, int],
         left: Mapping[str, int],
     ) -> None:
+        signer = self._signer
+        if signer is None:
+            raise AssertionError(f"{content}: nothing is removed without a signing key")
         if any(left.values()):
             raise AssertionError(f"{content}: something is left after its removal: {dict(left)}")
         proof = proof_store.get(connection, proof_id)
@@ -129,8 +142,8 @@ class Deletions:
         signed = {
             "report": report,
             "signed_text": text,
-            "signature": self._signer.sign(text),
-            "public_key": self._signer.public_key,
+            "signature": signer.sign(text),
+            "public_key": signer.public_key,
         }
         if proof_store.sign(connection, proof_id, signed, now):
             PROOFS.labels(subject).inc()

@@ -80,7 +80,12 @@ class DocumentEngine:
         now = self._clock.now()
         with self._db.transaction(SYSTEM) as connection:
             rows = document_store.lease(
-                connection, now, token, limits.KNOWLEDGE_DOCUMENTS_PER_TURN, limits.KNOWLEDGE_LEASE_TIME
+                connection,
+                now,
+                token,
+                limits.KNOWLEDGE_DOCUMENTS_PER_TURN,
+                limits.KNOWLEDGE_LEASE_TIME,
+                deletions=self._deletions.able,
             )
         for row in rows:
             self._work(row, token)

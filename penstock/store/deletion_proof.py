@@ -31,6 +31,14 @@ def sign(connection: Connection, proof_id: str, values: Mapping[str, Any], at: d
     return connection.execute(statement).rowcount == 1
 
 
+def count_pending(connection: Connection, before: datetime) -> int:
+    """Return how many proofs were asked for before an instant and are not signed."""
+    query = sa.select(sa.func.count()).where(
+        deletion_proof.c.state == "pending", deletion_proof.c.requested_at < before
+    )
+    return connection.execute(query).scalar_one()
+
+
 def page(
     connection: Connection,
     *,

@@ -132,15 +132,30 @@ _LEASE = sa.text(
     UPDATE document SET lease_token = :token, leased_until = :until WHERE id IN (
         SELECT id FROM document
         WHERE due_at <= :now AND (leased_until IS NULL OR leased_until < :now)
+            AND (wanted <> 'deleted' OR :deletions)
         ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED
     ) RETURNING *
     """
 )
 
 
-def lease(connection: Connection, now: datetime, token: str, limit: int, lease_time: timedelta) -> list[Row]:
-    """Take up to ``limit`` documents that are due, for ``lease_time``."""
-    parameters = {"token": token, "now": now, "until": now + lease_time, "limit": limit}
+def lease(
+    connection: Connection,
+    now: datetime,
+    token: str,
+    limit: int,
+    lease_time: timedelta,
+    *,
+    deletions: bool = True,
+) -> list[Row]:
+    """Take up to ``limit`` documents that are due, for ``lease_time``; those to be deleted only with ``deletions``."""
+    parameters: dict[str, Any] = {
+        "token": token,
+        "now": now,
+        "until": now + lease_time,
+        "limit": limit,
+        "deletions": deletions,
+    }
     return every(connection.execute(_LEASE, parameters))
 
 

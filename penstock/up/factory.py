@@ -134,7 +134,7 @@ class Factory:
     def _prepare(self, plane: ControlPlane) -> FirstKeys:
         plane.seed()
         folder = self.options.data / "keys"
-        plane.sign_with(folder / "proof-signing.pem")
+        plane.sign_with(folder / "proof-signing.pem", owner=True)
         plane.seal_with(folder / "secrets.key")
         sign_in = oidc_file(self.options.data)
         if sign_in is not None:

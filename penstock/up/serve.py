@@ -86,6 +86,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _plane(connections: int | None) -> ControlPlane:
+    """Return the control plane; an engine has a number of ``connections``, the API its usual ones."""
     url = external_url(os.environ.get("PENSTOCK_DATABASE_URL") or None)
     if url is None:
         raise StartupError(
@@ -97,6 +98,7 @@ def _plane(connections: int | None) -> ControlPlane:
     plane.seed()
     signing_key = os.environ.get("PENSTOCK_SIGNING_KEY_FILE")
     if signing_key:
+<<<<<<< HEAD
         plane.sign_with(Path(signing_key))
     secrets_key = os.environ.get("PENSTOCK_SECRETS_KEY_FILE")
     if secrets_key:
@@ -104,6 +106,14 @@ def _plane(connections: int | None) -> ControlPlane:
     sign_in = oidc_file(None)
     if sign_in is not None:
         plane.sign_in_through(sign_in)
+=======
+        plane.sign_with(Path(signing_key), owner=False)
+    elif connections is not None:
+        log.warning(
+            "deletions_wait",
+            why="this process has no PENSTOCK_SIGNING_KEY_FILE, so it proves and removes nothing",
+        )
+>>>>>>> 854ce31 (knowledge base: only an engine with the factory's signing key deletes; the factory knows which key is its own)
     return plane
 
 

@@ -1,7 +1,7 @@
 """Signed statements of the factory: Ed25519 over the exact text, verifiable by anybody with the public key.
 
-The key lies in one file of mode 0600 beside the data. A process without such a file signs with a key of its
-own life; either way the public key travels with every statement, and the factory publishes which are its own.
+The key lies in one file of mode 0600 beside the data. The public key travels with every statement, and the
+factory knows which one is its own (`actions/deletion_proof.py`): a process without that file signs nothing.
 """
 
 import base64
@@ -22,12 +22,21 @@ class Signer:
         self._key = key or Ed25519PrivateKey.generate()
 
     @classmethod
-    def from_file(cls, path: Path) -> "Signer":
-        """Return the signer whose key is in ``path``, made there at first use; StartupError if it is damaged."""
+    def from_file(cls, path: Path, *, make: bool = True) -> "Signer":
+        """Return the signer whose key is in ``path``, made there at first use; StartupError if it is damaged.
+
+        Without ``make``, it is an error that there is none.
+        """
         try:
             pem = path.read_bytes()
-        except FileNotFoundError:
-            return cls._make(path)
+        except FileNotFoundError as error:
+            if make:
+                return cls._make(path)
+            raise StartupError(
+                f"{path} is not there: PENSTOCK_SIGNING_KEY_FILE names a copy of the factory's keys/proof-signing.pem"
+            ) from error
+        except OSError as error:
+            raise StartupError(f"{path} cannot be read: {error.strerror}") from error
         try:
             key = serialization.load_pem_private_key(pem, password=None)
         except (ValueError, TypeError) as error:

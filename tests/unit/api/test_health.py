@@ -11,7 +11,7 @@ from penstock.control_plane import ControlPlane
 def test_it_is_well_with_its_database(client: TestClient) -> None:
     answer = client.get("/healthz")
     assert answer.status_code == 200
-    assert answer.json() == {"status": "ok", "version": __version__, "database": "ok"}
+    assert answer.json() == {"status": "ok", "version": __version__, "database": "ok", "deletions": "ok"}
 
 
 def test_without_its_database_it_is_503_says_why_and_shows_no_address(clock: ManualClock) -> None:
