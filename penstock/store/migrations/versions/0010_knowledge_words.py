@@ -1,14 +1,14 @@
 """Full-text search of knowledge bases: candidates by words and pairs of words, scored as in BM25.
 
-Revision: 0009, after: 0008. The statements are the SQL file beside this one, frozen as released.
+Revision: 0010, after: 0009. The statements are the SQL file beside this one, frozen as released.
 """
 
 from pathlib import Path
 
 from alembic import op
 
-revision = "0009"
-down_revision = "0008"
+revision = "0010"
+down_revision = "0009"
 branch_labels = None
 depends_on = None
 
