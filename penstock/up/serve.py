@@ -98,22 +98,18 @@ def _plane(connections: int | None) -> ControlPlane:
     plane.seed()
     signing_key = os.environ.get("PENSTOCK_SIGNING_KEY_FILE")
     if signing_key:
-<<<<<<< HEAD
-        plane.sign_with(Path(signing_key))
-    secrets_key = os.environ.get("PENSTOCK_SECRETS_KEY_FILE")
-    if secrets_key:
-        plane.seal_with(Path(secrets_key))
-    sign_in = oidc_file(None)
-    if sign_in is not None:
-        plane.sign_in_through(sign_in)
-=======
         plane.sign_with(Path(signing_key), owner=False)
     elif connections is not None:
         log.warning(
             "deletions_wait",
             why="this process has no PENSTOCK_SIGNING_KEY_FILE, so it proves and removes nothing",
         )
->>>>>>> 854ce31 (knowledge base: only an engine with the factory's signing key deletes; the factory knows which key is its own)
+    secrets_key = os.environ.get("PENSTOCK_SECRETS_KEY_FILE")
+    if secrets_key:
+        plane.seal_with(Path(secrets_key))
+    sign_in = oidc_file(None)
+    if sign_in is not None:
+        plane.sign_in_through(sign_in)
     return plane
 
 
