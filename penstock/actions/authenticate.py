@@ -7,6 +7,7 @@ from penstock.base.errors import UnauthenticatedError
 from penstock.domain import api_key as key_text
 from penstock.domain.role import Binding, Role
 from penstock.store import api_key as api_key_store
+from penstock.store.rows import Row
 
 _SENTENCE = (
     "this needs a valid API key: send 'Authorization: Bearer psk_...'; the key given is missing, unknown, "
@@ -28,6 +29,19 @@ def authenticate(
         row = api_key_store.find_for_authentication(connection, prefix)
     if row is None or not hmac.compare_digest(row["secret_sha256"], key_text.digest(credential)):
         raise UnauthenticatedError(_SENTENCE)
+    return _actor(context, row, source_address, user_agent, request_id)
+
+
+def for_gateway(context: Context, key_id: str, request_id: str) -> Actor:
+    """Return the actor behind a key that the gateway has authenticated; raises UnauthenticatedError if it ended since."""
+    with context.db.reading() as connection:
+        row = api_key_store.find_authenticated(connection, key_id)
+    if row is None:
+        raise UnauthenticatedError(_SENTENCE)
+    return _actor(context, row, "gateway", "gateway", request_id)
+
+
+def _actor(context: Context, row: Row, source_address: str, user_agent: str, request_id: str) -> Actor:
     now = context.clock.now()
     if (
         row["revoked_at"] is not None

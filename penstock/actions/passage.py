@@ -174,9 +174,9 @@ def answer(context: Context, actor: Actor, base_id: str, asked: Asked) -> dict[s
     if needed:
         context.wakeups.signal("autoscale")
     replica = _some(replicas, f"'{asked.service}' is not running")
-    passages = _fitting(found.passages, replica["context_tokens"] - asked.tokens_max)
+    passages = fitting(found.passages, replica["context_tokens"] - asked.tokens_max)
     started = context.clock.now()
-    text = context.inference.chat(_target(replica), _messages(asked.question, passages), asked.tokens_max)
+    text = context.inference.chat(_target(replica), messages(asked.question, passages), asked.tokens_max)
     with context.db.transaction(actor.scope) as connection:
         cost = _book(
             context, connection, actor, base, replica, text.prompt_tokens, text.completion_tokens, started
@@ -184,7 +184,7 @@ def answer(context: Context, actor: Actor, base_id: str, asked: Asked) -> dict[s
     return _answered(text.text, passages, (*found.costs, cost), found=NOTHING_FOUND not in text.text)
 
 
-def _fitting(passages: Sequence[dict[str, Any]], tokens: int) -> list[dict[str, Any]]:
+def fitting(passages: Sequence[dict[str, Any]], tokens: int) -> list[dict[str, Any]]:
     """Return the first passages that a model's context has room for, at least one, at 3 characters a token."""
     room = 3 * tokens - len(_INSTRUCTION) - limits.QUERY_CHARACTERS_MAX // 4
     fitting: list[dict[str, Any]] = []
@@ -196,7 +196,8 @@ def _fitting(passages: Sequence[dict[str, Any]], tokens: int) -> list[dict[str, 
     return fitting
 
 
-def _messages(question: str, passages: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
+def messages(question: str, passages: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
+    """Return what a model is asked: the instruction, then the numbered passages between marks and the question."""
     quoted = "\n\n".join(
         f"[{number}] ({_place(passage)})\n<<<\n{passage['text'].replace('<<<', '< < <').replace('>>>', '> > >')}\n>>>"
         for number, passage in enumerate(passages, start=1)
@@ -219,16 +220,15 @@ def _answered(
     return {
         "answer": text,
         "found": found,
-        "citations": [
-            {
-                "number": number,
-                **{key: value for key, value in passage.items() if not key.startswith("rank_")},
-            }
-            for number, passage in enumerate(passages, start=1)
-        ],
+        "citations": citations(passages),
         "costs": list(costs),
         "price_microeur": None if None in prices else sum(price or 0 for price in prices),
     }
+
+
+def citations(passages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return passages by the numbers that an answer cites them by."""
+    return [{"number": number, **passage} for number, passage in enumerate(passages, start=1)]
 
 
 def _check_tokens(context: Context, connection: Connection, base: Row) -> None:

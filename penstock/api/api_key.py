@@ -38,7 +38,7 @@ class ApiKeyBody(Strict):
     """A new key."""
 
     name: Title
-    scopes: list[Literal["*", "read", "services", "llm"]] = Field(
+    scopes: list[Literal["*", "read", "services", "llm", "knowledge", "networks"]] = Field(
         default_factory=lambda: ["*"], min_length=1, max_length=8, description="what it may do at most"
     )
     principal_id: Id | None = Field(

@@ -8,11 +8,14 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from penstock.actions import gateway as gateway_actions
+from penstock.actions import grounding as grounding_actions
 from penstock.actions import signal as signal_actions
 from penstock.actions.gateway import WAIT_SECONDS_MAX, SnapshotFeed
-from penstock.api.edge import Call, Caller, answer
+from penstock.actions.grounding import Conversation
+from penstock.api.edge import Call, Caller, Strict, answer
 from penstock.api.fields import INT64_MAX
 from penstock.api.storable import check_storable
+from penstock.base import limits
 
 # Not part of the public interface, so not in the published description of it.
 router = APIRouter(prefix="/internal/gateway", include_in_schema=False)
@@ -44,6 +47,24 @@ def get_snapshot(
     if document is None:
         return answer({"version": version})
     return Response(document, media_type="application/json")
+
+
+class GroundingBody(Strict):
+    """The question of a conversation with a knowledge base, as the gateway passes it on."""
+
+    key_id: str = Field(max_length=64)
+    service_id: str = Field(max_length=64)
+    knowledge_base: str = Field(min_length=1, max_length=limits.NAME_CHARACTERS_MAX)
+    question: str = Field(max_length=limits.GROUNDED_QUESTION_CHARACTERS_MAX)
+    tokens_max: int = Field(ge=1)
+    request_id: str = Field(max_length=64)
+
+
+@router.post("/grounding")
+def post_grounding(call: Caller, body: GroundingBody) -> Response:
+    """Return what a conversation is grounded on: messages for the model and what they cite."""
+    gateway_actions.authenticate(call.context, call.credential)
+    return answer(grounding_actions.ground(call.context, Conversation(**body.model_dump())))
 
 
 @router.post("/usage")

@@ -74,21 +74,10 @@ class SearchOut(BaseModel):
     costs: list[CostOut]
 
 
-class CitationOut(BaseModel):
+class CitationOut(PassageOut):
     """A passage that the answer was given from, by its number in the answer."""
 
     number: int
-    document_id: str
-    document_name: str
-    version: int
-    position: int
-    heading: str | None
-    page: int | None
-    start_character: int
-    end_character: int
-    text: str
-    score: float
-    similarity: float | None
 
 
 class AnswerOut(BaseModel):

@@ -40,7 +40,10 @@ def create(
     name: Annotated[str, typer.Argument(help="To tell it from others.")],
     scope: Annotated[
         list[str] | None,
-        typer.Option("--scope", help="What it may do at most: *, read, services, llm. May be given again."),
+        typer.Option(
+            "--scope",
+            help="What it may do at most: *, read, services, llm, knowledge, networks. May be given again.",
+        ),
     ] = None,
     days: Annotated[int, typer.Option("--days", min=1, help="How long it lives.")] = 90,
     owner: Annotated[

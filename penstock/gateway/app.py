@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+from collections.abc import Mapping
 
 import orjson
 
@@ -14,6 +15,7 @@ from penstock.gateway.core import Core
 from penstock.gateway.directory import Key, Model
 from penstock.gateway.exchange import Exchange
 from penstock.gateway.fair_queue import WEIGHTS
+from penstock.gateway.knowledge import SUFFIX, CitedExchange, Retrieval
 from penstock.gateway.limits import Refused, Reservation, Scope, admit
 from penstock.gateway.metrics import Board, Family, families, render
 
@@ -93,7 +95,38 @@ class App:
         ask = parse(request.body, kind)
         model = key.models.get(ask.model)
         if model is None:
+            self._ground(client, request, key, ask)
+            return
+        self._admitted(client, request, key, model, ask)
+
+    def _ground(self, client: ClientConnection, request: Request, key: Key, ask: Ask) -> None:
+        """Find what a knowledge base says first, if the model's name ends in one; raises ApiError."""
+        name, suffix, knowledge_base = ask.model.partition(SUFFIX)
+        model = key.models.get(name)
+        groundings = self._core.groundings
+        if model is None or not suffix or not knowledge_base or groundings is None:
             raise errors.model_not_found(ask.model)
+
+        def found(grounding: Mapping[str, object]) -> None:
+            self._admitted(client, request, key, model, ask, grounding)
+
+        retrieval = Retrieval(self._core, client, ask, found)
+        retrieval.start(
+            groundings, key_id=key.entry.id, service_id=model.entry.service, knowledge_base=knowledge_base
+        )
+        client.exchange = retrieval
+
+    def _admitted(
+        self,
+        client: ClientConnection,
+        request: Request,
+        key: Key,
+        model: Model,
+        ask: Ask,
+        grounding: Mapping[str, object] | None = None,
+    ) -> None:
+        """Reserve what a request may use and start it; raises ApiError."""
+        core = self._core
         if core.journal is not None and not core.journal.can_serve:
             message = "Usage cannot be recorded right now, so nothing is served; the operator must look at the disk."
             raise errors.unavailable("metering_unavailable", message, retry_after_seconds=10)
@@ -110,7 +143,8 @@ class App:
                 client.reply_error(_limited(held, key))
                 return
             reservation = held
-        exchange = Exchange(
+        kind = Exchange if grounding is None else CitedExchange
+        exchange = kind(
             core,
             client,
             key,
@@ -121,6 +155,8 @@ class App:
             priority=_priority(key, model, request),
             session=_session(key, request, ask) if model.router.several else "",
         )
+        if isinstance(exchange, CitedExchange):
+            exchange.grounding = grounding or {}
         client.exchange = exchange
         exchange.start()
 

@@ -12,9 +12,8 @@ import httptools
 
 from penstock.gateway import log, wire
 from penstock.gateway import openai_errors as errors
-from penstock.gateway.core import Core
+from penstock.gateway.core import Core, Served
 from penstock.gateway.directory import Key
-from penstock.gateway.exchange import Exchange
 from penstock.gateway.known_head import KnownHead
 from penstock.gateway.openai_errors import ApiError
 
@@ -100,7 +99,7 @@ class ClientConnection(asyncio.Protocol):
         self._app = app
         self._connections = connections
         self._transport: asyncio.Transport | None = None
-        self.exchange: Exchange | None = None
+        self.exchange: Served | None = None
         self.paused_since: float | None = None
         # The message being received.
         self._made_parser: httptools.HttpRequestParser | None = None

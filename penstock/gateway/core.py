@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import ssl
 from calendar import monthrange
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from penstock.base.clock import Clock, to_epoch_us
@@ -35,6 +35,22 @@ class Running(Protocol):
 
     def expected(self) -> tuple[str, int]:
         """Return the service it asks and the tokens that it may take there in all."""
+        ...
+
+
+class Served(Protocol):
+    """A request as its client's connection sees it."""
+
+    def client_gone(self) -> None:
+        """Take note that nobody waits for the answer any more."""
+        ...
+
+    def client_paused(self) -> None:
+        """Send no more until the client reads again."""
+        ...
+
+    def client_resumed(self) -> None:
+        """Go on sending."""
         ...
 
 
@@ -69,6 +85,18 @@ class ClientSide(Protocol):
 
     def drop(self) -> None:
         """Cut the connection; ``client_gone`` follows."""
+        ...
+
+
+class Grounds(Protocol):
+    """Who finds passages of knowledge bases."""
+
+    def ask(self, question: Mapping[str, object], done: Callable[[int, bytes], None]) -> None:
+        """Ask, and call ``done`` on the loop with status and body (0: the control plane is away); raises ApiError."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what is asked."""
         ...
 
 
@@ -111,6 +139,7 @@ class Core:
         self.directory = Directory(loop, settings, self.table, relay_tls)
         self.metrics = Metrics()
         self.ids = RecordIds()
+        self.groundings: Grounds | None = None  # only in a factory
         self.in_flight: set[Running] = set()
         self.now = 0.0
         self._instant = instant

@@ -16,6 +16,7 @@ from penstock.gateway import log
 from penstock.gateway.control import Deliverer, Link, SnapshotPoller
 from penstock.gateway.core import Core
 from penstock.gateway.journal import Journal
+from penstock.gateway.knowledge import Groundings
 from penstock.gateway.limit_table import LimitTable
 from penstock.gateway.metrics import Board
 from penstock.gateway.server import Server
@@ -189,6 +190,8 @@ async def serve(
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
     await server.run(ready)
+    if core.groundings is not None:
+        core.groundings.close()
 
 
 def _orphaned(loop: asyncio.AbstractEventLoop, parent: int, server: Server) -> None:
@@ -215,4 +218,5 @@ def _source(
     cached = _cached(cache)
     if cached is not None:
         core.directory.apply(cached)
+    core.groundings = Groundings(plan.control_plane, core.loop)
     return _threads(core, plan.control_plane, cache if process == 0 else None, name)

@@ -22,36 +22,39 @@ _BINDINGS = (
     .where(role_binding.c.principal_id == principal.c.id)
     .scalar_subquery()
 )
-_FIND = (
-    sa.select(
-        api_key.c.id,
-        api_key.c.secret_sha256,
-        api_key.c.scopes,
-        api_key.c.session,
-        api_key.c.project_id,
-        api_key.c.expires_at,
-        api_key.c.revoked_at,
-        api_key.c.idle_until,
-        api_key.c.proved_at,
-        principal.c.id.label("principal_id"),
-        principal.c.name,
-        principal.c.tenant_id,
-        principal.c.disabled_at,
-        tenant.c.state.label("tenant_state"),
-        _BINDINGS.label("bindings"),
+_WITH_PRINCIPAL = sa.select(
+    api_key.c.id,
+    api_key.c.secret_sha256,
+    api_key.c.scopes,
+    api_key.c.session,
+    api_key.c.project_id,
+    api_key.c.expires_at,
+    api_key.c.revoked_at,
+    api_key.c.idle_until,
+    api_key.c.proved_at,
+    principal.c.id.label("principal_id"),
+    principal.c.name,
+    principal.c.tenant_id,
+    principal.c.disabled_at,
+    tenant.c.state.label("tenant_state"),
+    _BINDINGS.label("bindings"),
+).select_from(
+    api_key.join(principal, principal.c.id == api_key.c.principal_id).outerjoin(
+        tenant, tenant.c.id == principal.c.tenant_id
     )
-    .select_from(
-        api_key.join(principal, principal.c.id == api_key.c.principal_id).outerjoin(
-            tenant, tenant.c.id == principal.c.tenant_id
-        )
-    )
-    .where(api_key.c.prefix == sa.bindparam("prefix"))
 )
+_FIND = _WITH_PRINCIPAL.where(api_key.c.prefix == sa.bindparam("prefix"))
+_FIND_BY_ID = _WITH_PRINCIPAL.where(api_key.c.id == sa.bindparam("id"))
 
 
 def find_for_authentication(connection: Connection, prefix: str) -> Row | None:
     """Return the key with its principal, tenant state and role bindings ``[role, tenant_id, project_id]``."""
     return one(connection.execute(_FIND, {"prefix": prefix}))
+
+
+def find_authenticated(connection: Connection, key_id: str) -> Row | None:
+    """Return the same of a key whose secret the gateway has checked."""
+    return one(connection.execute(_FIND_BY_ID, {"id": key_id}))
 
 
 # Everything but the hash of the secret, which leaves this file only through ``find_for_authentication``.

@@ -340,6 +340,14 @@ BODIES: dict[str, dict[str, Any]] = {
     "PUT /v1/fabric-partitions/{partition_id}/nodes": {"node_ids": []},
     "POST /internal/gateway/usage": {"records": []},
     "POST /internal/gateway/signals": {"gateway": "gw", "services": []},
+    "POST /internal/gateway/grounding": {
+        "key_id": "key_1",
+        "service_id": "svc_1",
+        "knowledge_base": "handbook",
+        "question": "valve",
+        "tokens_max": 1,
+        "request_id": "use_1",
+    },
 }
 
 OPEN: dict[str, str] = {

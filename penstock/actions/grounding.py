@@ -1,0 +1,74 @@
+"""What a conversation through the gateway is grounded on: passages of a knowledge base, found for its last question.
+
+The gateway asks for it when a model is called as `MODEL+kb:KNOWLEDGE_BASE`. It has authenticated the key; what the key
+may read is decided here, as for a search over the API. The model's service and the knowledge base are of one project.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from penstock.actions import passage as passage_actions
+from penstock.actions.authenticate import for_gateway
+from penstock.actions.context import Context, not_found
+from penstock.base import limits
+from penstock.base.errors import InvalidInputError
+from penstock.domain.knowledge_base import Mode
+from penstock.store import endpoint as endpoint_store
+from penstock.store import knowledge_base as base_store
+from penstock.store import service as service_store
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """The question of a conversation, who asks which service, and the most tokens of the answer."""
+
+    key_id: str
+    service_id: str
+    knowledge_base: str
+    question: str
+    tokens_max: int
+    request_id: str
+
+
+def ground(context: Context, asked: Conversation) -> dict[str, Any]:
+    """Return ``messages`` for the model with what was found, its ``citations`` and ``costs``.
+
+    ``found`` false: nothing speaks of it, ``text`` says so, and no model is to be asked. Raises NotFoundError for a
+    knowledge base that is not there or foreign, ForbiddenError, QuotaExceededError, UnavailableError.
+    """
+    if not asked.question.strip():
+        raise InvalidInputError("the last message of the user has no text to search for", field="messages")
+    actor = for_gateway(context, asked.key_id, asked.request_id)
+    with context.db.transaction(actor.scope) as connection:
+        service = service_store.get(connection, asked.service_id)
+        if service is None:
+            raise not_found("service", asked.service_id)
+        actor.require("llm:call", service["tenant_id"], service["project_id"])
+        # Said before it is looked up: a key that may only call models would otherwise hear that there is none.
+        actor.require("knowledge_base:search", service["tenant_id"], service["project_id"])
+        named = base_store.page(
+            connection,
+            tenant_id=service["tenant_id"],
+            project_ids={service["project_id"]},
+            name=asked.knowledge_base,
+            after=None,
+            limit=1,
+        )
+        base = named[0] if named else base_store.get(connection, asked.knowledge_base)
+        if base is None or base["project_id"] != service["project_id"]:
+            raise not_found("knowledge_base", asked.knowledge_base)
+        replicas = endpoint_store.replicas(connection, asked.service_id)
+    question = asked.question[: limits.QUERY_CHARACTERS_MAX]
+    found = passage_actions.search(
+        context, actor, base["id"], query=question, mode=Mode.HYBRID, limit=limits.PASSAGES_DEFAULT
+    )
+    room = min((row["context_tokens"] for row in replicas), default=0) - asked.tokens_max
+    passages = passage_actions.fitting(found.passages, room)
+    return {
+        "knowledge_base": base["id"],
+        "found": bool(passages),
+        "text": passage_actions.NOTHING_FOUND,
+        "messages": passage_actions.messages(asked.question, passages),
+        "citations": passage_actions.citations(passages),
+        "costs": [asdict(cost) for cost in found.costs],
+    }

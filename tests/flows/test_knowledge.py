@@ -1,0 +1,141 @@
+"""Knowledge bases in a whole factory: ordered endpoints, indexing through a kill, chat with citations, books that agree."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from tests.support.factory_process import FactoryProcess, demo_project
+from tests.support.gateway_peers import eventually
+from tests.support.ports import free_port
+
+SECONDS = 90.0
+PARAGRAPH = "The pump of station {n} pushes water through pipe {n} and stops when the pressure sensor of tank {n} says so. "
+HANDBOOK = "# Valves\n\nThe valve V-17 is opened after the coolant pump runs.\n"
+
+
+@pytest.fixture
+def factory(tmp_path: Path) -> Iterator[FactoryProcess]:
+    process = FactoryProcess(tmp_path, simulated="1x1:H100", port=free_port(), gateway_port=free_port())
+    process.start()
+    yield process
+    process.stop()
+
+
+def order(client: httpx.Client, offer: str, name: str) -> None:
+    body = {"offer": offer, "project": demo_project(client), "name": name}
+    service = client.post("/v1/services", json=body).raise_for_status().json()["id"]
+    eventually(
+        f"{name} runs", lambda: client.get(f"/v1/services/{service}").json()["state"] == "running", SECONDS
+    )
+
+
+def upload(client: httpx.Client, base: str, name: str, text: str) -> str:
+    answer = client.post(
+        f"/v1/knowledge_bases/{base}/documents",
+        params={"name": name},
+        content=text.encode(),
+        headers={"content-type": "text/markdown"},
+    )
+    return str(answer.raise_for_status().json()["id"])
+
+
+def document(client: httpx.Client, document_id: str) -> dict[str, Any]:
+    found: dict[str, Any] = client.get(f"/v1/documents/{document_id}").raise_for_status().json()
+    return found
+
+
+def billed(client: httpx.Client, key: str) -> dict[str, int]:
+    """Return tokens by meter of one key (or of a knowledge base that is indexed) in the usage view."""
+    items = client.get("/v1/usage", params={"group_by": "key"}).raise_for_status().json()["items"]
+    return {line["meter"]: line["quantity"] for line in items if line["key_id"] == key}
+
+
+def test_documents_are_indexed_through_a_kill_and_chat_cites_them(factory: FactoryProcess) -> None:
+    with factory.client(factory.keys().demo) as client:
+        order(client, "embedding", "embedding")
+        order(client, "llm-demo", "hello")
+        body = {"name": "handbook", "project_id": demo_project(client), "service": "embedding"}
+        base = client.post("/v1/knowledge_bases", json=body).raise_for_status().json()["id"]
+        long = upload(client, base, "long.md", "".join(PARAGRAPH.format(n=n) for n in range(1_500)))
+
+        # SIGKILL in the middle of indexing; the next start goes on after what is there, and nothing is billed twice.
+        eventually("indexing has begun", lambda: document(client, long)["chunks_done"] >= 32, SECONDS)
+        factory.kill()
+        factory.start()
+        before = document(client, long)
+        assert before["chunks_done"] >= 32
+        eventually("it is indexed", lambda: document(client, long)["state"] == "ready", SECONDS)
+        after = document(client, long)
+        assert after["chunks_done"] == after["chunks_total"]
+        chunks = client.get(f"/v1/knowledge_bases/{base}/usage").raise_for_status().json()["items"]
+        counted = {line["meter"]: line["quantity"] for line in chunks}
+        assert counted["chunks_indexed"] == after["chunks_total"]
+        assert counted["documents_indexed"] == 1
+
+        short = upload(client, base, "handbook.md", HANDBOOK)
+        eventually("so is the other", lambda: document(client, short)["state"] == "ready", SECONDS)
+        chat_with_it(factory, client)
+
+
+def chat_with_it(factory: FactoryProcess, client: httpx.Client) -> None:
+    scopes = ["llm", "knowledge"]
+    key = client.post("/v1/api-keys", json={"name": "chat", "scopes": scopes}).raise_for_status().json()
+    api = openai.OpenAI(base_url=f"{factory.gateway_url}/v1", api_key=key["api_key"], max_retries=4)
+    question: list[Any] = [{"role": "user", "content": "When is the valve V-17 opened?"}]
+    eventually("the gateway knows the key", lambda: _models(api), SECONDS)
+
+    answer: Any = api.chat.completions.create(model="hello+kb:handbook", messages=question, max_tokens=12)
+    assert answer.choices[0].message.content
+    assert answer.citations[0]["document_name"] == "handbook.md"
+    assert "after the coolant pump runs" in answer.citations[0]["text"]
+    spent = [answer.usage]
+    costs = list(answer.grounding["costs"])
+
+    stream: Any = api.chat.completions.create(
+        model="hello+kb:handbook",
+        messages=question,
+        max_tokens=12,
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    events = list(stream)
+    assert events[0].citations[0]["document_name"] == "handbook.md"
+    assert any(event.choices and event.choices[0].delta.content for event in events)
+    spent.append(events[-1].usage)
+    costs += events[0].grounding["costs"]
+
+    nothing: Any = api.chat.completions.create(
+        model="hello+kb:handbook",
+        messages=[{"role": "user", "content": "quarterly cricket scores of Tasmania"}],
+    )
+    assert nothing.choices[0].message.content.startswith("No answer found")
+    assert (nothing.citations, nothing.usage.total_tokens) == ([], 0)
+    costs += nothing.grounding["costs"]
+
+    # What the answers said they cost is what the books say: tokens of the model, and of the questions' vectors.
+    read = sum(usage.prompt_tokens for usage in spent) + sum(cost["prompt_tokens"] for cost in costs)
+    written = sum(usage.completion_tokens for usage in spent)
+    wanted = {"input_tokens": read, "output_tokens": written}
+    eventually("the books agree", lambda: billed(client, key["id"]) == wanted, SECONDS)
+
+    # Without the control plane, models go on and knowledge bases say why they do not.
+    factory.kill()
+    plain: Any = api.chat.completions.create(model="hello", messages=question, max_tokens=4)
+    assert plain.choices[0].message.content
+    with pytest.raises(openai.InternalServerError) as away:
+        api.with_options(max_retries=0).chat.completions.create(model="hello+kb:handbook", messages=question)
+    assert away.value.status_code == 503
+    assert json.loads(away.value.response.text)["error"]["code"] == "knowledge_unavailable"
+    factory.start()  # so that it can be stopped cleanly
+
+
+def _models(api: openai.OpenAI) -> bool:
+    try:
+        return "hello" in [model.id for model in api.models.list()]
+    except openai.AuthenticationError:
+        return False
