@@ -1,14 +1,14 @@
 """Full-text search of knowledge bases: candidates by words and pairs of words, scored as in BM25.
 
-Revision: 0010, after: 0009. The statements are the SQL file beside this one, frozen as released.
+Revision: 0015, after: 0014. The statements are the SQL file beside this one, frozen as released.
 """
 
 from pathlib import Path
 
 from alembic import op
 
-revision = "0010"
-down_revision = "0009"
+revision = "0015"
+down_revision = "0014"
 branch_labels = None
 depends_on = None
 
