@@ -128,10 +128,12 @@ class Retrieval:
         self._ask = ask
         self._found = found
         self.record_id = core.ids.next(core.now_us())
+        self._service_id = ""
 
     def start(self, groundings: Grounds, *, key_id: str, service_id: str, knowledge_base: str) -> None:
         """Ask the control plane; raises ApiError."""
         ask = self._ask
+        self._service_id = service_id
         question = {
             "key_id": key_id,
             "service_id": service_id,
@@ -205,6 +207,10 @@ class Retrieval:
         """Return nothing: no token was generated yet."""
         del only_news
         return b""
+
+    def expected(self) -> tuple[str, int]:
+        """Return the service it will ask; it takes nothing there yet."""
+        return self._service_id, 0
 
     def stop(self) -> None:
         """End at once, because the process ends."""

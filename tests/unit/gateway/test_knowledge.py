@@ -218,6 +218,7 @@ def test_a_gateway_that_stops_says_so(bench: Bench) -> None:
     (running,) = bench.core.in_flight
     running.check(0.0)
     assert running.progress(only_news=False) == b""
+    assert running.expected() == ("svc_a", 0)
     running.stop()
     assert code(bench.wire.take()) == (503, "shutting_down")
     asked(bench).answer()  # too late, and nobody is harmed
