@@ -1,14 +1,14 @@
 """Full-text search of knowledge bases: candidates by words and pairs of words, scored as in BM25.
 
-Revision: 0015, after: 0014. The statements are the SQL file beside this one, frozen as released.
+Revision: 0016, after: 0015. The statements are the SQL file beside this one, frozen as released.
 """
 
 from pathlib import Path
 
 from alembic import op
 
-revision = "0015"
-down_revision = "0014"
+revision = "0016"
+down_revision = "0015"
 branch_labels = None
 depends_on = None
 
