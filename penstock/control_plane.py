@@ -20,6 +20,7 @@ from penstock.drivers.oidc.provider import Provider
 from penstock.drivers.oidc.settings import load as load_providers
 from penstock.drivers.pki.signing import Signer
 from penstock.engine.autoscale import Autoscaler
+from penstock.engine.batch import BatchEngine
 from penstock.engine.deletion import Deletions
 from penstock.engine.document import DocumentEngine
 from penstock.engine.invoice import InvoiceEngine
@@ -58,6 +59,10 @@ class ControlPlane:
         self.retention = RetentionEngine(self.db, clock)
         self.deletions = Deletions(self.db, clock)
         self.documents = DocumentEngine(self.db, clock, self.wakeups, self.context.inference, self.deletions)
+        self.gateway_url: str | None = None  # where the workers of batches send their requests
+        self.batches = BatchEngine(
+            self.db, clock, self.wakeups, self.context.vault, gateway_url=lambda: self.gateway_url
+        )
         self.fault_injectors: dict[str, InjectsFaults] = {}
         self.loops: list[Loop] = []
 
@@ -71,6 +76,7 @@ class ControlPlane:
         if alone:
             self.services.recover()
             self.documents.recover()
+            self.batches.recover()
         self.listen()
         self.nodes.recover()
         self._start(
@@ -79,6 +85,7 @@ class ControlPlane:
             self._loop("node", self.nodes.tick, None, limits.NODE_TICK_SECONDS),
             self._loop("knowledge", self.documents.tick, "knowledge", limits.KNOWLEDGE_TICK_SECONDS),
             self._loop("network", self.networks.tick, "network", limits.NETWORK_TICK_SECONDS),
+            self._loop("batch", self.batches.tick, "batch", limits.BATCH_TICK_SECONDS),
             self._loop("invoice", self.invoices.tick, None, limits.INVOICE_TICK_SECONDS),
             self._loop("retention", self.retention.tick, None, limits.RETENTION_TICK_SECONDS),
         )
@@ -152,5 +159,6 @@ class ControlPlane:
         self.wakeups.stop()
         for loop in self.loops:
             loop.join()
+        self.batches.close()
         self.context.inference.close()
         self.db.dispose()

@@ -14,6 +14,7 @@ from penstock.drivers.base import Driver
 from penstock.drivers.contract import support_table
 from penstock.drivers.ctranslate2.driver import CTranslate2Driver
 from penstock.drivers.local.driver import LocalDriver
+from penstock.drivers.openai_compatible.driver import OpenAICompatibleDriver
 from penstock.drivers.simulated.driver import SimulatedDriver
 from penstock.drivers.simulated.site import parse_site
 from penstock.drivers.vllm.driver import VllmDriver
@@ -29,6 +30,7 @@ def every_driver() -> Iterator[list[Driver]]:
         yield [
             CTranslate2Driver(folder / "c", clock),
             LocalDriver(clock),
+            OpenAICompatibleDriver(folder / "o", clock, lambda _: None),
             simulated,
             VllmDriver(folder / "v", clock),
         ]

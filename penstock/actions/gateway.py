@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 import orjson
+import structlog
 from prometheus_client import Counter
 from sqlalchemy.engine import Connection
 
@@ -19,14 +20,17 @@ from penstock.actions.context import Context
 from penstock.actions.spent import with_spent
 from penstock.actions.usage_record import readable
 from penstock.base.clock import to_epoch_us
-from penstock.base.errors import TooLargeError, UnauthenticatedError
+from penstock.base.errors import TooLargeError, UnauthenticatedError, UnavailableError
 from penstock.base.limits import USAGE_RECORDS_BATCH_MAX
 from penstock.domain.autoscale import Policy
 from penstock.domain.price import Meter
 from penstock.domain.quota import Measure, month_start
 from penstock.domain.rate_limit import LIMITS, Subject
 from penstock.domain.role import Binding, Role, granted
+from penstock.domain.secret import secret_purpose
+from penstock.drivers.openai_compatible.config import allowed_networks
 from penstock.drivers.pki import relay_name
+from penstock.drivers.pki.vault import Vault
 from penstock.store import event as event_store
 from penstock.store import gateway as gateway_store
 from penstock.store import objective as objective_store
@@ -48,6 +52,7 @@ REBUILD_SECONDS_MIN = 0.1
 REBUILD_COST_FACTOR = 10
 POLL_SECONDS = 5.0
 
+log = structlog.get_logger(__name__)
 USAGE = Counter("penstock_gateway_usage_records_total", "Usage records by what became of them.", ("outcome",))
 
 
@@ -119,7 +124,7 @@ class SnapshotFeed:
             if built is not None and built.seen == seen and fresh:
                 return built
             with self._context.db.transaction(SYSTEM) as connection:
-                content = read_snapshot(connection, clock.now())
+                content = read_snapshot(connection, clock.now(), self._context.vault)
             body = orjson.dumps(content)
             digest = hashlib.sha256(body).digest()
             ended = clock.monotonic()
@@ -133,8 +138,10 @@ class SnapshotFeed:
             return self._built
 
 
-def read_snapshot(connection: Connection, now: datetime) -> dict[str, Any]:
+def read_snapshot(connection: Connection, now: datetime, vault: Vault | None = None) -> dict[str, Any]:
     """Return the snapshot without its version: keys that may call endpoints, endpoints, tokens left.
+
+    ``vault`` opens the secrets of servers elsewhere; a server whose secret does not open is left out.
 
     A key has one ``project`` in it, and the gateway shows a key the endpoints of exactly that project. A key
     that may call several projects gets a name for that set of projects (``*`` for all of the tenant, else
@@ -154,7 +161,12 @@ def read_snapshot(connection: Connection, now: datetime) -> dict[str, Any]:
         group = allowed[0] if len(allowed) == 1 else "*" if whole else "+".join(allowed)
         groups[row["tenant_id"], group] = allowed
         keys.append(_key(row, group, allowed, limited.get(row["id"], {})))
-    endpoints = _with_terms(connection, gateway_store.endpoints(connection), limited)
+    for row in gateway_store.passes(connection, now):
+        groups.setdefault((row["tenant_id"], row["project_id"]), [row["project_id"]])
+        entry = _key(row, row["project_id"], [row["project_id"]], limited.get(row["id"], {}))
+        keys.append({**entry, "priority": "batch", "metered": False})
+    endpoints = _with_secrets(gateway_store.endpoints(connection), vault)
+    endpoints = _with_terms(connection, endpoints, limited)
     return {
         "keys": keys,
         **_limits(_tokens_left(connection, now), limited),
@@ -247,7 +259,7 @@ def _models(
 ) -> list[dict[str, Any]]:
     """Return the endpoints of a set of projects under the set's name; where two share a name, the older wins."""
     named: dict[str, dict[str, Any]] = {}
-    for row in endpoints:
+    for row in (shown for found in endpoints for shown in (found, *_adapters(found))):
         if row["tenant_id"] == tenant and row["project_id"] in allowed and row["name"] not in named:
             named[row["name"]] = {
                 "name": row["name"],
@@ -258,10 +270,44 @@ def _models(
                 "model": row["model"],
                 "upstreams": [_upstream(found) for found in row["upstreams"]],
                 **row["terms"],
+                **({"plain": True} if any(found.get("external") for found in row["upstreams"]) else {}),
             }
             if Policy.of(row["spec"]) is not None:
                 named[row["name"]]["elastic"] = True
     return list(named.values())
+
+
+def _adapters(row: Row) -> list[Row]:
+    """Return an endpoint once more for each adapter of its replicas, with those replicas that have it."""
+    found: dict[str, Row] = {}
+    for upstream in row["upstreams"]:
+        for adapter in upstream.get("adapters") or ():
+            name = adapter["name"]
+            shown = found.setdefault(name, {**row, "name": name, "model": name, "upstreams": []})
+            shown["upstreams"].append(upstream)
+    return list(found.values())
+
+
+def _with_secrets(endpoints: Sequence[Row], vault: Vault | None) -> list[Row]:
+    """Return endpoints with the opened secrets of servers elsewhere; one that does not open is not served."""
+    found: list[Row] = []
+    for row in endpoints:
+        upstreams = [one for one in row["upstreams"] if _opened(one, vault)]
+        found.append({**row, "upstreams": upstreams})
+    return found
+
+
+def _opened(upstream: dict[str, Any], vault: Vault | None) -> bool:
+    """Put the value of an upstream's secret in its place; tell whether it could be."""
+    sealed = upstream.pop("sealed", None)
+    if sealed is None:
+        return True
+    try:
+        upstream["api_key"] = (vault or Vault()).open(sealed, secret_purpose(upstream["secret"]))
+    except (ValueError, UnavailableError) as error:
+        log.warning("secret_not_opened", secret=upstream["secret"], error=str(error))
+        return False
+    return True
 
 
 def _upstream(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -269,6 +315,10 @@ def _upstream(found: Mapping[str, Any]) -> dict[str, Any]:
     shown = {name: found[name] for name in ("id", "url", "cancel", "continues")}
     if found["agent"] is not None:
         shown["server_name"] = relay_name(found["id"], found["agent"])
+    if found.get("external"):
+        shown |= {"slots": found["slots"] or 0, "guard": [str(one) for one in allowed_networks()]}
+        if "api_key" in found:
+            shown["api_key"] = found["api_key"]
     return shown
 
 

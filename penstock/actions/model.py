@@ -2,8 +2,11 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from sqlalchemy.engine import Connection
 
 from penstock.actions.change import change
 from penstock.actions.context import Actor, Context, not_found
@@ -20,6 +23,7 @@ from penstock.drivers.ctranslate2.checkpoint import (
 )
 from penstock.drivers.ctranslate2.packaged import EMBEDDING_MODEL_NAME, embedding_model_dir
 from penstock.store import model as model_store
+from penstock.store import tenant as tenant_store
 from penstock.store.database import SYSTEM
 from penstock.store.rows import Row
 
@@ -68,8 +72,21 @@ def _size(folder: Path) -> int:
     return sum(file.stat().st_size for file in check_layout(folder))
 
 
-def add(context: Context, actor: Actor, *, folder: str, name: str | None, licence: str | None) -> Row:
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What people must know of a model: whose it is, under which licence, and whether tenants need an approval."""
+
+    licence: str | None = None
+    licence_text: str = ""
+    origin: str = ""
+    needs_approval: bool = False
+    base_model: str | None = None
+
+
+def add(context: Context, actor: Actor, *, folder: str, name: str | None, terms: Terms) -> Row:
     """Add the model in ``folder`` of the control plane's host, under its own name or ``name``.
+
+    A LoRA adapter names the model that it changes in ``terms.base_model``.
 
     Every file is read and checked before anything is written. Raises InvalidInputError naming what is wrong
     with the folder, ConflictError if the name is taken.
@@ -85,15 +102,54 @@ def add(context: Context, actor: Actor, *, folder: str, name: str | None, licenc
             f"the model is called '{chosen}' in its manifest; give it a name of letters, digits and . _ - (at most 63)",
             field="name",
         )
-    row = _described(context, facts, chosen, licence)
+    row: Row = {
+        **_described(context, facts, chosen, terms.licence),
+        "licence_text": terms.licence_text,
+        "origin": terms.origin,
+        "needs_approval": terms.needs_approval,
+        "base_model": terms.base_model,
+    }
     with change(context, actor, "model.add", row["id"]) as made:
+        _check_base(made.connection, row)
         if not model_store.add(made.connection, row):
             raise ConflictError(
                 f"there is a model '{row['name']}' already; give this one another name", field="name"
             )
-        detail = {key: row[key] for key in ("name", "format", "folder", "size_bytes", "licence", "sha256")}
+        shown = (
+            "name",
+            "format",
+            "folder",
+            "size_bytes",
+            "licence",
+            "sha256",
+            "origin",
+            "needs_approval",
+            "base_model",
+        )
+        detail = {key: row[key] for key in shown}
         made.done("model.added", row["id"], tenant_id=None, detail=detail)
-    return row
+    return {**row, "approved": None}
+
+
+def _check_base(connection: Connection, row: Mapping[str, Any]) -> None:
+    """Raise InvalidInputError unless an adapter, and nothing else, names a base that vLLM serves."""
+    if (row["kind"] == "adapter") != (row["base_model"] is not None):
+        sentence = (
+            "this folder holds a LoRA adapter: name the model that it changes"
+            if row["kind"] == "adapter"
+            else "only a LoRA adapter has a base model; this folder holds a model"
+        )
+        raise InvalidInputError(sentence, field="base_model")
+    if row["base_model"] is None:
+        return
+    base = model_store.get(connection, row["base_model"])
+    if base is None or base["state"] != "active" or base["kind"] != "generation":
+        raise InvalidInputError(f"there is no model '{row['base_model']}' to change", field="base_model")
+    if "vllm" not in base["engines"]:
+        raise InvalidInputError(
+            f"'{base['name']}' is served by {', '.join(base['engines'])}, which serves no adapters; only vllm does",
+            field="base_model",
+        )
 
 
 def _described(
@@ -131,10 +187,11 @@ def _classes_of(context: Context, vendors: frozenset[str]) -> Sequence[str]:
 def page(
     context: Context, actor: Actor, *, state: str | None, name: str | None, after: str | None, limit: int
 ) -> list[Row]:
-    """Return up to ``limit`` models by id."""
+    """Return up to ``limit`` models by id; ``approved`` says whether the caller's tenant may order each."""
     require_read(actor, "model:read")
     with context.db.transaction(actor.scope) as connection:
-        return model_store.page(connection, state=state, name=name, after=after, limit=limit)
+        rows = model_store.page(connection, state=state, name=name, after=after, limit=limit)
+        return _with_approval(connection, actor, rows)
 
 
 def get(context: Context, actor: Actor, model_id: str) -> Row:
@@ -142,8 +199,65 @@ def get(context: Context, actor: Actor, model_id: str) -> Row:
     require_read(actor, "model:read")
     with context.db.transaction(actor.scope) as connection:
         row = model_store.get(connection, model_id)
+        if row is None:
+            raise not_found("model", model_id)
+        (shown,) = _with_approval(connection, actor, [row])
+    return shown
+
+
+def _with_approval(connection: Connection, actor: Actor, rows: Sequence[Row]) -> list[Row]:
+    """Add ``approved``: whether the caller's tenant may order a model; None for callers of the factory."""
+    if actor.tenant_id is None:
+        return [{**row, "approved": None} for row in rows]
+    known = model_store.approved_models(connection, actor.tenant_id)
+    return [{**row, "approved": not row["needs_approval"] or row["id"] in known} for row in rows]
+
+
+def approve(context: Context, actor: Actor, model_id: str, tenant_id: str, note: str) -> Row:
+    """Let a tenant order a model that needs approval. Repeatable. Raises NotFoundError."""
+    with change(context, actor, "model.approve", model_id) as made:
+        actor.require("model:approve")
+        row = _existing(made.connection, model_id, tenant_id)
+        approval = {
+            "model_id": row["id"],
+            "tenant_id": tenant_id,
+            "note": note,
+            "approved_by": actor.principal_id,
+            "approved_at": context.clock.now(),
+        }
+        if model_store.approve(made.connection, approval):
+            detail = {"name": row["name"], "licence": row["licence"], "note": note}
+            made.done("model.approved", row["id"], tenant_id=tenant_id, detail=detail)
+    return approval
+
+
+def withdraw(context: Context, actor: Actor, model_id: str, tenant_id: str) -> None:
+    """Let a tenant order a model no longer; what runs on it goes on. Repeatable. Raises NotFoundError."""
+    with change(context, actor, "model.withdraw", model_id) as made:
+        actor.require("model:approve")
+        row = _existing(made.connection, model_id, tenant_id)
+        if model_store.withdraw(made.connection, row["id"], tenant_id):
+            made.done(
+                "model.approval_withdrawn", row["id"], tenant_id=tenant_id, detail={"name": row["name"]}
+            )
+
+
+def approvals(context: Context, actor: Actor, model_id: str, *, after: str | None, limit: int) -> list[Row]:
+    """Return up to ``limit`` approvals of a model, by tenant; a tenant sees its own."""
+    require_read(actor, "model:read")
+    with context.db.transaction(actor.scope) as connection:
+        row = model_store.get(connection, model_id)
+        if row is None:
+            raise not_found("model", model_id)
+        return model_store.approvals(connection, row["id"], after=after, limit=limit)
+
+
+def _existing(connection: Connection, model_id: str, tenant_id: str) -> Row:
+    row = model_store.get(connection, model_id)
     if row is None:
         raise not_found("model", model_id)
+    if tenant_store.get(connection, tenant_id) is None:
+        raise not_found("tenant", tenant_id)
     return row
 
 
@@ -157,4 +271,4 @@ def retire(context: Context, actor: Actor, model_id: str) -> Row:
         if row["state"] != "retired":
             model_store.change(made.connection, row["id"], {"state": "retired"})
             made.done("model.retired", row["id"], tenant_id=None, detail={"name": row["name"]})
-    return {**row, "state": "retired"}
+    return {**row, "state": "retired", "approved": None}

@@ -9,7 +9,7 @@ from typing import Any, cast
 from penstock.base import limits
 from penstock.base.errors import InvalidInputError
 from penstock.drivers.ctranslate2.checkpoint import inspect_model_folder
-from penstock.drivers.vllm.checkpoint import read_model
+from penstock.drivers.vllm.checkpoint import read_adapter, read_model
 
 _ENCODERS = frozenset({"bert"})
 _HEAD_BYTES = 1 << 20
@@ -22,6 +22,8 @@ def inspect_folder(folder: str) -> Mapping[str, Any]:
     the embedded engine.
     """
     path = Path(folder)
+    if path.is_absolute() and (path / "adapter_config.json").is_file():
+        return _adapter_facts(path)
     if _is_generative_checkpoint(path):
         return _checkpoint_facts(path)
     return inspect_model_folder(folder)
@@ -38,8 +40,17 @@ def _is_generative_checkpoint(folder: Path) -> bool:
     return kind not in _ENCODERS and (any(folder.glob("*.safetensors")) or kind is not None)
 
 
+def _adapter_facts(folder: Path) -> Mapping[str, Any]:
+    read_adapter(folder)
+    return {**_facts(folder), "kind": "adapter", "context_tokens": 0}
+
+
 def _checkpoint_facts(folder: Path) -> Mapping[str, Any]:
     shape = read_model(folder)
+    return {**_facts(folder), "kind": "generation", "context_tokens": shape.context_tokens or 0}
+
+
+def _facts(folder: Path) -> Mapping[str, Any]:
     files = {
         path.name: {"size_bytes": path.stat().st_size, "sha256": digest_of(path)}
         for path in sorted(folder.iterdir())
@@ -47,7 +58,6 @@ def _checkpoint_facts(folder: Path) -> Mapping[str, Any]:
     }
     return {
         "name": folder.name,
-        "kind": "generation",
         "dimensions": None,
         "format": "safetensors",
         "engines": ["vllm"],
@@ -56,7 +66,6 @@ def _checkpoint_facts(folder: Path) -> Mapping[str, Any]:
         "files": files,
         "licence": None,
         "parameters": None,
-        "context_tokens": shape.context_tokens or 0,
         "demonstration": False,
     }
 

@@ -14,7 +14,7 @@ from penstock.actions.change import change
 from penstock.actions.context import Actor, Context, not_found
 from penstock.base import limits
 from penstock.base.errors import InvalidInputError, StaleGenerationError
-from penstock.domain.price import Meter, Price, PriceBook
+from penstock.domain.price import PRICED, Meter, Price, PriceBook
 from penstock.store import price_book as price_book_store
 from penstock.store.rows import Row
 
@@ -82,7 +82,7 @@ def _whole(connection: Connection, asked: NewPrices) -> tuple[Price, ...]:
         raise InvalidInputError(
             f"a price book has at most {limits.PRICES_PER_BOOK_MAX} prices", field="prices"
         )
-    without = next((meter for meter in Meter if (meter, ANY_ITEM) not in prices), None)
+    without = next((meter for meter in PRICED if (meter, ANY_ITEM) not in prices), None)
     if without is not None:
         # A service keeps its price book for life, so a gap could never be mended for what was ordered under it.
         raise InvalidInputError(

@@ -77,6 +77,13 @@ START_OFFERS: tuple[dict[str, Any], ...] = (
         "fixed": {"model": "penstock-demo-5m"},
     },
     {
+        "name": "llm-external",
+        "kind": "llm_external",
+        "title": "LLM endpoint elsewhere",
+        "description": "Keys, limits, books and routing of this factory in front of servers of OpenAI's API that run elsewhere.",
+        "fixed": {},
+    },
+    {
         "name": "embedding",
         "kind": "llm",
         "title": "Embedding endpoint",

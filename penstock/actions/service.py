@@ -18,6 +18,7 @@ from penstock.base.errors import (
     ForbiddenError,
     IdempotencyConflictError,
     InvalidInputError,
+    ModelNotApprovedError,
     NotFoundError,
     QuotaExceededError,
 )
@@ -27,7 +28,9 @@ from penstock.catalog.known import known_for, known_from
 from penstock.domain.quota import Breach
 from penstock.domain.service import ServiceState, Wanted
 from penstock.store import event as event_store
+from penstock.store import model as model_store
 from penstock.store import quota as quota_store
+from penstock.store import secret as secret_store
 from penstock.store import service as service_store
 from penstock.store.rows import Row
 
@@ -81,11 +84,30 @@ def prepare(context: Context, actor: Actor, connection: Connection, order: Order
     spec = merge_order(kind.form, offer["fixed"], order.spec)
     (known,) = known_for(connection, known, [(spec, price_book_id)])
     compiled = kind.compile(spec, known)
+    _check_named(connection, project, offer["kind"], spec)
     if price_book_id is None:
         raise ConflictError(
             "there is no price book yet; an operator must publish one before anything is sold"
         )
     return Prepared(project, offer, spec, compiled, known, price_book_id)
+
+
+def _check_named(connection: Connection, project: Row, kind: str, spec: Mapping[str, Any]) -> None:
+    """Raise ModelNotApprovedError or InvalidInputError unless the tenant may use the models and has the secret named."""
+    models = [spec["model"], *spec.get("adapters", ())] if kind == "llm" else []
+    missing = model_store.not_approved(connection, project["tenant_id"], models)
+    if missing:
+        raise ModelNotApprovedError(
+            f"your tenant is not approved for the model '{missing[0]}'; read its licence with `penstock model show "
+            f"{missing[0]}` and ask an operator to approve it",
+            field="spec.model" if missing[0] == spec["model"] else "spec.adapters",
+            data={"models": missing},
+        )
+    named = spec.get("secret")
+    if named is not None and secret_store.named(connection, project["id"], named) is None:
+        raise InvalidInputError(
+            f"the project has no secret '{named}'; store it with `penstock secret put`", field="spec.secret"
+        )
 
 
 def order(context: Context, actor: Actor, asked: Order) -> tuple[Row, bool]:
@@ -97,7 +119,7 @@ def order(context: Context, actor: Actor, asked: Order) -> tuple[Row, bool]:
     """
     try:
         return _order(context, actor, asked)
-    except (ForbiddenError, QuotaExceededError) as error:
+    except (ForbiddenError, ModelNotApprovedError, QuotaExceededError) as error:
         record_refusal(context, actor, "service.order", asked.project, error)
         raise
 

@@ -24,6 +24,7 @@ SECONDS = Histogram(
 
 
 _DOCUMENTS = re.compile(r"(/v1/knowledge_bases|/console/knowledge)/[^/]+/documents\Z")
+_FORM_BYTES = 64 << 10  # what a form has around its file
 
 
 class _TooLarge(Exception):  # noqa: N818 - a signal inside this file, never seen outside
@@ -95,9 +96,11 @@ def _with_ours(headers: Sequence[tuple[bytes, bytes]], request_id: str) -> list[
 
 
 def _body_limit(scope: Scope) -> int:
-    """Return the limit of a body: documents are larger than everything else that is sent here."""
+    """Return the limit of a body: documents and files are larger than everything else that is sent here."""
     if _DOCUMENTS.match(scope["path"]) and scope["method"] == "POST":
         return limits.DOCUMENT_BYTES_MAX
+    if scope["path"] == "/v1/files" and scope["method"] == "POST":
+        return limits.FILE_BYTES_MAX + _FORM_BYTES
     return limits.BODY_BYTES_MAX
 
 

@@ -26,14 +26,51 @@ class ModelBody(Strict):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
         description="without it, what the model's manifest says",
     )
-    licence: str | None = Field(default=None, min_length=1, max_length=200, pattern=TEXT_PATTERN)
+    licence: str | None = Field(
+        default=None, min_length=1, max_length=200, pattern=TEXT_PATTERN, description="its SPDX id or name"
+    )
+    licence_text: str = Field(default="", max_length=limits.LICENCE_CHARACTERS_MAX, pattern=TEXT_PATTERN)
+    origin: str = Field(default="", max_length=limits.TEXT_CHARACTERS_MAX, pattern=TEXT_PATTERN)
+    needs_approval: bool = Field(
+        default=False, description="tenants may order it only once they are approved"
+    )
+    base_model: str | None = Field(
+        default=None,
+        max_length=limits.NAME_CHARACTERS_MAX,
+        pattern=TEXT_PATTERN,
+        description="for a LoRA adapter: the name of the model that it changes",
+    )
+
+
+class ApprovalBody(Strict):
+    """An approval; the note is for people."""
+
+    note: str = Field(default="", max_length=limits.TEXT_CHARACTERS_MAX, pattern=TEXT_PATTERN)
+
+
+class ApprovalOut(BaseModel):
+    """That a tenant may order a model."""
+
+    model_id: str
+    tenant_id: str
+    note: str
+    approved_by: str
+    approved_at: datetime
+
+
+class ApprovalPage(BaseModel):
+    """A page of approvals."""
+
+    items: list[ApprovalOut]
+    next: str | None
 
 
 class ModelOut(BaseModel):
     """A model. ``demonstration``: it shows that the factory works; its answers are not to be relied on.
 
     ``device_classes``: where its engines can run it; ``cpu`` is the processor of any node. ``kind``: ``generation``
-    models write text, ``embedding`` models make vectors of ``dimensions`` numbers.
+    models write text, ``embedding`` models make vectors of ``dimensions`` numbers, an ``adapter`` changes its
+    ``base_model``. ``approved``: whether the caller's tenant may order it; null for callers of the factory.
     """
 
     id: str
@@ -45,6 +82,11 @@ class ModelOut(BaseModel):
     parameters: int | None
     context_tokens: int
     licence: str
+    licence_text: str
+    origin: str
+    needs_approval: bool
+    approved: bool | None
+    base_model: str | None
     sha256: str
     engines: list[str]
     device_classes: list[str]
@@ -83,7 +125,10 @@ def list_models(
 def add_model(call: Caller, body: ModelBody) -> Response:
     """Add a model from a local folder (operators); every file in it is checked first."""
     actor = call.actor()
-    row = model_actions.add(call.context, actor, folder=body.folder, name=body.name, licence=body.licence)
+    terms = model_actions.Terms(
+        body.licence, body.licence_text, body.origin, body.needs_approval, body.base_model
+    )
+    row = model_actions.add(call.context, actor, folder=body.folder, name=body.name, terms=terms)
     return answer(out(row), 201)
 
 
@@ -99,3 +144,29 @@ def retire_model(call: Caller, model_id: PathId) -> Response:
     """Let no new service order a model (operators); what runs on it goes on."""
     actor = call.actor()
     return answer(out(model_actions.retire(call.context, actor, model_id)))
+
+
+@router.get("/{model_id}/approvals", responses={200: {"model": ApprovalPage}, **ERRORS})
+def list_approvals(
+    call: Caller, model_id: PathId, limit: Limit = limits.PAGE_DEFAULT, after: After = None
+) -> Response:
+    """List the tenants that may order a model which needs approval; a tenant sees itself alone."""
+    rows = model_actions.approvals(call.context, call.actor(), model_id, after=after, limit=limit + 1)
+    return page(rows, limit, key="tenant_id")
+
+
+@router.put("/{model_id}/approvals/{tenant_id}", responses={200: {"model": ApprovalOut}, **ERRORS})
+def approve(call: Caller, model_id: PathId, tenant_id: PathId, body: ApprovalBody) -> Response:
+    """Let a tenant order a model that needs approval (operators)."""
+    return answer(model_actions.approve(call.context, call.actor(), model_id, tenant_id, body.note))
+
+
+@router.delete(
+    "/{model_id}/approvals/{tenant_id}",
+    status_code=204,
+    responses={204: {"description": "it may order it no longer"}, **ERRORS},
+)
+def withdraw(call: Caller, model_id: PathId, tenant_id: PathId) -> Response:
+    """Let a tenant order a model no longer (operators); what runs on it goes on."""
+    model_actions.withdraw(call.context, call.actor(), model_id, tenant_id)
+    return Response(status_code=204)

@@ -60,6 +60,13 @@ class ForbiddenError(PenstockError):
     status = 403
 
 
+class ModelNotApprovedError(PenstockError):
+    """The model may be used only by tenants that an operator approved, and this one is not."""
+
+    code = "model_not_approved"
+    status = 403
+
+
 class NotFoundError(PenstockError):
     """No such object, or one that belongs to another tenant: the two look the same."""
 

@@ -47,6 +47,9 @@ NetworkPeeringId = NewType("NetworkPeeringId", str)
 FabricPartitionId = NewType("FabricPartitionId", str)
 IdentityId = NewType("IdentityId", str)
 RateLimitId = NewType("RateLimitId", str)
+SecretId = NewType("SecretId", str)
+FileId = NewType("FileId", str)
+BatchId = NewType("BatchId", str)
 
 PREFIXES: dict[str, str] = {
     "rate_limit": "rlm",
@@ -87,6 +90,9 @@ PREFIXES: dict[str, str] = {
     "network_peering": "pee",
     "fabric_partition": "fbp",
     "identity": "idn",
+    "secret": "sec",
+    "file": "fil",
+    "batch": "bat",
 }
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"

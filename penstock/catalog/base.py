@@ -24,6 +24,8 @@ class ModelFacts:
     folder: str
     size_bytes: int
     engines: tuple[str, ...]
+    kind: str = "generation"
+    base_model: str | None = None  # of an adapter: the name of the model that it changes
 
 
 @dataclass(frozen=True, slots=True)

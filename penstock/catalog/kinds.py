@@ -6,8 +6,9 @@ from penstock.base.errors import InvalidInputError
 from penstock.catalog.base import Kind
 from penstock.catalog.gpu.recipe import GpuKind
 from penstock.catalog.llm.recipe import LlmKind
+from penstock.catalog.llm_external.recipe import LlmExternalKind
 
-KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (GpuKind(), LlmKind())}
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (GpuKind(), LlmKind(), LlmExternalKind())}
 
 
 def kind_named(name: str) -> Kind:

@@ -26,7 +26,12 @@ def known_from(classes: Mapping[str, DeviceClass], model_rows: Iterable[Mapping[
     """
     models = {
         row["name"]: ModelFacts(
-            row["name"], model_reference(row["folder"]), row["size_bytes"], tuple(row["engines"])
+            row["name"],
+            model_reference(row["folder"]),
+            row["size_bytes"],
+            tuple(row["engines"]),
+            row.get("kind", "generation"),
+            row.get("base_model"),
         )
         for row in model_rows
     }

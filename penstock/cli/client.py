@@ -5,6 +5,7 @@ Imported at first use only: the HTTP library takes longer to load than everythin
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, cast
 
 from penstock import __version__
@@ -74,6 +75,17 @@ class Client:
         """Send bytes as they are and return the answer."""
         headers = {"Content-Type": media_type}
         return self._document(self._send("POST", path, params=params, content=data, headers=headers))
+
+    def upload_file(self, path: str, file: Path, fields: Mapping[str, str]) -> Document:
+        """Send a file as a form with other fields and return the answer."""
+        try:
+            with file.open("rb") as stream:
+                response = self._http.post(path, data=dict(fields), files={"file": (file.name, stream)})
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+        if response.status_code >= 400:
+            raise refused(response.status_code, response.content)
+        return self._document(response)
 
     def text(self, path: str, params: Mapping[str, Any] | None = None) -> str:
         """Return what is at ``path`` and no JSON: CSV, a picture as SVG."""

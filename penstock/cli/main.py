@@ -34,6 +34,8 @@ GROUPS: tuple[tuple[str, str, str], ...] = (
     ("node", "node", "Nodes: list, show, cordon, retire; rehearse failures of simulated ones."),
     ("device", "device", "Accelerators, their classes, and the capacity they add up to."),
     ("model", "model", "Models that LLM services can serve."),
+    ("secret", "secret", "Secrets of a project: keys of other people's servers."),
+    ("batch", "batch", "Batches: many requests in one file, answered when there is room, for less."),
     ("knowledge-base", "knowledge_base", "Knowledge bases: make, search, ask, delete with proof."),
     ("document", "document", "Documents of knowledge bases: add, list, index again, delete with proof."),
     ("network", "network", "Networks of a project: make, list, show, delete."),

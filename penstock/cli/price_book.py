@@ -28,7 +28,8 @@ _FIELDS = (
     Column("Note", "note"),
 )
 _PRICES = (Column("METER", "meter"), Column("ITEM", "item"), Column("PRICE", "price"), Column("PER", "per"))
-_PER = {"gpu_hours": "GPU-hour", "input_tokens": "1,000,000 tokens", "output_tokens": "1,000,000 tokens"}
+_TOKENS = ("input_tokens", "output_tokens", "batch_input_tokens", "batch_output_tokens")
+_PER = {"gpu_hours": "GPU-hour", **dict.fromkeys(_TOKENS, "1,000,000 tokens")}
 
 
 @command(app, "list", examples=["penstock price-book list"])

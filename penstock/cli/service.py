@@ -335,6 +335,7 @@ def affects(service: Mapping[str, Any]) -> str:
     where = f" on {', '.join(nodes[:4])}{' and more' if len(nodes) > 4 else ''}" if nodes else ""
     what = {
         "llm": "its endpoint stops answering; requests in progress are cut off",
+        "llm_external": "its endpoint stops answering here; the servers elsewhere go on",
         "gpu": "what runs on its devices ends and the devices are wiped",
     }.get(str(service["kind"]), "what runs in it ends")
     return f"Release '{service['name']}' ({service['state']}{where})? Then {what}; this cannot be undone."

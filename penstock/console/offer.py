@@ -28,7 +28,11 @@ from penstock.console.menu import may_see
 from penstock.console.names import checked_name
 from penstock.store.rows import Row
 
-KINDS: Mapping[str, str] = {"gpu": "Accelerators", "llm": "Endpoints for language models"}
+KINDS: Mapping[str, str] = {
+    "gpu": "Accelerators",
+    "llm": "Endpoints for language models",
+    "llm_external": "Endpoints that run elsewhere",
+}
 NAME_PATTERN = "[a-z0-9]([a-z0-9\\-]*[a-z0-9])?"
 
 

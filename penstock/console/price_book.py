@@ -17,6 +17,8 @@ METERS = {
     Meter.GPU_HOURS: "a GPU-hour",
     Meter.INPUT_TOKENS: "a million tokens in",
     Meter.OUTPUT_TOKENS: "a million tokens out",
+    Meter.BATCH_INPUT_TOKENS: "a million tokens in, of batches",
+    Meter.BATCH_OUTPUT_TOKENS: "a million tokens out, of batches",
 }
 VERSIONS_SHOWN = 50
 

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from penstock.base.errors import ConflictError, InvalidInputError
 from penstock.base.units import div_round_half_even
-from penstock.domain.price import Meter
+from penstock.domain.price import ORDINARY, Meter
 
 
 class InvoiceState(StrEnum):
@@ -115,7 +115,8 @@ def describe(meter: Meter, item: str, quantity: int, quantity_per_unit: int, *, 
         whole, rest = divmod(abs(thousandths), 1_000)
         text = f"{item}: {sign}{whole:,}.{rest:03d} GPU-hours"
     else:
-        text = f"{item}: {quantity:,} {'input' if meter is Meter.INPUT_TOKENS else 'output'} tokens"
+        way = "input" if meter in (Meter.INPUT_TOKENS, Meter.BATCH_INPUT_TOKENS) else "output"
+        text = f"{item}: {quantity:,} {way} tokens{' of batches' if meter in ORDINARY else ''}"
     return f"{text} (simulated)" if simulated else text
 
 

@@ -10,6 +10,17 @@ class Meter(StrEnum):
     GPU_HOURS = "gpu_hours"  # device_microseconds, priced per GPU-hour of the device class
     INPUT_TOKENS = "input_tokens"  # priced per 1,000,000 tokens of the model
     OUTPUT_TOKENS = "output_tokens"  # priced per 1,000,000 tokens of the model
+    BATCH_INPUT_TOKENS = "batch_input_tokens"  # of batches; without a price of their own, half of the others
+    BATCH_OUTPUT_TOKENS = "batch_output_tokens"
+
+
+# What a batch costs of the ordinary price where a book does not say: requests that wait for a trough.
+BATCH_PERMILLE = 500
+ORDINARY = {
+    Meter.BATCH_INPUT_TOKENS: Meter.INPUT_TOKENS,
+    Meter.BATCH_OUTPUT_TOKENS: Meter.OUTPUT_TOKENS,
+}
+PRICED = tuple(meter for meter in Meter if meter not in ORDINARY)  # what every price book must name
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +41,10 @@ class PriceBook:
     prices: tuple[Price, ...]
 
     def find(self, meter: Meter, item: str) -> Price | None:
-        """Return the price of ``item``, else the meter's ``*`` price, else None."""
+        """Return the price of ``item``, else the meter's ``*`` price, else None.
+
+        A batch's tokens cost ``BATCH_PERMILLE`` of the ordinary price where the book has no price of batches.
+        """
         wildcard: Price | None = None
         for price in self.prices:
             if price.meter == meter:
@@ -38,4 +52,8 @@ class PriceBook:
                     return price
                 if price.item == "*":
                     wildcard = price
+        if wildcard is None and meter in ORDINARY:
+            ordinary = self.find(ORDINARY[meter], item)
+            if ordinary is not None:
+                return Price(meter, ordinary.item, ordinary.microeur_per_unit * BATCH_PERMILLE // 1_000)
         return wildcard

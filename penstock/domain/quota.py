@@ -21,6 +21,7 @@ class Measure(StrEnum):
     SERVICES = "services"
     DOCUMENTS = "documents"
     DOCUMENT_BYTES = "document_bytes"
+    FILE_BYTES = "file_bytes"
     NETWORKS = "networks"
     PORTS = "ports"
     FLOATING_ADDRESSES = "floating_addresses"
@@ -29,12 +30,14 @@ class Measure(StrEnum):
     MICROEUR_PER_MONTH = "microeur_per_month"
 
 
-# Held by documents of knowledge bases and by networks; the other held measures are held by services.
+# Held by documents of knowledge bases, by files and by networks; the other held measures are held by services.
 OF_DOCUMENTS = frozenset({Measure.DOCUMENTS, Measure.DOCUMENT_BYTES})
+OF_FILES = frozenset({Measure.FILE_BYTES})
 OF_NETWORKS = frozenset({Measure.NETWORKS, Measure.PORTS, Measure.FLOATING_ADDRESSES})
 HELD = (
     OF_DOCUMENTS
     | OF_NETWORKS
+    | OF_FILES
     | {Measure.DEVICES, Measure.SLICES, Measure.DEVICE_MEMORY_BYTES, Measure.SERVICES}
 )
 PER_CLASS = frozenset({Measure.DEVICES, Measure.SLICES, Measure.DEVICE_MEMORY_BYTES})

@@ -63,6 +63,7 @@ class TokenUsage:
     input_tokens: int
     output_tokens: int
     simulated: bool = False
+    batch: bool = False  # requests of batches, which have prices of their own
 
     def __post_init__(self) -> None:
         if self.input_tokens < 0 or self.output_tokens < 0:

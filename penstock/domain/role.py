@@ -32,6 +32,8 @@ _NETWORKS = (
     "fabric_partition:*",
 )
 
+_BATCHES = ("file:*", "batch:*")
+
 GRANTS: dict[Role, tuple[str, ...]] = {
     Role.OPERATOR: ("*:*",),
     Role.TENANT_ADMIN: (
@@ -45,6 +47,8 @@ GRANTS: dict[Role, tuple[str, ...]] = {
         "rate_limit:write",
         "llm:call",
         "knowledge_base:*",
+        *_BATCHES,
+        "secret:*",
         *_NETWORKS,
     ),
     Role.MEMBER: (
@@ -65,6 +69,8 @@ GRANTS: dict[Role, tuple[str, ...]] = {
         "llm:call",
         "knowledge_base:*",
         "address_pool:read",
+        *_BATCHES,
+        "secret:*",
         *_NETWORKS,
     ),
     Role.AUDITOR: ("*:read",),
@@ -93,6 +99,7 @@ SCOPES: dict[str, tuple[str, ...]] = {
     "read": ("*:read",),
     "services": (
         "service:*",
+        "secret:*",
         "project:read",
         "offer:read",
         "price:read",
@@ -101,7 +108,7 @@ SCOPES: dict[str, tuple[str, ...]] = {
         "event:read",
         "quota:read",
     ),
-    "llm": ("llm:call", "model:read"),
+    "llm": ("llm:call", "model:read", *_BATCHES),
     "networks": (*_NETWORKS, "address_pool:read", "project:read", "service:read", "event:read"),
     "knowledge": ("knowledge_base:*", "llm:call", "project:read", "usage:read", "event:read"),
 }

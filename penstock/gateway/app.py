@@ -131,7 +131,7 @@ class App:
             message = "Usage cannot be recorded right now, so nothing is served; the operator must look at the disk."
             raise errors.unavailable("metering_unavailable", message, retry_after_seconds=10)
         # The estimate reads the messages as the client sent them: before they are written again.
-        body = for_engine(ask, model.entry.model)
+        body = for_engine(ask, model.entry.model, plain=model.entry.plain)
         scopes = key.scopes + model.scopes
         reservation: Reservation | None = None
         if scopes:

@@ -44,7 +44,7 @@ class Bill:
     def progress(self, *, only_news: bool) -> bytes:
         """Return the journal line of what a stream has generated so far; empty if nothing (new)."""
         meter = self._meter
-        if meter is None or self._finished:
+        if meter is None or self._finished or not self.key.entry.metered:
             return b""
         tokens = meter.completion_tokens + meter.since
         if not tokens or (only_news and tokens == self._reported):
@@ -102,10 +102,8 @@ class Bill:
         stats = self.model.stats
         stats.in_flight -= 1
         if total:
-            if self._core.journal is not None:
-                self._core.journal.append(self._line(usage, ending))
-            self.key.tenant.recorded(total)
-            self.model.owner.recorded(total)
+            if self.key.entry.metered:
+                self._write(usage, ending)
             stats.prompt_tokens += usage.prompt
             stats.completion_tokens += usage.completion
             stats.estimated += usage.estimated
@@ -116,6 +114,13 @@ class Bill:
         if self._reservation is not None:
             self._reservation.settle(self._core.instant(), usage.prompt, usage.completion)
         self._release_engine()
+
+    def _write(self, usage: Usage, ending: str) -> None:
+        """Write the record into the journal, and count what the control plane does not know yet."""
+        if self._core.journal is not None:
+            self._core.journal.append(self._line(usage, ending))
+        self.key.tenant.recorded(usage.prompt + usage.completion)
+        self.model.owner.recorded(usage.prompt + usage.completion)
 
     def _judge(self, usage: Usage, *, failed: bool) -> None:
         """Count for the key, and for what the endpoint promises."""

@@ -150,8 +150,10 @@ def _read_options(ask: Ask, document: dict[str, object]) -> None:
     ask.continuous = _flag(fields, "continuous_usage_stats")
 
 
-def for_engine(ask: Ask, engine_model: str) -> bytes:
+def for_engine(ask: Ask, engine_model: str, *, plain: bool = False) -> bytes:
     """Return the body for the engine: its own model name, and usage asked for on every event of a stream.
+
+    ``plain``: at the end of the stream only, for engines that may know OpenAI's fields and no others.
 
     Raises ApiError (400) for a document nested too deep to be written again.
     """
@@ -159,7 +161,11 @@ def for_engine(ask: Ask, engine_model: str) -> bytes:
     document["model"] = engine_model
     if ask.stream:
         options = cast("dict[str, object]", document.get("stream_options") or {})
-        document["stream_options"] = {**options, "include_usage": True, "continuous_usage_stats": True}
+        document["stream_options"] = (
+            {"include_usage": True}
+            if plain
+            else {**options, "include_usage": True, "continuous_usage_stats": True}
+        )
     try:
         return orjson.dumps(document)
     except orjson.JSONEncodeError:

@@ -18,6 +18,7 @@ from penstock.base import limits
 from penstock.base.clock import Clock
 from penstock.base.errors import StartupError
 from penstock.gateway import log
+from penstock.gateway.cached_secrets import sealed
 from penstock.gateway.journal import Journal, read_segment
 from penstock.gateway.records import add_tokens
 from penstock.gateway.snapshot import Snapshot, SnapshotError, parse_snapshot, save_cache
@@ -80,11 +81,15 @@ class Link:
             raise ControlPlaneError(f"{type(error).__name__}: {error}") from error
         return answer.status, raw
 
+    def token(self) -> str:
+        """Return the gateway's own token; raises StartupError."""
+        return read_token(self._token_file)
+
     def _open(self, timeout_seconds: float) -> http.client.HTTPConnection:
         kind = http.client.HTTPSConnection if self._tls else http.client.HTTPConnection
         self._connection = kind(self._host, self._port, timeout=timeout_seconds)
         self._headers = {
-            "authorization": f"Bearer {read_token(self._token_file)}",
+            "authorization": f"Bearer {self.token()}",
             "content-type": "application/json",
         }
         return self._connection
@@ -181,8 +186,11 @@ class SnapshotPoller(threading.Thread):
         snapshot = parse_snapshot(document)
         try:
             if self._cache is not None:
-                save_cache(self._cache, raw)
-        except OSError as error:  # it serves all the same; only a restart without control plane would miss it
+                save_cache(self._cache, sealed(raw, self._link.token()))
+        except (
+            OSError,
+            StartupError,
+        ) as error:  # it serves all the same; only a restart without control plane would miss it
             log.event("snapshot_not_cached", error=str(error))
         self._taken(snapshot)
         log.event("snapshot", version=snapshot.version, keys=len(snapshot.keys), models=len(snapshot.models))

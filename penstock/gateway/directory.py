@@ -15,7 +15,7 @@ from penstock.gateway.limit_table import LimitTable
 from penstock.gateway.limits import NO_LIMITS, Instant, Limits, Scope
 from penstock.gateway.metrics import KeyStats, ModelStats
 from penstock.gateway.records import key_part, model_part
-from penstock.gateway.routing import Router
+from penstock.gateway.routing import Router, spare
 from penstock.gateway.settings import Settings
 from penstock.gateway.snapshot import KeyEntry, ModelEntry, Snapshot, UpstreamEntry
 from penstock.gateway.upstream import Upstream
@@ -58,7 +58,12 @@ class Model:
     def serve_queue(self) -> None:
         """Give free slots to those whose turn it is."""
         router = self.router
-        while router.queue and any(engine.in_flight < engine.slots for engine in router.engines):
+        while router.queue:
+            idle = router.queue.only_batches
+            if not any(
+                engine.in_flight < (spare(engine) if idle else engine.slots) for engine in router.engines
+            ):
+                return
             waiting = router.queue.pop()
             if waiting is not None:
                 waiting.take_turn()

@@ -27,6 +27,8 @@ from penstock.gateway.body import (
 from penstock.gateway.continuation import body_of, carried_from, may_continue, text_so_far
 from penstock.gateway.core import ClientSide, Core
 from penstock.gateway.directory import Key, Model
+from penstock.gateway.fair_queue import BATCH
+from penstock.gateway.giving_way import crowded, make_room
 from penstock.gateway.leaving import Leaving
 from penstock.gateway.limits import Reservation
 from penstock.gateway.openai_errors import ApiError
@@ -95,15 +97,17 @@ class Exchange(Leaving):
         if self.model.router.several:
             self._tokens = prompt_tokens_estimate(self.ask)
             self._blocks = blocks_of(beginning(self.ask))
-        if self.model.router.queue:
+        queue = self.model.router.queue
+        if queue and (self.priority == BATCH or not queue.only_batches):
             self._wait_or_hold()  # behind those who came before
         else:
             self._next_engine()
 
     def _choose(self) -> Upstream | None:
-        return self.model.router.choose(
+        router = self.model.router
+        return router.choose(
             self._core.now,
-            tried=self._tried,
+            tried=self._tried + crowded(self.priority, router.engines),
             tokens=self._tokens,
             blocks=self._blocks,
             session=self._session,
@@ -159,6 +163,17 @@ class Exchange(Leaving):
             self._refuse(_full("Too many requests wait for the engines of this model"))
             return
         self.model.serve_queue()  # all who waited before may be gone
+        if self._queued_us and self.priority != BATCH:
+            make_room(self._core.in_flight, self.model)
+
+    @property
+    def holds_engine(self) -> bool:
+        """Tell whether it is at an engine, and not on its way out."""
+        return self._engine is not None and not self._finished and self._leaving is None
+
+    def give_way(self) -> None:
+        """End without an answer, for a request that cannot wait; whoever asked asks again."""
+        self._abandon("cancelled", _full("This request made room for others"))
 
     @property
     def gone(self) -> bool:

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
-WEIGHTS = {"high": 16, "normal": 4, "low": 1}
+WEIGHTS = {"high": 16.0, "normal": 4.0, "low": 1.0, "batch": 0.25}
+BATCH = "batch"  # behind all others, whatever their weights, and among themselves in their order
+_BEHIND_ALL = 1e18  # virtual time that no other request ever reaches
 _FLOWS_MAX = 10_000
 
 
@@ -37,6 +39,11 @@ class FairQueue(Generic[T]):
         """Return who waits, in no order, including those that are gone."""
         return (item for _, _, item in self._heap)
 
+    @property
+    def only_batches(self) -> bool:
+        """Tell whether nobody waits but requests of batches."""
+        return bool(self._heap) and self._heap[0][0] >= _BEHIND_ALL
+
     def put(self, item: T, tenant: str, priority: str, tokens: int) -> bool:
         """Let an item wait; False if too many do already."""
         if len(self._heap) >= self._items_max:
@@ -46,9 +53,12 @@ class FairQueue(Generic[T]):
                 return False
         if len(self._ends) >= _FLOWS_MAX:
             self._ends = {name: end for name, end in self._ends.items() if end > self._now}
+        self._count += 1
+        if priority == BATCH:
+            heapq.heappush(self._heap, (_BEHIND_ALL, self._count, item))
+            return True
         end = max(self._now, self._ends.get(tenant, 0.0)) + max(1, tokens) / WEIGHTS.get(priority, 4)
         self._ends[tenant] = end
-        self._count += 1
         heapq.heappush(self._heap, (end, self._count, item))
         return True
 
@@ -57,7 +67,8 @@ class FairQueue(Generic[T]):
         while self._heap:
             end, _, item = heapq.heappop(self._heap)
             if not self._gone(item):
-                self._now = max(self._now, end)
+                if end < _BEHIND_ALL:
+                    self._now = max(self._now, end)
                 return item
         self._ends.clear()
         return None

@@ -13,6 +13,7 @@ from pathlib import Path
 from penstock.base.clock import SystemClock
 from penstock.base.errors import StartupError
 from penstock.gateway import log
+from penstock.gateway.cached_secrets import opened
 from penstock.gateway.control import Deliverer, Link, SnapshotPoller
 from penstock.gateway.core import Core
 from penstock.gateway.journal import Journal
@@ -86,9 +87,9 @@ def _recover(core: Core) -> list[dict[str, object]]:
     return found.ended
 
 
-def _cached(path: Path) -> Snapshot | None:
+def _cached(path: Path, token: str) -> Snapshot | None:
     try:
-        return load_cache(path)
+        return load_cache(path, lambda raw: opened(raw, token))
     except (SnapshotError, OSError) as error:
         log.event("snapshot_cache_unusable", error=str(error))
         return None
@@ -215,7 +216,7 @@ def _source(
         raise AssertionError("a gateway has a configuration or a control plane")
     name = plan.name if plan.processes == 1 else f"{plan.name}-{process}"
     cache = plan.data / "snapshot.json"
-    cached = _cached(cache)
+    cached = _cached(cache, plan.token or "")
     if cached is not None:
         core.directory.apply(cached)
     core.groundings = Groundings(plan.control_plane, core.loop)

@@ -23,6 +23,15 @@ _SESSIONS_MAX = 16_384
 OPEN_AFTER_FAILURES = 3
 
 
+# Requests of batches take at most this part of an engine's slots, so that others find room at once.
+BATCH_SLOTS_PERCENT = 50
+
+
+def spare(engine: "Engine") -> int:
+    """Return up to how many requests in flight an engine takes those of batches."""
+    return max(1, engine.slots * BATCH_SLOTS_PERCENT // 100)
+
+
 class Engine(Protocol):
     """An engine as routing sees it."""
 

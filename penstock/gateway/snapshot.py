@@ -14,7 +14,10 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from penstock.base.addresses import parse_networks
+from penstock.base.errors import InvalidInputError
 from penstock.gateway.fair_queue import WEIGHTS
+from penstock.gateway.guard import Guard
 from penstock.gateway.limits import FREE, NO_LIMITS, Limits, Price, Spent
 from penstock.gateway.objective import NO_OBJECTIVE, Objective
 
@@ -40,6 +43,7 @@ class KeyEntry:
     expires_at_us: int | None = None
     limits: Limits = NO_LIMITS
     priority: str = ""  # empty: the model's, else normal
+    metered: bool = True  # False: whoever asks with it writes the books himself, as the workers of batches do
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ class UpstreamEntry:
     continues: bool = False  # it takes up an assistant's message in its middle
     slots: int = 0  # requests at a time; 0: the setting in_flight_per_engine_max
     server_name: str | None = None  # behind a relay: the name it is asked for by, with our certificate
+    guard: Guard | None = None  # chosen by a tenant: where it may lead
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,7 @@ class ModelEntry:
     limits: Limits = NO_LIMITS
     price: Price = FREE
     objective: Objective = NO_OBJECTIVE
+    plain: bool = False  # its engines take OpenAI's fields and no others
     owner: str = ""  # the project that owns the service, where ``project`` names a set of them
     priority: str = ""
     elastic: bool = False  # its replicas follow the load: without one, requests are held while one starts
@@ -194,6 +200,7 @@ def _key(value: object, place: str) -> KeyEntry:
         expires_at_us=_count(entry, "expires_at_us", place),
         limits=_limits(entry, place),
         priority=_priority(entry, place),
+        metered=entry.get("metered") is not False,
     )
 
 
@@ -234,7 +241,18 @@ def parse_upstream(value: object, place: str) -> UpstreamEntry:
         continues=entry.get("continues") is True,
         slots=_natural(entry, "slots", place),
         server_name=server_name,
+        guard=_guard(entry, place),
     )
+
+
+def _guard(entry: dict[str, object], place: str) -> Guard | None:
+    if "guard" not in entry:
+        return None
+    networks = _list(entry["guard"], f"{place}.guard")
+    try:
+        return Guard(parse_networks(",".join(str(one) for one in networks)))
+    except InvalidInputError as error:
+        raise SnapshotError(f"{place}.guard must hold networks") from error
 
 
 def _model(value: object, place: str) -> ModelEntry:
@@ -250,6 +268,7 @@ def _model(value: object, place: str) -> ModelEntry:
         limits=_limits(entry, place),
         price=_price(entry, place),
         objective=_objective(entry, place),
+        plain=entry.get("plain") is True,
         owner=_text(entry, "owner", place) if "owner" in entry else "",
         priority=_priority(entry, place),
         elastic=entry.get("elastic") is True,
@@ -306,13 +325,18 @@ def save_cache(path: Path, raw: bytes) -> None:
     temporary.replace(path)
 
 
-def load_cache(path: Path) -> Snapshot | None:
-    """Return the cached snapshot, or None if there is none; raises SnapshotError or OSError if it is bad."""
+def load_cache(path: Path, opened: Callable[[bytes], bytes] = bytes) -> Snapshot | None:
+    """Return the cached snapshot, or None if there is none; raises SnapshotError or OSError if it is bad.
+
+    ``opened`` undoes what was done to the document before it was saved.
+    """
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
         return None
     try:
-        return parse_snapshot(orjson.loads(raw))
-    except orjson.JSONDecodeError as error:
+        return parse_snapshot(orjson.loads(opened(raw)))
+    except ValueError as error:
+        if isinstance(error, SnapshotError):
+            raise
         raise SnapshotError(f"{path} is not JSON") from error

@@ -15,6 +15,7 @@ import httptools
 import orjson
 
 from penstock.gateway.body import KINDS
+from penstock.gateway.guard import judged_address
 from penstock.gateway.known_head import KnownHead
 from penstock.gateway.settings import Settings
 from penstock.gateway.snapshot import UpstreamEntry
@@ -378,14 +379,14 @@ class Upstream:
         if entry.tls and self._tls is None:
             failed("there is no certificate for relays")
             return
+        host, name = entry.host, entry.server_name
         try:
             async with asyncio.timeout(self._settings.connect_seconds):
+                if entry.guard is not None:
+                    host = await judged_address(self._loop, entry.guard, host, entry.port, tls=entry.tls)
+                    name = entry.host if entry.tls else None
                 _, connection = await self._loop.create_connection(
-                    lambda: UpstreamConnection(self),
-                    entry.host,
-                    entry.port,
-                    ssl=self._tls,
-                    server_hostname=entry.server_name,
+                    lambda: UpstreamConnection(self), host, entry.port, ssl=self._tls, server_hostname=name
                 )
         except (OSError, ssl.SSLError) as error:  # TimeoutError is an OSError
             failed(f"{type(error).__name__} on connecting")

@@ -116,10 +116,12 @@ def _sum(devices: Iterable[DeviceUsage], tokens: Iterable[TokenUsage]) -> _Sums:
             row.slice_us,
         )
     for use in tokens:
-        for meter, count in (
-            (Meter.INPUT_TOKENS, use.input_tokens),
-            (Meter.OUTPUT_TOKENS, use.output_tokens),
-        ):
+        read, written = (
+            (Meter.BATCH_INPUT_TOKENS, Meter.BATCH_OUTPUT_TOKENS)
+            if use.batch
+            else (Meter.INPUT_TOKENS, Meter.OUTPUT_TOKENS)
+        )
+        for meter, count in ((read, use.input_tokens), (written, use.output_tokens)):
             add(
                 _Group(
                     use.tenant_id,

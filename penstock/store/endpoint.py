@@ -31,6 +31,23 @@ _REPLICAS = sa.text(
     """
 )
 
+# Whom a request of a batch is billed to: the endpoint that its model is the name of, or begins with.
+_OF_MODEL = sa.text(
+    """
+    SELECT s.id AS service_id, :model AS model, COALESCE((
+        SELECT a.id FROM allocation a WHERE a.service_id = s.id AND a.wanted = 'present' ORDER BY a.phase = 'ready' DESC, a.id LIMIT 1
+    ), '') AS allocation_id
+    FROM service s
+    WHERE s.project_id = :project AND s.kind IN ('llm', 'llm_external') AND starts_with(:model, s.name)
+    ORDER BY length(s.name) DESC, s.wanted = 'running' DESC, s.id DESC LIMIT 1
+    """
+)
+
+
+def of_model(connection: Connection, project_id: str, model: str) -> Row | None:
+    """Return the endpoint of a project that answers to a model name, as ``record_call`` takes it; or None."""
+    return one(connection.execute(_OF_MODEL, {"project": project_id, "model": model}))
+
 
 def find(connection: Connection, project_id: str, service: str) -> Row | None:
     """Return the LLM service of that id or name in a project with its model; the running one before others."""
@@ -54,6 +71,7 @@ def record_call(
     completion_tokens: int,
     started_at: datetime,
     ended_at: datetime,
+    batch: str | None = None,
 ) -> str:
     """Write the usage record of a call into the books, once for each ``what``; return the record's id.
 
@@ -76,6 +94,7 @@ def record_call(
         "started_at": started_at,
         "first_token_at": None,
         "ended_at": ended_at,
+        "batch": batch,
     }
     record_usage(connection, [record], ended_at)
     return record_id

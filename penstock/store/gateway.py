@@ -34,16 +34,31 @@ _ENDPOINTS = sa.text(
         SELECT min(a.config ->> 'served_model_name') AS model,
             jsonb_agg(jsonb_build_object('id', a.id, 'url', a.endpoint, 'cancel', a.driver = 'ctranslate2',
                 'continues', a.driver IN ('ctranslate2', 'vllm'),
-                'agent', CASE WHEN g.transport = 'https' AND a.endpoint LIKE 'https:%' THEN g.id END)
+                'agent', CASE WHEN g.transport = 'https' AND a.endpoint LIKE 'https:%' THEN g.id END,
+                'adapters', a.config -> 'adapters', 'external', a.driver = 'openai_compatible',
+                'slots', a.config -> 'slots', 'secret', x.id, 'sealed', x.sealed)
                 ORDER BY a.id) AS upstreams
         FROM allocation a JOIN agent g ON g.id = a.agent_id
+        LEFT JOIN secret x ON x.project_id = a.project_id AND x.name = a.config ->> 'secret'
         WHERE a.service_id = s.id AND a.wanted = 'present' AND a.draining_at IS NULL AND a.phase = 'ready'
             AND a.phase_generation = a.generation AND a.endpoint IS NOT NULL
     ) a ON true
-    WHERE s.kind = 'llm' AND s.wanted = 'running' AND s.state NOT IN ('released', 'failed', 'releasing')
+    WHERE s.kind IN ('llm', 'llm_external') AND s.wanted = 'running' AND s.state NOT IN ('released', 'failed', 'releasing')
         AND (a.upstreams IS NOT NULL AND s.state IN ('running', 'degraded')
             OR s.running_at IS NOT NULL AND jsonb_exists_any(s.spec, ARRAY['replicas_min', 'replicas_max']))
     ORDER BY s.id
+    """
+)
+# What the workers of batches show to the gateway: as good as the key that a batch is billed to, and no longer.
+_PASSES = sa.text(
+    """
+    SELECT k.id, b.pass_sha256 AS secret_sha256, ARRAY['llm'] AS scopes, b.project_id, b.expires_at,
+        k.requests_per_minute, k.tokens_per_minute, p.id AS principal_id, b.tenant_id
+    FROM batch b JOIN api_key k ON k.id = b.key_id JOIN principal p ON p.id = k.principal_id
+    JOIN tenant t ON t.id = b.tenant_id
+    WHERE b.state = 'in_progress' AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > :now)
+        AND p.disabled_at IS NULL AND t.state = 'active'
+    ORDER BY b.id
     """
 )
 _PROJECTS = sa.text("SELECT tenant_id, id FROM project WHERE state = 'active' ORDER BY tenant_id, id")
@@ -58,11 +73,17 @@ def keys(connection: Connection, now: datetime) -> list[Row]:
     return every(connection.execute(_KEYS, {"now": now}))
 
 
+def passes(connection: Connection, now: datetime) -> list[Row]:
+    """Return what stands for a key while a batch runs, with the key's id and limits."""
+    return every(connection.execute(_PASSES, {"now": now}))
+
+
 def endpoints(connection: Connection) -> list[Row]:
     """Return LLM services that may be asked, with their ready replicas; ``model`` is what their engines answer to.
 
     One whose replicas follow the load is among them from its first replica on, whatever it has now.
-    ``upstreams`` have ``id``, ``url``, ``cancel`` and ``agent``: whose relay it is reached through, or None.
+    ``upstreams`` have ``id``, ``url``, ``cancel``, ``agent``: whose relay it is reached through, or None; and for a
+    server elsewhere ``external``, ``slots``, and id and sealed value of its ``secret``.
     """
     return every(connection.execute(_ENDPOINTS))
 
@@ -86,16 +107,16 @@ _RECORD_USAGE = sa.text(
         SELECT * FROM jsonb_to_recordset(CAST(:records AS jsonb)) AS r(
             id text, key text, tenant text, principal text, service text, allocation text, model text,
             prompt_tokens bigint, completion_tokens bigint, ending text, streamed boolean, estimated boolean,
-            started_at timestamptz, first_token_at timestamptz, ended_at timestamptz)
+            started_at timestamptz, first_token_at timestamptz, ended_at timestamptz, batch text)
     ), known AS (
         SELECT r.*, s.project_id, s.price_book_id, COALESCE(s.spec ->> 'model', r.model) AS served
         FROM said r JOIN service s ON s.id = r.service AND s.tenant_id = r.tenant
     ), written AS (
         INSERT INTO token_usage (id, tenant_id, project_id, principal_id, service_id, key_id, allocation_id,
             endpoint, model, price_book_id, prompt_tokens, completion_tokens, ending, streamed, estimated,
-            started_at, first_token_at, ended_at, received_at)
+            started_at, first_token_at, ended_at, received_at, batch_id)
         SELECT id, tenant, project_id, principal, service, key, allocation, model, served, price_book_id,
-            prompt_tokens, completion_tokens, ending, streamed, estimated, started_at, first_token_at, ended_at, :now
+            prompt_tokens, completion_tokens, ending, streamed, estimated, started_at, first_token_at, ended_at, :now, batch
         FROM known ORDER BY id
         ON CONFLICT (id) DO NOTHING
         RETURNING id

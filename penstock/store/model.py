@@ -1,6 +1,6 @@
 """Models: the catalogue of what LLM services can serve. A retired model stays for what already runs on it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -8,8 +8,14 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.engine import Connection
 
 from penstock.store.rows import Row, every, one
-from penstock.store.schema import model
+from penstock.store.schema import model, model_approval
 
+_APPROVED = sa.text(
+    """
+    SELECT m.name, EXISTS (SELECT 1 FROM model_approval a WHERE a.model_id = m.id AND a.tenant_id = :tenant) AS approved
+    FROM model m WHERE m.name = ANY(:names) AND m.needs_approval
+    """
+)
 _ACTIVE = sa.select(model).where(model.c.state == "active").order_by(model.c.name)
 _GET = sa.select(model).where((model.c.id == sa.bindparam("key")) | (model.c.name == sa.bindparam("key")))
 
@@ -47,3 +53,42 @@ def page(
     if after is not None:
         query = query.where(model.c.id > after)
     return every(connection.execute(query))
+
+
+# ---- approvals ---------------------------------------------------------------------------------------------
+
+
+def not_approved(connection: Connection, tenant_id: str, names: Collection[str]) -> list[str]:
+    """Return which of the named models need an approval that a tenant does not have, by name."""
+    if not names:
+        return []
+    rows = connection.execute(_APPROVED, {"tenant": tenant_id, "names": sorted(names)})
+    return sorted(row.name for row in rows if not row.approved)
+
+
+def approve(connection: Connection, row: Mapping[str, Any]) -> bool:
+    """Let a tenant use a model; False if it may already."""
+    statement = upsert(model_approval).values(**row).on_conflict_do_nothing()
+    return connection.execute(statement.returning(model_approval.c.model_id)).first() is not None
+
+
+def withdraw(connection: Connection, model_id: str, tenant_id: str) -> bool:
+    """Let a tenant order a model no longer; False if it might not."""
+    statement = sa.delete(model_approval).where(
+        model_approval.c.model_id == model_id, model_approval.c.tenant_id == tenant_id
+    )
+    return connection.execute(statement).rowcount == 1
+
+
+def approvals(connection: Connection, model_id: str, *, after: str | None, limit: int) -> list[Row]:
+    """Return up to ``limit`` approvals of a model by tenant, as far as the caller's scope shows them."""
+    query = sa.select(model_approval).where(model_approval.c.model_id == model_id)
+    if after is not None:
+        query = query.where(model_approval.c.tenant_id > after)
+    return every(connection.execute(query.order_by(model_approval.c.tenant_id).limit(limit)))
+
+
+def approved_models(connection: Connection, tenant_id: str) -> set[str]:
+    """Return the ids of the models that a tenant was approved for."""
+    query = sa.select(model_approval.c.model_id).where(model_approval.c.tenant_id == tenant_id)
+    return set(connection.execute(query).scalars())

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from penstock.domain.price import BATCH_PERMILLE
 from penstock.domain.quota import Measure
 
 
@@ -54,7 +55,8 @@ _MICROEUR = f"""
             device_class AS item, {_SLICE_US} AS quantity, device_slices * 3600000000 AS per_unit, simulated
         FROM segment WHERE {_SOLD} GROUP BY 1, 2, 3, 5, 7, device_slices, simulated
         UNION ALL
-        SELECT tenant_id, project_id, service_id, key_id, price_book_id, meter, model,
+        SELECT tenant_id, project_id, service_id, key_id, price_book_id,
+            CASE WHEN batch_id IS NULL THEN meter ELSE 'batch_' || meter END, model,
             CAST(sum(tokens) AS numeric), 1000000, false
         FROM token_usage CROSS JOIN LATERAL (
             VALUES ('input_tokens', prompt_tokens), ('output_tokens', completion_tokens)
@@ -66,10 +68,11 @@ _MICROEUR = f"""
         whole + CASE WHEN 2 * rest > per_unit OR (2 * rest = per_unit AND mod(whole, 2) = 1) THEN 1 ELSE 0 END
     ) AS bigint) AS amount
     FROM metered CROSS JOIN LATERAL (
-        SELECT microeur_per_unit FROM price
-        WHERE price.price_book_id = metered.price_book_id AND price.meter = metered.meter
-            AND price.item IN (metered.item, '*')
-        ORDER BY price.item = '*' LIMIT 1
+        SELECT CASE WHEN price.meter = metered.meter THEN microeur_per_unit
+            ELSE microeur_per_unit * {BATCH_PERMILLE} / 1000 END AS microeur_per_unit FROM price
+        WHERE price.price_book_id = metered.price_book_id AND price.item IN (metered.item, '*')
+            AND price.meter IN (metered.meter, replace(metered.meter, 'batch_', ''))
+        ORDER BY price.meter <> metered.meter, price.item = '*' LIMIT 1
     ) AS priced CROSS JOIN LATERAL (
         SELECT div(quantity * microeur_per_unit, per_unit) AS whole, mod(quantity * microeur_per_unit, per_unit) AS rest
     ) AS divided

@@ -20,7 +20,7 @@ _ORDER_INPUTS = sa.text(
         (SELECT row_to_json(p) FROM (SELECT * FROM project WHERE id = :project FOR KEY SHARE) p) AS project,
         (SELECT row_to_json(o) FROM offer o WHERE (o.name = :offer OR o.id = :offer) AND o.state = 'active') AS offer,
         (SELECT id FROM price_book ORDER BY version DESC LIMIT 1) AS price_book_id,
-        (SELECT json_agg(row_to_json(m)) FROM model m WHERE m.state = 'active') AS models
+        (SELECT jsonb_agg(to_jsonb(m) - 'licence_text') FROM model m WHERE m.state = 'active') AS models
     """
 )
 

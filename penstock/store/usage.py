@@ -45,12 +45,12 @@ _DEVICES = f"""
 # Tokens count in the period their request ended in. Whether they are simulated is a fact of the service.
 _TOKENS = """
     SELECT t.tenant_id, t.project_id, t.service_id, t.key_id, t.model, t.price_book_id,
-        COALESCE(s.simulated, false) AS simulated,
+        COALESCE(s.simulated, false) AS simulated, t.batch_id IS NOT NULL AS batch,
         CAST(sum(t.prompt_tokens) AS bigint) AS input_tokens,
         CAST(sum(t.completion_tokens) AS bigint) AS output_tokens
     FROM token_usage t LEFT JOIN service s ON s.id = t.service_id
     WHERE t.ended_at >= :start AND t.ended_at < :end {filters}
-    GROUP BY 1, 2, 3, 4, 5, 6, 7 LIMIT :limit
+    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8 LIMIT :limit
 """
 
 
@@ -94,6 +94,7 @@ def tokens(connection: Connection, asked: UsageFilter, limit: int) -> list[Token
             input_tokens=row.input_tokens,
             output_tokens=row.output_tokens,
             simulated=row.simulated,
+            batch=row.batch,
         )
         for row in rows
     ]

@@ -158,6 +158,7 @@ class Factory:
             gateway_files(ca, self.options.data),
         )
         self._gateway.start()
+        self._plane.gateway_url = self._gateway.url
         self._stack.callback(self._gateway.stop)
 
     def _wait_gateway(self) -> None:

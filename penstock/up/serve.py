@@ -96,6 +96,7 @@ def _plane(connections: int | None) -> ControlPlane:
     migrate(url, lambda sentence: log.info("migrating", what=sentence))
     plane = ControlPlane(url, SystemClock(), connections=connections)
     plane.seed()
+    plane.gateway_url = os.environ.get("PENSTOCK_GATEWAY_URL") or None
     signing_key = os.environ.get("PENSTOCK_SIGNING_KEY_FILE")
     if signing_key:
         plane.sign_with(Path(signing_key), owner=False)

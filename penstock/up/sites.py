@@ -11,6 +11,7 @@ import structlog
 
 from penstock.actions import agent as agent_actions
 from penstock.actions import node as node_actions
+from penstock.actions import secret as secret_actions
 from penstock.actions.enrolment import SiteFacts
 from penstock.agent.in_process_link import InProcessLink
 from penstock.agent.loop import Agent
@@ -21,6 +22,7 @@ from penstock.drivers.ctranslate2.driver import CTranslate2Driver
 from penstock.drivers.local.driver import LocalDriver
 from penstock.drivers.nftables.driver import NftablesNetworkDriver
 from penstock.drivers.nftables.driver import unavailable as networks_unavailable
+from penstock.drivers.openai_compatible.driver import OpenAICompatibleDriver
 from penstock.drivers.simulated.driver import SimulatedDriver
 from penstock.drivers.simulated.site import SiteSpec, parse_site
 from penstock.drivers.simulated_network.driver import SimulatedNetworkDriver
@@ -85,6 +87,12 @@ class LocalSite:
             self._engines[vllm.name] = vllm
         if networks_unavailable() is None:
             self._engines[NftablesNetworkDriver.name] = NftablesNetworkDriver(plane.clock)
+        # What runs elsewhere is watched from here: the gateway of this machine is what goes there.
+        self._engines[OpenAICompatibleDriver.name] = OpenAICompatibleDriver(
+            folder / "openai_compatible",
+            plane.clock,
+            lambda allocation_id: secret_actions.opened_for(plane.context, allocation_id),
+        )
         self._thread = _AgentThread(plane, f"local-{platform.node() or 'node'}", self._engines)
         self._nodes: Sequence[NodeFacts] = ()
 

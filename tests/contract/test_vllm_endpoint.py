@@ -19,7 +19,7 @@ from penstock.control_plane import ControlPlane
 from penstock.drivers.vllm.driver import VllmDriver
 from penstock.store.database import SYSTEM
 from tests.support.infrastructure import node_facts
-from tests.support.simulated_vllm import make_checkpoint, make_program
+from tests.support.simulated_vllm import make_adapter, make_checkpoint, make_program
 from tests.support.tenancy import Caller, Tenant
 
 
@@ -94,3 +94,33 @@ def test_from_order_to_release(site: Site, operator: Caller, acme: Tenant, tmp_p
     assert acme.member.delete(f"/v1/services/{service['id']}").status_code == 202
     site.until(lambda: shown()["state"] == "released")
     assert site.driver.observe() == []
+
+
+def test_adapters_are_models_of_their_endpoint(
+    site: Site, operator: Caller, acme: Tenant, tmp_path: Path
+) -> None:
+    operator.post("/v1/models", folder=str(make_checkpoint(tmp_path / "llama")), name="llama")
+    adapter = str(make_adapter(tmp_path / "sql"))
+    alone = operator.post("/v1/models", folder=adapter)
+    assert (alone.status_code, alone.json()["error"]["field"]) == (422, "base_model")
+    shipped = operator.post("/v1/models", folder=adapter, base_model="penstock-demo-5m").json()["error"]
+    assert "serves no adapters" in shipped["message"]
+    added = operator.post(
+        "/v1/models", folder=adapter, name="sql", base_model="llama", needs_approval=True
+    ).json()
+    assert (added["kind"], added["base_model"], added["engines"]) == ("adapter", "llama", ["vllm"])
+    spec = {"model": "llama", "device_class": "GB200", "devices": 1, "adapters": ["sql"]}
+    order = {"offer": "llm", "project": acme.project_id, "name": "chat", "spec": spec}
+    refused = acme.member.post("/v1/services", **order).json()["error"]
+    assert (refused["code"], refused["field"]) == ("model_not_approved", "spec.adapters")
+    operator.put(f"/v1/models/{added['id']}/approvals/{acme.id}")
+    service = acme.member.post("/v1/services", **order).json()
+    site.until(lambda: acme.member.get(f"/v1/services/{service['id']}").json()["state"] == "running")
+    with site.plane.db.transaction(SYSTEM) as connection:
+        models = read_snapshot(connection, site.plane.clock.now())["models"]
+    shown = {model["name"]: model for model in models}
+    assert set(shown) == {"chat", "chat:sql"}
+    assert shown["chat:sql"]["model"] == "chat:sql"
+    (upstream,) = shown["chat:sql"]["upstreams"]
+    body = {"model": "chat:sql", "prompt": "x", "max_tokens": 2}
+    assert httpx.post(f"{upstream['url']}/v1/completions", json=body).json()["model"] == "chat:sql"

@@ -25,6 +25,7 @@ from penstock.store import identity as identity_store
 from penstock.store import role_binding as role_binding_store
 from penstock.store.database import SYSTEM
 from penstock.store.schema import agent, device, join_token, model, node, power_feed, rack, site
+from tests.support.batches import upload_file
 from tests.support.commerce import Market, make_market
 from tests.support.knowledge import add_endpoint, make_base, upload
 from tests.support.networks import make_network, make_pool, make_port, make_subnet
@@ -238,7 +239,24 @@ def _partition(world: World) -> str:
     return str(world.owner.member.post("/v1/fabric-partitions", **body).json()["id"])
 
 
+def _secret(world: World) -> str:
+    body = {"project": world.owner.project_id, "name": "theirs", "value": "sk-theirs"}
+    return str(world.owner.member.put("/v1/secrets", **body).json()["id"])
+
+
+def _file(world: World) -> str:
+    return upload_file(world.owner.member, b'{"custom_id": "a"}')
+
+
+def _batch(world: World) -> str:
+    body = {"input_file_id": _file(world), "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+    return str(world.owner.member.post("/v1/batches", **body).json()["id"])
+
+
 OBJECTS: dict[str, Object] = {
+    "/v1/secrets/{secret_id}": Object(Whose.TENANT, _secret),
+    "/v1/files/{file_id}": Object(Whose.TENANT, _file),
+    "/v1/batches/{batch_id}": Object(Whose.TENANT, _batch),
     "/v1/fabric-partitions/{partition_id}": Object(Whose.TENANT, _partition),
     "/v1/address-pools/{pool_id}": Object(Whose.FACTORY, _pool),
     "/v1/floating-addresses/{address_id}": Object(Whose.TENANT, _floating),
@@ -302,6 +320,7 @@ BODIES: dict[str, dict[str, Any]] = {
     },
     "POST /v1/join-tokens": {"life_seconds": 60},
     "POST /v1/models": {"folder": "/nowhere"},
+    "PUT /v1/models/{model_id}/approvals/{tenant_id}": {"note": "x"},
     "POST /v1/invoices": {"tenant_id": f"ten_{GONE}", "period": "2026-10"},
     "POST /v1/offers": {"name": "x", "kind": "gpu", "title": "X"},
     "PATCH /v1/offers/{offer_id}": {"generation": 1, "title": "Y"},
@@ -310,6 +329,12 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /v1/knowledge_bases/{knowledge_base_id}/search": {"query": "x"},
     "POST /v1/knowledge_bases/{knowledge_base_id}/answers": {"question": "x", "service": "writer"},
     "POST /v1/knowledge_bases/{knowledge_base_id}/urls": {"urls": ["https://example.org/a.html"]},
+    "PUT /v1/secrets": {"project": f"prj_{GONE}", "name": "x", "value": "y"},
+    "POST /v1/batches": {
+        "input_file_id": f"fil_{GONE}",
+        "endpoint": "/v1/completions",
+        "completion_window": "24h",
+    },
     "POST /v1/networks": {"name": "x", "project_id": f"prj_{GONE}"},
     "PATCH /v1/networks/{network_id}": {"description": "y"},
     "POST /v1/subnets": {"name": "x", "network_id": f"net_{GONE}", "prefix": "10.0.0.0/24"},

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from penstock.base import limits
 from penstock.base.errors import InvalidInputError
 from penstock.base.units import BYTES_PER_GIB
 from penstock.catalog.base import Draft, Known, ModelFacts, Place, Spec
@@ -55,8 +56,16 @@ ENGINE_FIELDS: Mapping[str, Any] = {
         "x-group": _GROUP,
         "description": "for engine vllm: keep keys and values in 8 bits, for about twice as many requests at a time",
     },
+    "adapters": {
+        "type": "array",
+        "maxItems": limits.ADAPTERS_PER_SERVICE_MAX,
+        "uniqueItems": True,
+        "items": {"type": "string", "minLength": 1, "maxLength": 63},
+        "title": "Adapters",
+        "description": "for engine vllm: LoRA adapters of the model; clients call each as ENDPOINT:ADAPTER",
+    },
 }
-_FOR_DEVICES = ("device_class", "devices", "context_tokens", "fp8_cache")
+_FOR_DEVICES = ("device_class", "devices", "context_tokens", "fp8_cache", "adapters")
 
 # One process of CTranslate2: its own code and buffers, and the weights with room for activations and the cache.
 ENGINE_MEMORY_BYTES = 128 << 20
@@ -92,7 +101,8 @@ def engine_of(spec: Spec, model: ModelFacts) -> str:
         for name in _FOR_DEVICES:
             if spec.get(name):
                 raise InvalidInputError(
-                    f"'{name}' is for engine vllm; leave it out or order another engine", field=f"spec.{name}"
+                    f"'{name}' is for engine vllm, ctranslate2 has no such thing; leave it out or order another engine",
+                    field=f"spec.{name}",
                 )
     return engine
 
@@ -105,6 +115,7 @@ def replica_of(spec: Spec, model: ModelFacts, known: Known) -> ReplicaOrder:
             count=0, node_memory_bytes=memory_bytes, node_cpu_millis=REPLICA_CPU_MILLIS, driver=CTRANSLATE2
         )
         return ReplicaOrder(ask, {})
+    adapters_of(spec, model, known)
     device = _class_of(spec, known)
     count = spec.get("devices") or devices_needed(model.size_bytes, device)
     ask = Ask(
@@ -120,6 +131,21 @@ def replica_of(spec: Spec, model: ModelFacts, known: Known) -> ReplicaOrder:
         (Measure.DEVICE_MEMORY_BYTES, device.name): count * device.memory_bytes,
     }
     return ReplicaOrder(ask, holds, (GpuOrder(device.name, count, device.slices, device.slices),))
+
+
+def adapters_of(spec: Spec, model: ModelFacts, known: Known) -> list[ModelFacts]:
+    """Return the adapters that were ordered; InvalidInputError names one that is none of this model's."""
+    found: list[ModelFacts] = []
+    for name in spec.get("adapters", ()):
+        adapter = known.models.get(name)
+        if adapter is None or adapter.base_model != model.name:
+            fitting = sorted(one.name for one in known.models.values() if one.base_model == model.name)
+            raise InvalidInputError(
+                f"'{name}' is no adapter of '{model.name}'; there are: {', '.join(fitting) or 'none'}",
+                field="spec.adapters",
+            )
+        found.append(adapter)
+    return found
 
 
 def _class_of(spec: Spec, known: Known) -> DeviceClass:
@@ -147,9 +173,10 @@ def devices_needed(weights_bytes: int, device: DeviceClass) -> int:
 
 
 def draft_of(
-    name: str, spec: Spec, model: ModelFacts, grants: Sequence[Grant], places: Mapping[str, Place]
+    name: str, spec: Spec, known: Known, grants: Sequence[Grant], places: Mapping[str, Place]
 ) -> Draft:
     """Return what an agent must start for one replica; clients call the endpoint by ``name``."""
+    model = known.models[spec["model"]]
     engine = engine_of(spec, model)
     config: dict[str, Any] = {"model_dir": model.folder, "served_model_name": name}
     if engine == CTRANSLATE2:
@@ -160,5 +187,9 @@ def draft_of(
             "device_class": spec["device_class"],
             "context_tokens": spec.get("context_tokens", 0),
             "fp8_cache": spec.get("fp8_cache", False),
+            "adapters": [
+                {"name": f"{name}:{adapter.name}", "folder": adapter.folder}
+                for adapter in adapters_of(spec, model, known)
+            ],
         }
     return Draft(grants[0].node_id, engine, config, tuple(grants))

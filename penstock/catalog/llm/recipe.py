@@ -35,5 +35,5 @@ class LlmKind:
         known: Known,
     ) -> list[Draft]:
         """Return one allocation per replica; clients call the endpoint by the service's name."""
-        model = model_of(spec, known)
-        return [draft_of(name, spec, model, grants, places) for grants in granted]
+        model_of(spec, known)
+        return [draft_of(name, spec, known, grants, places) for grants in granted]

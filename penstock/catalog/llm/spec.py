@@ -111,6 +111,11 @@ def model_of(spec: Spec, known: Known) -> ModelFacts:
             f"no model '{spec['model']}'; there are: {', '.join(sorted(known.models)) or 'none yet'}",
             field="spec.model",
         )
+    if model.base_model is not None:
+        raise InvalidInputError(
+            f"'{model.name}' is an adapter of '{model.base_model}': order that model with this one among its 'adapters'",
+            field="spec.model",
+        )
     return model
 
 

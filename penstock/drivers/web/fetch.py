@@ -17,9 +17,9 @@ import httpcore
 
 from penstock import __version__
 from penstock.base import limits
+from penstock.base.addresses import Network, is_public
 from penstock.base.errors import InvalidInputError
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _REDIRECTS = {301, 302, 303, 307, 308}
 
 
@@ -62,18 +62,6 @@ def check_url(url: str) -> str:
     if not is_public(address):
         raise InvalidInputError(f"'{host}' is no public address", field="urls")
     return url
-
-
-def is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """Tell whether an address is one of the public internet, also where it stands for another one."""
-    inner = None
-    if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
-        if address in ipaddress.ip_network("64:ff9b::/96"):
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    if inner is not None:
-        return is_public(inner)
-    return address.is_global and not address.is_multicast
 
 
 class _PublicOnly(httpcore.SyncBackend):

@@ -5,10 +5,12 @@ row-level security (see ``store/migrations`` and ADR 0002).
 """
 
 from penstock.store.schema.base import TENANT_TABLES, metadata
+from penstock.store.schema.batches import batch, batch_line, file
 from penstock.store.schema.commerce import (
     autoscale,
     decision,
     model,
+    model_approval,
     objective,
     objective_minute,
     offer,
@@ -61,6 +63,7 @@ from penstock.store.schema.tenancy import (
     quota_use,
     rate_limit,
     role_binding,
+    secret,
     tenant,
     totp,
 )
@@ -73,6 +76,8 @@ __all__ = [
     "api_key",
     "audit",
     "autoscale",
+    "batch",
+    "batch_line",
     "claim",
     "decision",
     "deletion_proof",
@@ -83,6 +88,7 @@ __all__ = [
     "document_version",
     "event",
     "fabric_partition",
+    "file",
     "floating_address",
     "gateway_seen",
     "gateway_signal",
@@ -94,6 +100,7 @@ __all__ = [
     "knowledge_usage",
     "metadata",
     "model",
+    "model_approval",
     "network",
     "network_host",
     "network_peering",
@@ -113,6 +120,7 @@ __all__ = [
     "rack",
     "rate_limit",
     "role_binding",
+    "secret",
     "security_binding",
     "security_group",
     "security_rule",

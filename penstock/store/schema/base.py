@@ -58,6 +58,11 @@ TENANT_TABLES = (
     "network_route",
     "network_peering",
     "fabric_partition",
+    "secret",
+    "file",
+    "batch",
+    "batch_line",
+    "model_approval",
 )
 
 

@@ -73,6 +73,21 @@ model = Table(
     Column("dimensions", Integer),  # of an embedding model's vectors
     Column("state", Text, nullable=False),  # active | retired
     instant("created_at"),
+    Column("origin", Text, nullable=False, server_default=""),  # where it comes from, for people
+    Column("licence_text", Text, nullable=False, server_default=""),
+    Column("needs_approval", Boolean, nullable=False, server_default=text("false")),  # of each tenant
+    Column("base_model", Text),  # of an adapter: the name of the model that it changes
+)
+
+# Growth: one row per model and tenant that was approved.
+model_approval = Table(
+    "model_approval",
+    metadata,
+    Column("model_id", Text, ForeignKey("model.id"), primary_key=True),
+    Column("tenant_id", Text, ForeignKey("tenant.id"), primary_key=True),
+    Column("note", Text, nullable=False, server_default=""),
+    Column("approved_by", Text, nullable=False),
+    instant("approved_at"),
 )
 
 service = Table(

@@ -73,6 +73,7 @@ token_usage = Table(
     instant("first_token_at", nullable=True),
     instant("ended_at"),
     instant("received_at"),
+    Column("batch_id", Text),  # whose request it was, if a batch's
     Index(None, "tenant_id", "ended_at"),
     Index(None, "service_id"),
 )

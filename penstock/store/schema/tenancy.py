@@ -171,3 +171,19 @@ rate_limit = Table(
     instant("created_at"),
     Index(None, "tenant_id"),
 )
+
+# Growth: a handful of rows per project.
+secret = Table(
+    "secret",
+    metadata,
+    id_column(),
+    Column("tenant_id", Text, ForeignKey("tenant.id"), nullable=False),
+    Column("project_id", Text, ForeignKey("project.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("sealed", Text, nullable=False),  # by drivers/pki/vault, for this row alone
+    Column("created_by", Text, nullable=False),
+    instant("created_at"),
+    Column("updated_by", Text, nullable=False),
+    instant("updated_at"),
+    Index("uq_secret_name", "project_id", "name", unique=True),
+)

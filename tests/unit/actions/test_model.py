@@ -67,8 +67,9 @@ def test_operator_adds_lists_shows_and_retires_a_model(
     model = made.json()
     assert (model["name"], model["licence"], model["state"]) == ("Another-1.0", "Apache-2.0", "active")
     assert "folder" not in model
-    assert acme.member.get(f"/v1/models/{model['id']}").json() == model
-    assert acme.member.get("/v1/models", name="Another-1.0").json()["items"] == [model]
+    seen = {**model, "approved": True}  # what needs no approval is approved
+    assert acme.member.get(f"/v1/models/{model['id']}").json() == seen
+    assert acme.member.get("/v1/models", name="Another-1.0").json()["items"] == [seen]
     refused(operator.post("/v1/models", folder=str(folder), name="Another-1.0"), 409, "conflict")
     refused(acme.admin.post(f"/v1/models/{model['id']}/retire"), 403, "forbidden")
     for _ in range(2):

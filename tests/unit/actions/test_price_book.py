@@ -14,13 +14,13 @@ from penstock.actions.price_book import NewPrices
 from penstock.base import limits
 from penstock.base.errors import ForbiddenError, InvalidInputError, NotFoundError, StaleGenerationError
 from penstock.control_plane import ControlPlane
-from penstock.domain.price import Meter, Price
+from penstock.domain.price import PRICED, Meter, Price
 from penstock.domain.role import Role
 from penstock.store.database import SYSTEM
 from penstock.store.schema import audit
 from tests.support.tenancy import make_caller, make_tenant
 
-WHOLE = tuple(Price(meter, "*", 1_000) for meter in Meter)
+WHOLE = tuple(Price(meter, "*", 1_000) for meter in PRICED)
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_of_many_changes_at_once_on_one_version_one_wins(
         assert sum(pool.map(change, range(6))) == 1
 
 
-@pytest.mark.parametrize("meter", list(Meter))
+@pytest.mark.parametrize("meter", PRICED)
 def test_a_book_that_leaves_anything_without_a_price_is_refused(
     control_plane: ControlPlane, operator: Actor, meter: Meter
 ) -> None:

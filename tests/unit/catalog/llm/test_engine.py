@@ -15,7 +15,8 @@ GIB = 1 << 30
 SMALL = ModelFacts("small", "/m/small", 16 * GIB, ("vllm", "ctranslate2"))
 LARGE = ModelFacts("large", "/m/large", 140 * GIB, ("vllm",))
 CLASSES = load_device_classes()
-KNOWN = Known(CLASSES, {model.name: model for model in (SMALL, LARGE)})
+SQL = ModelFacts("sql", "/a/sql", 1, ("vllm",), "adapter", "large")
+KNOWN = Known(CLASSES, {model.name: model for model in (SMALL, LARGE, SQL)})
 
 
 @pytest.mark.parametrize(
@@ -75,7 +76,8 @@ def test_weights_leave_room_for_a_cache_and_too_large_a_model_is_refused() -> No
 def test_the_agent_is_told_the_positions_of_the_devices() -> None:
     grants = [Grant("nod_1", f"dev_{n}", 127, 0, 0) for n in (5, 2)]
     places = {f"dev_{n}": Place("n1", n) for n in (5, 2)}
-    draft = draft_of("chat", {"device_class": "H100", "fp8_cache": True}, LARGE, grants, places)
+    spec = {"model": "large", "device_class": "H100", "fp8_cache": True, "adapters": ["sql"]}
+    draft = draft_of("chat", spec, KNOWN, grants, places)
     assert (draft.node_id, draft.driver) == ("nod_1", "vllm")
     assert draft.config == {
         "model_dir": "/m/large",
@@ -84,4 +86,20 @@ def test_the_agent_is_told_the_positions_of_the_devices() -> None:
         "device_class": "H100",
         "context_tokens": 0,
         "fp8_cache": True,
+        "adapters": [{"name": "chat:sql", "folder": "/a/sql"}],
     }
+
+
+@pytest.mark.parametrize(
+    ("spec", "field", "sentence"),
+    [
+        ({"model": "sql"}, "spec.model", "order that model with this one"),
+        ({"model": "large", "device_class": "H100", "adapters": ["nope"]}, "spec.adapters", "there are: sql"),
+        ({"model": "small", "device_class": "H100", "adapters": ["sql"]}, "spec.adapters", "there are: none"),
+        ({"model": "small", "adapters": ["sql"]}, "spec.adapters", "ctranslate2 has no such thing"),
+    ],
+)
+def test_adapters_go_with_their_model_on_vllm(spec: dict[str, Any], field: str, sentence: str) -> None:
+    with pytest.raises(InvalidInputError, match=sentence) as caught:
+        compile_order({"replicas": 1, **spec}, KNOWN)
+    assert caught.value.field == field

@@ -1,0 +1,1 @@
+"""Kind ``llm_external``: an endpoint whose replicas are servers that somebody else runs."""
