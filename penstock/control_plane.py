@@ -29,6 +29,7 @@ from penstock.engine.network import NetworkEngine
 from penstock.engine.node import NodeEngine
 from penstock.engine.retention import RetentionEngine
 from penstock.engine.service import ServiceEngine
+from penstock.engine.vm import VmEngine
 from penstock.store import service as service_store
 from penstock.store import site as site_store
 from penstock.store.database import SYSTEM, Database
@@ -58,6 +59,7 @@ class ControlPlane:
         self.invoices = InvoiceEngine(self.db, clock)
         self.retention = RetentionEngine(self.db, clock)
         self.deletions = Deletions(self.db, clock)
+        self.vms = VmEngine(self.db, clock, self.wakeups)
         self.documents = DocumentEngine(self.db, clock, self.wakeups, self.context.inference, self.deletions)
         self.gateway_url: str | None = None  # where the workers of batches send their requests
         self.batches = BatchEngine(
@@ -82,6 +84,8 @@ class ControlPlane:
         self._start(
             self._loop("service", self.services.tick, "service", limits.IDLE_TICK_SECONDS),
             self._loop("autoscale", self.autoscaler.tick, "autoscale", limits.IDLE_TICK_SECONDS),
+            self._loop("vm", self.vms.tick, "allocation", limits.VM_TICK_SECONDS),
+            self._loop("console", self.vms.forget_old, None, limits.RETENTION_TICK_SECONDS),
             self._loop("node", self.nodes.tick, None, limits.NODE_TICK_SECONDS),
             self._loop("knowledge", self.documents.tick, "knowledge", limits.KNOWLEDGE_TICK_SECONDS),
             self._loop("network", self.networks.tick, "network", limits.NETWORK_TICK_SECONDS),
@@ -119,6 +123,10 @@ class ControlPlane:
         signer = Signer.from_file(key_file, make=owner or not known)
         proof_actions.adopt_key(self.context, signer.public_key, owner=owner)
         self.deletions.sign_with(signer)
+
+    def keep_images_in(self, folder: Path) -> None:
+        """Keep the bytes of images in this folder."""
+        self.context.images.use(folder)
 
     def seal_with(self, key_file: Path) -> None:
         """Seal stored secrets with the key in this file, made at first use; what lies open is sealed now."""

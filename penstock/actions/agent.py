@@ -4,10 +4,11 @@ The in-process agent and the HTTPS listener call the same functions; both have e
 How an agent joins and proves who it is, is in ``actions/agent_identity.py``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import orjson
 from sqlalchemy.engine import Connection
 
 from penstock.actions import agent_reach
@@ -17,7 +18,7 @@ from penstock.base import limits
 from penstock.base.clock import from_epoch_us, to_epoch_us
 from penstock.base.errors import ConflictError, InvalidInputError, TooLargeError, UnauthenticatedError
 from penstock.base.ids import is_id
-from penstock.drivers.base import Observed
+from penstock.drivers.base import Json, Observed
 from penstock.store import agent as agent_store
 from penstock.store import allocation as allocation_store
 from penstock.store import event as event_store
@@ -188,7 +189,16 @@ def _report(observed: Observed, now: datetime) -> Report:
         busy_permille=None if busy is None else min(max(busy, 0), 1000),
         started_at=_instant(observed.at_us.get("started"), now),
         ready_at=_instant(observed.at_us.get("ready"), now),
+        detail=_detail(observed.detail),
     )
+
+
+def _detail(detail: Mapping[str, Json] | None) -> str | None:
+    """Return what else a driver says as JSON; too much of it is left out, PostgreSQL knows no NUL character."""
+    if detail is None:
+        return None
+    text = orjson.dumps(detail, option=orjson.OPT_SORT_KEYS).decode()
+    return None if len(text) > limits.OBSERVED_DETAIL_BYTES_MAX or "\\u0000" in text else text
 
 
 def _text(value: str | None, characters_max: int) -> str | None:

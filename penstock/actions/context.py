@@ -14,6 +14,7 @@ from penstock.base.ids import new_id
 from penstock.catalog.fleet import SharedPicture
 from penstock.domain.device import DeviceClass
 from penstock.domain.role import Binding, Role, granted
+from penstock.drivers.images.folder import ImageFolder
 from penstock.drivers.inference.client import InferenceClient
 from penstock.drivers.oidc.provider import Provider
 from penstock.drivers.pki.vault import Vault
@@ -110,6 +111,7 @@ class Context:
     inference: InferenceClient = field(default_factory=InferenceClient)
     vault: Vault = field(default_factory=Vault)
     providers: dict[str, Provider] = field(default_factory=dict[str, Provider])  # to sign in through, by name
+    images: ImageFolder = field(default_factory=ImageFolder)
 
     def new_id(self, noun: str) -> str:
         """Return a fresh id for ``noun``."""

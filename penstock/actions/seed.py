@@ -90,6 +90,13 @@ START_OFFERS: tuple[dict[str, Any], ...] = (
         "description": "Vectors of 384 numbers for texts of up to 256 tokens, on any CPU; what knowledge bases search with.",
         "fixed": {"model": "all-minilm-l6-v2"},
     },
+    {
+        "name": "vm",
+        "kind": "vm",
+        "title": "Virtual machine",
+        "description": "A machine of your own from an image, on your networks, with your SSH keys.",
+        "fixed": {"bridges": [], "device_class": None, "devices": 0},
+    },
 )
 
 

@@ -11,6 +11,7 @@ from prometheus_client import Counter
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
+from penstock.actions import vm_order
 from penstock.actions.change import record_refusal
 from penstock.actions.context import Actor, Context, not_found
 from penstock.base.errors import (
@@ -46,6 +47,7 @@ class Order:
     name: str | None
     spec: Mapping[str, Any]
     idempotency_key: str | None = None
+    kind: str | None = None  # the offer must be of this kind; None: any
 
     @property
     def sha256(self) -> str:
@@ -64,6 +66,7 @@ class Prepared:
     compiled: Compiled
     known: Known
     price_book_id: str
+    machine: vm_order.Machine | None = None  # what an order of a machine names, looked up
 
 
 def prepare(context: Context, actor: Actor, connection: Connection, order: Order) -> Prepared:
@@ -79,6 +82,10 @@ def prepare(context: Context, actor: Actor, connection: Connection, order: Order
         raise NotFoundError(
             f"no offer '{order.offer}'; see what may be ordered with `penstock offer list`", field="offer"
         )
+    if order.kind is not None and offer["kind"] != order.kind:
+        raise InvalidInputError(
+            f"the offer '{offer['name']}' is of kind {offer['kind']}, not {order.kind}", field="offer"
+        )
     kind = kind_named(offer["kind"])
     known = known_from(context.device_classes, inputs["models"] or ())
     spec = merge_order(kind.form, offer["fixed"], order.spec)
@@ -89,7 +96,11 @@ def prepare(context: Context, actor: Actor, connection: Connection, order: Order
         raise ConflictError(
             "there is no price book yet; an operator must publish one before anything is sold"
         )
-    return Prepared(project, offer, spec, compiled, known, price_book_id)
+    machine = None
+    if offer["kind"] == "vm":
+        machine = vm_order.look_up(connection, actor, project, spec, order.spec)
+        spec = machine.spec
+    return Prepared(project, offer, spec, compiled, known, price_book_id, machine)
 
 
 def _check_named(connection: Connection, project: Row, kind: str, spec: Mapping[str, Any]) -> None:
@@ -159,6 +170,8 @@ def _accept(context: Context, actor: Actor, asked: Order, connection: Connection
         detail={"offer": prepared.offer["name"], "spec": prepared.spec, "project": project_id},
         data={"name": row["name"], "kind": row["kind"], "spec": prepared.spec},
     )
+    if prepared.machine is not None:
+        vm_order.keep(context, connection, row, prepared.machine)
     return row, True
 
 

@@ -32,6 +32,14 @@ class EndingLink:
             self._end(error)
             raise
 
+    def push_console(self, allocation_id: str, begin: int, content: bytes) -> int:
+        """Send a piece of a console."""
+        try:
+            return self._link.push_console(allocation_id, begin, content)
+        except UnauthenticatedError as error:
+            self._end(error)
+            raise
+
     def _end(self, error: UnauthenticatedError) -> None:
         self.refusal = error.sentence
         self._stop.set()

@@ -66,6 +66,10 @@ class EnrollingLink:
         """Report."""
         self._link.push(observations, silent_nodes)
 
+    def push_console(self, allocation_id: str, begin: int, content: bytes) -> int:
+        """Send a piece of a console."""
+        return self._link.push_console(allocation_id, begin, content)
+
     def _enroll(self) -> None:
         found = self._inventory()
         self._look_at = self._clock.monotonic() + INVENTORY_SECONDS

@@ -86,6 +86,11 @@ class HttpsLink:
                 raise
             log.error("report_refused", allocation=observations[0].allocation_id, error=error.sentence)  # noqa: TRY400 - the sentence says it all
 
+    def push_console(self, allocation_id: str, begin: int, content: bytes) -> int:
+        """Send a piece of a machine's console; return the offset to go on from."""
+        body = wire.console_to_json(allocation_id, begin, content)
+        return wire.console_answer_from_json(self._call("POST", "/v1/agents/self/consoles", body))
+
     def close(self) -> None:
         """Close the connections."""
         if self._client is not None:

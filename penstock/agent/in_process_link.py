@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from penstock.actions import agent as agent_actions
+from penstock.actions import vm_console as console_actions
 from penstock.actions.context import Context
 from penstock.agent.link import Item, Pulled
 from penstock.drivers.base import Observed
@@ -27,3 +28,7 @@ class InProcessLink:
     def push(self, observations: Sequence[Observed], silent_nodes: Sequence[str]) -> None:
         """Report; see ``actions.agent.push``."""
         agent_actions.push(self._context, self._agent_id, observations, silent_nodes)
+
+    def push_console(self, allocation_id: str, begin: int, content: bytes) -> int:
+        """Send a piece of a console; see ``actions.vm_console.take``."""
+        return console_actions.take(self._context, self._agent_id, allocation_id, begin, content)

@@ -38,3 +38,7 @@ class Link(Protocol):
     def push(self, observations: Sequence[Observed], silent_nodes: Sequence[str]) -> None:
         """Report; ``silent_nodes`` are all nodes of this agent that it cannot reach now."""
         ...
+
+    def push_console(self, allocation_id: str, begin: int, content: bytes) -> int:
+        """Send a piece of a machine's console; return the offset to go on from."""
+        ...

@@ -7,7 +7,7 @@ full, successful pull said so twice: an unreachable control plane never makes an
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 from prometheus_client import Counter
@@ -18,7 +18,7 @@ from penstock.agent.link import Item, Link, Pulled
 from penstock.base import limits
 from penstock.base.clock import Clock
 from penstock.base.errors import PenstockError
-from penstock.drivers.base import Driver, EnsuresMany, Observed, Phase, ReportsSilentNodes, Wanted
+from penstock.drivers.base import Consoles, Driver, EnsuresMany, Observed, Phase, ReportsSilentNodes, Wanted
 
 log = structlog.get_logger(__name__)
 DRIVEN = Counter("penstock_agent_drives_total", "Driver calls by outcome.", ("driver", "phase"))
@@ -27,6 +27,7 @@ ORPHANS = Counter("penstock_agent_orphans_removed_total", "Things removed from a
 FIRST_RECHECK_SECONDS = 0.02
 RECHECK_SECONDS_MAX = 0.5
 OBSERVE_SECONDS = 2.0
+METERS_SECONDS = 15.0  # how old what a driver counts may become
 TRIES_MAX = 5
 LINK_RETRY_SECONDS_MAX = 5.0
 SETTLED = frozenset({Phase.READY, Phase.FAILED, Phase.ABSENT})
@@ -69,6 +70,8 @@ class Agent:
         self._suspects: dict[str, set[str]] = {}
         self._silent: tuple[str, ...] | None = None
         self._unwritten = False
+        self._counted_at: dict[str, float] = {}
+        self._consoles_at: dict[str, int] = {}
         self._observe_at = clock.monotonic()
         if desired_file is not None:
             self._take(Pulled(full=True, cursor=0, items=desired_file.read()))
@@ -117,7 +120,9 @@ class Agent:
         self._cursor = pulled.cursor
         self._heard = True
         self._drive()
-        return self._push()
+        pushed = self._push()
+        self._send_consoles()
+        return pushed
 
     def _drive(self) -> None:
         """Drive what is due and note what the drivers said; needs no control plane."""
@@ -175,6 +180,8 @@ class Agent:
         self._tries.pop(key, None)
         self._told.pop(key, None)
         self._unsent.pop(key, None)
+        self._counted_at.pop(key, None)
+        self._consoles_at.pop(key, None)
 
     def _drive_batch(self, driver_name: str, items: Sequence[Item], *, present: bool) -> list[Observed]:
         driver = self._drivers.get(driver_name)
@@ -221,6 +228,7 @@ class Agent:
             answer.busy_permille,
             answer.code,
             answer.message,
+            answer.detail,
         )
         attempt = self._tries.get(item.allocation_id)
         if attempt is not None:
@@ -268,9 +276,40 @@ class Agent:
                 log.warning("observe_failed", driver=name, error=str(error))
                 continue
             for key, item in self._desired.items():
-                if item.driver == name and key not in self._tries and self._differs(item, seen.get(key)):
+                if item.driver != name or key in self._tries:
+                    continue
+                if self._differs(item, seen.get(key)):
                     self._tries[key] = _Try(now)
+                elif key in seen:
+                    self._note_counters(item, seen[key], now)
             self._remove_orphans(driver, [key for key in seen if key not in self._desired])
+
+    def _note_counters(self, item: Item, seen: Observed, now: float) -> None:
+        """Report what a driver counts, now and then; nothing else about this thing is news."""
+        if (
+            seen.detail is None
+            or item.wanted == "absent"
+            or now < self._counted_at.get(item.allocation_id, now)
+        ):
+            return
+        self._counted_at[item.allocation_id] = now + METERS_SECONDS
+        self._told.pop(item.allocation_id, None)
+        self._unsent[item.allocation_id] = replace(seen, generation=item.generation)
+
+    def _send_consoles(self) -> None:
+        """Send what machines wrote to their consoles since the last time, a piece of each."""
+        for key, item in self._desired.items():
+            driver = self._drivers.get(item.driver)
+            if item.wanted == "absent" or not isinstance(driver, Consoles):
+                continue
+            after = self._consoles_at.get(key, 0)
+            try:
+                begin, content = driver.console(key, after, limits.CONSOLE_PIECE_BYTES)
+            except OSError as error:
+                log.warning("console_unreadable", allocation=key, error=str(error))
+                continue
+            if content:
+                self._consoles_at[key] = self._link.push_console(key, begin, content)
 
     def _differs(self, item: Item, observed: Observed | None) -> bool:
         told = self._told.get(item.allocation_id)
@@ -309,8 +348,9 @@ class Agent:
 
 
 def _essence(observed: Observed) -> tuple[object, ...]:
-    """Return what makes a report news; utilisation alone does not."""
-    return (observed.generation, observed.phase, observed.endpoint, observed.code, observed.message)
+    """Return what makes a report news; utilisation and counters alone do not."""
+    detail = {name: one for name, one in (observed.detail or {}).items() if name != "meters"}
+    return (observed.generation, observed.phase, observed.endpoint, observed.code, observed.message, detail)
 
 
 def _failed(item: Item, code: str, message: str) -> Observed:

@@ -21,13 +21,14 @@ from types import FrameType
 import platformdirs
 import structlog
 
-from penstock.agent import serve_at
+from penstock.agent import machines, serve_at
 from penstock.agent.desired import DesiredFile
 from penstock.agent.doors import Doors
 from penstock.agent.ending_link import EndingLink
 from penstock.agent.enrolling_link import EnrollingLink
 from penstock.agent.https_link import HttpsLink
 from penstock.agent.identity import Identity, IdentityFolder
+from penstock.agent.images import HttpsImages
 from penstock.agent.join import join
 from penstock.agent.loop import Agent
 from penstock.agent.relay import Relay
@@ -66,6 +67,7 @@ def run(argv: Sequence[str]) -> int:
         try:
             if said is not None:
                 serve_at.remember(chosen.state_dir, said)
+            machines.remember(chosen.state_dir, chosen)
             if chosen.command == "join":
                 _join(folder, chosen)
                 if chosen.only_join:
@@ -106,6 +108,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="address of this machine that the factory's gateway reaches its LLM replicas by; remembered (default: "
         "127.0.0.1, which only a gateway on this machine reaches, and any free port)",
     )
+    machines.add_options(shared)
     joining = commands.add_parser("join", parents=[shared], help="join a factory with a token, then run")
     joining.add_argument(
         "--url", required=True, help="address of the factory's agent listener, https://host:port"
@@ -178,7 +181,7 @@ def _work(folder: IdentityFolder, chosen: argparse.Namespace) -> int:
     clock = SystemClock()
     stop = threading.Event()
     before = {number: signal.signal(number, _stopper(stop)) for number in (signal.SIGTERM, signal.SIGINT)}
-    drivers = _engines(chosen.state_dir, clock)
+    drivers = _engines(chosen.state_dir, clock, folder)
     where = serve_at.recall(chosen.state_dir)
     link = HttpsLink(folder, clock, where.host)
     machine = LocalDriver(clock, name=link.identity.name)
@@ -225,7 +228,7 @@ def _relay(folder: IdentityFolder, identity: Identity, where: serve_at.ServeAt, 
     return relay
 
 
-def _engines(state_dir: Path, clock: Clock) -> dict[str, Driver]:
+def _engines(state_dir: Path, clock: Clock, folder: IdentityFolder) -> dict[str, Driver]:
     """Return the drivers that can run things on this machine. Imported here: `--help` need not wait for them."""
     embedded = import_module("penstock.drivers.ctranslate2.driver").CTranslate2Driver
     vllm = import_module("penstock.drivers.vllm.driver").VllmDriver(state_dir / "vllm", clock)
@@ -235,6 +238,7 @@ def _engines(state_dir: Path, clock: Clock) -> dict[str, Driver]:
     networks = import_module("penstock.drivers.nftables.driver")
     if networks.unavailable() is None:
         found.append(networks.NftablesNetworkDriver(clock))
+    found += machines.drivers(state_dir, clock, HttpsImages(folder))
     return {driver.name: driver for driver in found}
 
 

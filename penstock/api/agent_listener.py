@@ -19,14 +19,16 @@ import structlog
 import uvicorn
 import uvloop
 from fastapi import FastAPI, Request
-from fastapi.responses import Response
+from fastapi.responses import FileResponse, Response
 from starlette.concurrency import run_in_threadpool
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from penstock.actions import agent as agent_actions
 from penstock.actions import agent_identity
+from penstock.actions import image as image_actions
 from penstock.actions import join_token as join_token_actions
 from penstock.actions import node as node_actions
+from penstock.actions import vm_console as console_actions
 from penstock.actions.context import Context
 from penstock.actions.node import Reach, SiteFacts
 from penstock.api.agent_bell import AgentBell
@@ -83,6 +85,8 @@ def create_agent_app(context: Context, ca: FactoryCa, bell: AgentBell) -> FastAP
     app.add_api_route("/v1/agents/self/enroll", handlers.enroll, methods=["POST"])
     app.add_api_route("/v1/agents/self/allocations", handlers.allocations, methods=["GET"])
     app.add_api_route("/v1/agents/self/observations", handlers.observations, methods=["POST"])
+    app.add_api_route("/v1/agents/self/consoles", handlers.console, methods=["POST"])
+    app.add_api_route("/v1/agents/self/images/{image_id}", handlers.image, methods=["GET"])
     add_edge(app)
     return app
 
@@ -156,6 +160,21 @@ class _Handlers:
             lambda: agent_actions.push(self._context, agent_id, said.observations, said.silent_nodes)
         )
         return answer({})
+
+    async def console(self, request: Request) -> Response:
+        """Take a piece of a machine's console."""
+        agent_id = await self._agent(request)
+        allocation_id, begin, content = wire.console_from_json(await _body(request))
+        after = await run_in_threadpool(
+            lambda: console_actions.take(self._context, agent_id, allocation_id, begin, content)
+        )
+        return answer({"next": after})
+
+    async def image(self, request: Request, image_id: str) -> Response:
+        """Send an image that a machine on the agent's nodes begins with."""
+        agent_id = await self._agent(request)
+        file = await run_in_threadpool(lambda: image_actions.for_agent(self._context, agent_id, image_id))
+        return FileResponse(file, media_type="application/octet-stream")
 
     async def _agent(self, request: Request) -> str:
         """Return the agent of the connection's certificate; raises UnauthenticatedError."""

@@ -34,6 +34,9 @@ ModelId = NewType("ModelId", str)
 KnowledgeBaseId = NewType("KnowledgeBaseId", str)
 DocumentId = NewType("DocumentId", str)
 DeletionProofId = NewType("DeletionProofId", str)
+SshKeyId = NewType("SshKeyId", str)
+ImageId = NewType("ImageId", str)
+VmSnapshotId = NewType("VmSnapshotId", str)
 NetworkId = NewType("NetworkId", str)
 SubnetId = NewType("SubnetId", str)
 PortId = NewType("PortId", str)
@@ -53,6 +56,9 @@ BatchId = NewType("BatchId", str)
 
 PREFIXES: dict[str, str] = {
     "rate_limit": "rlm",
+    "ssh_key": "ssh",
+    "image": "img",
+    "vm_snapshot": "snp",
     "site": "sit",
     "rack": "rck",
     "node": "nod",

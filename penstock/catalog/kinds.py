@@ -7,8 +7,9 @@ from penstock.catalog.base import Kind
 from penstock.catalog.gpu.recipe import GpuKind
 from penstock.catalog.llm.recipe import LlmKind
 from penstock.catalog.llm_external.recipe import LlmExternalKind
+from penstock.catalog.vm.recipe import VmKind
 
-KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (GpuKind(), LlmKind(), LlmExternalKind())}
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (GpuKind(), LlmKind(), LlmExternalKind(), VmKind())}
 
 
 def kind_named(name: str) -> Kind:

@@ -6,7 +6,7 @@ Imported at first use only: the HTTP library takes longer to load than everythin
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 from penstock import __version__
 from penstock.cli.context import Target
@@ -87,6 +87,12 @@ class Client:
             raise refused(response.status_code, response.content)
         return self._document(response)
 
+    def send_file(self, path: str, file: Path) -> Document:
+        """Put a file's bytes at ``path``, however many, and return the answer."""
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(file.stat().st_size)}
+        with file.open("rb") as stream:
+            return self._document(self._send("PUT", path, content=stream, headers=headers))
+
     def text(self, path: str, params: Mapping[str, Any] | None = None) -> str:
         """Return what is at ``path`` and no JSON: CSV, a picture as SVG."""
         return self._send("GET", path, params=params).text
@@ -98,7 +104,7 @@ class Client:
         *,
         params: Mapping[str, Any] | None = None,
         body: Mapping[str, Any] | None = None,
-        content: bytes | None = None,
+        content: bytes | BinaryIO | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         try:

@@ -87,6 +87,32 @@ def uncordon(session: Session, node: Node) -> None:
     _change(session, node, "uncordon")
 
 
+DRAIN = (
+    Column("MACHINE", "name"),
+    Column("ID", "vm_id"),
+    Column("GOES TO", "to_node_name"),
+    Column("STAYS BECAUSE", "stays_because"),
+)
+
+
+@command(app, "drain", examples=["penstock node drain hv1 --dry-run", "penstock node drain hv1 --yes"])
+def drain(
+    session: Session,
+    node: Node,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would happen.")] = False,  # noqa: FBT002 - the form of a Typer flag
+    yes: Yes = False,  # noqa: FBT002 - the form of a Typer flag
+) -> None:
+    """Take no new work on a host and move its machines away; shows first what moves and what stays, and why."""
+    path = f"/v1/nodes/{session.find('nodes', node)}/drain"
+    planned = session.client.get(path)["items"]
+    if not dry_run:
+        moving = sum(one["stays_because"] is None for one in planned)
+        question = f"Cordon '{node}' and move {moving} of its {len(planned)} machines?"
+        session.confirm(question, yes=yes)
+        planned = session.client.post(path)["items"]
+    session.show_items(planned, DRAIN, empty="no machines on this host")
+
+
 @command(app, "retire", examples=["penstock node retire gpu-17 --yes"])
 def retire(session: Session, node: Node, yes: Yes = False) -> None:  # noqa: FBT002 - the form of a Typer flag
     """Take a node that holds nothing out of service for good; its history stays."""

@@ -19,6 +19,9 @@ class Role(StrEnum):
     AUDITOR = "auditor"
 
 
+# Machines and what they begin with; a console shows what a machine writes, so reading it is a right of its own.
+_MACHINES = ("vm:*", "vm_console:open", "ssh_key:*", "image:*")
+
 # What belongs to networks: tenants make these themselves, all of them or none.
 _NETWORKS = (
     "network:*",
@@ -49,6 +52,7 @@ GRANTS: dict[Role, tuple[str, ...]] = {
         "knowledge_base:*",
         *_BATCHES,
         "secret:*",
+        *_MACHINES,
         *_NETWORKS,
     ),
     Role.MEMBER: (
@@ -71,6 +75,7 @@ GRANTS: dict[Role, tuple[str, ...]] = {
         "address_pool:read",
         *_BATCHES,
         "secret:*",
+        *_MACHINES,
         *_NETWORKS,
     ),
     Role.AUDITOR: ("*:read",),
@@ -110,6 +115,17 @@ SCOPES: dict[str, tuple[str, ...]] = {
     ),
     "llm": ("llm:call", "model:read", *_BATCHES),
     "networks": (*_NETWORKS, "address_pool:read", "project:read", "service:read", "event:read"),
+    "machines": (
+        *_MACHINES,
+        *_NETWORKS,
+        "service:*",
+        "project:read",
+        "offer:read",
+        "price:read",
+        "device_class:read",
+        "event:read",
+        "quota:read",
+    ),
     "knowledge": ("knowledge_base:*", "llm:call", "project:read", "usage:read", "event:read"),
 }
 

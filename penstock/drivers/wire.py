@@ -6,6 +6,8 @@ field. What the control plane answers is read leniently where it says more than 
 be older than its factory.
 """
 
+import base64
+import binascii
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
@@ -296,6 +298,29 @@ def reports_from_json(body: object) -> Reports:
     silent = given.texts("silent_nodes", NODES_MAX, NODE_NAME_CHARACTERS_MAX)
     given.refuse_others()
     return Reports(tuple(_observed(row) for row in rows), tuple(silent))
+
+
+def console_to_json(allocation_id: str, begin: int, content: bytes) -> JsonObject:
+    """Return the body that carries a piece of a console."""
+    text = base64.b64encode(content).decode()
+    return {"allocation_id": allocation_id, "begin": begin, "content_base64": text}
+
+
+def console_from_json(body: object) -> tuple[str, int, bytes]:
+    """Read a piece of a console: allocation, offset, bytes."""
+    given = Fields(body, "")
+    allocation_id, begin = given.text("allocation_id", 64), given.count("begin")
+    text = given.text("content_base64", 2 * limits.CONSOLE_PIECE_BYTES)
+    given.refuse_others()
+    try:
+        return allocation_id, begin, base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise InvalidInputError("this must be base64", field="content_base64") from error
+
+
+def console_answer_from_json(body: object) -> int:
+    """Read the offset that a console goes on from."""
+    return Fields(body, "").count("next")
 
 
 def _observed(given: Fields) -> Observed:

@@ -7,9 +7,11 @@ from enum import StrEnum
 
 from penstock.base import limits
 from penstock.domain.service import REASON_SENTENCES, Reason, ServiceState
+from penstock.domain.vm import keeps_its_place
 from penstock.store.rows import Row
 
 BUSY_FROM_PERMILLE = 10
+WAITS_FOR_NODE = "its host does not answer; its disk is there, so it waits for the host to come back"
 
 
 class Act(StrEnum):
@@ -64,21 +66,54 @@ def decide(service: Row, allocations: Sequence[Row], now: datetime) -> Move:
     Allocations that are wanted ``absent`` beside present ones are what a replaced place left on a node that
     has not confirmed the removal yet; they decide nothing.
     """
-    present = [a for a in allocations if a["wanted"] == "present"]
+    present = [
+        a for a in allocations if a["wanted"] == "present" and "arriving" not in (a.get("config") or ())
+    ]
     if not present:
         return _being_replaced(service, allocations, now)
     allocations = present
     if any(a["node_state"] in ("unreachable", "retired") for a in allocations):
+        if _stays(service, Reason.NODE_LOST) and all(a["node_state"] != "retired" for a in allocations):
+            return _stay(service, Reason.NODE_LOST, WAITS_FOR_NODE, now)
         return _replace(Reason.NODE_LOST, REASON_SENTENCES[Reason.NODE_LOST], service, now, ())
     if service["yields_to"] is not None:
         reason = Reason.PREEMPTED if service["spec"].get("preemptible") else Reason.RECLAIMED
         return _replace(reason, REASON_SENTENCES[reason], service, now, ())
     failed = [a for a in allocations if is_current(a, "failed")]
     if failed:
+        if _stays(service, Reason.DRIVER_FAILED):
+            message = str(failed[0]["message"] or REASON_SENTENCES[Reason.DRIVER_FAILED])
+            return _stay(service, Reason.DRIVER_FAILED, message, now)
         return _after_failure(service, failed, now)
     if all(is_current(a, "ready") for a in allocations):
         return _run(service, allocations, now)
+    if service["state"] == ServiceState.RUNNING and all(_is_being_changed(a) for a in allocations):
+        return _run(service, allocations, now)
+    if service["state"] == ServiceState.DEGRADED and _stays(service, Reason.START_DEADLINE):
+        message = next((str(a["message"]) for a in allocations if a["message"]), str(service["message"]))
+        return _stay(service, Reason(service["reason"]), message, now)
     return _wait(service, now)
+
+
+def _is_being_changed(allocation: Row) -> bool:
+    """Tell whether a part is as wanted, or on its way to what was asked of it a moment ago."""
+    asked = allocation["phase_generation"] < allocation["generation"]
+    return (asked and allocation["phase"] == "ready") or allocation.get("code") == "changing"
+
+
+def _stays(service: Row, reason: Reason) -> bool:
+    """Tell whether a service that has run waits where its data is."""
+    if service["kind"] not in ("vm", "volume") or service["loaded_at"] is None:
+        return False
+    return keeps_its_place(
+        service["kind"], reason, recreate=service["spec"].get("on_host_loss") == "recreate"
+    )
+
+
+def _stay(service: Row, reason: Reason, message: str, now: datetime) -> Move:
+    """Keep the place, unpaid, and look again: what comes back reports by itself."""
+    act = Act.PAUSE_METER if service["state"] != ServiceState.DEGRADED else Act.NOTHING
+    return Move(ServiceState.DEGRADED, reason, act, now + limits.RETRY_MAX, None, message)
 
 
 def _run(service: Row, allocations: Sequence[Row], now: datetime) -> Move:

@@ -27,6 +27,7 @@ from penstock.engine.reserve import Reserver
 from penstock.store import autoscale as autoscale_store
 from penstock.store import claim as gate
 from penstock.store import event as event_store
+from penstock.store import port as port_store
 from penstock.store import quota as quota_store
 from penstock.store import service as service_store
 from penstock.store import share as share_store
@@ -190,6 +191,10 @@ class ServiceEngine:
         ended = [
             row for row in rows if moves[row["id"]].state in (ServiceState.RELEASED, ServiceState.FAILED)
         ]
+        machines = [row["id"] for row in ended if row["kind"] == "vm"]
+        if machines:
+            port_store.release(connection, machines, now)
+            self._wakeups.signal("network")
         quota_store.give_back_many(connection, [(r["tenant_id"], r["project_id"], r["holds"]) for r in ended])
         service_store.wake_queued(connection, now, limits.ENGINE_BATCH)
         self._wakeups.signal("gateway")

@@ -66,6 +66,7 @@ class Report:
     busy_permille: int | None
     started_at: datetime | None
     ready_at: datetime | None
+    detail: str | None = None  # as JSON
 
 
 # Locks in the engine's order: services (by id) before allocations. "Woken" ends a lease: the record step of
@@ -76,16 +77,16 @@ _RECORD = sa.text(
         SELECT * FROM unnest(
             CAST(:ids AS text[]), CAST(:generations AS bigint[]), CAST(:phases AS text[]), CAST(:codes AS text[]),
             CAST(:messages AS text[]), CAST(:endpoints AS text[]), CAST(:busy AS smallint[]),
-            CAST(:started AS timestamptz[]), CAST(:ready AS timestamptz[])
-        ) AS s(id, generation, phase, code, message, endpoint, busy_permille, started_at, ready_at)
+            CAST(:started AS timestamptz[]), CAST(:ready AS timestamptz[]), CAST(:details AS text[])
+        ) AS s(id, generation, phase, code, message, endpoint, busy_permille, started_at, ready_at, detail_text)
     ), news AS MATERIALIZED (
         SELECT s.*, a.service_id,
             (s.phase, s.generation, s.code, s.endpoint)
                 IS DISTINCT FROM (a.phase, a.phase_generation, a.code, a.endpoint) AS matters,
             s.endpoint IS NOT NULL OR a.endpoint IS NOT NULL AS routed
         FROM said s JOIN allocation a ON a.id = s.id AND a.generation = s.generation AND a.agent_id = :agent_id
-        WHERE (s.phase, s.generation, s.code, s.endpoint, s.message, s.busy_permille)
-            IS DISTINCT FROM (a.phase, a.phase_generation, a.code, a.endpoint, a.message, a.busy_permille)
+        WHERE (s.phase, s.generation, s.code, s.endpoint, s.message, s.busy_permille, s.detail_text::jsonb)
+            IS DISTINCT FROM (a.phase, a.phase_generation, a.code, a.endpoint, a.message, a.busy_permille, a.detail)
     ), locked AS MATERIALIZED (
         SELECT id FROM service WHERE id IN (SELECT service_id FROM news WHERE matters)
         ORDER BY id FOR NO KEY UPDATE
@@ -93,6 +94,7 @@ _RECORD = sa.text(
         UPDATE allocation a SET
             phase = s.phase, phase_generation = s.generation, code = s.code, message = s.message,
             endpoint = s.endpoint, busy_permille = s.busy_permille, observed_at = :now,
+            detail = s.detail_text::jsonb,
             started_at = COALESCE(s.started_at, a.started_at), ready_at = COALESCE(s.ready_at, a.ready_at)
         FROM news s
         WHERE a.id = s.id AND a.generation = s.generation AND a.agent_id = :agent_id
@@ -127,6 +129,7 @@ def record_observations(
         "phases": [r.phase for r in reports],
         "codes": [r.code for r in reports],
         "messages": [r.message for r in reports],
+        "details": [r.detail for r in reports],
         "endpoints": [r.endpoint for r in reports],
         "busy": [r.busy_permille for r in reports],
         "started": [r.started_at for r in reports],

@@ -13,7 +13,16 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import Range
 from sqlalchemy.engine import Connection
 
-from penstock.domain.claim import Ask, DeviceState, Grant, NodeState, Refusal, fits, shape_fits
+from penstock.domain.claim import (
+    REFUSAL_SENTENCES,
+    Ask,
+    DeviceState,
+    Grant,
+    NodeState,
+    Refusal,
+    fits,
+    shape_fits,
+)
 from penstock.domain.segment import Holding, SegmentState
 from penstock.store.rows import Row, every
 from penstock.store.schema import allocation, claim
@@ -431,3 +440,38 @@ def mask_range(mask: int) -> tuple[int, int]:
     """Return the half-open range of the adjacent slices in ``mask``."""
     low = (mask & -mask).bit_length() - 1
     return low, mask.bit_length()
+
+
+def reserve_move(
+    connection: Connection,
+    service: Row,
+    ask: Ask,
+    node_id: str,
+    *,
+    config: Mapping[str, Any],
+    at: datetime,
+    allocation_id: str,
+    claim_id: str,
+) -> str | None:
+    """Hold a second place for a service that moves; return why that cannot be as a sentence, None if it is held.
+
+    Judged by ``fits`` as every claim is. Undo: ``store.vm.leave``.
+    """
+    nodes = every(connection.execute(_NODES, {"ids": [node_id]}))
+    grant = Grant(node_id, None, 0, ask.node_memory_bytes, ask.node_cpu_millis)
+    refusal = fits(ask, grant, node_state(nodes[0]), None)
+    if refusal is not None:
+        return REFUSAL_SENTENCES[refusal]
+    row = {
+        "id": service["service_id"],
+        "tenant_id": service["tenant_id"],
+        "project_id": service["project_id"],
+    }
+    piece = Piece(allocation_id, node_id, ask.driver, config, ((ask, grant),))
+    connection.execute(
+        sa.insert(claim), [_claim_row(row, piece, grant, devices={}, at=at, claim_id=claim_id)]
+    )
+    reservation = Reservation(row, ((ask, (grant,)),), lambda _nodes, _devices: [piece])
+    _insert_allocations(connection, [reservation], {row["id"]: [piece]}, {node_id: nodes[0]})
+    _add_to_nodes(connection, {node_id: (grant.node_memory_bytes, grant.node_cpu_millis)})
+    return None

@@ -139,6 +139,7 @@ class Factory:
         sign_in = oidc_file(self.options.data)
         if sign_in is not None:
             plane.sign_in_through(sign_in)
+        plane.keep_images_in(self.options.data / "images")
         keys = bootstrap(plane.context, folder)
         self._logins = first_logins(plane.context, folder)
         return keys

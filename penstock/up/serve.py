@@ -111,6 +111,9 @@ def _plane(connections: int | None) -> ControlPlane:
     sign_in = oidc_file(None)
     if sign_in is not None:
         plane.sign_in_through(sign_in)
+    images = os.environ.get("PENSTOCK_IMAGES_FOLDER")
+    if images:
+        plane.keep_images_in(Path(images))
     return plane
 
 

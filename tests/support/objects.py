@@ -28,6 +28,7 @@ from penstock.store.schema import agent, device, join_token, model, node, power_
 from tests.support.batches import upload_file
 from tests.support.commerce import Market, make_market
 from tests.support.knowledge import add_endpoint, make_base, upload
+from tests.support.machine_objects import SSH_KEY, make_image, make_ssh_key, make_vm
 from tests.support.networks import make_network, make_pool, make_port, make_subnet
 from tests.support.tenancy import Caller, Tenant, make_caller
 
@@ -262,6 +263,9 @@ OBJECTS: dict[str, Object] = {
     "/v1/floating-addresses/{address_id}": Object(Whose.TENANT, _floating),
     "/v1/dns-records/{record_id}": Object(Whose.TENANT, _record),
     "/v1/network-routes/{route_id}": Object(Whose.TENANT, _route),
+    "/v1/ssh-keys/{ssh_key_id}": Object(Whose.TENANT, lambda w: make_ssh_key(w.owner, "laptop")),
+    "/v1/images/{image_id}": Object(Whose.TENANT, lambda w: make_image(w.owner, "tiny")),
+    "/v1/vms/{vm_id}": Object(Whose.TENANT, lambda w: make_vm(w.plane, w.owner, "web-1")),
     "/v1/networks/{network_id}": Object(Whose.TENANT, _network),
     "/v1/subnets/{subnet_id}": Object(Whose.TENANT, _subnet),
     "/v1/ports/{port_id}": Object(Whose.TENANT, _port),
@@ -297,6 +301,15 @@ OBJECTS: dict[str, Object] = {
 
 PASSWORD = "correct horse battery"
 BODIES: dict[str, dict[str, Any]] = {
+    "POST /v1/ssh-keys": {"name": "x", "project_id": f"prj_{GONE}", "public_key": SSH_KEY},
+    "POST /v1/images": {"name": "x", "project_id": f"prj_{GONE}"},
+    "POST /v1/vms": {"project_id": f"prj_{GONE}", "spec": {"image": "x"}},
+    "PUT /v1/vms/{vm_id}/tags": {"tags": {"a": "b"}},
+    "POST /v1/vms/{vm_id}/power": {"action": "stop"},
+    "POST /v1/vms/{vm_id}/shape": {"vcpus": 2},
+    "POST /v1/vms/{vm_id}/snapshots": {"name": "x"},
+    "POST /v1/vms/{vm_id}/move": {"node_id": None},
+    "POST /v1/vms/{vm_id}/restore": {"snapshot_id": f"snp_{GONE}"},
     "POST /v1/services": {"offer": "gpu", "project": f"prj_{GONE}", "spec": {"count": 1}},
     "POST /v1/sessions": {"email": "nobody@nowhere.test", "password": PASSWORD},
     "POST /v1/tenants": {"name": "initech"},

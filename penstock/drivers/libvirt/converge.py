@@ -97,7 +97,8 @@ class Convergence:
             self._stop()
         self._check()
         if machine.restores > record.restores:
-            self._try("restore", self._restore)
+            if machine.restore_from is not None:  # None: that snapshot was deleted meanwhile
+                self._try("restore", self._restore)
             record = self._store.note(self._id, restores=machine.restores)
         self._disks(record)
         if machine.arriving:
@@ -124,7 +125,7 @@ class Convergence:
             or changed
             or grows
             or machine.boots > record.boots
-            or machine.restores > record.restores
+            or (machine.restores > record.restores and machine.restore_from is not None)
         )
 
     def _grows(self) -> bool:

@@ -161,6 +161,10 @@ def _interface(devices: ET.Element, nic: Nic) -> None:
     _add(interface, "mac", address=nic.mac)
     if nic.tap is not None:
         _add(interface, "target", dev=nic.tap)
+    if nic.mtu is not None:
+        _add(interface, "mtu", size=str(nic.mtu))
+    if nic.isolated:
+        _add(interface, "port", isolated="yes")
     _add(interface, "model", type="virtio")
     _add(interface, "rom", enabled="no")
 

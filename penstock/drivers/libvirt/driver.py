@@ -79,6 +79,8 @@ class LibvirtDriver:
 
     def ensure(self, wanted: Wanted) -> Observed:
         """Say how far the machine is; start to work on what is missing, in a thread of its own."""
+        if "waiting" in wanted.config:  # placed, and not yet told what to be
+            return Observed(wanted.allocation_id, wanted.generation, Phase.PENDING)
         parse(wanted.config)
         with self._lock:
             record = self._store.read(wanted.allocation_id)

@@ -47,6 +47,8 @@ class Nic:
     bridge: str
     mac: str
     tap: str | None
+    mtu: int | None = None
+    isolated: bool = False  # reaches no other isolated port of the bridge but through its rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ def parse(config: Mapping[str, Any]) -> Machine:
     given.refuse_others()
     if len({nic.mac for nic in machine.nics}) != len(machine.nics):
         raise InvalidInputError("two interfaces have the same MAC", field="nics")
-    if machine.restores and machine.restore_from not in machine.snapshots:
+    if machine.restore_from is not None and machine.restore_from not in machine.snapshots:
         raise InvalidInputError("a restore names a snapshot of this machine", field="restore_from")
     return machine
 
@@ -196,6 +198,8 @@ def _nic(given: Fields) -> Nic:
         bridge=_match(given, "bridge", _LINK, "the name of a bridge"),
         mac=_match(given, "mac", _MAC, "a unicast MAC in lower case"),
         tap=tap,
+        mtu=given.optional_count("mtu", 65_535),
+        isolated=bool(given.optional_count("isolated", 1)),
     )
     if tap is not None and _LINK.match(tap) is None:
         raise InvalidInputError("this must be the name of a network device", field=given.place("tap"))

@@ -38,6 +38,7 @@ from penstock.store.schema.knowledge import (
     knowledge_usage,
 )
 from penstock.store.schema.ledger import invoice, invoice_line, segment, token_usage
+from penstock.store.schema.machine import image, ssh_key, vm, vm_console, vm_snapshot
 from penstock.store.schema.network import (
     address_pool,
     dns_record,
@@ -93,6 +94,7 @@ __all__ = [
     "gateway_seen",
     "gateway_signal",
     "identity",
+    "image",
     "invoice",
     "invoice_line",
     "join_token",
@@ -128,8 +130,12 @@ __all__ = [
     "service",
     "setting",
     "site",
+    "ssh_key",
     "subnet",
     "tenant",
     "token_usage",
     "totp",
+    "vm",
+    "vm_console",
+    "vm_snapshot",
 ]

@@ -63,6 +63,11 @@ TENANT_TABLES = (
     "batch",
     "batch_line",
     "model_approval",
+    "ssh_key",
+    "image",
+    "vm",
+    "vm_snapshot",
+    "vm_console",
 )
 
 

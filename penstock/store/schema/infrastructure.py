@@ -18,7 +18,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, INT8RANGE, ExcludeConstraint
+from sqlalchemy.dialects.postgresql import ARRAY, INT8RANGE, JSONB, ExcludeConstraint
 
 from penstock.store.schema.base import amount, changed_column, document, id_column, instant, metadata
 
@@ -176,6 +176,7 @@ allocation = Table(
     Column("message", Text),
     Column("endpoint", Text),
     Column("busy_permille", SmallInteger),
+    Column("detail", JSONB),  # what else the driver says; NULL: nothing
     instant("observed_at", nullable=True),
     instant("started_at", nullable=True),
     instant("ready_at", nullable=True),
@@ -185,6 +186,8 @@ allocation = Table(
     Index("uq_allocation_network_id", "network_id", "node_id", unique=True),
     Index(None, "agent_id", "changed_xid"),
     Index(None, "node_id"),
+    # What was placed and is not yet told what to be: machines whose network is being made ready.
+    Index("ix_allocation_waiting", "id", postgresql_where=text("jsonb_exists(config, 'waiting')")),
 )
 
 claim = Table(

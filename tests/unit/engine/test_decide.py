@@ -15,6 +15,9 @@ NOW = datetime(2026, 11, 1, tzinfo=UTC)
 def service(**over: Any) -> dict[str, Any]:
     return {
         "id": "svc_1",
+        "kind": "llm",
+        "spec": {},
+        "loaded_at": None,
         "state": "starting",
         "wanted": "running",
         "reason": "none",
@@ -22,7 +25,6 @@ def service(**over: Any) -> dict[str, Any]:
         "ends_as": "released",
         "avoid_nodes": [],
         "yields_to": None,
-        "spec": {},
         "deadline_at": NOW + limits.START_DEADLINE,
     } | over
 
@@ -165,3 +167,37 @@ def test_what_is_asked_to_yield_is_stopped_and_goes_to_the_back_for_a_moment(
     move = decide(stopped, [gone], NOW)
     assert (move.state, move.act) == (ServiceState.QUEUED, Act.GIVE_BACK)
     assert move.due_at == NOW + limits.QUEUED_RECHECK
+
+
+def machine(**over: Any) -> dict[str, Any]:
+    return service(kind="vm", state="running", loaded_at=NOW, **over)
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"node_state": "unreachable"}, Reason.NODE_LOST),
+        ({"phase": "failed", "code": "x", "message": "no"}, Reason.DRIVER_FAILED),
+    ],
+)
+def test_a_machine_that_has_run_keeps_its_place(changed: dict[str, Any], reason: Reason) -> None:
+    move = decide(machine(), [allocation(**changed)], NOW)
+    assert (move.state, move.reason, move.act) == (ServiceState.DEGRADED, reason, Act.PAUSE_METER)
+    assert move.due_at is not None
+    again = decide(machine() | {"state": "degraded", "reason": reason}, [allocation(**changed)], NOW)
+    assert (again.state, again.act) == (ServiceState.DEGRADED, Act.NOTHING)
+    fresh = decide(machine() | {"loaded_at": None}, [allocation(**changed)], NOW)
+    assert fresh.act is Act.STOP, "what never ran has nothing to lose"
+    cattle = decide(machine(spec={"on_host_loss": "recreate"}), [allocation(**changed)], NOW)
+    assert cattle.act is Act.STOP
+
+
+def test_what_was_asked_for_is_no_fault() -> None:
+    asked = allocation(generation=4)
+    under_way = allocation(generation=4, phase_generation=4, phase="started", code="changing")
+    for one in (asked, under_way):
+        assert decide(machine(), [one], NOW).state is ServiceState.RUNNING
+    lost = allocation(phase="started", code="power_lost")
+    assert decide(machine(), [lost], NOW).state is ServiceState.DEGRADED
+    waits = decide(machine() | {"state": "degraded"}, [lost], NOW)
+    assert (waits.state, waits.act) == (ServiceState.DEGRADED, Act.NOTHING)

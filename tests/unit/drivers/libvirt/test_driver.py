@@ -19,7 +19,7 @@ from tests.support.guests import Guest, Key, dhcp, make_key, until
 from tests.support.hypervisors import Fabric, Host
 from tests.support.machines import config, facts_of
 
-pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("vm")]
+pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("vm"), pytest.mark.timeout(400)]
 MAC, ADDRESS = "52:54:00:00:00:21", "10.77.0.121"
 
 

@@ -1,0 +1,75 @@
+"""The engine of machines: what is placed is told what to be once its network is there; what moves is moved on.
+
+One ``tick`` takes no input. A machine that waits stands in an index of its own, so the cost is that of what changes.
+"""
+
+import structlog
+from prometheus_client import Counter
+from sqlalchemy.engine import Connection
+
+from penstock.base import limits
+from penstock.base.clock import Clock
+from penstock.catalog.vm.machine import devices_at, push
+from penstock.engine.vm_move import step
+from penstock.store import port as port_store
+from penstock.store import vm as vm_store
+from penstock.store import vm_console as console_store
+from penstock.store.database import SYSTEM, Database
+from penstock.store.rows import Row
+from penstock.store.wakeups import Wakeups
+
+log = structlog.get_logger(__name__)
+TOLD = Counter("penstock_vms_told_total", "Machines whose node was told what to start.")
+
+
+class VmEngine:
+    """Moves machines on."""
+
+    def __init__(self, db: Database, clock: Clock, wakeups: Wakeups) -> None:
+        self._db = db
+        self._clock = clock
+        self._wakeups = wakeups
+
+    def tick(self) -> int:
+        """Handle what waits; return how many machines were told something."""
+        with self._db.transaction(SYSTEM) as connection:
+            waiting = vm_store.waiting(connection, limits.ENGINE_BATCH)
+        told = sum(self._db.retrying(SYSTEM, lambda c, row=row: self._tell(c, row)) for row in waiting)
+        if told:
+            TOLD.inc(told)
+            self._wakeups.signal("allocation")
+        return told + self._move_on()
+
+    def _move_on(self) -> int:
+        """Bring every move one step on; return how many went on."""
+        with self._db.transaction(SYSTEM) as connection:
+            moving = vm_store.moving(connection, limits.ENGINE_BATCH)
+        topics = [
+            self._db.retrying(SYSTEM, lambda c, one=one: step(c, one, self._clock.now())) for one in moving
+        ]
+        for topic in {topic for topic in topics if topic is not None}:
+            self._wakeups.signal(topic)
+        return sum(topic is not None for topic in topics)
+
+    def forget_old(self) -> int:
+        """Drop what consoles showed before the time they are kept for; return how many pieces."""
+        with self._db.transaction(SYSTEM) as connection:
+            return console_store.forget(connection, self._clock.now() - limits.CONSOLE_KEPT)
+
+    def _tell(self, connection: Connection, waiting: Row) -> int:
+        """Plug a machine's ports in on its node; tell the node what to start once they are ready there."""
+        row = vm_store.get(connection, waiting["service_id"], lock=True)
+        if row is None or row["allocation_id"] != waiting["id"] or "waiting" not in row["config"]:
+            return 0
+        ports = port_store.attachments_of(connection, row["service_id"])
+        elsewhere = [port for port in ports if port.node_id != waiting["node_id"]]
+        for port in elsewhere:
+            port_store.bind(connection, port.port_id, waiting["node_id"], at=self._clock.now())
+        if elsewhere:
+            self._wakeups.signal("network")
+            return 0
+        if not all(port_store.ready(connection, port.port_id) for port in ports):
+            return 0
+        positions = row["config"].get("positions", [])
+        devices = devices_at(connection, waiting["node_id"], positions) if positions else []
+        return int(push(connection, row, waiting["id"], devices=devices))

@@ -1,0 +1,128 @@
+"""One step of a machine's move: prepare there, hand over, leave here. Each look does what is due and no more.
+
+The two places are two allocations; that the one there is ``arriving`` keeps it from counting as the machine.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from penstock.base import limits
+from penstock.catalog.vm.machine import push
+from penstock.store import event as event_store
+from penstock.store import port as port_store
+from penstock.store import vm as vm_store
+from penstock.store.rows import Row
+
+
+def step(connection: Connection, service_id: str, now: datetime) -> str | None:
+    """Bring a move one step on; return the topic to signal, None if nothing was due. System scope."""
+    row = vm_store.get(connection, service_id, lock=True)
+    if row is None or row["move"] is None:
+        return None
+    move: dict[str, Any] = row["move"]
+    here = vm_store.allocation(connection, move["from_allocation_id"])
+    there = vm_store.allocation(connection, move["allocation_id"])
+    if row["service_wanted"] != "running" or there is None:
+        vm_store.change(connection, service_id, now, {"move": None})
+        return "event"
+    if move["state"] == "leaving":
+        return _forget(connection, row, move, now)
+    if here is None or here["wanted"] != "present":
+        return _give_up(connection, row, move, now, "its old place is gone")
+    if now - datetime.fromisoformat(move["began_at"]) > limits.VM_MOVE_DEADLINE:
+        return _give_up(connection, row, move, now, "it took too long")
+    if there["phase"] == "failed":
+        return _give_up(connection, row, move, now, str(there["message"]))
+    if move["state"] == "preparing":
+        return _hand_over(connection, row, move, there, now)
+    return _watch(connection, row, move, here, now)
+
+
+def _current(allocation: Row) -> bool:
+    return allocation["phase"] == "ready" and allocation["phase_generation"] == allocation["generation"]
+
+
+def _hand_over(
+    connection: Connection, row: Row, move: dict[str, Any], there: Row, now: datetime
+) -> str | None:
+    """Once the other host has the disks and the network, let this one send the machine."""
+    detail: dict[str, Any] = there["detail"] or {}
+    if not _current(there) or "folder" not in detail:
+        return None
+    if detail.get("uri") is None:
+        return _give_up(
+            connection, row, move, now, "that host takes no machines: its agent needs --libvirt-arrivals"
+        )
+    ports = port_store.attachments_of(connection, row["service_id"])
+    for port in ports:
+        if port.node_id != move["to"]:
+            port_store.bind(connection, port.port_id, move["to"], at=now)
+            return "network"
+    if not all(port_store.ready(connection, port.port_id) for port in ports):
+        return None
+    target = {
+        "uri": detail["uri"],
+        "name": there["id"],
+        "folder": detail["folder"],
+        "volumes": detail["volumes"],
+        "live": 1,
+    }
+    push(connection, row, move["from_allocation_id"], moving=1, move=target)
+    vm_store.change(connection, row["service_id"], now, {"move": {**move, "state": "moving"}})
+    return "allocation"
+
+
+def _watch(connection: Connection, row: Row, move: dict[str, Any], here: Row, now: datetime) -> str | None:
+    """Take the machine over where it arrived, or go back if it could not go."""
+    detail: dict[str, Any] = here["detail"] or {}
+    if not _current(here):
+        return None
+    if detail.get("moved_to") != move["allocation_id"]:
+        problem = detail.get("problems", {}).get("move")
+        return None if problem is None else _give_up(connection, row, move, now, str(problem))
+    push(connection, row, move["allocation_id"])
+    vm_store.leave(connection, move["from_allocation_id"], now)
+    vm_store.change(connection, row["service_id"], now, {"move": {**move, "state": "leaving"}})
+    _tell(connection, row, "vm.moved", now, to=move["to_name"])
+    return "allocation"
+
+
+def _forget(connection: Connection, row: Row, move: dict[str, Any], now: datetime) -> str | None:
+    if not vm_store.forget_place(connection, move["from_allocation_id"]):
+        return None
+    vm_store.change(connection, row["service_id"], now, {"move": None})
+    return "event"
+
+
+def _give_up(connection: Connection, row: Row, move: dict[str, Any], now: datetime, why: str) -> str:
+    """Stay where the machine is: the undo of preparing."""
+    vm_store.leave(connection, move["allocation_id"], now)
+    for port in port_store.attachments_of(connection, row["service_id"]):
+        if row["node_id"] is not None and port.node_id != row["node_id"]:
+            port_store.bind(connection, port.port_id, row["node_id"], at=now)
+    if row["allocation_id"] is not None:
+        push(connection, row, row["allocation_id"])
+    # What was prepared there is forgotten as what was left here would be.
+    back = {
+        **move,
+        "state": "leaving",
+        "from_allocation_id": move["allocation_id"],
+        "allocation_id": row["allocation_id"],
+    }
+    vm_store.change(connection, row["service_id"], now, {"move": back})
+    _tell(connection, row, "vm.move_failed", now, why=why)
+    return "allocation"
+
+
+def _tell(connection: Connection, row: Row, kind: str, now: datetime, **data: str) -> None:
+    event_store.emit(
+        connection,
+        at=now,
+        kind=kind,
+        subject_id=row["service_id"],
+        tenant_id=row["tenant_id"],
+        project_id=row["project_id"],
+        data={"name": row["name"], **data},
+    )

@@ -1,0 +1,122 @@
+"""Virtual machines: SSH keys, images, what makes a service a machine, snapshots, consoles.
+
+Growth: a row per object of a tenant. vm grows with orders and is kept with its service. vm_console holds the newest
+part of each console: at most ``limits.CONSOLE_BYTES_MAX`` a machine, and nothing older than ``limits.CONSOLE_KEPT``.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from penstock.store.schema.base import amount, document, id_column, instant, metadata
+
+ssh_key = Table(
+    "ssh_key",
+    metadata,
+    id_column(),
+    Column("tenant_id", Text, ForeignKey("tenant.id"), nullable=False),
+    Column("project_id", Text, ForeignKey("project.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("public_key", Text, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("created_by", Text, nullable=False),
+    instant("created_at"),
+    UniqueConstraint("project_id", "name"),
+    Index(None, "tenant_id"),
+)
+
+# tenant_id NULL and published: of the operator's catalogue; everybody may start machines from it.
+image = Table(
+    "image",
+    metadata,
+    id_column(),
+    Column("tenant_id", Text, ForeignKey("tenant.id")),
+    Column("project_id", Text, ForeignKey("project.id")),
+    Column("name", Text, nullable=False),
+    Column("description", Text, nullable=False, server_default=""),
+    Column("architecture", Text, nullable=False),
+    Column("published", Boolean, nullable=False, server_default=text("false")),
+    Column(
+        "shared", Boolean, nullable=False, server_default=text("false")
+    ),  # with all projects of the tenant
+    Column("state", Text, nullable=False),  # pending | active | failed
+    Column("message", Text, nullable=False, server_default=""),
+    Column("sha256", Text),
+    amount("size_bytes"),
+    amount("virtual_bytes"),
+    document("provenance"),  # where it is from: upload, url, snapshot; by whom, when
+    Column("created_by", Text, nullable=False),
+    instant("created_at"),
+    UniqueConstraint("project_id", "name"),
+    Index(None, "tenant_id"),
+)
+
+vm = Table(
+    "vm",
+    metadata,
+    Column("service_id", Text, ForeignKey("service.id"), primary_key=True),
+    Column("tenant_id", Text, ForeignKey("tenant.id"), nullable=False),
+    Column("project_id", Text, nullable=False),
+    Column("image_id", Text, ForeignKey("image.id"), nullable=False),
+    Column("host_name", Text, nullable=False),
+    Column("uuid", Text, nullable=False),
+    Column("architecture", Text, nullable=False),
+    Column("vcpus", Integer, nullable=False),
+    Column("memory_mib", Integer, nullable=False),
+    Column("disk_gib", Integer, nullable=False),
+    document("ssh_keys"),  # public lines, as they were at launch: cloud-init reads them once
+    Column("user_data", LargeBinary, nullable=False),
+    document("tags"),
+    document("nics"),  # of bridges that an offer names; those of ports are in the ports' rows
+    Column(
+        "volumes", ARRAY(Text), nullable=False, server_default=text("'{}'::text[]")
+    ),  # allocations, in order
+    Column("power", Text, nullable=False, server_default="on"),
+    Column("boots", Integer, nullable=False, server_default=text("0")),
+    Column("restores", Integer, nullable=False, server_default=text("0")),
+    Column("restore_from", Text),
+    Column("move", JSONB),  # a move under way: to where, how far
+    Column("generation", BigInteger, nullable=False, server_default=text("1")),
+    instant("changed_at"),
+    Index(None, "tenant_id"),
+    Index(None, "image_id"),
+    Index("ix_vm_move", "service_id", postgresql_where=text("move IS NOT NULL")),
+)
+
+vm_snapshot = Table(
+    "vm_snapshot",
+    metadata,
+    id_column(),
+    Column("tenant_id", Text, ForeignKey("tenant.id"), nullable=False),
+    Column("project_id", Text, nullable=False),
+    Column("service_id", Text, ForeignKey("vm.service_id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("created_by", Text, nullable=False),
+    instant("created_at"),
+    UniqueConstraint("service_id", "name"),
+    Index(None, "tenant_id"),
+)
+
+vm_console = Table(
+    "vm_console",
+    metadata,
+    Column("service_id", Text, ForeignKey("vm.service_id"), primary_key=True),
+    Column("begin_offset", BigInteger, primary_key=True),
+    Column("allocation_id", Text, primary_key=True),
+    Column("tenant_id", Text, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    instant("received_at"),
+    Index(None, "received_at"),
+)
