@@ -27,6 +27,7 @@ from penstock.engine.invoice import InvoiceEngine
 from penstock.engine.loop import Loop
 from penstock.engine.network import NetworkEngine
 from penstock.engine.node import NodeEngine
+from penstock.engine.reservation import ReservationEngine
 from penstock.engine.retention import RetentionEngine
 from penstock.engine.service import ServiceEngine
 from penstock.engine.vm import VmEngine
@@ -54,6 +55,7 @@ class ControlPlane:
         self.context = Context(self.db, clock, self.wakeups, classes, SharedPicture(classes))
         self.services = ServiceEngine(self.db, clock, self.wakeups, classes)
         self.autoscaler = Autoscaler(self.db, clock, self.wakeups)
+        self.reservations = ReservationEngine(self.db, clock, self.wakeups)
         self.nodes = NodeEngine(self.db, clock, self.wakeups)
         self.networks = NetworkEngine(self.db, clock, self.wakeups)
         self.invoices = InvoiceEngine(self.db, clock)
@@ -86,6 +88,7 @@ class ControlPlane:
             self._loop("autoscale", self.autoscaler.tick, "autoscale", limits.IDLE_TICK_SECONDS),
             self._loop("vm", self.vms.tick, "allocation", limits.VM_TICK_SECONDS),
             self._loop("console", self.vms.forget_old, None, limits.RETENTION_TICK_SECONDS),
+            self._loop("reservation", self.reservations.tick, "reservation", limits.RESERVATION_TICK_SECONDS),
             self._loop("node", self.nodes.tick, None, limits.NODE_TICK_SECONDS),
             self._loop("knowledge", self.documents.tick, "knowledge", limits.KNOWLEDGE_TICK_SECONDS),
             self._loop("network", self.networks.tick, "network", limits.NETWORK_TICK_SECONDS),

@@ -1,15 +1,20 @@
 """What an order would do (dry run) and why a service is where it is (explain). Both change nothing."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 from sqlalchemy.engine import Connection
 
 from penstock.actions.autoscale import scaling_of
+from penstock.actions.booking import Wanted, look
 from penstock.actions.context import Actor, Context
-from penstock.actions.service import Order, prepare, visible
+from penstock.actions.order import Order, Prepared, When, prepare
+from penstock.actions.reservation_use import use_of
+from penstock.actions.service import visible
 from penstock.base.errors import InvalidInputError
+from penstock.base.limits import COUNTERFACTUALS_MAX
 from penstock.base.units import format_eur
 from penstock.catalog.base import Compiled, Known
 from penstock.catalog.kinds import kind_named
@@ -19,11 +24,14 @@ from penstock.domain.autoscale import is_elastic, replicas_wanted, spec_for
 from penstock.domain.claim import Ask
 from penstock.domain.price import PriceBook
 from penstock.domain.quota import check
+from penstock.domain.reservation import interval
 from penstock.domain.service import REASON_SENTENCES, Reason, ServiceState
 from penstock.rating.estimate import GpuOrder, estimate
 from penstock.scheduler import Counterfactual, Fleet, NoPlan, Plan, place_many
+from penstock.scheduler.calendar import at_a_later_time
 from penstock.scheduler.explain import explain
 from penstock.scheduler.preempt import make_room
+from penstock.store import calendar as calendar_store
 from penstock.store import fleet as fleet_store
 from penstock.store import price_book as price_book_store
 from penstock.store import quota as quota_store
@@ -38,46 +46,110 @@ def dry_run(context: Context, actor: Actor, asked: Order) -> dict[str, Any]:
 
     Raises what ordering would raise for bad input; a quota that stands in the way is part of the answer.
     """
-    now = context.clock.now()
+    now, when = context.clock.now(), asked.when
+    when.check(now)
     with context.db.transaction(actor.scope) as connection:
         prepared = prepare(context, actor, connection, asked)
         tenant_id, project_id = prepared.project["tenant_id"], prepared.project["id"]
-        holds = prepared.compiled.holds
+        inside = use_of(connection, actor, prepared, when, now)
+        holds = inside.get("holds", prepared.compiled.holds)
         lines = quota_store.lines_for_order(connection, tenant_id, project_id, holds, now)
         breach = check(lines, holds)
-        book = price_book_store.read(connection, [prepared.price_book_id])[prepared.price_book_id]
-    with context.db.transaction(SYSTEM) as connection, context.picture.fresh(connection) as fleet:
-        plans = _try(fleet, prepared.compiled.asks)
-        names = _names(connection, plans)
-        refused = next((plan for plan in plans if isinstance(plan, NoPlan)), None)
-        verdict: dict[str, Any] = {"reason": "it fits now" if refused is None else "", "alternatives": []}
-        if refused is not None:
-            ask = prepared.compiled.asks[plans.index(refused)]
-            told = explain(fleet, ask, refused, replicas=len(prepared.compiled.asks))
-            stops = _would_stop(connection, fleet, prepared.compiled.asks)
-            verdict = {
-                "reason": told.headline if stops is None else _after_stopping(stops),
-                "would_stop": stops or 0,
-                "alternatives": [
-                    one.to_json()
-                    for one in told.counterfactuals
-                    if _orderable(prepared.offer["kind"], prepared.spec, one, prepared.known)
-                ],
-            }
-    starts = refused is None and breach is None
+        book_id = inside.get("price_book_id", prepared.price_book_id)
+        book = price_book_store.read(connection, [book_id])[book_id]
+    if when.start_at is not None:
+        told = _then(context, prepared, when, now)
+    else:
+        told = _now(context, prepared, when, inside, now)
     return {
-        "would_start_now": starts,
-        "would_stop": verdict.get("would_stop", 0),
-        "earliest_start": now if starts else None,
-        "never_fits": refused is not None and refused.never_fits,
-        "reason": breach.sentence if breach is not None else verdict["reason"],
-        "price": price_of(context, prepared.compiled, plans, book),
+        "would_start_now": told.starts_now and breach is None,
+        "would_stop": told.would_stop,
+        "earliest_start": None if breach is not None else told.earliest,
+        "never_fits": told.never_fits,
+        "reason": breach.sentence if breach is not None else told.reason,
+        "price": price_of(context, prepared.compiled, told.plans, book),
         "quota": None
         if breach is None
         else {"dimension": breach.line.dimension, "limit": breach.line.limit, "used": breach.line.used},
-        "placement": _with_names([plan.to_json() for plan in plans if isinstance(plan, Plan)], names),
-        "alternatives": verdict["alternatives"],
+        "placement": told.placement,
+        "alternatives": told.alternatives,
     }
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What the fleet and its calendar say to an order."""
+
+    plans: Sequence[Plan | NoPlan]
+    reason: str
+    earliest: datetime | None
+    placement: list[Any]
+    starts_now: bool = False
+    would_stop: int = 0
+    alternatives: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def never_fits(self) -> bool:
+        return any(isinstance(plan, NoPlan) and plan.never_fits for plan in self.plans)
+
+
+def _then(context: Context, prepared: Prepared, when: When, now: datetime) -> _Told:
+    """Plan an order for a time to come."""
+    start, end = interval(when.start_at, when.until, when.duration_s, now, end_field="until")
+    looked = look(context, Wanted(prepared, start, end, None))
+    if isinstance(looked.plan, NoPlan):
+        return _Told([looked.plan], looked.reason, looked.earliest, [])
+    with context.db.transaction(SYSTEM) as connection:
+        names = _names(connection, [looked.plan])
+    return _Told([looked.plan], "its place can be booked", start, _with_names([looked.plan.to_json()], names))
+
+
+def _now(context: Context, prepared: Prepared, when: When, inside: Mapping[str, Any], now: datetime) -> _Told:
+    """Plan an order for now, and if it has no place find out what would help and when it will have one."""
+    length = when.length(now)
+    own, ends_at = inside.get("reservation_id"), inside.get("ends_at")
+    ends_at = ends_at or (None if length is None else now + length)
+    asks = tuple(replace(ask, ends_at=ends_at, reservation_id=own) for ask in prepared.compiled.asks)
+    with context.db.transaction(SYSTEM) as connection, context.picture.fresh(connection) as fleet:
+        plans = _try(fleet, asks)
+        names = _names(connection, plans)
+        placement = _with_names([plan.to_json() for plan in plans if isinstance(plan, Plan)], names)
+        refused = next((plan for plan in plans if isinstance(plan, NoPlan)), None)
+        if refused is None:
+            return _Told(plans, "it fits now", now, placement, starts_now=True)
+        if own is not None:
+            begins = inside["due_at"] if inside["due_at"] > now else None
+            return _Told(plans, REASON_SENTENCES[Reason.BOOKED], begins, placement)
+        ask = asks[plans.index(refused)]
+        told = explain(fleet, ask, refused, replicas=len(asks))
+        stops = _would_stop(connection, fleet, asks)
+        later = _later(connection, fleet, asks, now, length)
+    kind, known = prepared.offer["kind"], prepared.known
+    offered = [one for one in told.counterfactuals if _orderable(kind, prepared.spec, one, known)]
+    return _Told(
+        plans,
+        told.headline if stops is None else _after_stopping(stops),
+        None if later is None else later.start_at,
+        placement,
+        would_stop=stops or 0,
+        alternatives=[one.to_json() for one in _with_later(offered, later)],
+    )
+
+
+def _later(
+    connection: Connection, fleet: Fleet, asks: Sequence[Ask], now: datetime, length: timedelta | None
+) -> Counterfactual | None:
+    """Return when an order of devices could start, as far as the calendar knows."""
+    if len(asks) != 1:
+        return None
+    return at_a_later_time(fleet, asks[0], calendar_store.leaving_of(connection), now, length)
+
+
+def _with_later(offered: Sequence[Counterfactual], later: Counterfactual | None) -> list[Counterfactual]:
+    """Return what helps now and, last, the same order later."""
+    if later is None:
+        return list(offered)
+    return [*offered[: COUNTERFACTUALS_MAX - 1], later]
 
 
 def _would_stop(connection: Connection, fleet: Fleet, asks: Sequence[Ask]) -> int | None:
@@ -158,15 +230,26 @@ def _explain_waiting(context: Context, connection: Connection, row: Row) -> dict
     spec = spec_for(row, replicas_wanted(row)) if is_elastic(row) else row["spec"]
     compiled = kind_named(row["kind"]).compile(spec, known)
     avoid = frozenset[str](row["avoid_nodes"])
-    asks = [replace(ask, avoid_nodes=avoid) for ask in compiled.asks]
+    now, when = context.clock.now(), When(None, row["ends_at"], row["duration_s"])
+    length = when.length(now)
+    ends_at, own = (None if length is None else now + length), row["reservation_id"]
+    asks = [replace(ask, avoid_nodes=avoid, ends_at=ends_at, reservation_id=own) for ask in compiled.asks]
     with context.picture.fresh(connection) as fleet:
         plans = _try(fleet, asks)
         first = next((i for i, plan in enumerate(plans) if isinstance(plan, NoPlan)), 0)
-        told = explain(fleet, asks[first], plans[first], replicas=len(asks))
+        if own is not None:
+            told = replace(
+                explain(fleet, replace(asks[first], reservation_id=None), plans[first]), counterfactuals=()
+            )
+            later = None
+        else:
+            told = explain(fleet, asks[first], plans[first], replicas=len(asks))
+            waits = isinstance(plans[first], NoPlan)
+            later = _later(connection, fleet, asks, now, length) if waits else None
     offered = [one for one in told.counterfactuals if _orderable(row["kind"], row["spec"], one, known)]
     looked_at = {candidate.node for candidate in told.candidates if candidate.node is not None}
     names = {**_names(connection, plans), **fleet_store.node_names(connection, sorted(looked_at))}
-    return _with_names(replace(told, counterfactuals=tuple(offered)).to_json(), names)
+    return _with_names(replace(told, counterfactuals=tuple(_with_later(offered, later))).to_json(), names)
 
 
 def _orderable(kind: str, spec: Mapping[str, Any], one: Counterfactual, known: Known) -> bool:

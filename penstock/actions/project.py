@@ -9,6 +9,7 @@ from penstock.actions.scope import tenant_for_change, tenant_for_list
 from penstock.base.errors import ConflictError
 from penstock.store import knowledge_base as base_store
 from penstock.store import project as project_store
+from penstock.store import reservation as reservation_store
 from penstock.store import tenant as tenant_store
 from penstock.store.rows import Row
 
@@ -89,6 +90,12 @@ def delete(context: Context, actor: Actor, project_id: str) -> None:
             raise ConflictError(
                 f"the project still has {services} live services; release them first",
                 data={"services": services},
+            )
+        booked = reservation_store.live_of_project(made.connection, project_id)
+        if booked:
+            raise ConflictError(
+                f"the project still has {booked} reservations; cancel them first",
+                data={"reservations": booked},
             )
         bases = base_store.count_in_project(made.connection, project_id)
         if bases:

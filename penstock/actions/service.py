@@ -1,124 +1,36 @@
 """Order, dry-run, list, show and release services."""
 
-import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
-import orjson
 from prometheus_client import Counter
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from penstock.actions import vm_order
+from penstock.actions.booking import Wanted, make, quota_error, without_devices
 from penstock.actions.change import record_refusal
 from penstock.actions.context import Actor, Context, not_found
+from penstock.actions.order import Order, Prepared, prepare
+from penstock.actions.reservation_use import use_of
 from penstock.base.errors import (
     ConflictError,
     ForbiddenError,
     IdempotencyConflictError,
     InvalidInputError,
     ModelNotApprovedError,
-    NotFoundError,
     QuotaExceededError,
 )
-from penstock.catalog.base import Compiled, Known, merge_order
-from penstock.catalog.kinds import kind_named
-from penstock.catalog.known import known_for, known_from
-from penstock.domain.quota import Breach
-from penstock.domain.service import ServiceState, Wanted
+from penstock.domain.reservation import interval
+from penstock.domain.service import ServiceState
+from penstock.domain.service import Wanted as ServiceWanted
 from penstock.store import event as event_store
-from penstock.store import model as model_store
 from penstock.store import quota as quota_store
-from penstock.store import secret as secret_store
+from penstock.store import reservation as reservation_store
 from penstock.store import service as service_store
 from penstock.store.rows import Row
 
 ORDERS = Counter("penstock_orders_total", "Orders by kind and outcome.", ("kind", "outcome"))
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """An order as it was asked for."""
-
-    offer: str
-    project: str
-    name: str | None
-    spec: Mapping[str, Any]
-    idempotency_key: str | None = None
-    kind: str | None = None  # the offer must be of this kind; None: any
-
-    @property
-    def sha256(self) -> str:
-        """Return a digest of everything but the idempotency key."""
-        document = [self.offer, self.project, self.name, dict(self.spec)]
-        return hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """An order that passed every check that needs no capacity."""
-
-    project: Row
-    offer: Row
-    spec: dict[str, Any]
-    compiled: Compiled
-    known: Known
-    price_book_id: str
-    machine: vm_order.Machine | None = None  # what an order of a machine names, looked up
-
-
-def prepare(context: Context, actor: Actor, connection: Connection, order: Order) -> Prepared:
-    """Authorise and compile an order; raises NotFoundError, ForbiddenError or InvalidInputError."""
-    inputs = service_store.order_inputs(connection, order.project, order.offer)
-    project, offer, price_book_id = inputs["project"], inputs["offer"], inputs["price_book_id"]
-    if project is None or project["state"] != "active":
-        raise not_found("project", order.project)
-    actor.require_visible("project", project["tenant_id"], project["id"], order.project)
-    actor.require("service:order", project["tenant_id"], project["id"])
-    eligible = None if offer is None else offer["eligible_tenants"]
-    if offer is None or (eligible is not None and project["tenant_id"] not in eligible):
-        raise NotFoundError(
-            f"no offer '{order.offer}'; see what may be ordered with `penstock offer list`", field="offer"
-        )
-    if order.kind is not None and offer["kind"] != order.kind:
-        raise InvalidInputError(
-            f"the offer '{offer['name']}' is of kind {offer['kind']}, not {order.kind}", field="offer"
-        )
-    kind = kind_named(offer["kind"])
-    known = known_from(context.device_classes, inputs["models"] or ())
-    spec = merge_order(kind.form, offer["fixed"], order.spec)
-    (known,) = known_for(connection, known, [(spec, price_book_id)])
-    compiled = kind.compile(spec, known)
-    _check_named(connection, project, offer["kind"], spec)
-    if price_book_id is None:
-        raise ConflictError(
-            "there is no price book yet; an operator must publish one before anything is sold"
-        )
-    machine = None
-    if offer["kind"] == "vm":
-        machine = vm_order.look_up(connection, actor, project, spec, order.spec)
-        spec = machine.spec
-    return Prepared(project, offer, spec, compiled, known, price_book_id, machine)
-
-
-def _check_named(connection: Connection, project: Row, kind: str, spec: Mapping[str, Any]) -> None:
-    """Raise ModelNotApprovedError or InvalidInputError unless the tenant may use the models and has the secret named."""
-    models = [spec["model"], *spec.get("adapters", ())] if kind == "llm" else []
-    missing = model_store.not_approved(connection, project["tenant_id"], models)
-    if missing:
-        raise ModelNotApprovedError(
-            f"your tenant is not approved for the model '{missing[0]}'; read its licence with `penstock model show "
-            f"{missing[0]}` and ask an operator to approve it",
-            field="spec.model" if missing[0] == spec["model"] else "spec.adapters",
-            data={"models": missing},
-        )
-    named = spec.get("secret")
-    if named is not None and secret_store.named(connection, project["id"], named) is None:
-        raise InvalidInputError(
-            f"the project has no secret '{named}'; store it with `penstock secret put`", field="spec.secret"
-        )
 
 
 def order(context: Context, actor: Actor, asked: Order) -> tuple[Row, bool]:
@@ -136,8 +48,12 @@ def order(context: Context, actor: Actor, asked: Order) -> tuple[Row, bool]:
 
 
 def _order(context: Context, actor: Actor, asked: Order) -> tuple[Row, bool]:
+    asked.when.check(context.clock.now())
     try:
-        row, is_new = context.db.retrying(actor.scope, lambda c: _accept(context, actor, asked, c))
+        if asked.when.start_at is not None:
+            row, is_new = _book(context, actor, asked)
+        else:
+            row, is_new = context.db.retrying(actor.scope, lambda c: _accept(context, actor, asked, c))
     except IntegrityError as error:
         return _after_collision(context, actor, asked, error), False
     if is_new:
@@ -148,16 +64,42 @@ def _order(context: Context, actor: Actor, asked: Order) -> tuple[Row, bool]:
 
 def _accept(context: Context, actor: Actor, asked: Order, connection: Connection) -> tuple[Row, bool]:
     now = context.clock.now()
-    replayed = _replay(connection, asked)
+    replayed = _replayed(actor, asked, connection)
     if replayed is not None:
-        actor.require_visible("service", replayed["tenant_id"], replayed["project_id"], replayed["id"])
         return replayed, False
     prepared = prepare(context, actor, connection, asked)
-    row = _row(context, actor, asked, prepared, now)
-    tenant_id, project_id = row["tenant_id"], row["project_id"]
-    breach = quota_store.check_and_take(connection, tenant_id, project_id, prepared.compiled.holds, now)
+    inside = use_of(connection, actor, prepared, asked.when, now)
+    row = {**_row(context, actor, asked, prepared, now), **inside}
+    breach = quota_store.check_and_take(connection, row["tenant_id"], row["project_id"], row["holds"], now)
     if breach is not None:
-        _refuse(breach, prepared.offer["kind"])
+        ORDERS.labels(prepared.offer["kind"], "quota_exceeded").inc()
+        raise quota_error(breach)
+    _insert(context, actor, prepared, connection, row)
+    return row, True
+
+
+def _book(context: Context, actor: Actor, asked: Order) -> tuple[Row, bool]:
+    """Accept an order for a time to come: its place is booked in the same transaction."""
+    with context.db.transaction(actor.scope) as connection:
+        replayed = _replayed(actor, asked, connection)
+        if replayed is not None:
+            return replayed, False
+        prepared = prepare(context, actor, connection, asked)
+    now, when = context.clock.now(), asked.when
+    start, end = interval(when.start_at, when.until, when.duration_s, now, end_field="until")
+    row = _row(context, actor, asked, prepared, now)
+    row["holds"] = without_devices(prepared.compiled.holds)
+
+    def then(connection: Connection, reservation: Row) -> Row:
+        booked = {"reservation_id": reservation["id"], "ends_at": end, "due_at": start}
+        _insert(context, actor, prepared, connection, {**row, **booked})
+        return {**row, **booked}
+
+    wanted = Wanted(prepared, start, end, asked.name, order_holds=row["holds"], own_service_id=row["id"])
+    return make(context, actor, "service.order", wanted, then), True
+
+
+def _insert(context: Context, actor: Actor, prepared: Prepared, connection: Connection, row: Row) -> None:
     service_store.insert_ordered(
         connection,
         row,
@@ -167,12 +109,18 @@ def _accept(context: Context, actor: Actor, asked: Order, connection: Connection
             "user_agent": actor.user_agent[:200],
             "request_id": actor.request_id,
         },
-        detail={"offer": prepared.offer["name"], "spec": prepared.spec, "project": project_id},
+        detail={"offer": prepared.offer["name"], "spec": prepared.spec, "project": row["project_id"]},
         data={"name": row["name"], "kind": row["kind"], "spec": prepared.spec},
     )
     if prepared.machine is not None:
         vm_order.keep(context, connection, row, prepared.machine)
-    return row, True
+
+
+def _replayed(actor: Actor, asked: Order, connection: Connection) -> Row | None:
+    row = _replay(connection, asked)
+    if row is not None:
+        actor.require_visible("service", row["tenant_id"], row["project_id"], row["id"])
+    return row
 
 
 def _replay(connection: Connection, asked: Order) -> Row | None:
@@ -201,20 +149,6 @@ def _after_collision(context: Context, actor: Actor, asked: Order, error: Integr
     return row
 
 
-def _refuse(breach: Breach, kind: str) -> None:
-    ORDERS.labels(kind, "quota_exceeded").inc()
-    raise QuotaExceededError(
-        breach.sentence,
-        data={
-            "dimension": breach.line.dimension,
-            "project": breach.line.project_id,
-            "limit": breach.line.limit,
-            "used": breach.line.used,
-            "asked": breach.asked,
-        },
-    )
-
-
 def _row(context: Context, actor: Actor, asked: Order, prepared: Prepared, now: datetime) -> Row:
     service_id = context.new_id("service")
     return {
@@ -229,7 +163,7 @@ def _row(context: Context, actor: Actor, asked: Order, prepared: Prepared, now: 
         "ordered_by": actor.principal_id,
         "price_book_id": prepared.price_book_id,
         "simulated": None,
-        "wanted": Wanted.RUNNING,
+        "wanted": ServiceWanted.RUNNING,
         "state": ServiceState.QUEUED,
         "reason": "none",
         "message": "",
@@ -239,6 +173,9 @@ def _row(context: Context, actor: Actor, asked: Order, prepared: Prepared, now: 
         "queued_at": now,
         "idempotency_key": asked.idempotency_key,
         "request_sha256": asked.sha256,
+        "reservation_id": None,
+        "ends_at": asked.when.until,
+        "duration_s": asked.when.duration_s,
     }
 
 
@@ -302,6 +239,8 @@ def release(context: Context, actor: Actor, service_id: str) -> Row:
         row = visible(connection, actor, service_id)
         actor.require("service:release", row["tenant_id"], row["project_id"])
         if service_store.want_released(connection, service_id, now):
+            if row["reservation_id"] is not None:
+                reservation_store.look_again(connection, row["reservation_id"], now)
             context.audit(connection, actor, "service.release", service_id, tenant_id=row["tenant_id"])
             event_store.emit(
                 connection,
@@ -314,4 +253,5 @@ def release(context: Context, actor: Actor, service_id: str) -> Row:
             )
         row = service_store.get(connection, service_id) or row
     context.wakeups.signal("service")
+    context.wakeups.signal("reservation")
     return row

@@ -52,7 +52,9 @@ def rates(context: Context, actor: Actor) -> Rates:
     by_service: dict[str, int] = {}
     unpriced = False
     for row in held:
-        price = books[row.price_book_id].find(Meter.GPU_HOURS, row.device_class)
+        price = books[row.price_book_id].find(
+            Meter.RESERVED_GPU_HOURS if row.reserved else Meter.GPU_HOURS, row.device_class
+        )
         if price is None:
             unpriced = True
             continue

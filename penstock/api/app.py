@@ -26,6 +26,8 @@ ROUTERS = (
     "autoscale",
     "objective",
     "rate_limit",
+    "reservation",
+    "maintenance",
     "health",
     "session",
     "whoami",

@@ -9,14 +9,16 @@ from pydantic import BaseModel, Field
 
 from penstock.actions import plan as plan_actions
 from penstock.actions import service as service_actions
-from penstock.actions.service import Order
+from penstock.actions.order import Order, When
 from penstock.api.edge import ERRORS, After, Caller, Limit, Strict, answer, page
+from penstock.api.fields import Id, Instant
 from penstock.base import limits
 from penstock.domain.service import PHASES, REASON_SENTENCES, STATE_SENTENCES, Reason, ServiceState
 from penstock.store.rows import Row
 
 router = APIRouter(prefix="/v1/services", tags=["services"])
 
+ORDER_SECONDS_MAX = int(limits.ORDER_TIME_MAX.total_seconds())
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
 SHOWN = (
     "id",
@@ -34,6 +36,9 @@ SHOWN = (
     "generation",
     "price_book_id",
     "ordered_by",
+    "reservation_id",
+    "ends_at",
+    "duration_s",
 )
 
 
@@ -51,6 +56,18 @@ class OrderBody(Strict):
         description="unique among live services",
     )
     spec: dict[str, Any] = Field(default_factory=dict[str, Any], description="the offer's form, filled in")
+    start_at: Instant | None = Field(
+        default=None, description="book its place for then; needs until or duration_s. null: now"
+    )
+    until: Instant | None = Field(default=None, description="it is released then. null: when you release it")
+    duration_s: int | None = Field(
+        default=None, ge=60, le=ORDER_SECONDS_MAX, description="how long it is to run, in place of until"
+    )
+    reservation: Id | None = Field(default=None, description="run inside this reservation and end with it")
+
+    def when(self) -> When:
+        """Return when it is to run."""
+        return When(self.start_at, self.until, self.duration_s, self.reservation)
 
 
 class PhaseOut(BaseModel):
@@ -95,6 +112,9 @@ class ServiceOut(BaseModel):
     generation: int
     price_book_id: str
     ordered_by: str
+    reservation_id: str | None
+    ends_at: datetime | None
+    duration_s: int | None
     phases: list[PhaseOut]
     order_to_first_token_seconds: float | None
     allocations: list[AllocationOut] | None = None
@@ -184,7 +204,7 @@ def order(
 ) -> Response:
     """Order an offer. The same Idempotency-Key and body give the same service, however often they are sent."""
     actor = call.actor()
-    asked = Order(body.offer, body.project, body.name, body.spec, idempotency_key)
+    asked = Order(body.offer, body.project, body.name, body.spec, idempotency_key, body.when())
     if dry_run:
         return answer(plan_actions.dry_run(call.context, actor, asked))
     row, is_new = service_actions.order(call.context, actor, asked)

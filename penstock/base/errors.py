@@ -102,6 +102,13 @@ class QuotaExceededError(PenstockError):
     status = 409
 
 
+class NotBookableError(PenstockError):
+    """The calendar has no room for this then; ``data`` says when it could start instead, if the calendar knows."""
+
+    code = "not_bookable"
+    status = 409
+
+
 class TooLargeError(PenstockError):
     """A body, list or file is over its limit."""
 

@@ -53,6 +53,8 @@ RateLimitId = NewType("RateLimitId", str)
 SecretId = NewType("SecretId", str)
 FileId = NewType("FileId", str)
 BatchId = NewType("BatchId", str)
+ReservationId = NewType("ReservationId", str)
+MaintenanceId = NewType("MaintenanceId", str)
 
 PREFIXES: dict[str, str] = {
     "rate_limit": "rlm",
@@ -99,6 +101,8 @@ PREFIXES: dict[str, str] = {
     "secret": "sec",
     "file": "fil",
     "batch": "bat",
+    "reservation": "rsv",
+    "maintenance": "mnt",
 }
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"

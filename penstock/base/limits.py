@@ -112,6 +112,25 @@ DURATIONS_LEARNT_MAX = 500  # of ended services, from which durations are predic
 SHARES_FIRST_MAX = 64  # waiting orders of tenants with a share that join a batch
 PREEMPTING_ORDERS_PER_BATCH_MAX = 8
 
+# The calendar.
+BOOKING_AHEAD_MAX = timedelta(days=90)
+BOOKING_TIME_MIN = timedelta(minutes=1)
+BOOKING_TIME_MAX = timedelta(days=30)
+ORDER_TIME_MAX = timedelta(days=366)  # of an order on demand that says when it ends
+BOOKING_LEAD = timedelta(minutes=1)  # what yields is asked to go so long before a booking begins
+MAINTENANCE_LEAD = timedelta(minutes=10)
+BOOKING_RECHECK = timedelta(seconds=5)
+BOOKING_TRIES = 3
+NO_SHOW_AFTER_SECONDS = 3_600
+BOOKINGS_PER_PROJECT_MAX = 200
+RESERVATIONS_BATCH = 32
+RESERVATION_TICK_SECONDS = 1.0
+RESERVATION_PIECES_SHOWN_MAX = 1_000
+EARLIEST_STARTS_MAX = 512
+EARLIEST_STARTS_TRIED_MAX = 24
+MAINTENANCE_TARGETS_MAX = 256
+MAINTENANCE_SHOWN_MAX = 500
+
 # How long what is no part of the books is kept after its end, and how much is removed at a time.
 SESSION_KEPT = timedelta(days=1)
 JOIN_TOKEN_KEPT = timedelta(days=30)

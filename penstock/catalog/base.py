@@ -76,6 +76,7 @@ class Kind(Protocol):
     name: ClassVar[str]
     form: ClassVar[Mapping[str, Any]]
     meters: ClassVar[tuple[Meter, ...]]  # what it is charged by
+    movable: ClassVar[bool]  # it may be stopped here and started there without anybody losing work
 
     def compile(self, spec: Spec, known: Known) -> Compiled:
         """Turn a validated ``spec`` into asks, holds and prices; InvalidInputError names a field that cannot be."""

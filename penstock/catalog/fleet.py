@@ -31,7 +31,9 @@ class FleetPicture:
         """Bring in what changed; return how many rows were read."""
         changes = fleet_store.changes_since(connection, self._read_to)
         self.fleet.upsert_nodes(node_state(row) for row in changes.nodes)
-        self.fleet.upsert_devices(device_state(row) for row in changes.devices)
+        self.fleet.upsert_devices(
+            device_state(row, changes.bookings.get(row["id"], ())) for row in changes.devices
+        )
         self._read_to = changes.read_to
         if self._outlook.refresh(connection):
             self.fleet.expect(self._outlook.outlook)

@@ -12,7 +12,7 @@ from typing import Any
 
 from penstock.base.units import MICROEUR_PER_EUR, TOKENS_PER_PRICE_UNIT, div_round_half_even
 from penstock.domain.invoice import Invoice, InvoiceLine, LineKind
-from penstock.domain.price import Meter
+from penstock.domain.price import OF_DEVICES
 
 COLUMNS: tuple[str, ...] = (
     "BillingAccountId",
@@ -70,7 +70,7 @@ def _row(
 ) -> dict[str, Any]:
     start, end = (f"{instant:%Y-%m-%dT%H:%M:%SZ}" for instant in (invoice.period.start, invoice.period.end))
     cost = _decimal(line.amount_microeur, MICROEUR_PER_EUR, 6)
-    is_time = line.meter is Meter.GPU_HOURS
+    is_time = line.meter in OF_DEVICES
     return {
         "BillingAccountId": invoice.tenant_id,
         "BillingAccountName": _text(tenant_name or ""),

@@ -82,8 +82,19 @@ def command_for(
         }
         words = ["penstock service order", shlex.quote(offer["name"]), as_settings(filled)]
         words.append(f"--project {service['project_id']}")
+        words += _times(service, counterfactual.get("start_at"))
         return " ".join(word for word in words if word)
     return None
+
+
+def _times(service: Mapping[str, Any], start_at: str | None) -> list[str]:
+    """Return the options that say when: the start of a counterfactual that is not now, and the order's own end."""
+    words = [] if start_at is None else [f"--start-at {start_at}"]
+    if service.get("duration_s") is not None:
+        words.append(f"--for {service['duration_s']}s")
+    elif service.get("ends_at") is not None:
+        words.append(f"--until {service['ends_at']}")
+    return words
 
 
 def _write(session: Session, told: Document, waiting: Document | None) -> None:

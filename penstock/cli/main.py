@@ -13,6 +13,7 @@ from penstock import __version__
 # what is slow (HTTP, tables) inside the functions, so that `penstock --help` and completion answer at once.
 GROUPS: tuple[tuple[str, str, str], ...] = (
     ("service", "service", "Services: order, list, show, release."),
+    ("reservation", "reservation", "Reservations: book devices for a time to come, list, show, cancel."),
     ("offer", "offer", "Offers: what may be ordered, with form and price."),
     ("price-book", "price_book", "Prices: versions of all of them."),
     ("invoice", "invoice", "Invoices: what a tenant owes for a month."),
@@ -32,6 +33,11 @@ GROUPS: tuple[tuple[str, str, str], ...] = (
     ("audit", "audit", "Who changed what, when, from where."),
     ("site", "site", "Sites, racks and power feeds."),
     ("node", "node", "Nodes: list, show, cordon, retire; rehearse failures of simulated ones."),
+    (
+        "maintenance",
+        "maintenance",
+        "Maintenance: take nodes out of work for an interval; see first what moves.",
+    ),
     ("device", "device", "Accelerators, their classes, and the capacity they add up to."),
     ("model", "model", "Models that LLM services can serve."),
     ("secret", "secret", "Secrets of a project: keys of other people's servers."),

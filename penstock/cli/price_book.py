@@ -29,7 +29,11 @@ _FIELDS = (
 )
 _PRICES = (Column("METER", "meter"), Column("ITEM", "item"), Column("PRICE", "price"), Column("PER", "per"))
 _TOKENS = ("input_tokens", "output_tokens", "batch_input_tokens", "batch_output_tokens")
-_PER = {"gpu_hours": "GPU-hour", **dict.fromkeys(_TOKENS, "1,000,000 tokens")}
+_PER = {
+    "gpu_hours": "GPU-hour",
+    "reserved_gpu_hours": "GPU-hour",
+    **dict.fromkeys(_TOKENS, "1,000,000 tokens"),
+}
 
 
 @command(app, "list", examples=["penstock price-book list"])

@@ -6,8 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
+from penstock.base.clock import SystemClock
 from penstock.base.units import format_duration, format_eur
 from penstock.cli.errors import REFUSED, USAGE, CliError
+from penstock.cli.instants import HELP, parse_instant, span_seconds
 from penstock.cli.output import Column, Format, Kind, first_few
 from penstock.cli.session import Document, ListLimit, Project, Session, Yes, command
 from penstock.cli.spec import filled_in
@@ -36,6 +38,8 @@ _FIELDS = (
     Column("Simulated", "simulated", Kind.FLAG),
     Column("Ordered as", "spec_text"),
     Column("On", "places"),
+    Column("Ends", "ends_at", Kind.TIME),
+    Column("In reservation", "reservation_id"),
     Column("Project", "project_id"),
     Column("Offer", "offer_id"),
     Column("Price book", "price_book_id"),
@@ -113,6 +117,7 @@ def offer_named(session: Session, text: str) -> Document:
         "penstock service order gb200 --set count=4 --set same_nvlink_domain=yes --wait",
         "penstock service order gb200-slice --name notebook",
         "penstock service order llm-demo --name chat --wait",
+        "penstock service order gb200 --set count=8 --start-at 14:20 --for 2h",
         'penstock service order gpu --spec \'{"count": 2, "memory_gib_min": 80}\' --dry-run',
     ],
 )
@@ -128,6 +133,16 @@ def order(
     ] = None,
     name: Annotated[str | None, typer.Option("--name", help="A name, unique among live services.")] = None,
     project: Project = None,
+    start_at: Annotated[
+        str | None, typer.Option("--start-at", metavar="WHEN", help=f"Book its place for then: {HELP}.")
+    ] = None,
+    until: Annotated[str | None, typer.Option("--until", metavar="WHEN", help="It is released then.")] = None,
+    length: Annotated[
+        str | None, typer.Option("--for", metavar="TIME", help="It is released after so long: 90m, 2h, 1d.")
+    ] = None,
+    reservation: Annotated[
+        str | None, typer.Option("--reservation", help="Run inside this reservation (id or name).")
+    ] = None,
     dry_run: Annotated[  # noqa: FBT002 - the form of a Typer flag
         bool, typer.Option("--dry-run", help="Show plan, price and earliest start; change nothing.")
     ] = False,
@@ -141,6 +156,7 @@ def order(
         "project": session.project(project),
         "name": name,
         "spec": filled_in(found["form"], settings or (), spec),
+        **when(session, start_at, until, length, reservation),
     }
     if dry_run:
         show_plan(session, session.client.post("/v1/services", body, params={"dry_run": "true"}))
@@ -154,6 +170,22 @@ def order(
         raise CliError(f"the service is {service['state']}: {service['message']}", REFUSED)
     if not wait and session.output is Format.TABLE:
         session.say(f"accepted; follow it with `penstock service show {service['name']}`")
+
+
+def when(
+    session: Session, start_at: str | None, until: str | None, length: str | None, reservation: str | None
+) -> Document:
+    """Return the fields of an order that say when it is to run, those that were given."""
+    now = SystemClock().now().astimezone()
+    said: Document = {
+        "start_at": None if start_at is None else parse_instant(start_at, now),
+        "until": None if until is None else parse_instant(until, now),
+        "duration_s": None if length is None else span_seconds(length),
+        "reservation": None
+        if reservation is None
+        else session.find("reservations", reservation, {"state": ["booked", "opening", "active"]}),
+    }
+    return {key: value for key, value in said.items() if value is not None}
 
 
 def _watch(session: Session, service: Document, timeout: float, *, until: tuple[str, ...]) -> Document:

@@ -15,6 +15,7 @@ from penstock.domain.price import Meter, Price
 
 METERS = {
     Meter.GPU_HOURS: "a GPU-hour",
+    Meter.RESERVED_GPU_HOURS: "a GPU-hour reserved and not used",
     Meter.INPUT_TOKENS: "a million tokens in",
     Meter.OUTPUT_TOKENS: "a million tokens out",
     Meter.BATCH_INPUT_TOKENS: "a million tokens in, of batches",

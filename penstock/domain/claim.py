@@ -4,9 +4,12 @@
 no second opinion on feasibility anywhere in the product.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
+
+from penstock.domain.reservation import Booking, Leaving, Window, blocked_mask, used_later
 
 
 class Level(StrEnum):
@@ -33,6 +36,9 @@ class Ask:
 
     The shape: all in one NVLink domain (``same_nvlink_domain``), or in at most ``domains_max`` of them (0: no
     matter), and all in one node, in one rack, under one leaf switch or in one pod (``within``).
+
+    The time: from now, or from ``starts_at`` on (a booking), and for as long as it runs, or until ``ends_at``. An order
+    with a ``reservation_id`` gets its place inside that reservation and nowhere else.
     """
 
     count: int
@@ -51,6 +57,14 @@ class Ask:
     within: Level | None = None
     classes: tuple[str, ...] = ()
     preemptible: bool = False
+    starts_at: datetime | None = None
+    ends_at: datetime | None = None
+    reservation_id: str | None = None
+
+    @property
+    def window(self) -> Window:
+        """Return when the order wants its place."""
+        return Window(self.starts_at, self.ends_at)
 
     @property
     def domain_limit(self) -> int:
@@ -91,6 +105,8 @@ class DeviceState:
     healthy: bool
     nvlink_domain: str | None
     yielding_mask: int = 0  # the slices of used_mask whose holder yields
+    bookings: tuple[Booking, ...] = ()  # what is on the calendar for it and not over
+    leaving: tuple[Leaving, ...] = ()  # parts of used_mask with a known end; asked for by bookings alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +130,7 @@ class NodeState:
     simulated: bool = False
     leaf: str | None = None
     pod: str | None = None
+    maintenance_from: datetime | None = None  # when the next maintenance of it begins
 
     def area(self, level: Level) -> tuple[str, ...]:
         """Return the rack, leaf or pod of the node as a key; a node that names none is one by itself."""
@@ -139,6 +156,9 @@ class Refusal(StrEnum):
     SLICES = "slices"
     SHAPE = "shape"
     DEVICE_YIELDS = "device_yields"
+    DEVICE_BOOKED = "device_booked"
+    NOT_RESERVED = "not_reserved"
+    NODE_MAINTENANCE = "node_maintenance"
 
 
 REFUSAL_SENTENCES: dict[Refusal, str] = {
@@ -155,6 +175,9 @@ REFUSAL_SENTENCES: dict[Refusal, str] = {
     Refusal.SLICES: "the device cannot be cut into slices of this size",
     Refusal.SHAPE: "the devices lie further apart than the order allows",
     Refusal.DEVICE_YIELDS: "the device is held by work that yields and must be stopped first",
+    Refusal.DEVICE_BOOKED: "the device is booked before the order would end; an order that ends before or yields may have it",
+    Refusal.NOT_RESERVED: "the device is not part of the order's reservation, or that has not begun",
+    Refusal.NODE_MAINTENANCE: "the node is taken out of work before the order would end",
 }
 
 
@@ -173,6 +196,8 @@ def fits(ask: Ask, grant: Grant, node: NodeState, device: DeviceState | None) ->
 def _node_fits(ask: Ask, grant: Grant, node: NodeState) -> Refusal | None:
     if not node.schedulable:
         return Refusal.NODE_NOT_SCHEDULABLE
+    if _in_maintenance(ask, node):
+        return Refusal.NODE_MAINTENANCE
     if node.node_id in ask.avoid_nodes:
         return Refusal.NODE_AVOIDED
     if ask.driver not in node.drivers:
@@ -184,6 +209,14 @@ def _node_fits(ask: Ask, grant: Grant, node: NodeState) -> Refusal | None:
     if node.cpu_used_millis + grant.node_cpu_millis > node.cpu_millis:
         return Refusal.NODE_CPU
     return None
+
+
+def _in_maintenance(ask: Ask, node: NodeState) -> bool:
+    """Tell whether a share of a node would reach into its maintenance; devices have it among their bookings."""
+    begins = node.maintenance_from
+    if begins is None or ask.count or ask.preemptible:
+        return False
+    return ask.ends_at is None or ask.ends_at > begins
 
 
 def _device_fits(ask: Ask, grant: Grant, device: DeviceState) -> Refusal | None:
@@ -203,11 +236,33 @@ def _device_fits(ask: Ask, grant: Grant, device: DeviceState) -> Refusal | None:
             return Refusal.DEVICE_MEMORY
         if grant.mask >> device.slices:
             return Refusal.SLICES
-    taken = device.used_mask & grant.mask
-    if taken:
+    return _time_fits(ask, grant, device)
+
+
+def _time_fits(ask: Ask, grant: Grant, device: DeviceState) -> Refusal | None:
+    """Judge the calendar: in use now, in use then, booked by others, or outside the order's own reservation."""
+    if ask.starts_at is not None:
+        used = used_later(device.used_mask, device.yielding_mask, device.leaving, ask.starts_at)
+        if used & grant.mask:
+            return Refusal.DEVICE_USED
+    elif taken := device.used_mask & grant.mask:
         yields = not ask.preemptible and taken & ~device.yielding_mask == 0
         return Refusal.DEVICE_YIELDS if yields else Refusal.DEVICE_USED
+    own = ask.reservation_id
+    if own is not None:
+        begun = (b.mask for b in device.bookings if b.reservation_id == own and b.begun)
+        if grant.mask & ~_union(begun):
+            return Refusal.NOT_RESERVED
+    if grant.mask & blocked_mask(device.bookings, ask.window, yields=ask.preemptible, own=own):
+        return Refusal.DEVICE_BOOKED
     return None
+
+
+def _union(masks: Iterable[int]) -> int:
+    whole = 0
+    for mask in masks:
+        whole |= mask
+    return whole
 
 
 def shape_fits(ask: Ask, nodes: Sequence[NodeState], devices: Sequence[DeviceState]) -> Refusal | None:

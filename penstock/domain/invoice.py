@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from penstock.base.errors import ConflictError, InvalidInputError
 from penstock.base.units import div_round_half_even
-from penstock.domain.price import ORDINARY, Meter
+from penstock.domain.price import OF_DEVICES, ORDINARY, Meter
 
 
 class InvoiceState(StrEnum):
@@ -109,11 +109,12 @@ class InvoiceLine:
 
 def describe(meter: Meter, item: str, quantity: int, quantity_per_unit: int, *, simulated: bool) -> str:
     """Return the sentence on a line, for example ``'GB200: 24.000 GPU-hours (simulated)'``."""
-    if meter is Meter.GPU_HOURS:
+    if meter in OF_DEVICES:
         thousandths = div_round_half_even(quantity * 1_000, quantity_per_unit)
         sign = "-" if thousandths < 0 else ""
         whole, rest = divmod(abs(thousandths), 1_000)
-        text = f"{item}: {sign}{whole:,}.{rest:03d} GPU-hours"
+        what = "GPU-hours" if meter is Meter.GPU_HOURS else "GPU-hours reserved and not used"
+        text = f"{item}: {sign}{whole:,}.{rest:03d} {what}"
     else:
         way = "input" if meter in (Meter.INPUT_TOKENS, Meter.BATCH_INPUT_TOKENS) else "output"
         text = f"{item}: {quantity:,} {way} tokens{' of batches' if meter in ORDINARY else ''}"

@@ -1,5 +1,6 @@
 """Prices: one line of a price book, in integer micro-euro per unit."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -8,19 +9,26 @@ class Meter(StrEnum):
     """What is metered, with the unit its price is per."""
 
     GPU_HOURS = "gpu_hours"  # device_microseconds, priced per GPU-hour of the device class
+    RESERVED_GPU_HOURS = "reserved_gpu_hours"  # the same, booked and not used
     INPUT_TOKENS = "input_tokens"  # priced per 1,000,000 tokens of the model
     OUTPUT_TOKENS = "output_tokens"  # priced per 1,000,000 tokens of the model
     BATCH_INPUT_TOKENS = "batch_input_tokens"  # of batches; without a price of their own, half of the others
     BATCH_OUTPUT_TOKENS = "batch_output_tokens"
 
 
+# Meters of device time: their quantities are slice-microseconds.
+OF_DEVICES = frozenset({Meter.GPU_HOURS, Meter.RESERVED_GPU_HOURS})
+# What has no price of its own costs what the other meter costs.
+FALLS_BACK: Mapping[Meter, Meter] = {Meter.RESERVED_GPU_HOURS: Meter.GPU_HOURS}
 # What a batch costs of the ordinary price where a book does not say: requests that wait for a trough.
 BATCH_PERMILLE = 500
 ORDINARY = {
     Meter.BATCH_INPUT_TOKENS: Meter.INPUT_TOKENS,
     Meter.BATCH_OUTPUT_TOKENS: Meter.OUTPUT_TOKENS,
 }
-PRICED = tuple(meter for meter in Meter if meter not in ORDINARY)  # what every price book must name
+PRICED = tuple(
+    meter for meter in Meter if meter not in ORDINARY and meter not in FALLS_BACK
+)  # what every price book must name
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +49,7 @@ class PriceBook:
     prices: tuple[Price, ...]
 
     def find(self, meter: Meter, item: str) -> Price | None:
-        """Return the price of ``item``, else the meter's ``*`` price, else None.
+        """Return the price of ``item``, else the meter's ``*`` price, else that of the meter it falls back to, or None.
 
         A batch's tokens cost ``BATCH_PERMILLE`` of the ordinary price where the book has no price of batches.
         """
@@ -56,4 +64,7 @@ class PriceBook:
             ordinary = self.find(ORDINARY[meter], item)
             if ordinary is not None:
                 return Price(meter, ordinary.item, ordinary.microeur_per_unit * BATCH_PERMILLE // 1_000)
+        instead = FALLS_BACK.get(meter)
+        if wildcard is None and instead is not None:
+            return self.find(instead, item)
         return wildcard

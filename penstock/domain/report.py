@@ -41,6 +41,7 @@ class DeviceUsage:
     slices_of_device: int
     slice_us: int
     simulated: bool = False
+    reserved: bool = False  # booked and not used; then ``service_id`` is the reservation's id
 
     def __post_init__(self) -> None:
         if self.slices_of_device < 1 or self.slice_us < 0:
@@ -80,6 +81,7 @@ class StateUsage:
     slices_of_device: int
     slice_us: int
     simulated: bool = False
+    reserved: bool = False  # booked and not used; then ``service_id`` is the reservation's id
 
     def __post_init__(self) -> None:
         if self.slices_of_device < 1 or self.slice_us < 0:

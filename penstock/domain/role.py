@@ -42,6 +42,7 @@ GRANTS: dict[Role, tuple[str, ...]] = {
     Role.TENANT_ADMIN: (
         "*:read",
         "service:*",
+        "reservation:*",
         "project:*",
         "principal:*",
         "role_binding:*",
@@ -58,6 +59,7 @@ GRANTS: dict[Role, tuple[str, ...]] = {
     Role.MEMBER: (
         "offer:read",
         "service:*",
+        "reservation:*",
         "model:read",
         "project:read",
         "tenant:read",
@@ -95,6 +97,7 @@ OPERATOR_ONLY = frozenset(
         "simulated",
         "network_host",
         "fabric",
+        "maintenance",
     }
 )
 
@@ -105,6 +108,7 @@ SCOPES: dict[str, tuple[str, ...]] = {
     "services": (
         "service:*",
         "secret:*",
+        "reservation:*",
         "project:read",
         "offer:read",
         "price:read",

@@ -26,6 +26,7 @@ class SegmentState(StrEnum):
     DARK = "dark"
 
 
+BOOKED = "booked"  # the cause of reserved_unused that somebody pays for: a reservation that nobody uses
 SOLD = frozenset({SegmentState.SOLD_BUSY, SegmentState.SOLD_IDLE})
 
 
@@ -40,6 +41,16 @@ class Holding:
     service_id: str | None = None
     offer_id: str | None = None
     price_book_id: str | None = None
+
+    @property
+    def is_charged(self) -> bool:
+        """Tell whether somebody pays for it: sold, or booked and not used."""
+        return self.state in SOLD or self.is_booked
+
+    @property
+    def is_booked(self) -> bool:
+        """Tell whether it is kept for a reservation that nobody uses."""
+        return self.state is SegmentState.RESERVED_UNUSED and self.cause == BOOKED
 
 
 FREE = Holding(SegmentState.FREE)

@@ -83,6 +83,9 @@ class Reason(StrEnum):
     RECLAIMED = "reclaimed"
     SHARE_FIRST = "share_first"
     STANDS_BACK = "stands_back"
+    MOVED = "moved"
+    BOOKED = "booked"
+    TIME_OVER = "time_over"
 
 
 REASON_SENTENCES: dict[Reason, str] = {
@@ -102,6 +105,9 @@ REASON_SENTENCES: dict[Reason, str] = {
     Reason.RECLAIMED: "it ran on devices borrowed from another tenant's guaranteed share, which were claimed back; it starts again as soon as there is room",
     Reason.SHARE_FIRST: "another tenant's guaranteed share comes first; it starts as soon as there is room beyond it",
     Reason.STANDS_BACK: "an order that has waited much longer comes first; it starts after that",
+    Reason.MOVED: "its node is being taken out of work for maintenance; it is placed again elsewhere",
+    Reason.BOOKED: "it waits for its reservation to begin, or for room in it",
+    Reason.TIME_OVER: "the time it was ordered for is over",
     Reason.INVALID_SPEC: "the order cannot be turned into claims any more; its offer or model changed",
 }
 

@@ -50,6 +50,8 @@ class ClassQuotas:
 
     def take(self, row: Row, order: Compiled, plans: Sequence[Plan | NoPlan]) -> Taken | None:
         """Take what the plan's class holds, after giving back what an earlier place held; None: over quota."""
+        if row["reservation_id"] is not None:
+            return Taken(row["holds"], {})
         earlier = {key: amount for key, amount in row["holds"].items() if key not in order.holds}
         name = next((plan.device_class for plan in plans if isinstance(plan, Plan)), None)
         extra: Mapping[str, int] = {} if name is None else self._holds(row, name)
@@ -69,6 +71,8 @@ class ClassQuotas:
             quota_store.give_back_many(self._connection, [(row["tenant_id"], row["project_id"], taken.extra)])
 
     def _holds(self, row: Row, device_class: str) -> Mapping[str, int]:
+        if row["reservation_id"] is not None:
+            return {}  # its reservation holds them, by class, since it was booked
         return kind_named(row["kind"]).class_holds(row["spec"], device_class, self._known)
 
     def _owner_lines(self, row: Row, by_class: Mapping[str, Mapping[str, int]]) -> list[QuotaLine]:

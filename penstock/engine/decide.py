@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from penstock.base import limits
+from penstock.base.ids import PREFIXES
 from penstock.domain.service import REASON_SENTENCES, Reason, ServiceState
 from penstock.domain.vm import keeps_its_place
 from penstock.store.rows import Row
@@ -77,7 +78,7 @@ def decide(service: Row, allocations: Sequence[Row], now: datetime) -> Move:
             return _stay(service, Reason.NODE_LOST, WAITS_FOR_NODE, now)
         return _replace(Reason.NODE_LOST, REASON_SENTENCES[Reason.NODE_LOST], service, now, ())
     if service["yields_to"] is not None:
-        reason = Reason.PREEMPTED if service["spec"].get("preemptible") else Reason.RECLAIMED
+        reason = _why_it_yields(service)
         return _replace(reason, REASON_SENTENCES[reason], service, now, ())
     failed = [a for a in allocations if is_current(a, "failed")]
     if failed:
@@ -114,6 +115,12 @@ def _stay(service: Row, reason: Reason, message: str, now: datetime) -> Move:
     """Keep the place, unpaid, and look again: what comes back reports by itself."""
     act = Act.PAUSE_METER if service["state"] != ServiceState.DEGRADED else Act.NOTHING
     return Move(ServiceState.DEGRADED, reason, act, now + limits.RETRY_MAX, None, message)
+
+
+def _why_it_yields(service: Row) -> Reason:
+    if str(service["yields_to"]).startswith(PREFIXES["maintenance"]):
+        return Reason.MOVED
+    return Reason.PREEMPTED if service["spec"].get("preemptible") else Reason.RECLAIMED
 
 
 def _run(service: Row, allocations: Sequence[Row], now: datetime) -> Move:
@@ -201,7 +208,8 @@ def _recheck(now: datetime, deadline: datetime) -> datetime:
 def release(service: Row, allocations: Sequence[Row], now: datetime) -> Move:
     """Return the next move of a service that is on its way out, after ``STOP`` was done for it."""
     failing = service["ends_as"] == ServiceState.FAILED and service["wanted"] == "running"
-    reason = Reason(service["reason"]) if failing else Reason.RELEASED_BY_USER
+    over = service.get("ends_at") is not None and service["ends_at"] <= now
+    reason = Reason(service["reason"]) if failing else Reason.TIME_OVER if over else Reason.RELEASED_BY_USER
     message = str(service["message"]) if failing else ""
     if all(is_gone(a) for a in allocations):
         ends_as = ServiceState.FAILED if failing else ServiceState.RELEASED

@@ -91,8 +91,9 @@ class Reserver:
             self._picture.refresh(connection)
             known = read_known(connection, self._classes)
             each = known_for(connection, known, [(row["spec"], row["price_book_id"]) for row in rows])
-            compiled, broken = _compile(rows, each, ClassQuotas(connection, known, self._clock.now()))
-            turn = look(connection, compiled, self._clock.now())
+            now = self._clock.now()
+            compiled, broken = _compile(rows, each, ClassQuotas(connection, known, now), now)
+            turn = look(connection, compiled, now)
         planned = self._with_room(self._plan(compiled)) if turn is None else self._in_turn(compiled, turn)
         try:
             moves = self._db.retrying(SYSTEM, lambda c: self._commit(c, planned, broken, known, token))
@@ -296,7 +297,8 @@ class Reserver:
             pieces = reserved.pieces.get(p.row["id"])
             if pieces is not None:
                 simulated = any(reserved.nodes[piece.node_id]["simulated"] for piece in pieces)
-                moves.append(_starting(p.row, now, simulated=simulated, holds=_holds(taken, p)))
+                move = _starting(p.row, now, simulated=simulated, holds=_holds(taken, p))
+                moves.append({**move, "ends_at": p.compiled.asks[0].ends_at})
             elif p.failed_everywhere:
                 moves.append(_ending(p.row, Reason.DRIVER_FAILED, _last_words(p.row), now))
             else:
@@ -307,7 +309,8 @@ class Reserver:
         ask_to_yield(connection, {p.row["id"]: p.room for p in mine if p.room is not None}, now)
         for service_id, (row, sentence) in broken.items():
             if service_id in held:
-                moves.append(_ending(row, Reason.INVALID_SPEC, sentence, now))
+                over = row["ends_at"] is not None and row["ends_at"] <= now
+                moves.append(_ending(row, Reason.TIME_OVER if over else Reason.INVALID_SPEC, sentence, now))
         written = service_store.record(connection, moves, token)
         service_store.insert_decisions(connection, decisions)
         rows = {p.row["id"]: p.row for p in mine} | {key: row for key, (row, _) in broken.items()}
@@ -346,14 +349,19 @@ class Reserver:
 
 
 def _compile(
-    rows: Sequence[Row], known: Sequence[Known], quotas: ClassQuotas
+    rows: Sequence[Row], known: Sequence[Known], quotas: ClassQuotas, now: datetime
 ) -> tuple[list[tuple[Row, Compiled]], dict[str, tuple[Row, str]]]:
     """Return orders with their asks, and by id those that cannot be compiled any more, with the sentence why."""
     compiled: list[tuple[Row, Compiled]] = []
     broken: dict[str, tuple[Row, str]] = {}
     for row, with_prices in zip(rows, known, strict=True):
+        if row["ends_at"] is not None and row["ends_at"] <= now:
+            broken[row["id"]] = (row, REASON_SENTENCES[Reason.TIME_OVER])
+            continue
         try:
-            order = quotas.narrowed(row, kind_named(row["kind"]).compile(row["spec"], with_prices))
+            order = timed(
+                row, quotas.narrowed(row, kind_named(row["kind"]).compile(row["spec"], with_prices)), now
+            )
         except PenstockError as error:
             broken[row["id"]] = (row, error.sentence)
             continue
@@ -372,7 +380,20 @@ def _yields(one: tuple[Row, Compiled]) -> bool:
 
 def _waits_for_room(planned: _Planned) -> bool:
     """Tell whether an order would start if only something were released."""
-    return planned.no_plan is not None and not planned.no_plan.never_fits and not planned.failed_everywhere
+    if planned.no_plan is None or planned.row["reservation_id"] is not None:
+        return False
+    return not planned.no_plan.never_fits and not planned.failed_everywhere
+
+
+def timed(row: Row, order: Compiled, now: datetime) -> Compiled:
+    """Return an order whose asks know when it ends and in which reservation it is."""
+    ends_at = row["ends_at"]
+    if ends_at is None and row["duration_s"] is not None:
+        ends_at = now + timedelta(seconds=row["duration_s"])
+    if ends_at is None and row["reservation_id"] is None:
+        return order
+    asks = (replace(ask, ends_at=ends_at, reservation_id=row["reservation_id"]) for ask in order.asks)
+    return replace(order, asks=tuple(asks))
 
 
 def _holds(taken: Mapping[str, Taken | None], planned: _Planned) -> Mapping[str, int] | None:
@@ -390,6 +411,8 @@ def _why_pending(planned: _Planned, refused: Mapping[str, Refusal]) -> Reason:
     """Return why a service goes on waiting."""
     if planned.row["id"] in refused:
         return Reason.CONFLICT
+    if planned.row["reservation_id"] is not None:
+        return Reason.BOOKED
     if planned.stands_back:
         return Reason.STANDS_BACK
     if planned.no_plan is None:
@@ -426,6 +449,7 @@ def _pending(planned: _Planned, reason: Reason, now: datetime, holds: Mapping[st
         Reason.CONFLICT: timedelta(0),
         Reason.NEVER_FITS: limits.RETRY_MAX,
         Reason.PREEMPTING: limits.QUEUED_RECHECK,
+        Reason.BOOKED: limits.BOOKING_RECHECK,
     }.get(reason, backoff(attempts))
     if planned.look_again is not None:
         wait = min(wait, planned.look_again)

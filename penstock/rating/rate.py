@@ -106,7 +106,7 @@ def _sum(devices: Iterable[DeviceUsage], tokens: Iterable[TokenUsage]) -> _Sums:
                 row.project_id,
                 row.service_id,
                 None,
-                Meter.GPU_HOURS,
+                Meter.RESERVED_GPU_HOURS if row.reserved else Meter.GPU_HOURS,
                 row.device_class,
                 Unit.SLICE_US,
                 per_unit,

@@ -11,7 +11,7 @@ from datetime import datetime
 from penstock.base.clock import duration_us
 from penstock.base.errors import PenstockError
 from penstock.domain.report import DeviceUsage, LedgerSummary, MeteredDevice, StateUsage
-from penstock.domain.segment import SOLD, Segment
+from penstock.domain.segment import Segment
 
 LISTED_MAX = 100  # problems listed in one error; the rest is counted
 
@@ -26,7 +26,7 @@ class UnattributedUsageError(PenstockError):
 def aggregate_segments(
     segments: Iterable[Segment], start: datetime, end: datetime, devices: Mapping[str, MeteredDevice]
 ) -> tuple[DeviceUsage, ...]:
-    """Return the sold slice-microseconds in ``[start, end)`` per service, offer, class and price book.
+    """Return the charged slice-microseconds (sold, or booked and unused) in ``[start, end)`` per service, offer, class and price book.
 
     ``devices`` tells the class of each device by its id. Open segments count up to ``end``: pass now for a
     month that still runs. The sums are exact, so splitting a segment anywhere changes nothing. Raises
@@ -35,7 +35,7 @@ def aggregate_segments(
     """
     sums: dict[DeviceUsage, int] = {}
     problems: list[str] = []
-    for segment, slice_us in _clipped((s for s in segments if s.holding.state in SOLD), start, end):
+    for segment, slice_us in _clipped((s for s in segments if s.holding.is_charged), start, end):
         owner = segment.holding
         device = devices.get(segment.device_id)
         if (
@@ -57,6 +57,7 @@ def aggregate_segments(
             slices_of_device=device.slices,
             slice_us=0,
             simulated=device.simulated,
+            reserved=owner.is_booked,
         )
         sums[group] = sums.get(group, 0) + slice_us
     _raise_if(problems)
@@ -123,6 +124,7 @@ def _device_order(row: DeviceUsage) -> tuple[object, ...]:
         row.price_book_id,
         row.slices_of_device,
         row.simulated,
+        row.reserved,
     )
 
 

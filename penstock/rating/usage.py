@@ -12,7 +12,7 @@ from fractions import Fraction
 from penstock.base.errors import InvalidInputError
 from penstock.base.units import US_PER_HOUR, div_round_half_even
 from penstock.domain.invoice import InvoiceLine, Unit
-from penstock.domain.price import Meter
+from penstock.domain.price import OF_DEVICES, Meter
 from penstock.domain.report import LedgerSummary
 from penstock.domain.segment import SOLD, SegmentState
 
@@ -66,7 +66,7 @@ def showback(lines: Iterable[InvoiceLine], by: Sequence[GroupBy]) -> tuple[Showb
             meter=meter,
             simulated=simulated,
             quantity=round_half_even(sum((_natural(line) for line in own), start=Fraction(0))),
-            unit="device_us" if meter is Meter.GPU_HOURS else Unit.TOKEN.value,
+            unit="device_us" if meter in OF_DEVICES else Unit.TOKEN.value,
             amount_microeur=sum(line.amount_microeur for line in own),
             item=_shared(line.item for line in own),
             price_book_id=_shared(line.price_book_id for line in own),

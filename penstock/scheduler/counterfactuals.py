@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 from itertools import islice
 
 import numpy as np
@@ -17,11 +18,11 @@ from penstock.scheduler.snapshot import CPU, CPU_USED, NODE_MEMORY, NODE_MEMORY_
 
 @dataclass(frozen=True, slots=True)
 class Counterfactual:
-    """A changed order that has room now.
+    """A changed order that has room now, or the same one later.
 
     ``changes`` are fields of the order form and their new values. Where ``orderable`` is false no field of
     the form would help; then they are the amounts per node share that would fit, for choosing a smaller
-    model. ``ask`` is what was tried, ``replicas`` times.
+    model. ``ask`` is what was tried, ``replicas`` times. ``start_at``: not now, but then.
     """
 
     sentence: str
@@ -29,10 +30,18 @@ class Counterfactual:
     ask: Ask
     replicas: int = 1
     orderable: bool = True
+    start_at: datetime | None = None
 
     def to_json(self) -> dict[str, object]:
         """Return plain data."""
-        return {"sentence": self.sentence, "changes": dict(self.changes), "orderable": self.orderable}
+        shown: dict[str, object] = {
+            "sentence": self.sentence,
+            "changes": dict(self.changes),
+            "orderable": self.orderable,
+        }
+        if self.start_at is not None:
+            shown["start_at"] = self.start_at
+        return shown
 
 
 def counterfactuals(fleet: Fleet, ask: Ask, *, seed: int = 0, replicas: int = 1) -> list[Counterfactual]:

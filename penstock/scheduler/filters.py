@@ -6,17 +6,24 @@ class and afterwards only where the change log says that something moved. The fi
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 
+from penstock.base.clock import from_epoch_us, to_epoch_us
 from penstock.domain.claim import Ask, Refusal
+from penstock.domain.reservation import Window, blocked_mask
 from penstock.scheduler.arrays import I16, I64, UNBOUNDED
 from penstock.scheduler.pool import (
+    BEGUN,
+    BEGUN_FREE,
+    BOOKED,
+    BOOKED_FREE,
     CELL,
     CELL_NODE,
     FREE,
+    FROM,
     GROUP,
     HEALTHY,
     ISLAND,
@@ -36,6 +43,7 @@ from penstock.scheduler.snapshot import (
     CPU,
     CPU_USED,
     DRIVERS,
+    MAINTENANCE_FROM,
     NODE_MEMORY,
     NODE_MEMORY_USED,
     SCHEDULABLE,
@@ -46,6 +54,7 @@ CAPACITIES_PER_CLASS_MAX = 32  # least recently used goes first; one is about 60
 REFUSALS: tuple[Refusal, ...] = tuple(Refusal)
 _CODE = {refusal: number for number, refusal in enumerate(REFUSALS, start=1)}  # 0: not refused
 _CODES = len(REFUSALS) + 1
+YIELDS = 0  # the time of work that yields
 _PATCH_CELLS_MAX = 256  # above this a fresh start is cheaper than following each change
 
 
@@ -59,10 +68,12 @@ class Need:
     node_cpu_millis: int
     driver: str
     architecture: str | None
+    until_us: int = UNBOUNDED  # kept from what is booked before; YIELDS: from what has begun only
 
 
 def need_of(ask: Ask) -> Need:
     """Return the shape of ``ask``."""
+    ends_us = UNBOUNDED if ask.ends_at is None else to_epoch_us(ask.ends_at)
     return Need(
         ask.slices,
         ask.memory_bytes_min,
@@ -70,7 +81,30 @@ def need_of(ask: Ask) -> Need:
         ask.node_cpu_millis,
         ask.driver,
         ask.architecture,
+        YIELDS if ask.preemptible else ends_us,
     )
+
+
+def timed(pool: Pool, need: Need) -> Need:
+    """Return ``need`` with a time that all orders share that are kept from the same bookings of ``pool``."""
+    if not pool.bookings:
+        return need if need.until_us == UNBOUNDED else replace(need, until_us=UNBOUNDED)
+    if need.until_us in (UNBOUNDED, YIELDS):
+        return need
+    return replace(need, until_us=pool.horizon(need.until_us))
+
+
+def blocked(pool: Pool, need: Need, rows: I64) -> I64:
+    """Return the slices of each device row that the calendar keeps from ``need``, as ``blocked_mask`` says it."""
+    data = pool.devices.data
+    if need.until_us == YIELDS:
+        return data[BEGUN, rows]
+    masks = np.where(data[FROM, rows] < need.until_us, data[BOOKED, rows], 0)
+    if need.slices and need.until_us != UNBOUNDED:
+        window = Window(end=from_epoch_us(need.until_us))
+        for at in np.flatnonzero(masks).tolist():  # parts of a device may be booked for different times
+            masks[at] = blocked_mask(pool.bookings[int(rows[at])], window)
+    return masks
 
 
 def filter_nodes(fleet: Fleet, need: Need, rows: I64, *, empty: bool = False) -> tuple[I64, I64]:
@@ -125,13 +159,19 @@ def filter_devices(pool: Pool, need: Need, rows: I64, *, empty: bool = False) ->
     whole = (np.int64(1) << slices) - 1
     used = np.zeros_like(slices) if empty else data[USED]
     code = np.zeros(len(rows), dtype=np.int64)
+    taken = used | blocked(pool, need, rows) if pool.bookings and not empty else used
     if need.slices == 0:
-        units = (used == 0).astype(np.int64)
-        code[units == 0] = _CODE[Refusal.DEVICE_USED]
+        units = (taken == 0).astype(np.int64)
+        code[units == 0] = _CODE[Refusal.DEVICE_BOOKED]
+        code[used != 0] = _CODE[Refusal.DEVICE_USED]
         code[data[MEMORY] < need.memory_bytes_min] = _CODE[Refusal.DEVICE_MEMORY]
     else:
-        units = free_runs(whole & ~used, need.slices, pool.layout().slices_max)
+        units = free_runs(whole & ~taken, need.slices, pool.layout().slices_max)
         code[units == 0] = _CODE[Refusal.DEVICE_USED]
+        if taken is not used:
+            code[(units == 0) & (free_runs(whole & ~used, need.slices, pool.layout().slices_max) > 0)] = (
+                _CODE[Refusal.DEVICE_BOOKED]
+            )
         code[data[SLICE_MEMORY] * need.slices < need.memory_bytes_min] = _CODE[Refusal.DEVICE_MEMORY]
         code[(slices <= 1) | (slices < need.slices)] = _CODE[Refusal.SLICES]
     if not empty:
@@ -146,7 +186,11 @@ class Capacity:
     def __init__(self, fleet: Fleet, pool: Pool, need: Need) -> None:
         self.fleet, self.pool, self.need = fleet, pool, need
         self.layout = pool.layout()
-        self.by_device = need.slices > 0 or self.layout.memory_min < need.memory_bytes_min
+        self.by_device = (
+            need.slices > 0
+            or self.layout.memory_min < need.memory_bytes_min
+            or need.until_us not in (UNBOUNDED, YIELDS)
+        )
         self._restart()
 
     def refresh(self) -> Self:
@@ -226,7 +270,9 @@ class Capacity:
         if self.by_device:
             units, cut = self._measure_devices(cells, tally)
         else:
-            units = columns[FREE]
+            booked = columns[BEGUN_FREE if self.need.until_us == YIELDS else BOOKED_FREE]
+            units = columns[FREE] - booked
+            tally[:, _CODE[Refusal.DEVICE_BOOKED]] = booked
             tally[:, _CODE[Refusal.DEVICE_UNHEALTHY]] = columns[UNHEALTHY]
             tally[:, _CODE[Refusal.DEVICE_USED]] = columns[TOTAL] - columns[UNHEALTHY] - columns[FREE]
         refused = np.flatnonzero(node_code)
@@ -289,6 +335,7 @@ def free_slices(devices: I64) -> I64:
 
 def capacity_of(fleet: Fleet, pool: Pool, need: Need) -> Capacity:
     """Return the up-to-date capacity of one class for one need, from the cache where it is known."""
+    need = timed(pool, need)
     capacity = pool.capacities.get(need)
     if capacity is not None:
         pool.capacities.move_to_end(need)
@@ -333,6 +380,8 @@ class NodeCapacity:
     def _measure(self, rows: I64) -> tuple[I64, I64]:
         """Return refusal codes, and keys by which the least is the best node (see ``score.node_key``)."""
         code, _ = filter_nodes(self.fleet, self.need, rows)
+        kept = self.fleet.nodes.data[MAINTENANCE_FROM, rows] < self.need.until_us
+        code[kept & (code != _CODE[Refusal.NODE_NOT_SCHEDULABLE])] = _CODE[Refusal.NODE_MAINTENANCE]
         key = node_key(self.fleet, rows)
         key[code != 0] = UNBOUNDED
         code[self.fleet.nodes.data[ALIVE, rows] == 0] = 0

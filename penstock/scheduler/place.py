@@ -27,7 +27,8 @@ from penstock.scheduler.gang import in_shape, most_ever, most_in_shape
 from penstock.scheduler.loss import losses_at, scorer_of, waste_permille
 from penstock.scheduler.outlook import piece_milli
 from penstock.scheduler.plan import Binding, Chosen, Limit, NoPlan, Plan, PlanDefectError, ScoreReason
-from penstock.scheduler.pool import CELL_NODE, FREE, GROUP, ISLAND, TOTAL, Pool
+from penstock.scheduler.pool import BOOKED_FREE, CELL_NODE, FREE, GROUP, ISLAND, TOTAL, Pool
+from penstock.scheduler.reservation import inside
 from penstock.scheduler.score import EXACT_FROM, least, share_losses
 from penstock.scheduler.snapshot import DEVICES, NODE_MEMORY, NODE_MEMORY_USED, Fleet
 from penstock.scheduler.topology import Take, in_one_domain, on_one_node, over_nodes, site_units
@@ -47,6 +48,8 @@ def place(fleet: Fleet, ask: Ask, *, seed: int = 0) -> Plan | NoPlan:
         raise ValueError("an ask has no negative count or slices")
     if ask.slices and (ask.domains_max or ask.within is not None):
         raise ValueError("a shape over several domains or within an area is for whole devices")
+    if ask.reservation_id is not None:
+        return _place_inside(fleet, ask, seed)
     if ask.count == 0:
         return _place_node(fleet, ask, seed)
     need = need_of(ask)
@@ -65,6 +68,14 @@ def place(fleet: Fleet, ask: Ask, *, seed: int = 0) -> Plan | NoPlan:
             verify(fleet, ask, grants)
             return _plan(fleet, ask, grants, tried, seed)
     return _no_plan(fleet, ask, tried, seed)
+
+
+def _place_inside(fleet: Fleet, ask: Ask, seed: int) -> Plan | NoPlan:
+    """Choose among what the reservation of ``ask`` holds."""
+    plan = place(inside(fleet, ask), replace(ask, reservation_id=None, ends_at=None), seed=seed)
+    if isinstance(plan, Plan):
+        verify(fleet, ask, plan.grants)
+    return replace(plan, snapshot=fleet.digest())
 
 
 def place_many(fleet: Fleet, asks: Iterable[Ask], *, seed: int = 0) -> list[Plan | NoPlan]:
@@ -129,7 +140,7 @@ def _whole_devices(capacity: Capacity, ask: Ask, take: Take) -> list[Grant]:
     """Return grants for the first free devices of a cell."""
     fleet, pool = capacity.fleet, capacity.pool
     node_id = fleet.node_name(int(pool.cells.data[CELL_NODE, take.cell]))
-    if capacity.by_device:
+    if capacity.by_device or pool.cells.data[BOOKED_FREE, take.cell]:
         rows = np.array(pool.cell_devices[take.cell], dtype=np.int64)
         _, units = filter_devices(pool, capacity.need, rows)
         chosen: list[int] = rows[units > 0][: take.devices].tolist()

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from penstock.base.clock import to_epoch_us
 from penstock.domain.claim import DeviceState, Level
-from penstock.scheduler.arrays import I64, ChangeLog, Table
+from penstock.domain.reservation import Booking
+from penstock.scheduler.arrays import I64, UNBOUNDED, ChangeLog, Table
 
 if TYPE_CHECKING:
     from penstock.scheduler.filters import Capacity, Ceiling, Need
@@ -23,9 +25,11 @@ if TYPE_CHECKING:
     from penstock.scheduler.packing.lookahead import Lookahead
 
 # Columns of a device.
-NODE, CELL, SLICES, MEMORY, SLICE_MEMORY, USED, HEALTHY, YIELDING = range(8)
-# Columns of a cell; a group has the first four, an island FREE and TOTAL and the last two.
-FREE, TOTAL, UNHEALTHY, CELL_NODE, GROUP, ISLAND = range(6)
+# BOOKED are the slices on the calendar, BEGUN those of them that yielding work must leave too, FROM when the first begins.
+NODE, CELL, SLICES, MEMORY, SLICE_MEMORY, USED, HEALTHY, YIELDING, BOOKED, BEGUN, FROM = range(11)
+# Columns of a cell; a group has the first four, an island FREE and TOTAL and SITE and LINKED. Of the free devices of a
+# cell BOOKED_FREE are on the calendar.
+FREE, TOTAL, UNHEALTHY, CELL_NODE, GROUP, ISLAND, BOOKED_FREE, BEGUN_FREE = range(8)
 SITE, LINKED = CELL_NODE, GROUP
 
 
@@ -70,9 +74,9 @@ class Pool:
 
     def __init__(self, device_class: str) -> None:
         self.device_class = device_class
-        self.devices = Table(8)
+        self.devices = Table(11)
         self.device_ids: list[str] = []
-        self.cells = Table(6)
+        self.cells = Table(8)
         self.groups = Table(4)
         self.islands = Table(5)
         self.island_names: list[str | None] = []
@@ -82,6 +86,8 @@ class Pool:
         self.topology_version = 0
         self.capacities: OrderedDict[Need, Capacity] = OrderedDict()
         self.ceilings: dict[Need, tuple[int, Ceiling]] = {}
+        self.bookings: dict[int, tuple[Booking, ...]] = {}  # by row, of those that have any
+        self._starts: I64 | None = None
         self.areas: dict[Level | None, tuple[tuple[int, int], Areas]] = {}
         self.losses: OrderedDict[int, tuple[Lookahead, Losses]] = OrderedDict()
         self._cell_rows: dict[tuple[int, str | None], int] = {}
@@ -96,7 +102,19 @@ class Pool:
         self._relaid()  # first: a layout does not know of a cell that is added below
         cell, is_new = self._cell(node, site, device.nvlink_domain)
         row = self.devices.add(
-            (node, cell, device.slices, device.memory_bytes, device.slice_memory_bytes, 0, 1, 0)
+            (
+                node,
+                cell,
+                device.slices,
+                device.memory_bytes,
+                device.slice_memory_bytes,
+                0,
+                1,
+                0,
+                0,
+                0,
+                UNBOUNDED,
+            )
         )
         if row == len(self.device_ids):
             self.device_ids.append(device.device_id)
@@ -106,10 +124,12 @@ class Pool:
         self.total += 1
         self._count(cell, total=1, free=1, unhealthy=0)
         self.change(row, device.used_mask, healthy=device.healthy, yielding_mask=device.yielding_mask)
+        self.book(row, device.bookings)
         return row, cell, is_new
 
     def remove(self, row: int) -> tuple[int, int, bool]:
         """Forget the device at ``row``; return its node, its cell and whether the cell is gone too."""
+        self.book(row, ())
         self.change(row, 0, healthy=True)
         node, cell = int(self.devices.data[NODE, row]), int(self.devices.data[CELL, row])
         self.cell_devices[cell].remove(row)
@@ -129,9 +149,48 @@ class Pool:
         data[USED, row], data[HEALTHY, row] = used_mask, healthy
         data[YIELDING, row] = yielding_mask & used_mask
         free = int(healthy and used_mask == 0) - int(was_healthy and was_used == 0)
+        if free and data[BOOKED, row]:
+            self._count_booked(row, free)
         unhealthy = int(was_healthy) - int(healthy)
         if free or unhealthy:
             self._count(int(data[CELL, row]), total=0, free=free, unhealthy=unhealthy)
+
+    def book(self, row: int, bookings: tuple[Booking, ...]) -> None:
+        """Set what is on the calendar for one device and keep every count right."""
+        if not bookings and row not in self.bookings:
+            return
+        data = self.devices.data
+        free = int(bool(data[HEALTHY, row]) and data[USED, row] == 0)
+        self._count_booked(row, -free)
+        booked = begun = 0
+        for one in bookings:
+            booked |= one.mask
+            begun |= one.mask if one.begun else 0
+        starts = [to_epoch_us(one.start) for one in bookings]
+        data[BOOKED, row], data[BEGUN, row], data[FROM, row] = booked, begun, min(starts, default=UNBOUNDED)
+        self._count_booked(row, free)
+        if bookings:
+            self.bookings[row] = bookings
+        else:
+            del self.bookings[row]
+        self._starts = None
+
+    def horizon(self, until_us: int) -> int:
+        """Return the start of the first booking at or after ``until_us``, UNBOUNDED if there is none.
+
+        Orders that end between the same two starts are kept from the same devices.
+        """
+        if self._starts is None:
+            starts = {to_epoch_us(one.start) for bookings in self.bookings.values() for one in bookings}
+            self._starts = np.array(sorted(starts), dtype=np.int64)
+        at = int(np.searchsorted(self._starts, until_us))
+        return int(self._starts[at]) if at < len(self._starts) else UNBOUNDED
+
+    def _count_booked(self, row: int, free: int) -> None:
+        data, cells = self.devices.data, self.cells.data
+        cell = int(data[CELL, row])
+        cells[BOOKED_FREE, cell] += free * int(data[BOOKED, row] != 0)
+        cells[BEGUN_FREE, cell] += free * int(data[BEGUN, row] != 0)
 
     def free_devices(self, cell: int, count: int) -> list[int]:
         """Return the rows of the first ``count`` devices of a cell that FREE counts."""
@@ -190,7 +249,7 @@ class Pool:
                 self._island_keys.append(island_key)
             else:
                 self.island_names[island], self._island_keys[island] = domain, island_key
-        cell = self.cells.add((0, 0, 0, node, group, island))
+        cell = self.cells.add((0, 0, 0, node, group, island, 0, 0))
         self._cell_rows[(node, domain)] = cell
         if cell == len(self.cell_devices):
             self.cell_devices.append([])

@@ -4,7 +4,7 @@ import numpy as np
 
 from penstock.domain.claim import Ask, Grant, lowest_free_run
 from penstock.scheduler.arrays import UNBOUNDED, Bools
-from penstock.scheduler.filters import Capacity, capacity_of, filter_devices, free_slices
+from penstock.scheduler.filters import Capacity, blocked, capacity_of, filter_devices, free_slices
 from penstock.scheduler.loss import left_milli, losses_of
 from penstock.scheduler.pool import CELL, CELL_NODE, GROUP, ISLAND, LINKED, SLICES, USED
 from penstock.scheduler.score import least, rack_node_key, slice_key
@@ -99,7 +99,8 @@ def _on_one_device(capacity: Capacity, ask: Ask) -> list[Grant] | None:
 def _grant(capacity: Capacity, ask: Ask, row: int, taken: int) -> Grant:
     fleet, pool = capacity.fleet, capacity.pool
     data = pool.devices.data
-    mask = lowest_free_run(int(data[USED, row]) | taken, int(data[SLICES, row]), ask.slices)
+    kept = int(blocked(pool, capacity.need, np.array([row]))[0]) if row in pool.bookings else 0
+    mask = lowest_free_run(int(data[USED, row]) | kept | taken, int(data[SLICES, row]), ask.slices)
     if mask is None:
         raise ValueError("the device holds fewer runs than were counted")
     return Grant(

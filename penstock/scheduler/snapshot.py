@@ -6,15 +6,18 @@ gate decides, and a plan made on an old picture is refused there.
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from zlib import crc32
 
+from penstock.base.clock import to_epoch_us
 from penstock.base.errors import InvalidInputError
 from penstock.domain.claim import Ask, DeviceState, Grant, Level, NodeState
 from penstock.domain.device import DeviceClass
-from penstock.scheduler.arrays import ChangeLog, Table
+from penstock.scheduler.arrays import UNBOUNDED, ChangeLog, Table
 from penstock.scheduler.outlook import Outlook, prior_outlook
 from penstock.scheduler.pool import (
+    BOOKED,
     CELL,
     HEALTHY,
     MEMORY,
@@ -44,7 +47,8 @@ if TYPE_CHECKING:
     RACK,
     LEAF,
     POD,
-) = range(13)
+    MAINTENANCE_FROM,
+) = range(14)
 AREA_COLUMNS = {Level.RACK: RACK, Level.LEAF: LEAF, Level.POD: POD}
 
 DRIVERS_MAX = 62  # a node's drivers are bits of one signed 64-bit integer
@@ -71,12 +75,14 @@ class Fleet:
         self.classes = dict(classes)
         self.outlook = prior_outlook(frozenset((name, one.slices) for name, one in classes.items()))
         self.version = 0
-        self.nodes = Table(13)
+        self.nodes = Table(14)
         self.node_log = ChangeLog()
         self.pools: dict[str, Pool] = {}
         self.device_count = 0
         self.facts_version = 0  # grows when hardware comes, goes or changes; not with usage
         self.node_capacities: OrderedDict[Need, NodeCapacity] = OrderedDict()
+        self.reserved: dict[str, set[str]] = {}  # device ids by reservation
+        self._reservations_on: dict[str, frozenset[str]] = {}
         self._fingerprint = 0
         self._node_rows: dict[str, int] = {}
         self._node_states: list[NodeState] = []  # what never changes of a node; usage is in the table
@@ -132,6 +138,7 @@ class Fleet:
                 self._name(node.site_id),
                 devices,
                 *(self._area(node.area(level)) for level in AREA_COLUMNS),
+                UNBOUNDED if node.maintenance_from is None else to_epoch_us(node.maintenance_from),
             )
             if row is None:
                 row = self._new_node(node, values)
@@ -174,6 +181,7 @@ class Fleet:
             simulated=node.simulated,
             leaf=node.leaf,
             pod=node.pod,
+            maintenance_from=node.maintenance_from,
         )
 
     def node_row(self, node_id: str) -> int | None:
@@ -213,7 +221,9 @@ class Fleet:
                 pool, row = home
                 self._fingerprint ^= self._device_hash(pool, row)
                 pool.change(row, device.used_mask, healthy=device.healthy, yielding_mask=device.yielding_mask)
+                pool.book(row, device.bookings)
                 self._fingerprint ^= self._device_hash(pool, row)
+            self._note_reserved(device)
             self._touch(node)
 
     def remove_devices(self, device_ids: Iterable[str]) -> None:
@@ -223,6 +233,7 @@ class Fleet:
             if home is None:
                 continue
             pool, row = home
+            self._note_reserved(replace(self.device_at(pool, row), bookings=()))
             self._fingerprint ^= self._device_hash(pool, row)
             node, cell, cell_gone = pool.remove(row)
             if cell_gone:
@@ -251,7 +262,33 @@ class Fleet:
             healthy=bool(column[HEALTHY]),
             nvlink_domain=pool.island_name(column[1]),
             yielding_mask=column[YIELDING],
+            bookings=pool.bookings.get(row, ()),
         )
+
+    def device_home(self, device_id: str) -> tuple[Pool, int] | None:
+        """Return the pool and row of a device, None if it is unknown."""
+        return self._device_homes.get(device_id)
+
+    def repaint(self, pool: Pool, row: int, device: DeviceState) -> None:
+        """Give the device in a row the usage and bookings of ``device``; nothing else of it changes."""
+        self._fingerprint ^= self._device_hash(pool, row)
+        pool.change(row, device.used_mask, healthy=device.healthy, yielding_mask=device.yielding_mask)
+        pool.book(row, device.bookings)
+        self._fingerprint ^= self._device_hash(pool, row)
+        self._touch(int(pool.devices.data[NODE, row]))
+
+    def _note_reserved(self, device: DeviceState) -> None:
+        """Keep the devices of each reservation by its id."""
+        ids = {one.reservation_id for one in device.bookings}
+        known = self._reservations_on.pop(device.device_id, frozenset())
+        for gone in known - ids:
+            self.reserved[gone].discard(device.device_id)
+            if not self.reserved[gone]:
+                del self.reserved[gone]
+        for one in ids:
+            self.reserved.setdefault(one, set()).add(device.device_id)
+        if ids:
+            self._reservations_on[device.device_id] = frozenset(ids)
 
     def cell_of(self, device_id: str) -> int:
         """Return the cell of a device within the pool of its class; raises KeyError for an unknown one."""
@@ -449,4 +486,5 @@ class Fleet:
 
     def _device_hash(self, pool: Pool, row: int) -> int:
         data = pool.devices.data
-        return _mix(crc32(pool.device_ids[row].encode()), int(data[USED, row]), 2 + int(data[HEALTHY, row]))
+        health = 2 + int(data[HEALTHY, row]) + (int(data[BOOKED, row]) << 2)
+        return _mix(crc32(pool.device_ids[row].encode()), int(data[USED, row]), health)

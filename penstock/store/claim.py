@@ -23,7 +23,9 @@ from penstock.domain.claim import (
     fits,
     shape_fits,
 )
+from penstock.domain.reservation import Booking, Leaving
 from penstock.domain.segment import Holding, SegmentState
+from penstock.store.calendar import bookings_of, leaving_of
 from penstock.store.rows import Row, every
 from penstock.store.schema import allocation, claim
 from penstock.store.segment import cut_many
@@ -77,7 +79,7 @@ def node_state(row: Mapping[str, Any]) -> NodeState:
     """Return what ``fits`` needs of a node row."""
     return NodeState(
         node_id=row["id"],
-        schedulable=row["state"] == "ready" and not row["cordoned"],
+        schedulable=row["state"] == "ready" and not row["cordoned"] and not row["maintenance"],
         memory_bytes=row["memory_bytes"],
         memory_used_bytes=row["memory_used_bytes"],
         cpu_millis=row["cpu_millis"],
@@ -89,11 +91,14 @@ def node_state(row: Mapping[str, Any]) -> NodeState:
         simulated=row["simulated"],
         leaf=row["leaf"],
         pod=row["spine"],
+        maintenance_from=row["maintenance_from"],
     )
 
 
-def device_state(row: Mapping[str, Any]) -> DeviceState:
-    """Return what ``fits`` needs of a device row."""
+def device_state(
+    row: Mapping[str, Any], bookings: tuple[Booking, ...] = (), leaving: tuple[Leaving, ...] = ()
+) -> DeviceState:
+    """Return what ``fits`` needs of a device row, with what is on the calendar for it."""
     return DeviceState(
         device_id=row["id"],
         node_id=row["node_id"],
@@ -105,13 +110,18 @@ def device_state(row: Mapping[str, Any]) -> DeviceState:
         healthy=row["health"] == "ok",
         nvlink_domain=row["nvlink_domain"],
         yielding_mask=row["yielding_mask"],
+        bookings=bookings,
+        leaving=leaving,
     )
 
 
-class _Books:
-    """The locked state of every node and device a batch touches, moved along as grants are accepted."""
+class Books:
+    """The locked state of every node and device a batch touches, moved along as grants are accepted.
 
-    def __init__(self, connection: Connection, grants: Sequence[Grant]) -> None:
+    With ``later`` also what of them is in use with a known end: for what begins later.
+    """
+
+    def __init__(self, connection: Connection, grants: Sequence[Grant], *, later: bool = False) -> None:
         node_ids = sorted({g.node_id for g in grants})
         device_ids = sorted({g.device_id for g in grants if g.device_id is not None})
         self.node_rows = {row["id"]: row for row in every(connection.execute(_NODES, {"ids": node_ids}))}
@@ -119,7 +129,12 @@ class _Books:
             row["id"]: row for row in every(connection.execute(_DEVICES, {"ids": device_ids}))
         }
         self._nodes = {key: node_state(row) for key, row in self.node_rows.items()}
-        self._devices = {key: device_state(row) for key, row in self.device_rows.items()}
+        booked = bookings_of(connection, self.device_rows.values())
+        leaving = leaving_of(connection, device_ids) if later else {}
+        self._devices = {
+            key: device_state(row, booked.get(key, ()), leaving.get(key, ()))
+            for key, row in self.device_rows.items()
+        }
         self.changed_devices: dict[str, tuple[int, int]] = {}
         self.added_nodes: dict[str, tuple[int, int]] = {}
 
@@ -174,12 +189,7 @@ class _Books:
                 cpu_used_millis=node.cpu_used_millis + grant.node_cpu_millis,
             )
             if device is not None:
-                yields = grant.mask if ask.preemptible else 0
-                devices[device.device_id] = replace(
-                    device,
-                    used_mask=device.used_mask | grant.mask,
-                    yielding_mask=device.yielding_mask | yields,
-                )
+                devices[device.device_id] = _held(device, ask, grant.mask)
         return refusal
 
     def write(self, connection: Connection) -> None:
@@ -190,6 +200,14 @@ class _Books:
             used, yielding = [mask for mask, _ in masks], [mask for _, mask in masks]
             connection.execute(_SET_DEVICES, {"ids": ids, "masks": used, "yielding": yielding})
         _add_to_nodes(connection, self.added_nodes)
+
+
+def _held(device: DeviceState, ask: Ask, mask: int) -> DeviceState:
+    """Return a device once ``mask`` of it is granted: in use from now, or on the calendar."""
+    if ask.starts_at is not None and ask.ends_at is not None:
+        return replace(device, bookings=(*device.bookings, Booking("", mask, ask.starts_at, ask.ends_at)))
+    yields = mask if ask.preemptible else 0
+    return replace(device, used_mask=device.used_mask | mask, yielding_mask=device.yielding_mask | yields)
 
 
 def _add_to_nodes(connection: Connection, amounts: Mapping[str, tuple[int, int]]) -> None:
@@ -208,7 +226,7 @@ def reserve(
 
     Undo: ``unreserve``.
     """
-    books = _Books(connection, [g for r in reservations for _, grants in r.granted for g in grants])
+    books = Books(connection, [g for r in reservations for _, grants in r.granted for g in grants])
     pieces: dict[str, list[Piece]] = {}
     refused: dict[str, Refusal] = {}
     claims: list[dict[str, Any]] = []
@@ -225,7 +243,7 @@ def reserve(
                 row = _claim_row(
                     service, piece, grant, devices=books.device_rows, at=at, claim_id=new_id("claim")
                 )
-                claims.append({**row, "preemptible": ask.preemptible})
+                claims.append({**row, **_times(ask, row["units"], at)})
                 if grant.device_id is not None:
                     low, high = mask_range(grant.mask)
                     cuts.append((grant.device_id, low, high, holding(service, SegmentState.RESERVED_UNUSED)))
@@ -240,11 +258,7 @@ def reserve(
 def _claim_row(
     service: Row, piece: Piece, grant: Grant, *, devices: Mapping[str, Row], at: datetime, claim_id: str
 ) -> dict[str, Any]:
-    units = None
-    if grant.device_id is not None:
-        base = devices[grant.device_id]["unit_base"]
-        low, high = mask_range(grant.mask)
-        units = Range(base + low, base + high)
+    units = None if grant.device_id is None else units_of(devices[grant.device_id], grant.mask)
     return {
         "id": claim_id,
         "service_id": service["id"],
@@ -259,6 +273,23 @@ def _claim_row(
         "node_cpu_millis": grant.node_cpu_millis,
         "held_from": at,
     }
+
+
+def _times(ask: Ask, units: Range[int] | None, at: datetime) -> dict[str, Any]:
+    """Return what a claim says of time. What yields or is inside a reservation holds nothing of the calendar itself."""
+    open_to_all = units is not None and not ask.preemptible and ask.reservation_id is None
+    return {
+        "preemptible": ask.preemptible,
+        "reservation_id": ask.reservation_id,
+        "ends_at": ask.ends_at,
+        "during": Range(at, ask.ends_at) if open_to_all else None,
+    }
+
+
+def units_of(device: Mapping[str, Any], mask: int) -> Range[int]:
+    """Return the units that adjacent slices of a device are, see ADR 0006."""
+    low, high = mask_range(mask)
+    return Range(device["unit_base"] + low, device["unit_base"] + high)
 
 
 def _insert_allocations(

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from penstock.domain.reservation import Booking
+from penstock.store.calendar import bookings_of
 from penstock.store.rows import Row, every
 
 
@@ -14,6 +16,7 @@ class Changes:
 
     nodes: list[Row]
     devices: list[Row]
+    bookings: dict[str, tuple[Booking, ...]]  # by device id
     read_to: int
 
 
@@ -21,10 +24,10 @@ class Changes:
 _MARK = sa.text("SELECT CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint)")
 _NODES = sa.text(
     "SELECT id, site_id, rack_id, simulated, state, cordoned, memory_bytes, memory_used_bytes, cpu_millis, cpu_used_millis, "
-    "drivers, architecture, leaf, spine FROM node WHERE changed_xid >= CAST(CAST(:mark AS text) AS xid8)"
+    "drivers, architecture, leaf, spine, maintenance, maintenance_from FROM node WHERE changed_xid >= CAST(CAST(:mark AS text) AS xid8)"
 )
 _DEVICES = sa.text(
-    "SELECT id, node_id, device_class, slices, memory_bytes, slice_memory_bytes, used_mask, yielding_mask, health, "
+    "SELECT id, node_id, device_class, slices, memory_bytes, slice_memory_bytes, used_mask, yielding_mask, booked_mask, health, "
     "nvlink_domain "
     "FROM device WHERE changed_xid >= CAST(CAST(:mark AS text) AS xid8)"
 )
@@ -35,7 +38,7 @@ def changes_since(connection: Connection, mark: int) -> Changes:
     read_to = int(connection.execute(_MARK).scalar_one())
     nodes = every(connection.execute(_NODES, {"mark": mark}))
     devices = every(connection.execute(_DEVICES, {"mark": mark}))
-    return Changes(nodes, devices, read_to)
+    return Changes(nodes, devices, bookings_of(connection, devices), read_to)
 
 
 def node_names(connection: Connection, node_ids: list[str]) -> dict[str, str]:

@@ -28,10 +28,20 @@ from penstock.domain.quota import (
     check,
     month_start,
 )
+from penstock.domain.reservation import LIVE
 from penstock.domain.service import TERMINAL
 from penstock.store.quota_month import Spender, consumed
 from penstock.store.rows import Row, every, one
-from penstock.store.schema import document, floating_address, network, port, quota, quota_use, service
+from penstock.store.schema import (
+    document,
+    floating_address,
+    network,
+    port,
+    quota,
+    quota_use,
+    reservation,
+    service,
+)
 
 Holds = Mapping[str, int]
 
@@ -227,7 +237,7 @@ def put(
 ) -> str:
     """Set a limit and what is guaranteed (None: nothing); return the quota's id (the old one where it existed).
 
-    Waits for running orders of the tenant, then counts what is held from the live services.
+    Waits for running orders of the tenant, then counts what is held from live services and reservations.
     """
     connection.execute(_EXCLUDE, {"lock_class": _LOCK_CLASS, "tenant_id": tenant_id})
     insert = upsert(quota).values(
@@ -267,11 +277,17 @@ def _count_held(connection: Connection, tenant_id: str, project_id: str | None, 
         held = sa.select(sa.func.count()).where(table.c.tenant_id == tenant_id)
         owner = table.c.project_id
     else:
-        amount = sa.cast(service.c.holds[dimension].astext, sa.BigInteger)
-        held = sa.select(sa.cast(sa.func.coalesce(sa.func.sum(amount), 0), sa.BigInteger)).where(
-            service.c.tenant_id == tenant_id, service.c.state.not_in(sorted(TERMINAL))
-        )
-        owner = service.c.project_id
+        holders = sa.union_all(
+            sa.select(service.c.project_id, service.c.holds).where(
+                service.c.tenant_id == tenant_id, service.c.state.not_in(sorted(TERMINAL))
+            ),
+            sa.select(reservation.c.project_id, reservation.c.holds).where(
+                reservation.c.tenant_id == tenant_id, reservation.c.state.in_(sorted(LIVE))
+            ),
+        ).subquery()
+        amount = sa.cast(holders.c.holds[dimension].astext, sa.BigInteger)
+        held = sa.select(sa.cast(sa.func.coalesce(sa.func.sum(amount), 0), sa.BigInteger))
+        owner = holders.c.project_id
     if project_id is not None:
         held = held.where(owner == project_id)
     insert = upsert(quota_use).values(

@@ -33,6 +33,10 @@ _SOLD = """
     tenant_id = ANY(:tenant_ids) AND state IN ('sold_busy', 'sold_idle')
     AND start_at < :now AND (end_at IS NULL OR end_at > :start)
 """
+_UNUSED = "state = 'reserved_unused' AND cause = 'booked'"
+_CHARGED = _SOLD.replace(
+    "state IN ('sold_busy', 'sold_idle')", f"(state IN ('sold_busy', 'sold_idle') OR ({_UNUSED}))"
+)
 # Device-microseconds: a slice counts as its share of the device.
 _GPU_US = f"""
     SELECT tenant_id, project_id, CAST(round(sum(slice_us / device_slices)) AS bigint) AS amount
@@ -51,9 +55,9 @@ _TOKENS = """
 # every meter, see actions/price_book.py.
 _MICROEUR = f"""
     WITH metered AS (
-        SELECT tenant_id, project_id, service_id, '' AS key_id, price_book_id, 'gpu_hours' AS meter,
-            device_class AS item, {_SLICE_US} AS quantity, device_slices * 3600000000 AS per_unit, simulated
-        FROM segment WHERE {_SOLD} GROUP BY 1, 2, 3, 5, 7, device_slices, simulated
+        SELECT tenant_id, project_id, service_id, '' AS key_id, price_book_id,
+            CASE WHEN {_UNUSED} THEN 'reserved_gpu_hours' ELSE 'gpu_hours' END AS meter, device_class AS item, {_SLICE_US} AS quantity, device_slices * 3600000000 AS per_unit, simulated
+        FROM segment WHERE {_CHARGED} GROUP BY 1, 2, 3, 5, 6, 7, device_slices, simulated
         UNION ALL
         SELECT tenant_id, project_id, service_id, key_id, price_book_id,
             CASE WHEN batch_id IS NULL THEN meter ELSE 'batch_' || meter END, model,
@@ -68,10 +72,11 @@ _MICROEUR = f"""
         whole + CASE WHEN 2 * rest > per_unit OR (2 * rest = per_unit AND mod(whole, 2) = 1) THEN 1 ELSE 0 END
     ) AS bigint) AS amount
     FROM metered CROSS JOIN LATERAL (
-        SELECT CASE WHEN price.meter = metered.meter THEN microeur_per_unit
+        SELECT CASE WHEN price.meter = metered.meter OR metered.meter = 'reserved_gpu_hours' THEN microeur_per_unit
             ELSE microeur_per_unit * {BATCH_PERMILLE} / 1000 END AS microeur_per_unit FROM price
         WHERE price.price_book_id = metered.price_book_id AND price.item IN (metered.item, '*')
-            AND price.meter IN (metered.meter, replace(metered.meter, 'batch_', ''))
+            AND price.meter IN (
+                metered.meter, replace(metered.meter, 'batch_', ''), replace(metered.meter, 'reserved_', ''))
         ORDER BY price.meter <> metered.meter, price.item = '*' LIMIT 1
     ) AS priced CROSS JOIN LATERAL (
         SELECT div(quantity * microeur_per_unit, per_unit) AS whole, mod(quantity * microeur_per_unit, per_unit) AS rest

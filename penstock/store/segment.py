@@ -177,10 +177,10 @@ _RESTING = """
     JOIN segment s ON s.device_id = d.id AND s.end_at IS NULL
     CROSS JOIN LATERAL (SELECT
         CASE WHEN n.state <> 'ready' THEN 'dark' WHEN d.health <> 'ok' THEN 'repair'
-             WHEN n.cordoned THEN 'stranded' ELSE 'free' END AS state,
+             WHEN n.maintenance THEN 'repair' WHEN n.cordoned THEN 'stranded' ELSE 'free' END AS state,
         CASE WHEN n.state = 'retired' THEN 'node_retired' WHEN n.state <> 'ready' THEN 'node_unreachable'
              WHEN d.health <> 'ok' THEN 'device_' || d.health
-             WHEN n.cordoned THEN 'cordoned' END AS cause) AS rest
+             WHEN n.maintenance THEN 'maintenance' WHEN n.cordoned THEN 'cordoned' END AS cause) AS rest
     WHERE (s.state IN ('free', 'dark', 'repair') OR (s.state = 'stranded' AND s.cause = 'cordoned'))
     AND (s.state, s.cause) IS DISTINCT FROM (rest.state, rest.cause)
 """
@@ -192,7 +192,7 @@ _UNSETTLED = sa.text(
 _UNSETTLED_NODES = sa.text(
     "SELECT DISTINCT n.id "
     + _RESTING
-    + "AND (n.state <> 'ready' OR n.cordoned OR d.health <> 'ok') ORDER BY n.id"
+    + "AND (n.state <> 'ready' OR n.cordoned OR n.maintenance OR d.health <> 'ok') ORDER BY n.id"
 )
 _LOCK_DEVICES_OF = sa.text(
     "SELECT id FROM device WHERE node_id = ANY(CAST(:node_ids AS text[])) ORDER BY id FOR NO KEY UPDATE"
@@ -202,8 +202,8 @@ _LOCK_DEVICES_OF = sa.text(
 def settle(connection: Connection, node_ids: Sequence[str], at: datetime) -> int:
     """Put what nobody holds on these nodes into the state it must be in; return how many segments began.
 
-    ``dark`` on a node that is not ready, ``repair`` on a device that is not well, ``stranded`` on a cordoned
-    node, else ``free``. Sold, reserved and cleaning segments are the service engine's. Repeatable.
+    ``dark`` on a node that is not ready, ``repair`` on a device that is not well or on a node in maintenance,
+    ``stranded`` on a cordoned node, else ``free``. Sold, reserved and cleaning segments are the service engine's. Repeatable.
     """
     connection.execute(_LOCK_DEVICES_OF, {"node_ids": list(node_ids)})
     rows = connection.execute(_UNSETTLED, {"node_ids": list(node_ids)})

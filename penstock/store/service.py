@@ -36,9 +36,11 @@ _INSERT_ORDERED = sa.text(
     """
     WITH ordered AS (
         INSERT INTO service (id, tenant_id, project_id, offer_id, kind, name, spec, holds, ordered_by, price_book_id,
-            wanted, state, due_at, ordered_at, queued_at, idempotency_key, request_sha256)
+            wanted, state, due_at, ordered_at, queued_at, idempotency_key, request_sha256, reservation_id, ends_at,
+            duration_s)
         VALUES (:id, :tenant_id, :project_id, :offer_id, :kind, :name, CAST(:spec AS jsonb), CAST(:holds AS jsonb),
-            :ordered_by, :price_book_id, :wanted, :state, :at, :at, :at, :idempotency_key, :request_sha256)
+            :ordered_by, :price_book_id, :wanted, :state, :due_at, :at, :at, :idempotency_key, :request_sha256,
+            :reservation_id, :ends_at, :duration_s)
     ), audited AS (
         INSERT INTO audit (at, tenant_id, principal_id, key_id, action, subject_id, outcome, source_address,
             user_agent, request_id, detail)
@@ -187,6 +189,8 @@ _RECORD = sa.text(
         simulated = COALESCE(u.simulated, s.simulated), holds = COALESCE(u.holds, s.holds),
         avoid_nodes = COALESCE(u.avoid_nodes, s.avoid_nodes),
         yields_to = CASE WHEN u.state = 'queued' THEN NULL ELSE s.yields_to END,
+        ends_at = CASE WHEN u.state = 'queued' AND s.duration_s IS NOT NULL AND s.reservation_id IS NULL THEN NULL
+            ELSE COALESCE(u.ends_at, s.ends_at) END,
         generation = s.generation + 1,
         placed_at = COALESCE(u.placed_at, s.placed_at), started_at = COALESCE(u.started_at, s.started_at),
         loaded_at = COALESCE(u.loaded_at, s.loaded_at), running_at = COALESCE(s.running_at, u.running_at),
@@ -194,7 +198,7 @@ _RECORD = sa.text(
     FROM jsonb_to_recordset(CAST(:moves AS jsonb)) AS u(
         id text, state text, reason text, message text, ends_as text, due_at timestamptz, deadline_at timestamptz,
         attempts int, simulated boolean, holds jsonb, avoid_nodes text[], placed_at timestamptz, started_at timestamptz,
-        loaded_at timestamptz, running_at timestamptz, released_at timestamptz)
+        loaded_at timestamptz, running_at timestamptz, released_at timestamptz, ends_at timestamptz)
     WHERE s.id = u.id AND s.lease_token = :token
     RETURNING s.id
     """
@@ -205,7 +209,8 @@ def record(connection: Connection, moves: Sequence[Mapping[str, Any]], token: st
     """Write what was decided about leased services and end their lease; return the ids that still were ours.
 
     Each move has ``id``, ``state``, ``reason``, ``message``, ``due_at``, ``deadline_at``, ``attempts`` and
-    optionally ``ends_as``, ``simulated``, ``holds``, ``avoid_nodes`` and time stamps, which are kept where not given.
+    optionally ``ends_as``, ``simulated``, ``holds``, ``avoid_nodes``, ``ends_at`` and time stamps, which are kept where
+    not given. What was ordered for a duration and is queued again has all of it before it.
     """
     if not moves:
         return set()

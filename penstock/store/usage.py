@@ -13,9 +13,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from penstock.domain.report import DeviceUsage, TokenUsage
-from penstock.domain.segment import SOLD
+from penstock.domain.segment import BOOKED, SOLD, SegmentState
 
 _SOLD = ", ".join(f"'{state.value}'" for state in sorted(SOLD))
+_UNUSED = f"state = '{SegmentState.RESERVED_UNUSED}' AND cause = '{BOOKED}'"
+_CHARGED = f"(state IN ({_SOLD}) OR ({_UNUSED}))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +36,14 @@ class UsageFilter:
 # is exact: extract() of an interval is numeric, in microseconds.
 _DEVICES = f"""
     SELECT tenant_id, project_id, service_id, offer_id, device_class, price_book_id, device_slices, simulated,
+        ({_UNUSED}) AS reserved,
         CAST(sum(
             extract(epoch FROM LEAST(COALESCE(end_at, :upto), :upto) - GREATEST(start_at, :start)) * 1000000
             * (slice_high - slice_low)
         ) AS bigint) AS slice_us
     FROM segment
-    WHERE state IN ({_SOLD}) AND start_at < :upto AND (end_at IS NULL OR end_at > :start) {{filters}}
-    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8 LIMIT :limit
+    WHERE {_CHARGED} AND start_at < :upto AND (end_at IS NULL OR end_at > :start) {{filters}}
+    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9 LIMIT :limit
 """  # noqa: S608 - the parts are constants of this file; values travel as parameters
 # Tokens count in the period their request ended in. Whether they are simulated is a fact of the service.
 _TOKENS = """
@@ -55,7 +58,7 @@ _TOKENS = """
 
 
 def devices(connection: Connection, asked: UsageFilter, limit: int) -> list[DeviceUsage]:
-    """Return sold device time by owner, offer, class, price book and simulated; at most ``limit`` groups."""
+    """Return charged device time by owner, offer, class, price book, simulated and reserved; at most ``limit`` groups."""
     upto = min(asked.end, asked.now)
     if upto <= asked.start:
         return []
@@ -73,6 +76,7 @@ def devices(connection: Connection, asked: UsageFilter, limit: int) -> list[Devi
             slices_of_device=row.device_slices,
             slice_us=row.slice_us,
             simulated=row.simulated,
+            reserved=row.reserved,
         )
         for row in rows
     ]
@@ -102,20 +106,21 @@ def tokens(connection: Connection, asked: UsageFilter, limit: int) -> list[Token
 
 @dataclass(frozen=True, slots=True)
 class HeldNow:
-    """Slices that a service holds and pays for at this moment."""
+    """Slices that a service, or an unused reservation, holds and pays for at this moment."""
 
     service_id: str
     device_class: str
     slices_of_device: int
     price_book_id: str
+    reserved: bool
     slices: int
 
 
 _HELD = f"""
-    SELECT service_id, device_class, device_slices, price_book_id,
+    SELECT service_id, device_class, device_slices, price_book_id, ({_UNUSED}) AS reserved,
         CAST(sum(slice_high - slice_low) AS bigint) AS slices
-    FROM segment WHERE end_at IS NULL AND state IN ({_SOLD}) {{filters}}
-    GROUP BY 1, 2, 3, 4
+    FROM segment WHERE end_at IS NULL AND {_CHARGED} {{filters}}
+    GROUP BY 1, 2, 3, 4, 5
 """  # noqa: S608 - the parts are constants of this file; values travel as parameters
 
 
@@ -138,7 +143,7 @@ def held_now(
 _CONSUMERS = sa.text(
     f"""
     SELECT DISTINCT tenant_id FROM segment
-    WHERE state IN ({_SOLD}) AND start_at < :end AND (end_at IS NULL OR end_at > :start)
+    WHERE {_CHARGED} AND start_at < :end AND (end_at IS NULL OR end_at > :start)
     UNION SELECT DISTINCT tenant_id FROM token_usage WHERE ended_at >= :start AND ended_at < :end
     ORDER BY 1
     """  # noqa: S608 - a constant of this file

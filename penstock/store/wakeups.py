@@ -13,7 +13,17 @@ import structlog
 
 from penstock.base.errors import UnavailableError
 
-TOPICS = ("service", "allocation", "gateway", "event", "device_class", "knowledge", "network", "autoscale")
+TOPICS = (
+    "service",
+    "allocation",
+    "gateway",
+    "event",
+    "device_class",
+    "knowledge",
+    "network",
+    "autoscale",
+    "reservation",
+)
 _CHANNEL = "penstock"
 _COALESCE_SECONDS = 0.02
 _RECONNECT_SECONDS = 1.0

@@ -235,6 +235,14 @@ def _route(world: World) -> str:
     return str(answer.json()["id"])
 
 
+def _reservation(world: World) -> str:
+    assert world.market.devices  # makes the offers and a node
+    answer = world.owner.member.post(
+        "/v1/reservations", offer="gpu", project=world.owner.project_id, spec={"count": 1}, duration_s=3600
+    )
+    return str(answer.json()["id"])
+
+
 def _partition(world: World) -> str:
     body = {"name": "training", "project_id": world.owner.project_id}
     return str(world.owner.member.post("/v1/fabric-partitions", **body).json()["id"])
@@ -254,6 +262,11 @@ def _batch(world: World) -> str:
     return str(world.owner.member.post("/v1/batches", **body).json()["id"])
 
 
+def _maintenance(world: World) -> str:
+    answer = world.operator.post("/v1/maintenance", nodes=[world.first(node)], duration_s=3600)
+    return str(answer.json()["id"])
+
+
 OBJECTS: dict[str, Object] = {
     "/v1/secrets/{secret_id}": Object(Whose.TENANT, _secret),
     "/v1/files/{file_id}": Object(Whose.TENANT, _file),
@@ -266,11 +279,13 @@ OBJECTS: dict[str, Object] = {
     "/v1/ssh-keys/{ssh_key_id}": Object(Whose.TENANT, lambda w: make_ssh_key(w.owner, "laptop")),
     "/v1/images/{image_id}": Object(Whose.TENANT, lambda w: make_image(w.owner, "tiny")),
     "/v1/vms/{vm_id}": Object(Whose.TENANT, lambda w: make_vm(w.plane, w.owner, "web-1")),
+    "/v1/maintenance/{maintenance_id}": Object(Whose.FACTORY, _maintenance),
     "/v1/networks/{network_id}": Object(Whose.TENANT, _network),
     "/v1/subnets/{subnet_id}": Object(Whose.TENANT, _subnet),
     "/v1/ports/{port_id}": Object(Whose.TENANT, _port),
     "/v1/security-groups/{security_group_id}": Object(Whose.TENANT, _security_group),
     "/v1/network-hosts/{node_id}": Object(Whose.FACTORY, lambda w: w.first(node)),
+    "/v1/reservations/{reservation_id}": Object(Whose.TENANT, _reservation),
     "/v1/knowledge_bases/{knowledge_base_id}": Object(Whose.TENANT, _base),
     "/v1/documents/{document_id}": Object(Whose.TENANT, _document),
     "/v1/deletion_proofs/{proof_id}": Object(Whose.TENANT, _proof),
@@ -310,6 +325,13 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /v1/vms/{vm_id}/snapshots": {"name": "x"},
     "POST /v1/vms/{vm_id}/move": {"node_id": None},
     "POST /v1/vms/{vm_id}/restore": {"snapshot_id": f"snp_{GONE}"},
+    "POST /v1/maintenance": {"nodes": [f"nod_{GONE}"], "duration_s": 60},
+    "POST /v1/reservations": {
+        "offer": "gpu",
+        "project": f"prj_{GONE}",
+        "spec": {"count": 1},
+        "duration_s": 60,
+    },
     "POST /v1/services": {"offer": "gpu", "project": f"prj_{GONE}", "spec": {"count": 1}},
     "POST /v1/sessions": {"email": "nobody@nowhere.test", "password": PASSWORD},
     "POST /v1/tenants": {"name": "initech"},

@@ -15,6 +15,7 @@ class GpuKind:
     name: ClassVar[str] = "gpu"
     form: ClassVar[Mapping[str, Any]] = FORM
     meters: ClassVar[tuple[Meter, ...]] = (Meter.GPU_HOURS,)
+    movable: ClassVar[bool] = False
 
     def compile(self, spec: Spec, known: Known) -> Compiled:
         """Turn a spec into asks, holds and prices."""

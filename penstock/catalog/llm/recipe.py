@@ -16,6 +16,7 @@ class LlmKind:
     name: ClassVar[str] = "llm"
     form: ClassVar[Mapping[str, Any]] = FORM
     meters: ClassVar[tuple[Meter, ...]] = (Meter.INPUT_TOKENS, Meter.OUTPUT_TOKENS)
+    movable: ClassVar[bool] = True
 
     def compile(self, spec: Spec, known: Known) -> Compiled:
         """Turn a spec into asks, holds and prices."""

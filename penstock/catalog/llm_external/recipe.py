@@ -14,6 +14,7 @@ class LlmExternalKind:
 
     name: ClassVar[str] = "llm_external"
     form: ClassVar[Mapping[str, Any]] = FORM
+    movable: ClassVar[bool] = True
     meters: ClassVar[tuple[Meter, ...]] = (Meter.INPUT_TOKENS, Meter.OUTPUT_TOKENS)
 
     def compile(self, spec: Spec, known: Known) -> Compiled:

@@ -14,6 +14,7 @@ class VmKind:
 
     name: ClassVar[str] = "vm"
     form: ClassVar[Mapping[str, Any]] = FORM
+    movable: ClassVar[bool] = False
     meters: ClassVar[tuple[Meter, ...]] = (
         Meter.GPU_HOURS,
     )  # of devices passed through; others hold no meter yet

@@ -6,6 +6,7 @@ row-level security (see ``store/migrations`` and ADR 0002).
 
 from penstock.store.schema.base import TENANT_TABLES, metadata
 from penstock.store.schema.batches import batch, batch_line, file
+from penstock.store.schema.calendar import reservation
 from penstock.store.schema.commerce import (
     autoscale,
     decision,
@@ -121,6 +122,7 @@ __all__ = [
     "quota_use",
     "rack",
     "rate_limit",
+    "reservation",
     "role_binding",
     "secret",
     "security_binding",

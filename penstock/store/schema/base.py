@@ -68,6 +68,7 @@ TENANT_TABLES = (
     "vm",
     "vm_snapshot",
     "vm_console",
+    "reservation",
 )
 
 

@@ -115,6 +115,9 @@ service = Table(
     Column(
         "replicas_wanted", Integer
     ),  # of an endpoint whose replicas follow the load; NULL: not decided yet
+    Column("reservation_id", Text, ForeignKey("reservation.id")),  # it runs inside, and nowhere else
+    instant("ends_at", nullable=True),  # it is released then
+    Column("duration_s", Integer),  # ends_at is so long after it was placed
     Column("generation", BigInteger, nullable=False, server_default=text("1")),
     Column("attempts", Integer, nullable=False, server_default=text("0")),
     # A leased row is due again when the lease ends; NULL: nothing will happen by itself.
@@ -133,6 +136,14 @@ service = Table(
     Column("request_sha256", Text, nullable=False),
     Index("ix_service_due_at", "due_at", postgresql_where=text("due_at IS NOT NULL")),
     Index("ix_service_tenant_id_id", "tenant_id", "id"),
+    Index(
+        "ix_service_ends_at",
+        "ends_at",
+        postgresql_where=text(
+            "ends_at IS NOT NULL AND wanted = 'running' AND state NOT IN ('released', 'failed')"
+        ),
+    ),
+    Index("ix_service_reservation_id", "reservation_id", postgresql_where=text("reservation_id IS NOT NULL")),
     Index(
         "uq_service_live_name",
         "project_id",

@@ -18,7 +18,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, INT8RANGE, JSONB, ExcludeConstraint
+from sqlalchemy.dialects.postgresql import ARRAY, INT8RANGE, JSONB, TSTZRANGE, ExcludeConstraint
 
 from penstock.store.schema.base import amount, changed_column, document, id_column, instant, metadata
 
@@ -90,6 +90,8 @@ node = Table(
     Column("name", Text, nullable=False),
     Column("simulated", Boolean, nullable=False),
     Column("cordoned", Boolean, nullable=False, server_default=text("false")),
+    Column("maintenance", Boolean, nullable=False, server_default=text("false")),  # has begun
+    instant("maintenance_from", nullable=True),  # when the next one begins
     Column("state", Text, nullable=False),  # ready | unreachable | recovering | retired
     Column("state_message", Text, nullable=False, server_default=""),
     Column("architecture", Text, nullable=False),
@@ -148,6 +150,7 @@ device = Table(
     Column("simulated", Boolean, nullable=False),
     Column("used_mask", BigInteger, nullable=False, server_default=text("0")),
     Column("yielding_mask", BigInteger, nullable=False, server_default=text("0")),  # held by work that yields
+    Column("booked_mask", BigInteger, nullable=False, server_default=text("0")),  # on the calendar, any time
     Column("unit_base", BigInteger, nullable=False, server_default=device_unit.next_value(), unique=True),
     Column("generation", BigInteger, nullable=False, server_default=text("1")),
     changed_column(),
@@ -194,10 +197,12 @@ claim = Table(
     "claim",
     metadata,
     id_column(),
-    Column("service_id", Text, ForeignKey("service.id"), nullable=False),
-    Column("allocation_id", Text, nullable=False),
-    Column("tenant_id", Text, nullable=False),
-    Column("project_id", Text, nullable=False),
+    # A claim without a service is a booking of the calendar; what its reservation holds of a device.
+    Column("service_id", Text, ForeignKey("service.id")),
+    Column("allocation_id", Text),
+    Column("reservation_id", Text, ForeignKey("reservation.id")),
+    Column("tenant_id", Text),
+    Column("project_id", Text),
     Column("node_id", Text, ForeignKey("node.id"), nullable=False),
     Column("device_id", Text, ForeignKey("device.id")),
     Column("mask", BigInteger, nullable=False),
@@ -206,11 +211,34 @@ claim = Table(
     amount("node_cpu_millis"),
     Column("preemptible", Boolean, nullable=False, server_default=text("false")),
     instant("held_from"),
+    instant("ends_at", nullable=True),  # known in advance: given back then at the latest
+    # What it holds of the calendar; NULL: nothing (it yields, or is inside a reservation, or is maintenance).
+    Column("during", TSTZRANGE),
     instant("released_at", nullable=True),
     Index(None, "service_id"),
     Index("ix_claim_yielding", "held_from", postgresql_where=text("preemptible AND released_at IS NULL")),
     Index("ix_claim_held_node_id", "node_id", postgresql_where=text("released_at IS NULL")),
+    Index(
+        "ix_claim_booked", "device_id", postgresql_where=text("service_id IS NULL AND released_at IS NULL")
+    ),
+    Index(
+        "ix_claim_leaving",
+        "device_id",
+        postgresql_where=text("ends_at IS NOT NULL AND service_id IS NOT NULL AND released_at IS NULL"),
+    ),
+    Index("ix_claim_reservation_id", "reservation_id", postgresql_where=text("reservation_id IS NOT NULL")),
+    # Nobody holds what another one holds now, and nobody books what is another one's then.
     ExcludeConstraint(
-        ("units", "&&"), name="ex_claim_units", using="gist", where=text("released_at IS NULL")
+        ("units", "&&"),
+        name="ex_claim_units",
+        using="gist",
+        where=text("released_at IS NULL AND service_id IS NOT NULL"),
+    ),
+    ExcludeConstraint(
+        ("units", "&&"),
+        ("during", "&&"),
+        name="ex_claim_calendar",
+        using="gist",
+        where=text("released_at IS NULL AND during IS NOT NULL"),
     ),
 )
