@@ -112,10 +112,10 @@ def filter_nodes(fleet: Fleet, need: Need, rows: I64, *, empty: bool = False) ->
 
     With ``empty`` the answer is for a node that is ready and on which nothing runs: could it ever?
     """
-    data = fleet.nodes.data[:, rows]
-    memory, cpu = data[NODE_MEMORY], data[CPU]
+    nodes = fleet.nodes.data
+    memory, cpu = nodes[NODE_MEMORY, rows], nodes[CPU, rows]
     if not empty:
-        memory, cpu = memory - data[NODE_MEMORY_USED], cpu - data[CPU_USED]
+        memory, cpu = memory - nodes[NODE_MEMORY_USED, rows], cpu - nodes[CPU_USED, rows]
     units = np.full(len(rows), UNBOUNDED, dtype=np.int64)
     if need.node_memory_bytes:
         np.minimum(units, memory // need.node_memory_bytes, out=units)
@@ -126,10 +126,10 @@ def filter_nodes(fleet: Fleet, need: Need, rows: I64, *, empty: bool = False) ->
     code[cpu < need.node_cpu_millis] = _CODE[Refusal.NODE_CPU]
     code[memory < need.node_memory_bytes] = _CODE[Refusal.NODE_MEMORY]
     if need.architecture is not None:
-        code[data[ARCHITECTURE] != fleet.name_code(need.architecture)] = _CODE[Refusal.ARCHITECTURE]
-    code[data[DRIVERS] & fleet.driver_mask(need.driver) == 0] = _CODE[Refusal.DRIVER_MISSING]
+        code[nodes[ARCHITECTURE, rows] != fleet.name_code(need.architecture)] = _CODE[Refusal.ARCHITECTURE]
+    code[nodes[DRIVERS, rows] & fleet.driver_mask(need.driver) == 0] = _CODE[Refusal.DRIVER_MISSING]
     if not empty:
-        code[data[SCHEDULABLE] == 0] = _CODE[Refusal.NODE_NOT_SCHEDULABLE]
+        code[nodes[SCHEDULABLE, rows] == 0] = _CODE[Refusal.NODE_NOT_SCHEDULABLE]
     units[code != 0] = 0
     return code, units
 
@@ -154,28 +154,28 @@ def free_runs(free: I64, wanted: int, slices_max: int) -> I64:
 
 def filter_devices(pool: Pool, need: Need, rows: I64, *, empty: bool = False) -> tuple[I64, I64]:
     """Return for each device row its refusal code (0: none) and how many units it can hold now."""
-    data = pool.devices.data[:, rows]
-    slices = data[SLICES]
-    whole = (np.int64(1) << slices) - 1
-    used = np.zeros_like(slices) if empty else data[USED]
+    data = pool.devices.data
+    slices = data[SLICES, rows]
+    used = np.zeros_like(slices) if empty else data[USED, rows]
     code = np.zeros(len(rows), dtype=np.int64)
     taken = used | blocked(pool, need, rows) if pool.bookings and not empty else used
     if need.slices == 0:
         units = (taken == 0).astype(np.int64)
         code[units == 0] = _CODE[Refusal.DEVICE_BOOKED]
         code[used != 0] = _CODE[Refusal.DEVICE_USED]
-        code[data[MEMORY] < need.memory_bytes_min] = _CODE[Refusal.DEVICE_MEMORY]
+        code[data[MEMORY, rows] < need.memory_bytes_min] = _CODE[Refusal.DEVICE_MEMORY]
     else:
+        whole = (np.int64(1) << slices) - 1
         units = free_runs(whole & ~taken, need.slices, pool.layout().slices_max)
         code[units == 0] = _CODE[Refusal.DEVICE_USED]
         if taken is not used:
             code[(units == 0) & (free_runs(whole & ~used, need.slices, pool.layout().slices_max) > 0)] = (
                 _CODE[Refusal.DEVICE_BOOKED]
             )
-        code[data[SLICE_MEMORY] * need.slices < need.memory_bytes_min] = _CODE[Refusal.DEVICE_MEMORY]
+        code[data[SLICE_MEMORY, rows] * need.slices < need.memory_bytes_min] = _CODE[Refusal.DEVICE_MEMORY]
         code[(slices <= 1) | (slices < need.slices)] = _CODE[Refusal.SLICES]
     if not empty:
-        code[data[HEALTHY] == 0] = _CODE[Refusal.DEVICE_UNHEALTHY]
+        code[data[HEALTHY, rows] == 0] = _CODE[Refusal.DEVICE_UNHEALTHY]
     units[code != 0] = 0
     return code, units
 
@@ -186,11 +186,7 @@ class Capacity:
     def __init__(self, fleet: Fleet, pool: Pool, need: Need) -> None:
         self.fleet, self.pool, self.need = fleet, pool, need
         self.layout = pool.layout()
-        self.by_device = (
-            need.slices > 0
-            or self.layout.memory_min < need.memory_bytes_min
-            or need.until_us not in (UNBOUNDED, YIELDS)
-        )
+        self.by_device = need.slices > 0 or self.layout.memory_min < need.memory_bytes_min
         self._restart()
 
     def refresh(self) -> Self:
@@ -234,25 +230,40 @@ class Capacity:
 
     def _restart(self) -> None:
         self.position = self.pool.log.position
-        cells = np.arange(self.pool.cells.size, dtype=np.int64)
-        self.cell, self.cut, self.tally, self.node_units = self._measure(cells)
+        if self.need.until_us in (UNBOUNDED, YIELDS):
+            cells = np.arange(self.pool.cells.size, dtype=np.int64)
+            self.cell, self.cut, self.tally, self.node_units = self._measure(cells)
+        else:
+            self._derive()
         self.refused: I64 = self.tally.sum(axis=0, dtype=np.int64)
         self._aggregate()
+
+    def _derive(self) -> None:
+        """Start from what work that yields would find, and look again only where something is booked."""
+        base = capacity_of(self.fleet, self.pool, replace(self.need, until_us=YIELDS))
+        self.cell, self.cut = base.cell.copy(), base.cut.copy()
+        self.tally, self.node_units = base.tally.copy(), base.node_units.copy()
+        cells = np.unique(self.pool.devices.data[CELL, self.pool.booked_rows()])
+        self.cell[cells], cut, self.tally[cells], self.node_units[cells] = self._measure(cells)
+        if self.need.slices:
+            self.cut[cells] = cut
 
     def _aggregate(self) -> None:
         """Work out the sums over nodes, domains and outers from ``cell``."""
         pool, layout = self.pool, self.layout
         columns = pool.cells.data[:, : pool.cells.size]
-        self.island: I64 = np.zeros(pool.islands.size, dtype=np.int64)
-        np.add.at(self.island, columns[ISLAND], self.cell)
-        self.group: I64 = np.zeros(pool.groups.size, dtype=np.int64)
-        np.add.at(self.group, columns[GROUP], self.cell)
+        self.island: I64 = _sums(columns[ISLAND], self.cell, pool.islands.size)
+        self.group: I64 = _sums(columns[GROUP], self.cell, pool.groups.size)
         budget = np.zeros(pool.groups.size, dtype=np.int64)
-        np.maximum.at(budget, columns[GROUP], self.node_units)
+        if layout.one_cell_nodes:
+            held = np.flatnonzero(columns[TOTAL])  # a spare row points at row 0 and must not speak for it
+            budget[columns[GROUP, held]] = self.node_units[held]
+        else:
+            np.maximum.at(budget, columns[GROUP], self.node_units)
         np.minimum(self.group, budget, out=self.group)
         inner = self._inner(np.arange(pool.cells.size, dtype=np.int64))
-        self.outer_best: I64 = np.zeros(len(layout.outer_free), dtype=np.int64)
-        np.maximum.at(self.outer_best, layout.outer_of_cell, inner)
+        starts = layout.outer_starts[:-1]
+        self.outer_best: I64 = np.maximum.reduceat(inner[layout.cells_by_outer], starts)
 
     def _inner(self, cells: I64) -> I64:
         """Return what one order can get at each cell without leaving its node."""
@@ -270,7 +281,7 @@ class Capacity:
         if self.by_device:
             units, cut = self._measure_devices(cells, tally)
         else:
-            booked = columns[BEGUN_FREE if self.need.until_us == YIELDS else BOOKED_FREE]
+            booked = self._booked_free(cells)
             units = columns[FREE] - booked
             tally[:, _CODE[Refusal.DEVICE_BOOKED]] = booked
             tally[:, _CODE[Refusal.DEVICE_UNHEALTHY]] = columns[UNHEALTHY]
@@ -283,27 +294,39 @@ class Capacity:
                 cut[refused] = UNBOUNDED
         return np.minimum(units, node_units), cut, tally, node_units
 
+    def _booked_free(self, cells: I64) -> I64:
+        """Return how many free devices of each cell are booked at a time that keeps this need out."""
+        pool, until_us = self.pool, self.need.until_us
+        if until_us in (UNBOUNDED, YIELDS):
+            return pool.cells.data[BEGUN_FREE if until_us == YIELDS else BOOKED_FREE, cells]
+        rows, data = pool.booked_rows(), pool.devices.data
+        kept = (data[FROM, rows] < until_us) & (data[USED, rows] == 0) & (data[HEALTHY, rows] == 1)
+        return np.bincount(data[CELL, rows[kept]], minlength=pool.cells.size)[cells]
+
     def _measure_devices(self, cells: I64, tally: I16) -> tuple[I64, I64]:
         """Look at each device: units per cell, and free slices of the fullest cut device that still fits."""
         pool = self.pool
-        if len(cells) == pool.cells.size:
-            devices = np.flatnonzero(pool.devices.column(SLICES))
-            local = pool.devices.data[CELL, devices]
+        if len(cells) > _PATCH_CELLS_MAX:
+            numbered = np.full(pool.cells.size, -1, dtype=np.int64)
+            numbered[cells] = np.arange(len(cells))
+            local = numbered[pool.devices.column(CELL)]
+            devices = np.flatnonzero((local >= 0) & (pool.devices.column(SLICES) > 0))
+            local = local[devices]
         else:
             numbers: list[int] = cells.tolist()
             lists = [pool.cell_devices[cell] for cell in numbers]
             devices = np.array([row for rows in lists for row in rows], dtype=np.int64)
             local = np.repeat(np.arange(len(cells)), [len(rows) for rows in lists])
         code, device_units = filter_devices(pool, self.need, devices)
-        units = np.zeros(len(cells), dtype=np.int64)
-        np.add.at(units, local, device_units)
-        np.add.at(tally, (local, code), 1)
+        units = _sums(local, device_units, len(cells))
+        tally += (
+            np.bincount(local * _CODES + code, minlength=tally.size).reshape(tally.shape).astype(np.int16)
+        )
         cut = np.zeros(0, dtype=np.int64)
         if self.need.slices:
-            data = pool.devices.data[:, devices]
-            started = (data[USED] != 0) & (device_units > 0)
+            started = (pool.devices.data[USED, devices] != 0) & (device_units > 0)
             cut = np.full(len(cells), UNBOUNDED, dtype=np.int64)
-            np.minimum.at(cut, local[started], free_slices(data[:, started]))
+            np.minimum.at(cut, local[started], free_slices(pool.devices.data[:, devices[started]]))
         return units, cut
 
     def _patch(self, cells: I64) -> None:
@@ -325,6 +348,11 @@ class Capacity:
                 self.group[group] = min(held, budget)
         for outer in set(layout.outer_of_cell[cells].tolist()):
             self.outer_best[outer] = self._inner(layout.cells_of_outer(outer)).max()
+
+
+def _sums(owner: I64, values: I64, owners: int) -> I64:
+    """Return the sum of ``values`` of each owner; exact, because they are far below 2**53."""
+    return np.bincount(owner, weights=values, minlength=owners).astype(np.int64)
 
 
 def free_slices(devices: I64) -> I64:

@@ -97,6 +97,7 @@ def verify(fleet: Fleet, ask: Ask, grants: Sequence[Grant]) -> None:
     nodes: dict[str, NodeState] = {}
     devices: dict[str, DeviceState] = {}
     places: list[tuple[NodeState, DeviceState]] = []
+    repeated = len({grant.device_id for grant in grants}) < len(grants)
     for grant in grants:
         node = nodes.get(grant.node_id) or fleet.node_state(grant.node_id)
         device = None
@@ -107,14 +108,16 @@ def verify(fleet: Fleet, ask: Ask, grants: Sequence[Grant]) -> None:
             raise PlanDefectError(f"planned {grant} for {ask} but it is refused: {refusal}")
         if len(grants) == 1:
             return
-        nodes[grant.node_id] = replace(
-            node,
-            memory_used_bytes=node.memory_used_bytes + grant.node_memory_bytes,
-            cpu_used_millis=node.cpu_used_millis + grant.node_cpu_millis,
-        )
+        if grant.node_memory_bytes or grant.node_cpu_millis or grant.node_id not in nodes:
+            nodes[grant.node_id] = replace(
+                node,
+                memory_used_bytes=node.memory_used_bytes + grant.node_memory_bytes,
+                cpu_used_millis=node.cpu_used_millis + grant.node_cpu_millis,
+            )
         if device is not None:
-            devices[device.device_id] = replace(device, used_mask=device.used_mask | grant.mask)
             places.append((node, device))
+            if repeated:
+                devices[device.device_id] = replace(device, used_mask=device.used_mask | grant.mask)
     if shape_fits(ask, [node for node, _ in places], [device for _, device in places]) is not None:
         raise PlanDefectError(f"planned {len(grants)} grants for {ask} but they have not its shape")
 

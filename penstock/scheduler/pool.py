@@ -88,6 +88,7 @@ class Pool:
         self.ceilings: dict[Need, tuple[int, Ceiling]] = {}
         self.bookings: dict[int, tuple[Booking, ...]] = {}  # by row, of those that have any
         self._starts: I64 | None = None
+        self._booked_rows: I64 | None = None
         self.areas: dict[Level | None, tuple[tuple[int, int], Areas]] = {}
         self.losses: OrderedDict[int, tuple[Lookahead, Losses]] = OrderedDict()
         self._cell_rows: dict[tuple[int, str | None], int] = {}
@@ -173,7 +174,13 @@ class Pool:
             self.bookings[row] = bookings
         else:
             del self.bookings[row]
-        self._starts = None
+        self._starts = self._booked_rows = None
+
+    def booked_rows(self) -> I64:
+        """Return the rows of all devices that anything is on the calendar for, sorted."""
+        if self._booked_rows is None:
+            self._booked_rows = np.array(sorted(self.bookings), dtype=np.int64)
+        return self._booked_rows
 
     def horizon(self, until_us: int) -> int:
         """Return the start of the first booking at or after ``until_us``, UNBOUNDED if there is none.
