@@ -7,6 +7,8 @@ four-GPU nodes, or an eight-GPU node with pairs in it. Outers are what placement
 """
 
 from collections import OrderedDict
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -181,6 +183,44 @@ class Pool:
         if self._booked_rows is None:
             self._booked_rows = np.array(sorted(self.bookings), dtype=np.int64)
         return self._booked_rows
+
+    @contextmanager
+    def painted(self, used: I64) -> Generator[None]:
+        """Show other slices in use (a column of all devices) and nothing on the calendar, then put all back as it was.
+
+        What is worked out meanwhile is thrown away, and what was known before is known again: nothing is noted as changed.
+        """
+        layout, tables = self.layout(), (self.devices, self.cells, self.groups, self.islands)
+        data = [table.data.copy() for table in tables]
+        free, known = layout.outer_free.copy(), (self.bookings, self.capacities, self.losses)
+        try:
+            self.bookings, self.capacities, self.losses = {}, OrderedDict(), OrderedDict()
+            self._starts = self._booked_rows = None
+            devices = self.devices.data
+            devices[USED, : self.devices.size] = used
+            devices[[YIELDING, BOOKED, BEGUN]] = 0
+            devices[FROM] = UNBOUNDED
+            self._recount(layout)
+            yield
+        finally:
+            for table, before in zip(tables, data, strict=True):
+                table.data = before
+            layout.outer_free[:] = free
+            self.bookings, self.capacities, self.losses = known
+            self._starts = self._booked_rows = None
+
+    def _recount(self, layout: Layout) -> None:
+        """Count the free devices anew everywhere; nothing is booked."""
+        devices, cells = self.devices, self.cells
+        free = (devices.column(USED) == 0) & (devices.column(HEALTHY) == 1) & (devices.column(SLICES) > 0)
+        per_cell = np.bincount(devices.column(CELL)[free], minlength=cells.size)
+        cells.data[FREE, : cells.size] = per_cell
+        cells.data[[BOOKED_FREE, BEGUN_FREE]] = 0
+        for table, column in ((self.groups, GROUP), (self.islands, ISLAND)):
+            sums = np.bincount(cells.column(column), weights=per_cell, minlength=table.size)
+            table.data[FREE, : table.size] = sums.astype(np.int64)
+        outers = np.bincount(layout.outer_of_cell, weights=per_cell, minlength=len(layout.outer_free))
+        layout.outer_free[:] = outers.astype(np.int64)
 
     def horizon(self, until_us: int) -> int:
         """Return the start of the first booking at or after ``until_us``, UNBOUNDED if there is none.

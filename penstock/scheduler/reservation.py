@@ -6,7 +6,7 @@ on the devices as they are, as the gate will.
 """
 
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -48,24 +48,27 @@ def inside(fleet: Fleet, ask: Ask) -> Fleet:
 @contextmanager
 def as_of(fleet: Fleet, window: Window, leaving: Ends) -> Generator[None]:
     """Repaint ``fleet`` as it will be during ``window`` (with a start), with nothing else on the calendar."""
-    start = window.start
-    if start is None:
+    if window.start is None:
         raise ValueError("a time to come has a start")
     version = fleet.version
-    before: list[tuple[Pool, int, DeviceState]] = []
-    try:
-        for pool, row in _on_calendar(fleet, leaving):
-            device = fleet.device_at(pool, row)
-            ends = leaving.get(device.device_id, ())
-            taken = used_later(device.used_mask, device.yielding_mask, ends, start)
-            taken |= blocked_mask(device.bookings, window)
-            before.append((pool, row, device))
-            fleet.repaint(pool, row, replace(device, used_mask=taken, yielding_mask=0, bookings=()))
+    with ExitStack() as painted:
+        for pool in fleet.pools.values():
+            if pool.total:
+                painted.enter_context(pool.painted(_used_then(fleet, pool, window, leaving)))
         yield
-    finally:
-        for pool, row, device in reversed(before):
-            fleet.repaint(pool, row, device)
-        fleet.version = version
+    fleet.version = version
+
+
+def _used_then(fleet: Fleet, pool: Pool, window: Window, leaving: Ends) -> I64:
+    """Return the slices of each device row of a class that are taken at some time during ``window``."""
+    used = pool.devices.column(USED) & ~pool.devices.column(YIELDING)
+    for device_id, ends in leaving.items():
+        home = fleet.device_home(device_id)
+        if home is not None and home[0] is pool and window.start is not None:
+            used[home[1]] = used_later(int(used[home[1]]), 0, ends, window.start)
+    for row, bookings in pool.bookings.items():
+        used[row] |= blocked_mask(bookings, window)
+    return used
 
 
 def _on_calendar(fleet: Fleet, leaving: Ends) -> list[tuple[Pool, int]]:

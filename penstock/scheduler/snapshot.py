@@ -269,14 +269,6 @@ class Fleet:
         """Return the pool and row of a device, None if it is unknown."""
         return self._device_homes.get(device_id)
 
-    def repaint(self, pool: Pool, row: int, device: DeviceState) -> None:
-        """Give the device in a row the usage and bookings of ``device``; nothing else of it changes."""
-        self._fingerprint ^= self._device_hash(pool, row)
-        pool.change(row, device.used_mask, healthy=device.healthy, yielding_mask=device.yielding_mask)
-        pool.book(row, device.bookings)
-        self._fingerprint ^= self._device_hash(pool, row)
-        self._touch(int(pool.devices.data[NODE, row]))
-
     def _note_reserved(self, device: DeviceState) -> None:
         """Keep the devices of each reservation by its id."""
         ids = {one.reservation_id for one in device.bookings}

@@ -123,6 +123,26 @@ def eight() -> Fleet:
     return fleet
 
 
+def test_planning_for_later_leaves_every_count_and_what_was_known(eight: Fleet) -> None:
+    eight.upsert_devices([device("b3", "b", used_mask=127, yielding_mask=127)])
+    ask = Ask(2, "H100", ends_at=hour(1))
+    before = place(eight, ask)
+    pool = eight.pools["H100"]
+    known = dict(pool.capacities)
+    tables = [table.data.copy() for table in (pool.devices, pool.cells, pool.groups, pool.islands)]
+    free = pool.layout().outer_free.copy()
+    for start in range(1, 4):
+        wanted = Ask(8, "H100", starts_at=hour(start), ends_at=hour(start + 1))
+        assert isinstance(book(eight, wanted, {}), Plan) == (start > 1)
+        runs = Ask(3, "H100", slices=3, starts_at=hour(start), ends_at=hour(start + 1))
+        assert isinstance(book(eight, runs, {}), Plan)
+    after = [table.data for table in (pool.devices, pool.cells, pool.groups, pool.islands)]
+    assert all((one == other).all() for one, other in zip(tables, after, strict=True))
+    assert (free == pool.layout().outer_free).all()
+    assert dict(pool.capacities) == known
+    assert place(eight, ask) == before
+
+
 def test_the_earliest_start_is_when_the_last_booking_in_the_way_ends(eight: Fleet) -> None:
     assert earliest(eight, Ask(8, "H100"), {}, NOW, 3 * HOUR) == hour(2)
     assert earliest(eight, Ask(9, "H100"), {}, NOW, HOUR) is None
