@@ -114,7 +114,8 @@ class Reserver:
             self._picture.refresh(connection)
             known = read_known(connection, self._classes)
             each = known_for(connection, known, [(row["spec"], row["price_book_id"]) for row in rows])
-            compiled, broken = _compile(rows, each, ClassQuotas(connection, known, self._clock.now()))
+            now = self._clock.now()
+            compiled, broken = _compile(rows, each, ClassQuotas(connection, known, now), now)
         answers = iter(place_many(self._picture.fleet, [ask for _, order in compiled for ask in order.asks]))
         planned = [_Planned(row, order, tuple(next(answers) for _ in order.asks)) for row, order in compiled]
         try:
