@@ -27,6 +27,7 @@ from penstock.domain.service import REASON_SENTENCES, Reason, ServiceState
 from penstock.engine.class_quota import ClassQuotas, Taken
 from penstock.engine.fair_share import Turn, look
 from penstock.engine.preempt import ask_to_yield, preemptions
+from penstock.engine.timed import ending_of, event_of, timed
 from penstock.scheduler import NoPlan, Plan, place_many
 from penstock.scheduler.preempt import Preemption
 from penstock.store import claim as gate
@@ -35,7 +36,6 @@ from penstock.store import quota as quota_store
 from penstock.store import service as service_store
 from penstock.store.claim import Piece, Reservation
 from penstock.store.database import SYSTEM, Database
-from penstock.store.event import NewEvent
 from penstock.store.rows import Row
 
 POLICY = "least-loss-v3"
@@ -93,8 +93,11 @@ class Reserver:
             each = known_for(connection, known, [(row["spec"], row["price_book_id"]) for row in rows])
             now = self._clock.now()
             compiled, broken = _compile(rows, each, ClassQuotas(connection, known, now), now)
+            inside = [one for one in compiled if one[0]["reservation_id"] is not None]
+            compiled = [one for one in compiled if one[0]["reservation_id"] is None]
             turn = look(connection, compiled, now)
-        planned = self._with_room(self._plan(compiled)) if turn is None else self._in_turn(compiled, turn)
+        planned = self._plan(inside)
+        planned += self._with_room(self._plan(compiled)) if turn is None else self._in_turn(compiled, turn)
         try:
             moves = self._db.retrying(SYSTEM, lambda c: self._commit(c, planned, broken, known, token))
         except BaseException:
@@ -301,7 +304,14 @@ class Reserver:
                 move = _starting(p.row, now, simulated=simulated, holds=_holds(taken, p))
                 moves.append({**move, "ends_at": p.compiled.asks[0].ends_at})
             elif p.failed_everywhere:
-                moves.append(_ending(p.row, Reason.DRIVER_FAILED, _last_words(p.row), now))
+                moves.append(
+                    ending_of(
+                        p.row,
+                        Reason.DRIVER_FAILED,
+                        str(p.row["message"]) or REASON_SENTENCES[Reason.DRIVER_FAILED],
+                        now,
+                    )
+                )
             else:
                 moves.append(_pending(p, _why_pending(p, reserved.refused), now, p.compiled.holds))
                 _put_back(quotas, p.row, taken.get(p.row["id"]))
@@ -311,12 +321,12 @@ class Reserver:
         for service_id, (row, sentence) in broken.items():
             if service_id in held:
                 over = row["ends_at"] is not None and row["ends_at"] <= now
-                moves.append(_ending(row, Reason.TIME_OVER if over else Reason.INVALID_SPEC, sentence, now))
+                moves.append(ending_of(row, Reason.TIME_OVER if over else Reason.INVALID_SPEC, sentence, now))
         written = service_store.record(connection, moves, token)
         service_store.insert_decisions(connection, decisions)
         rows = {p.row["id"]: p.row for p in mine} | {key: row for key, (row, _) in broken.items()}
         event_store.emit_many(
-            connection, [_event(rows[m["id"]], m, now) for m in moves if m["id"] in written]
+            connection, [event_of(rows[m["id"]], m, now) for m in moves if m["id"] in written]
         )
         return {move["id"]: move for move in moves if move["id"] in written}
 
@@ -384,17 +394,6 @@ def _waits_for_room(planned: _Planned) -> bool:
     if planned.no_plan is None or planned.row["reservation_id"] is not None:
         return False
     return not planned.no_plan.never_fits and not planned.failed_everywhere
-
-
-def timed(row: Row, order: Compiled, now: datetime) -> Compiled:
-    """Return an order whose asks know when it ends and in which reservation it is."""
-    ends_at = row["ends_at"]
-    if ends_at is None and row["duration_s"] is not None:
-        ends_at = now + timedelta(seconds=row["duration_s"])
-    if ends_at is None and row["reservation_id"] is None:
-        return order
-    asks = (replace(ask, ends_at=ends_at, reservation_id=row["reservation_id"]) for ask in order.asks)
-    return replace(order, asks=tuple(asks))
 
 
 def _holds(taken: Mapping[str, Taken | None], planned: _Planned) -> Mapping[str, int] | None:
@@ -466,23 +465,6 @@ def _pending(planned: _Planned, reason: Reason, now: datetime, holds: Mapping[st
     }
 
 
-def _last_words(row: Row) -> str:
-    return str(row["message"]) or REASON_SENTENCES[Reason.DRIVER_FAILED]
-
-
-def _ending(row: Row, reason: Reason, sentence: str, now: datetime) -> dict[str, Any]:
-    return {
-        "id": row["id"],
-        "state": ServiceState.RELEASING,
-        "reason": reason,
-        "message": sentence,
-        "ends_as": ServiceState.FAILED,
-        "due_at": now,
-        "deadline_at": now + limits.RELEASE_DEADLINE,
-        "attempts": 0,
-    }
-
-
 def backoff(attempts: int) -> timedelta:
     """Return how long to wait before try number ``attempts + 1``: doubling from RETRY_FIRST to RETRY_MAX."""
     return min(limits.RETRY_MAX, limits.RETRY_FIRST * 2 ** min(attempts, 16))
@@ -511,15 +493,3 @@ def _decision(planned: _Planned, move: Mapping[str, Any], now: datetime, outlook
             "asked_to_yield": 0 if planned.room is None else len(planned.room.victims),
         },
     }
-
-
-def _event(row: Row, move: Mapping[str, Any], now: datetime) -> NewEvent:
-    kind = "service.state" if move["state"] != row["state"] else "service.waits"
-    data = {
-        "name": row["name"],
-        "kind": row["kind"],
-        "from": row["state"],
-        "to": move["state"],
-        "reason": move["reason"],
-    }
-    return NewEvent(now, kind, row["id"], row["tenant_id"], row["project_id"], data)
