@@ -15,7 +15,7 @@ from penstock.catalog.outlook import OutlookReader
 from penstock.domain.device import DeviceClass
 from penstock.scheduler import Fleet
 from penstock.store import fleet as fleet_store
-from penstock.store.claim import device_state, node_state
+from penstock.store.fleet import device_state, node_state
 
 
 class FleetPicture:

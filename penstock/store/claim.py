@@ -23,9 +23,10 @@ from penstock.domain.claim import (
     fits,
     shape_fits,
 )
-from penstock.domain.reservation import Booking, Leaving
+from penstock.domain.reservation import Booking
 from penstock.domain.segment import Holding, SegmentState
 from penstock.store.calendar import bookings_of, leaving_of
+from penstock.store.fleet import device_state, node_state
 from penstock.store.rows import Row, every
 from penstock.store.schema import allocation, claim
 from penstock.store.segment import cut_many
@@ -73,46 +74,6 @@ _ADD_NODES = sa.text(
     "FROM unnest(CAST(:ids AS text[]), CAST(:memory AS bigint[]), CAST(:cpu AS bigint[])) AS u(id, memory, cpu) "
     "WHERE n.id = u.id"
 )
-
-
-def node_state(row: Mapping[str, Any]) -> NodeState:
-    """Return what ``fits`` needs of a node row."""
-    return NodeState(
-        node_id=row["id"],
-        schedulable=row["state"] == "ready" and not row["cordoned"] and not row["maintenance"],
-        memory_bytes=row["memory_bytes"],
-        memory_used_bytes=row["memory_used_bytes"],
-        cpu_millis=row["cpu_millis"],
-        cpu_used_millis=row["cpu_used_millis"],
-        drivers=frozenset(row["drivers"]),
-        architecture=row["architecture"],
-        site_id=row["site_id"],
-        rack_id=row["rack_id"],
-        simulated=row["simulated"],
-        leaf=row["leaf"],
-        pod=row["spine"],
-        maintenance_from=row["maintenance_from"],
-    )
-
-
-def device_state(
-    row: Mapping[str, Any], bookings: tuple[Booking, ...] = (), leaving: tuple[Leaving, ...] = ()
-) -> DeviceState:
-    """Return what ``fits`` needs of a device row, with what is on the calendar for it."""
-    return DeviceState(
-        device_id=row["id"],
-        node_id=row["node_id"],
-        device_class=row["device_class"],
-        slices=row["slices"],
-        memory_bytes=row["memory_bytes"],
-        slice_memory_bytes=row["slice_memory_bytes"],
-        used_mask=row["used_mask"],
-        healthy=row["health"] == "ok",
-        nvlink_domain=row["nvlink_domain"],
-        yielding_mask=row["yielding_mask"],
-        bookings=bookings,
-        leaving=leaving,
-    )
 
 
 class Books:

@@ -1,11 +1,14 @@
 """Nodes and devices as the scheduler reads them: everything, or what changed since."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from penstock.domain.reservation import Booking
+from penstock.domain.claim import DeviceState, NodeState
+from penstock.domain.reservation import Booking, Leaving
 from penstock.store.calendar import bookings_of
 from penstock.store.rows import Row, every
 
@@ -45,3 +48,43 @@ def node_names(connection: Connection, node_ids: list[str]) -> dict[str, str]:
     """Return the names of nodes by id."""
     rows = connection.execute(sa.text("SELECT id, name FROM node WHERE id = ANY(:ids)"), {"ids": node_ids})
     return {str(row.id): str(row.name) for row in rows}
+
+
+def node_state(row: Mapping[str, Any]) -> NodeState:
+    """Return what ``fits`` needs of a node row."""
+    return NodeState(
+        node_id=row["id"],
+        schedulable=row["state"] == "ready" and not row["cordoned"] and not row["maintenance"],
+        memory_bytes=row["memory_bytes"],
+        memory_used_bytes=row["memory_used_bytes"],
+        cpu_millis=row["cpu_millis"],
+        cpu_used_millis=row["cpu_used_millis"],
+        drivers=frozenset(row["drivers"]),
+        architecture=row["architecture"],
+        site_id=row["site_id"],
+        rack_id=row["rack_id"],
+        simulated=row["simulated"],
+        leaf=row["leaf"],
+        pod=row["spine"],
+        maintenance_from=row["maintenance_from"],
+    )
+
+
+def device_state(
+    row: Mapping[str, Any], bookings: tuple[Booking, ...] = (), leaving: tuple[Leaving, ...] = ()
+) -> DeviceState:
+    """Return what ``fits`` needs of a device row, with what is on the calendar for it."""
+    return DeviceState(
+        device_id=row["id"],
+        node_id=row["node_id"],
+        device_class=row["device_class"],
+        slices=row["slices"],
+        memory_bytes=row["memory_bytes"],
+        slice_memory_bytes=row["slice_memory_bytes"],
+        used_mask=row["used_mask"],
+        healthy=row["health"] == "ok",
+        nvlink_domain=row["nvlink_domain"],
+        yielding_mask=row["yielding_mask"],
+        bookings=bookings,
+        leaving=leaving,
+    )

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from penstock.domain.claim import REFUSAL_SENTENCES, Ask, Grant, fits
-from penstock.store.claim import node_state
+from penstock.store.fleet import node_state
 from penstock.store.rows import every
 
 _NODE = sa.text("SELECT * FROM node WHERE id = :id FOR NO KEY UPDATE")
