@@ -23,6 +23,7 @@ TOPICS = (
     "network",
     "autoscale",
     "reservation",
+    "batch",
 )
 _CHANNEL = "penstock"
 _COALESCE_SECONDS = 0.02

@@ -1,13 +1,16 @@
 """Signals shorten waits: none is lost between look and wait, and they reach other processes over the database."""
 
+import re
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 
+import penstock
 from penstock.base.errors import UnavailableError
-from penstock.store.wakeups import Wakeups
+from penstock.store.wakeups import TOPICS, Wakeups
 from tests.fixtures.factory import plain
 
 LONG, SHORT = 20.0, 0.05
@@ -123,3 +126,14 @@ def test_a_lost_connection_is_made_again(pair: tuple[Wakeups, Wakeups], database
     assert set(listening(database_url)).isdisjoint(before)
     here.signal("gateway")
     assert there.wait("gateway", 0, LONG)
+
+
+def test_every_topic_that_the_package_speaks_of_exists() -> None:
+    sources = [path.read_text() for path in Path(penstock.__file__).parent.rglob("*.py")]
+    signalled = {topic for text in sources for topic in re.findall(r'\.signal\("(\w+)"\)', text)}
+    looped = {
+        topic for text in sources for topic in re.findall(r'self\._loop\(\s*"\w+",\s*[\w.]+,\s*"(\w+)"', text)
+    }
+    assert len(signalled) > 5
+    assert len(looped) > 5
+    assert signalled | looped <= set(TOPICS)
