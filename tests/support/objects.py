@@ -263,7 +263,10 @@ def _batch(world: World) -> str:
 
 
 def _maintenance(world: World) -> str:
-    answer = world.operator.post("/v1/maintenance", nodes=[world.first(node)], duration_s=3600)
+    start = world.plane.clock.now() + timedelta(days=30)  # out of the way of the reservation on the same node
+    answer = world.operator.post(
+        "/v1/maintenance", nodes=[world.first(node)], start_at=start.isoformat(), duration_s=3600
+    )
     return str(answer.json()["id"])
 
 

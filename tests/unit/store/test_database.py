@@ -13,12 +13,14 @@ from penstock.store.schema import setting
 
 
 def names(plane: ControlPlane) -> list[str]:
+    """Return what these tests wrote; a factory has settings of its own."""
+    mine = sa.select(setting.c.name).where(setting.c.name.startswith("test-")).order_by(setting.c.name)
     with plane.db.transaction(SYSTEM) as connection:
-        return list(connection.execute(sa.select(setting.c.name).order_by(setting.c.name)).scalars())
+        return [name.removeprefix("test-") for name in connection.execute(mine).scalars()]
 
 
 def put(connection: sa.Connection, name: str) -> None:
-    connection.execute(sa.insert(setting).values(name=name, value={}))
+    connection.execute(sa.insert(setting).values(name=f"test-{name}", value={}))
 
 
 def test_a_transaction_is_committed_or_undone_as_a_whole(control_plane: ControlPlane) -> None:
@@ -82,7 +84,7 @@ def test_the_victim_of_a_deadlock_is_tried_again(control_plane: ControlPlane) ->
             tries[order] += 1
             for position, name in enumerate(order):
                 connection.execute(
-                    sa.update(setting).where(setting.c.name == name).values(value={"by": order})
+                    sa.update(setting).where(setting.c.name == f"test-{name}").values(value={"by": order})
                 )
                 if position == 0 and tries[order] == 1:
                     meeting.wait(timeout=20)
