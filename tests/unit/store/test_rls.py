@@ -9,8 +9,8 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 from psycopg import sql
-from psycopg.types.range import Int8Range
-from sqlalchemy.dialects.postgresql import ARRAY, CIDR, INET, INT8RANGE, JSONB
+from psycopg.types.range import Int8Range, TimestamptzRange
+from sqlalchemy.dialects.postgresql import ARRAY, CIDR, INET, INT8RANGE, JSONB, TSTZRANGE
 from sqlalchemy.exc import DBAPIError
 
 from penstock.control_plane import ControlPlane
@@ -38,14 +38,20 @@ def value_for(column: sa.Column[Any], number: int) -> Any:
         return number
     if isinstance(kind, sa.LargeBinary):
         return b""
-    if isinstance(kind, sa.Date):
-        return date(2026, 1, 1)
-    if isinstance(kind, sa.DateTime):
-        return datetime(2026, 1, 1, tzinfo=UTC)
+    if isinstance(kind, sa.Date | sa.DateTime | TSTZRANGE):
+        return time_for(column)
     if isinstance(kind, CIDR | INET):
         return f"10.{number >> 8 & 255}.{number & 255}.0"
     assert isinstance(kind, sa.Text), f"say here what may stand in a {kind!r}"
     return f"v1.{column.name}-{number}"  # as what is sealed begins, which the database wants of secrets
+
+
+def time_for(column: sa.Column[Any]) -> Any:
+    """Return a day, an instant or an interval; what ends does so after what starts."""
+    if isinstance(column.type, sa.Date):
+        return date(2026, 1, 1)
+    instant = datetime(2026, 1, 2 if column.name == "end_at" else 1, tzinfo=UTC)
+    return TimestamptzRange(instant, None) if isinstance(column.type, TSTZRANGE) else instant
 
 
 def insert_any(connection: psycopg.Connection, name: str, tenant_id: str | None) -> None:
@@ -144,7 +150,7 @@ def test_a_row_cannot_be_given_to_or_made_for_another_tenant(filled: ControlPlan
         if owner is None and not table.c.tenant_id.nullable:
             continue
         number = next(_numbers)
-        values = {
+        values: dict[str, Any] = {
             column.name: {} if isinstance(column.type, JSONB) else value_for(column, number)
             for column in table.columns
             if column.identity is None and not isinstance(column.type, Xid8)
