@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from fastapi.testclient import TestClient
 
 from penstock.store.database import SYSTEM
-from tests.support.calendar import HOUR, MINUTE, Calendar
+from tests.support.bookings import HOUR, MINUTE, Calendar
 from tests.support.simulated_factory import SimulatedFactory
 from tests.support.tenancy import make_tenant
 

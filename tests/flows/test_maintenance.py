@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.support.calendar import HOUR, MINUTE, Calendar
+from tests.support.bookings import HOUR, MINUTE, Calendar
 from tests.support.command_line import CommandLine
 
 

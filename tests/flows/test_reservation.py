@@ -5,7 +5,7 @@ from datetime import timedelta
 import sqlalchemy as sa
 
 from penstock.store.database import SYSTEM
-from tests.support.calendar import HOUR, MINUTE, Calendar, instant
+from tests.support.bookings import HOUR, MINUTE, Calendar, instant
 from tests.support.command_line import CommandLine
 
 
