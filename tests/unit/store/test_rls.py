@@ -128,6 +128,19 @@ def test_the_scope_ends_with_its_transaction(filled: ControlPlane) -> None:
     assert owners_seen(filled, tenant_scope(THEIRS), "project") == {THEIRS}
 
 
+@pytest.mark.parametrize(
+    "call",
+    ["SELECT * FROM pool_taken()", "SELECT pool_free_address('none')", "SELECT fabric_free_pkey()"],
+    ids=["taken", "address", "key"],
+)
+def test_a_function_that_looks_at_all_rows_puts_the_scope_back(
+    control_plane: ControlPlane, call: str
+) -> None:
+    with control_plane.db.transaction(tenant_scope(MINE)) as connection:
+        connection.execute(sa.text(call))
+        assert connection.execute(sa.text("SELECT current_setting('penstock.scope')")).scalar_one() == MINE
+
+
 def test_a_change_without_filter_touches_its_own_rows_only(filled: ControlPlane) -> None:
     never_changed = {"audit", "event"}
     never_deleted = never_changed | {"segment", "invoice", "token_usage", "deletion_proof"}

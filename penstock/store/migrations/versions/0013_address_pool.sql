@@ -1,9 +1,12 @@
 -- Which outside addresses are taken is for every tenant to see, by whom is not: these functions look at all rows.
-CREATE FUNCTION pool_free_address(pool text) RETURNS inet LANGUAGE plpgsql SECURITY DEFINER SET penstock.scope = '*' AS $$
+-- They widen the scope and put the caller's back: a setting in the function's head is for superusers only, and an error undoes both.
+CREATE FUNCTION pool_free_address(pool text) RETURNS inet LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
     held address_pool%ROWTYPE;
     found inet;
+    caller text := coalesce(current_setting('penstock.scope', true), '');
 BEGIN
+    PERFORM set_config('penstock.scope', '*', true);
     SELECT * INTO held FROM address_pool WHERE id = pool FOR NO KEY UPDATE;
     SELECT candidate INTO found FROM (
         SELECT set_masklen(held.prefix::inet, 32) + 1 AS candidate
@@ -14,13 +17,20 @@ BEGIN
         AND candidate > set_masklen(held.prefix::inet, 32) AND candidate <> held.gateway
         AND NOT EXISTS (SELECT FROM floating_address f WHERE f.address = candidate)
     ORDER BY candidate LIMIT 1;
+    PERFORM set_config('penstock.scope', caller, true);
     RETURN found;
 END
 $$;
 
 CREATE FUNCTION pool_taken() RETURNS TABLE (pool_id text, taken bigint)
-LANGUAGE sql STABLE SECURITY DEFINER SET penstock.scope = '*' AS $$
-    SELECT f.pool_id, count(*) FROM floating_address f GROUP BY f.pool_id
+LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+    caller text := coalesce(current_setting('penstock.scope', true), '');
+BEGIN
+    PERFORM set_config('penstock.scope', '*', true);
+    RETURN QUERY SELECT f.pool_id, count(*) FROM floating_address f GROUP BY f.pool_id;
+    PERFORM set_config('penstock.scope', caller, true);
+END
 $$;
 
 DO $$

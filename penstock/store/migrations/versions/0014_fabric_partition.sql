@@ -25,13 +25,18 @@ CREATE POLICY tenant_wall ON fabric_partition USING (
     OR tenant_id = (SELECT current_setting('penstock.scope', true)));
 
 -- Which keys are taken is asked of all rows; who asks waits for who asked before.
-CREATE FUNCTION fabric_free_pkey() RETURNS int LANGUAGE plpgsql SECURITY DEFINER SET penstock.scope = '*' AS $$
+CREATE FUNCTION fabric_free_pkey() RETURNS int LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+    found int;
+    caller text := coalesce(current_setting('penstock.scope', true), '');
 BEGIN
     PERFORM pg_advisory_xact_lock(5261131);
-    RETURN (
-        SELECT candidate FROM (SELECT 1 AS candidate UNION ALL SELECT pkey + 1 FROM fabric_partition) AS candidates
+    PERFORM set_config('penstock.scope', '*', true);  -- put back below; an error undoes it
+    SELECT candidate INTO found FROM (SELECT 1 AS candidate UNION ALL SELECT pkey + 1 FROM fabric_partition) AS candidates
         WHERE candidate <= 32766 AND NOT EXISTS (SELECT FROM fabric_partition p WHERE p.pkey = candidate)
-        ORDER BY candidate LIMIT 1);
+        ORDER BY candidate LIMIT 1;
+    PERFORM set_config('penstock.scope', caller, true);
+    RETURN found;
 END
 $$;
 
