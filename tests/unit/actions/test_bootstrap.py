@@ -39,7 +39,7 @@ def test_the_database_holds_no_key_in_clear_and_the_files_are_private(
         assert key not in stored
         assert key.rpartition("_")[2] not in stored
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert {file.name for file in folder.iterdir()} == {"operator.key", "demo.key"}
+    assert {file.name for file in folder.iterdir()} == {"operator.key", "demo.key", "proof-signing.pem"}
     assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o600}
     assert (folder / "demo.key").read_text() == keys.demo_key + "\n"
 
