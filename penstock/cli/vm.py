@@ -69,10 +69,10 @@ def launch(
     image: Annotated[str, typer.Option("--image", "-i", help="See `penstock image list`.")],
     key: Annotated[list[str] | None, typer.Option("--key", "-k", help="Name of an SSH key.")] = None,
     port: Annotated[list[str] | None, typer.Option("--port", help="A port of your networks.")] = None,
-    vcpus: Annotated[int, typer.Option("--vcpus", min=1)] = 1,
+    vcpus: Annotated[int, typer.Option("--vcpus", min=1, help="Virtual processors.")] = 1,
     memory: Annotated[int, typer.Option("--memory", min=64, help="In MiB.")] = 1_024,
     disk: Annotated[int, typer.Option("--disk", min=1, help="In GiB.")] = 10,
-    architecture: Annotated[str, typer.Option("--architecture")] = "x86_64",
+    architecture: Annotated[str, typer.Option("--architecture", help="x86_64 or aarch64.")] = "x86_64",
     user_data: Annotated[Path | None, typer.Option("--user-data", help="A file for cloud-init.")] = None,
     tag: Annotated[list[str] | None, typer.Option("--tag", help="name=value")] = None,
     on_host_loss: Annotated[str, typer.Option("--on-host-loss", help="wait or recreate.")] = "wait",
@@ -184,7 +184,7 @@ def reboot(session: Session, vm: Vm, wait: Wait = False, timeout: Timeout = 600.
 def resize(
     session: Session,
     vm: Vm,
-    vcpus: Annotated[int | None, typer.Option("--vcpus", min=1)] = None,
+    vcpus: Annotated[int | None, typer.Option("--vcpus", min=1, help="Virtual processors.")] = None,
     memory: Annotated[int | None, typer.Option("--memory", min=64, help="In MiB.")] = None,
     disk: Annotated[int | None, typer.Option("--disk", min=1, help="In GiB; a disk only grows.")] = None,
 ) -> None:

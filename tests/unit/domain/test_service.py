@@ -50,9 +50,9 @@ def test_staying_put_is_allowed_and_coming_back_to_life_is_not(state: ServiceSta
     assert not may_move(ServiceState.FAILED, state) or state == ServiceState.FAILED
 
 
-def test_running_is_reached_only_through_a_start_or_from_a_loss() -> None:
+def test_running_is_reached_only_through_a_start_from_a_loss_or_from_sleep() -> None:
     sources = {a for a, b in TRANSITIONS if b == ServiceState.RUNNING}
-    assert sources == {ServiceState.STARTING, ServiceState.DEGRADED}
+    assert sources == {ServiceState.STARTING, ServiceState.DEGRADED, ServiceState.ASLEEP}
 
 
 def test_every_state_and_every_reason_has_a_sentence_of_its_own() -> None:
