@@ -24,7 +24,7 @@ _LIST = (
     Column("CORRECTS", "corrects_invoice_id"),
 )
 _FIELDS = (
-    Column("Id", "id"),
+    Column("ID", "id"),
     Column("Number", "number"),
     Column("Tenant", "tenant_name"),
     Column("Month", "period"),

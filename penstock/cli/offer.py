@@ -21,7 +21,7 @@ _LIST = (
     Column("STATE", "state"),
 )
 _FIELDS = (
-    Column("Id", "id"),
+    Column("ID", "id"),
     Column("Name", "name"),
     Column("Kind", "kind"),
     Column("Title", "title"),

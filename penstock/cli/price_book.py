@@ -22,7 +22,7 @@ _LIST = (
 )
 _FIELDS = (
     Column("Version", "version"),
-    Column("Id", "id"),
+    Column("ID", "id"),
     Column("Published", "created_at", Kind.TIME),
     Column("By", "created_by"),
     Column("Note", "note"),

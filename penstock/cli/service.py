@@ -28,7 +28,7 @@ _LIST = (
     Column("WHY", "message"),
 )
 _FIELDS = (
-    Column("Id", "id"),
+    Column("ID", "id"),
     Column("Name", "name"),
     Column("Kind", "kind"),
     Column("State", "state"),
@@ -382,8 +382,9 @@ def show_service(session: Session, service: Document) -> None:
     first_token = service.get("order_to_first_token_seconds")
     shown = {
         **service,
-        "spec_text": ", ".join(f"{key}={value}" for key, value in service["spec"].items()),
-        "places": first_few(f"{part['node_name']} ({part['phase']})" for part in parts),
+        # What was left open is zero, empty or null in the form.
+        "spec_text": ", ".join(f"{key}={value}" for key, value in service["spec"].items() if value),
+        "places": first_few(sorted(f"{part['node_name']} ({part['phase']})" for part in parts)),
         "first_token": None if first_token is None else format_duration(first_token),
     }
     session.show(shown, _FIELDS)

@@ -10,6 +10,9 @@ from rich.text import Text
 from penstock.cli.output import Column, Kind, at, written
 
 _PIPE_COLUMNS = 10_000  # no cutting off where a program reads
+_ACRONYMS = frozenset(
+    {"ACL", "CPU", "DHCP", "EUR", "ID", "MAC", "MTU", "NUMA", "PCI", "SSH", "URL", "UUID", "VCPUS", "VNI"}
+)
 _NUMBERS = frozenset({Kind.BYTES, Kind.MICROEUR, Kind.MICROSECONDS, Kind.COUNT})
 
 
@@ -38,8 +41,18 @@ def show_fields(
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for column in columns:
-        table.add_row(Text(column.title), Text(written(at(document, column.path), column.kind, utc=utc)))
+        table.add_row(
+            Text(_as_field(column.title)), Text(written(at(document, column.path), column.kind, utc=utc))
+        )
     _print(table, stream)
+
+
+def _as_field(title: str) -> str:
+    """Return the title of a column as the name of a field: ``CHUNK CHARACTERS`` as ``Chunk characters``."""
+    if not title.isupper():
+        return title
+    words = [word if word in _ACRONYMS else word.lower() for word in title.split()]
+    return " ".join([words[0] if words[0] in _ACRONYMS else words[0].capitalize(), *words[1:]])
 
 
 def _print(table: Table, stream: TextIO) -> None:

@@ -31,7 +31,14 @@ class App:
         self.process = 0
 
     def handle(self, client: ClientConnection, request: Request) -> None:
-        """Answer one request; raises ApiError."""
+        """Answer one request, now or when there is news of its key or model; raises ApiError."""
+        try:
+            self._route(client, request)
+        except errors.ApiError as error:
+            if not self._core.newcomers.hold(client, request, error):
+                raise
+
+    def _route(self, client: ClientConnection, request: Request) -> None:
         path = request.target
         kind = _KINDS.get(path)
         if kind is None:
@@ -69,13 +76,14 @@ class App:
                 return key
         if header[:7].lower() != b"bearer ":
             raise errors.missing_key()
-        key = directory.keys.get(hashlib.sha256(header[7:].strip()).digest())
+        digest = hashlib.sha256(header[7:].strip()).digest()
+        key = directory.keys.get(digest)
         if key is None:
             if directory.version is None:
                 raise errors.unavailable(
                     "not_ready", "The gateway has no configuration yet; try again in a second."
                 )
-            raise errors.invalid_key()
+            raise errors.revoked_key() if digest in directory.gone else errors.invalid_key()
         if key.expires_at_us is not None and key.expires_at_us <= self._core.now_us():
             raise errors.invalid_key()
         if not key.usable:
@@ -237,6 +245,7 @@ class App:
         journal = core.journal
         gauges: dict[str, float] = {
             "connections": core.metrics.connections,
+            "requests_held_for_news": len(core.newcomers),
             "journal_backlog_bytes": journal.backlog_bytes if journal is not None else 0,
             "journal_sealed_segments": journal.sealed_count if journal is not None else 0,
             "snapshot_version": core.directory.version or 0,

@@ -23,7 +23,17 @@ _LEARN_MAX = 16  # heads of one connection
 class Request:
     """One parsed request."""
 
-    __slots__ = ("authorization", "body", "chunked", "keep_alive", "method", "priority", "session", "target")
+    __slots__ = (
+        "authorization",
+        "body",
+        "chunked",
+        "held_until",
+        "keep_alive",
+        "method",
+        "priority",
+        "session",
+        "target",
+    )
 
     def __init__(
         self,
@@ -44,6 +54,7 @@ class Request:
         self.keep_alive = keep_alive
         self.priority = priority
         self.session = session
+        self.held_until: float | None = None  # it came before the news of its key or model
         self.chunked = chunked  # the client understands chunks: HTTP/1.1
 
 
@@ -186,7 +197,7 @@ class ClientConnection(asyncio.Protocol):
             if self._known is not None and not self._in_message and not self._pending:
                 body = self._known.body(data)
                 if body is not None:
-                    self._answer(self._repeated(body))
+                    self.answer(self._repeated(body))
                     return
             self._feed(data)
             self._pump()
@@ -336,7 +347,7 @@ class ClientConnection(asyncio.Protocol):
         try:
             while not self._busy and not self._lingering and self._transport is not None:
                 if self._pending:
-                    self._answer(self._pending.pop(0))
+                    self.answer(self._pending.pop(0))
                 elif self._refusal is not None:
                     self.reply_error(self._refusal)
                 elif self._backlog:
@@ -355,7 +366,9 @@ class ClientConnection(asyncio.Protocol):
             self._reading = True
             self._transport.resume_reading()
 
-    def _answer(self, request: Request) -> None:
+    def answer(self, request: Request) -> None:
+        """Answer a request, or once more one that was held for news."""
+        self.exchange = None
         self._request = request
         self._busy = True
         self._deadline = float("inf")

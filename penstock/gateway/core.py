@@ -13,6 +13,7 @@ from penstock.gateway.journal import Journal
 from penstock.gateway.limit_table import LimitTable
 from penstock.gateway.limits import Instant
 from penstock.gateway.metrics import Metrics
+from penstock.gateway.newcomer import Newcomers
 from penstock.gateway.openai_errors import ApiError
 from penstock.gateway.records import RecordIds
 from penstock.gateway.settings import Settings
@@ -139,6 +140,7 @@ class Core:
         self.directory = Directory(loop, settings, self.table, relay_tls)
         self.metrics = Metrics()
         self.ids = RecordIds()
+        self.newcomers = Newcomers(loop)
         self.groundings: Grounds | None = None  # only in a factory
         self.in_flight: set[Running] = set()
         self.now = 0.0

@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from penstock.base.limits import STRANGERS_MAX
 from penstock.gateway.limit_table import LimitTable
 from penstock.gateway.limits import NO_LIMITS, Instant, Limits, Scope
 from penstock.gateway.metrics import KeyStats, ModelStats
@@ -123,6 +124,7 @@ class Directory:
         self._settings = settings
         self.version: int | None = None
         self.keys: Mapping[bytes, Key] = {}
+        self.gone: dict[bytes, None] = {}  # keys that were known, the latest of them
         self.stats: dict[tuple[str, str], ModelStats] = {}
         self.key_stats: dict[str, KeyStats] = {}
         self._scopes: dict[tuple[str, str], Scope] = {}
@@ -187,12 +189,22 @@ class Directory:
         for up, gone in self._upstreams.items():
             if up not in upstreams:
                 gone.retire()
+        self._note_gone(keys)
         self._upstreams, self._routers, self.stats, self.keys = upstreams, routers, stats, keys
         self._take_watched(snapshot, models)
         self.version = snapshot.version
         for found in models.values():
             for model in found.values():
                 model.serve_queue()  # there may be more engines now
+
+    def _note_gone(self, keys: Mapping[bytes, Key]) -> None:
+        """Remember keys that are no longer there: nobody need wait for news of them."""
+        for digest in self.keys.keys() - keys.keys():
+            if len(self.gone) >= STRANGERS_MAX:
+                del self.gone[next(iter(self.gone))]
+            self.gone[digest] = None
+        for digest in self.gone.keys() & keys.keys():
+            del self.gone[digest]
 
     def _take_watched(self, snapshot: Snapshot, models: Mapping[tuple[str, str], dict[str, Model]]) -> None:
         """Note the endpoints to report on; replicas that still answer somebody stay known."""

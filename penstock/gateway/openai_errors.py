@@ -31,6 +31,7 @@ class ApiError(Exception):
         self.param = param
         self.headers = headers
         self.close = close
+        self.final = False  # no news will change it
 
     def body(self) -> bytes:
         """Return the JSON body."""
@@ -109,6 +110,13 @@ def invalid_key() -> ApiError:
         "This API key is unknown, revoked or expired; create one with `penstock key create NAME --scope llm`."
     )
     return ApiError(401, "invalid_api_key", message, headers=b"www-authenticate: Bearer\r\n")
+
+
+def revoked_key() -> ApiError:
+    """Return the same answer for a key that is known to be gone; it is not worth waiting for."""
+    error = invalid_key()
+    error.final = True
+    return error
 
 
 def missing_scope() -> ApiError:

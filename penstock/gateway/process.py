@@ -102,6 +102,7 @@ def _threads(
 
     def taken(snapshot: Snapshot) -> None:
         core.directory.apply(snapshot)
+        core.newcomers.news()
         core.confirmed_at = core.loop.time()
         if core.demand is not None:
             core.demand()  # whoever takes a replica away waits for the word that it is asked no more
@@ -219,5 +220,6 @@ def _source(
     cached = _cached(cache, plan.token or "")
     if cached is not None:
         core.directory.apply(cached)
+    core.newcomers.enabled = True
     core.groundings = Groundings(plan.control_plane, core.loop)
     return _threads(core, plan.control_plane, cache if process == 0 else None, name)

@@ -4,6 +4,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.status import Status
 from rich.table import Table
 
@@ -65,11 +66,11 @@ class StatusLine:
 
 def print_banner(console: Console, factory: "Factory", seconds: float) -> None:
     """Say where everything is and how to talk to it."""
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for name, value in factory.facts():
-        table.add_row(f"[bold]{name}[/bold]", value)
+    facts = factory.facts()
     console.print(f"[bold]Penstock is up[/bold] after {format_duration(seconds)}")
-    console.print(table)
+    width = max(len(name) for name, _ in facts)
+    for name, value in facts:  # lines, not a table: an address or a path must stay in one piece to be copied
+        console.print(f"[bold]{escape(name):<{width}}[/bold]  {escape(value)}", soft_wrap=True)
 
 
 def print_first_token(console: Console, first: "FirstToken", factory: "Factory", seconds: float) -> None:

@@ -68,7 +68,7 @@ def test_devices_classes_and_capacity(penstock: CommandLine) -> None:
 def test_models_are_added_shown_and_retired(penstock: CommandLine, control_plane: ControlPlane) -> None:
     model_actions.seed(control_plane.context)
     shown = penstock("model", "show", "penstock-demo-5m").stdout
-    assert "DEMONSTRATION" in shown
+    assert "Demonstration" in shown
     assert "yes" in shown
     made = penstock.json("model", "add", str(demo_model_dir()), "--name", "again", "--licence", "mine")
     assert made["licence"] == "mine"

@@ -97,7 +97,7 @@ def test_without_a_terminal_destruction_needs_yes() -> None:
     result = run("destroy", "x")
     assert result.exit_code == 2
     assert "--yes" in result.stderr
-    assert run("destroy", "x", "--yes").stdout == "WHAT  x\nAT    -\n"
+    assert run("destroy", "x", "--yes").stdout == "What  x\nAt    -\n"
     assert json.loads(run("destroy", "x", "-y", "-o", "json").stdout) == {"what": "x", "at": None}
 
 

@@ -28,6 +28,14 @@ def test_one_object_is_a_line_for_each_field() -> None:
     table.show_fields({"id": "a", "size": 2048, "note": "[red]text"}, COLUMNS, stream)
     assert [line.split(maxsplit=1) for line in stream.getvalue().splitlines()] == [
         ["ID", "a"],
-        ["SIZE", "2.0 KiB"],
-        ["NOTE", "[red]text"],
+        ["Size", "2.0 KiB"],
+        ["Note", "[red]text"],
     ]
+
+
+def test_titles_of_columns_become_names_of_fields() -> None:
+    stream = io.StringIO()
+    titles = ("CHUNK CHARACTERS", "CPU PARTS", "PCI", "Price per hour")
+    table.show_fields({"x": "-"}, tuple(Column(title, "x") for title in titles), stream)
+    names = [line.removesuffix("-").strip() for line in stream.getvalue().splitlines()]
+    assert names == ["Chunk characters", "CPU parts", "PCI", "Price per hour"]

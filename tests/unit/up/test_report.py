@@ -87,6 +87,12 @@ def test_the_banner_says_where_everything_is_without_markup_in_a_pipe() -> None:
     assert "[bold]" not in printed(out)
 
 
+def test_an_address_in_the_banner_stays_in_one_piece() -> None:
+    out = Console(file=io.StringIO(), width=20)
+    print_banner(out, factory(), 3.0)
+    assert "http://127.0.0.1:7070" in printed(out)
+
+
 @pytest.mark.parametrize(("is_new", "asked"), [(True, "after the order"), (False, "was ordered before")])
 def test_the_first_token_comes_with_phases_tokens_and_a_price(is_new: bool, asked: str) -> None:  # noqa: FBT001 - a parameter of the test
     out = console(terminal=False)
