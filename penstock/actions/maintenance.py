@@ -66,9 +66,12 @@ def plan(context: Context, actor: Actor, asked: Window) -> dict[str, Any]:
 def _reason(booked: Sequence[Row], stay: Sequence[Row]) -> str:
     if booked:
         names = ", ".join(one["name"] for one in booked[:3])
-        return f"{len(booked)} bookings are in its way: {names}; choose another time or nodes, or have them cancelled"
+        bookings = "1 booking is" if len(booked) == 1 else f"{len(booked)} bookings are"
+        return f"{bookings} in its way: {names}; choose another time or nodes, or have them cancelled"
     if stay:
         names = ", ".join(one["name"] for one in stay[:3])
+        if len(stay) == 1:
+            return f"{names} cannot be moved and runs on until its owner releases it; the nodes are out of work then"
         return (
             f"{len(stay)} services cannot be moved and run on until their owners release them: {names}; "
             "the nodes are out of work once they are gone"

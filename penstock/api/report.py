@@ -2,12 +2,13 @@
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
+from penstock.actions import calendar as calendar_actions
 from penstock.actions import report as report_actions
 from penstock.actions.report import RoiAsked
 from penstock.api.edge import ERRORS, Caller, answer
@@ -107,6 +108,43 @@ class ForecastOut(BaseModel):
     items: list[ForecastRowOut]
 
 
+class CalendarClassOut(BaseModel):
+    """What there is of a class of devices."""
+
+    device_class: str
+    simulated: bool
+    devices: int
+    slices: int
+
+
+class CalendarItemOut(BaseModel):
+    """What holds slices of a class: in use or yielding (summed, without id), reserved, or maintenance.
+
+    ``start_at`` null: it began before; ``end_at`` null: no end is known.
+    """
+
+    device_class: str
+    simulated: bool
+    purpose: Literal["in_use", "yielding", "reserved", "maintenance"]
+    id: str | None
+    name: str | None
+    tenant_id: str | None
+    state: str | None
+    start_at: datetime | None
+    end_at: datetime | None
+    slices: int
+
+
+class CalendarOut(BaseModel):
+    """Who holds what when; ``complete`` is false where there is more than fits an answer."""
+
+    from_: datetime = Field(alias="from")
+    to: datetime
+    classes: list[CalendarClassOut]
+    items: list[CalendarItemOut]
+    complete: bool
+
+
 def asked_roi(
     *,
     gpus: Annotated[
@@ -159,3 +197,14 @@ def ledger(call: Caller, *, from_: From = None, to: To = None) -> Response:
 def forecast(call: Caller) -> Response:
     """Say what will be sold by class if it goes on as it did, by a method that is named."""
     return answer(report_actions.forecast(call.context, call.actor()))
+
+
+@router.get("/calendar", responses={200: {"model": CalendarOut}, **ERRORS})
+def calendar(
+    call: Caller,
+    *,
+    from_: Annotated[datetime | None, Query(alias="from", description="null: now")] = None,
+    to: Annotated[datetime | None, Query(description="null: a week after; at most 30 days after")] = None,
+) -> Response:
+    """Say what is in use until when, booked, and out of work, by class of devices."""
+    return answer(calendar_actions.show(call.context, call.actor(), from_, to))

@@ -8,8 +8,10 @@ import typer
 
 from penstock.base.units import US_PER_HOUR, format_eur
 from penstock.cli.errors import REFUSED, CliError
+from penstock.cli.instants import HELP
 from penstock.cli.invoice import write_file
 from penstock.cli.output import Column, Format, Kind
+from penstock.cli.reservation import instant_of
 from penstock.cli.session import Document, Session, command
 from penstock.cli.usage import From, To, instant
 
@@ -116,6 +118,37 @@ def forecast(session: Session) -> None:
     session.show_items(found["items"], _FORECAST, empty=found["reason"] or "no devices yet")
     if found["items"]:
         session.say(f"until {found['until']}: {found['method']}")
+
+
+Ahead = Annotated[str | None, typer.Option("--from", metavar="WHEN", help=f"Begins: {HELP}; now without it.")]
+Until = Annotated[
+    str | None, typer.Option("--to", metavar="WHEN", help=f"Ends: {HELP}; a week later without it.")
+]
+_CALENDAR = (
+    Column("CLASS", "device_class"),
+    Column("SIMULATED", "simulated", Kind.FLAG),
+    Column("WHAT", "purpose"),
+    Column("NAME", "name"),
+    Column("TENANT", "tenant_id"),
+    Column("SLICES", "slices", Kind.COUNT),
+    Column("FROM", "start_at", Kind.TIME),
+    Column("TO", "end_at", Kind.TIME),
+)
+
+
+@command(
+    app, "calendar", examples=["penstock report calendar", "penstock report calendar --from +1d --to +2d"]
+)
+def calendar(session: Session, start: Ahead = None, end: Until = None) -> None:
+    """Say what is in use until when, booked, and out of work, by class of devices, in slices."""
+    params = {"from": instant_of(start), "to": instant_of(end)}
+    found = session.client.get("/v1/reports/calendar", params)
+    if session.output is not Format.TABLE:
+        session.show(found, ())
+        return
+    session.show_items(found["items"], _CALENDAR, empty="nothing is in use, booked or out of work")
+    if not found["complete"]:
+        session.say("there is more; ask for a shorter time")
 
 
 def _readable(row: Mapping[str, Any]) -> Document:

@@ -29,6 +29,8 @@ PAGES = (
     "home",
     "offer",
     "service",
+    "reservation",
+    "maintenance",
     "live",
     "playground",
     "knowledge_base",

@@ -1,8 +1,10 @@
 """Order forms made from an offer's JSON Schema, and what a person filled in turned back into values."""
 
+import base64
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -13,6 +15,7 @@ CHOICES_MAX = 500
 MONEY = "microeur"  # the unit of a field that people fill in in euro, under its name and EUR
 EUR = ".eur"
 AMOUNT_MAX = 1_000_000_000_000
+UNITS: Sequence[tuple[str, int]] = (("minutes", 60), ("hours", 3_600), ("days", 86_400))
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field as the page draws it; ``control`` is number, money, check, choose or text.
+    """One field as the page draws it; ``control`` is number, money, check, choose, pick, list, pairs, encoded or text.
 
     Fields of one ``group`` are folded away together; those of the group '' are always in sight. ``is_set`` tells
     whether the value is another than the form's default.
@@ -70,23 +73,15 @@ def _field(
 ) -> Field:
     types = _types(schema)
     options = [str(option) for option in schema.get("enum", known) if option is not None][:CHOICES_MAX]
-    control = "text"
-    if schema.get("x-unit") == MONEY:
-        control = "money"
-    elif "boolean" in types:
-        control = "check"
-    elif "integer" in types or "number" in types:
-        control = "number"
-    elif options:
-        control = "choose"
+    control = _control(schema, types, options)
     value = given.get(name, schema.get("default"))
-    shown = "" if value is None or value is False else "on" if value is True else str(value)
-    if control == "money" and shown:
-        shown = str(Decimal(shown) / MICROEUR_PER_EUR)
+    shown = _shown(control, value)
     if control == "choose" and shown and shown not in options:
         options = [shown, *options]
     listed = [Choice(option, option) for option in options]
-    if "null" in types:
+    if control == "pick":
+        pass
+    elif "null" in types:
         listed.insert(0, Choice("", "any"))
     elif not required and "default" not in schema:
         listed.insert(0, Choice("", "not chosen"))  # left out of the order, as an empty text is
@@ -102,10 +97,45 @@ def _field(
         minimum=schema.get("minimum"),
         maximum=schema.get("maximum"),
         characters_max=schema.get("maxLength"),
-        choices=tuple(listed) if control == "choose" else (),
+        choices=tuple(listed) if control in ("choose", "pick") else (),
         group=str(schema.get("x-group", "")),
         is_set=name in given and given[name] != schema.get("default"),
     )
+
+
+def _control(schema: Mapping[str, Any], types: Sequence[str], options: Sequence[str]) -> str:
+    """Return how a field is filled in."""
+    if schema.get("x-unit") == MONEY:
+        return "money"
+    if schema.get("contentEncoding") == "base64":
+        return "encoded"
+    for kind, control in (
+        ("boolean", "check"),
+        ("integer", "number"),
+        ("number", "number"),
+        ("object", "pairs"),
+        ("array", "pick" if options else "list"),
+    ):
+        if kind in types:
+            return control
+    return "choose" if options else "text"
+
+
+def _shown(control: str, value: Any) -> str:
+    """Return a value as its control shows it; several are on lines of their own."""
+    if value is None or value is False:
+        return ""
+    if value is True:
+        return "on"
+    if control == "money":
+        return str(Decimal(value) / MICROEUR_PER_EUR)
+    if control == "pairs":
+        return "\n".join(f"{name}={text}" for name, text in value.items())
+    if control in ("pick", "list"):
+        return "\n".join(value)
+    if control == "encoded":
+        return base64.b64decode(value).decode(errors="replace")
+    return str(value)
 
 
 def folded(fields: Sequence[Field]) -> list[tuple[str, list[Field]]]:
@@ -135,24 +165,36 @@ def values_of(form: Mapping[str, Any], filled: Mapping[str, Sequence[str]]) -> d
     """
     found: dict[str, Any] = {}
     for name, schema in form["properties"].items():
-        types = _types(schema)
         in_euro = filled.get(f"{name}{EUR}") if schema.get("x-unit") == MONEY else None
         if in_euro is not None:
             found[name] = _microeur(name, in_euro[-1].strip(), str(schema.get("title", name)))
             continue
-        texts = filled.get(name)
-        text = texts[-1].strip() if texts else ""
-        if "boolean" in types:
-            if text == "on" or "default" in schema:
-                found[name] = text == "on"
-        elif text == "":
-            if "null" in types and texts is not None:
-                found[name] = None
-        elif "integer" in types:
-            found[name] = _whole(name, text, str(schema.get("title", name)))
-        else:
-            found[name] = text
+        value = _value(name, schema, filled.get(name))
+        if value is not _LEFT_OUT:
+            found[name] = value
     return found
+
+
+_LEFT_OUT = object()
+
+
+def _value(name: str, schema: Mapping[str, Any], texts: Sequence[str] | None) -> Any:
+    """Return what one field says, ``_LEFT_OUT`` if nothing."""
+    types = _types(schema)
+    text = texts[-1].strip() if texts else ""
+    if "boolean" in types:
+        return text == "on" if text == "on" or "default" in schema else _LEFT_OUT
+    if "array" in types:
+        return [word for one in texts or () for word in re.split(r"[,\s]+", one) if word] or _LEFT_OUT
+    if text == "":
+        return None if "null" in types and texts is not None else _LEFT_OUT
+    if "integer" in types:
+        return _whole(name, text, str(schema.get("title", name)))
+    if "object" in types:
+        return _pairs(name, text, str(schema.get("title", name)))
+    if schema.get("contentEncoding") == "base64":
+        return base64.b64encode(text.encode()).decode()
+    return text
 
 
 def _microeur(name: str, text: str, title: str) -> int | None:
@@ -168,6 +210,49 @@ def _microeur(name: str, text: str, title: str) -> int | None:
     if not fits:
         raise InvalidInputError(f"{title}: give an amount in euro, such as 2.50", field=f"spec.{name}")
     return int(amount)
+
+
+def _pairs(name: str, text: str, title: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        key, equals, value = line.strip().partition("=")
+        if line.strip() and not (key.strip() and equals):
+            raise InvalidInputError(f"{title}: give one name=value a line", field=f"spec.{name}")
+        if line.strip():
+            found[key.strip()] = value.strip()
+    return found
+
+
+def reader(values: Mapping[str, Sequence[str]], **defaults: str) -> Callable[[str], str]:
+    """Return what gives the text of a field as it was filled in, its default else, '' without one."""
+
+    def text(name: str) -> str:
+        return values[name][-1].strip() if values.get(name) else defaults.get(name, "")
+
+    return text
+
+
+def instant_of(text: str, field: str, title: str) -> datetime | None:
+    """Return the moment of a field for day and time, which is UTC; None if it is empty. InvalidInputError names it."""
+    if not text:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidInputError(
+            f"{title}: give a day and a time such as 2027-01-31T14:20 (UTC)", field=field
+        ) from None
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at
+
+
+def seconds_of(number: str, unit: str, field: str, title: str) -> int | None:
+    """Return a length of time that was given as a number and one of ``UNITS``; None if it is empty."""
+    if not number:
+        return None
+    factor = dict(UNITS).get(unit)
+    if factor is None or not re.fullmatch(r"[0-9]{1,6}", number):
+        raise InvalidInputError(f"{title}: give a whole number of minutes, hours or days", field=field)
+    return int(number) * factor
 
 
 def _whole(name: str, text: str, title: str) -> int:

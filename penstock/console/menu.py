@@ -31,6 +31,7 @@ TENANT = (
             Item("/", "Home", "home", "service:read"),
             Item("/catalogue", "Catalogue", "catalogue", "offer:read"),
             Item("/services", "Services", "service", "service:read"),
+            Item("/reservations", "Reservations", "calendar", "reservation:read"),
             Item("/playground", "Playground", "chat", "llm:call"),
             Item("/knowledge", "Knowledge bases", "book", "knowledge_base:read"),
             Item("/networks", "Networks", "net", "network:read"),
@@ -60,6 +61,8 @@ FACTORY = (
         (
             Item("/floor", "Floor", "floor", "device:read"),
             Item("/capacity", "Capacity", "gauge", "report:read"),
+            Item("/reservations", "Calendar", "calendar", "report:read"),
+            Item("/maintenance", "Maintenance", "tool", "maintenance:read"),
             Item("/placement", "Placement", "place", "service:read"),
             Item("/power", "Power", "power", "power_feed:read"),
             Item("/agents", "Agents and health", "agent", "agent:read"),

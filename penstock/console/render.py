@@ -6,7 +6,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from penstock import __version__
-from penstock.console import charts, formats
+from penstock.console import charts, formats, timeline
 from penstock.console.assets import asset_url
 from penstock.console.menu import may_see, menu_for
 from penstock.console.secure import BASE
@@ -37,6 +37,9 @@ def environment() -> Environment:
         "shares": charts.shares,
         "spark": charts.spark,
         "pipe": charts.pipe,
+        "cal_axis": timeline.axis,
+        "cal_bar": timeline.bar,
+        "cal_lane": timeline.lane,
     }
     for name, thing in shared.items():
         made.globals[name] = thing

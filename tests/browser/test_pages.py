@@ -11,66 +11,11 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.support.browser import Site, Window, window
+from tests.support.furnishing import furnish
 
 pytestmark = pytest.mark.xdist_group("browser")
 FOLDER = os.environ.get("SCREENSHOTS")
 PAGE_BYTES_MAX = 300_000
-
-
-def furnish(site: Site) -> dict[str, str]:
-    """Order things, so that the pages have something to show; return ids by name."""
-    endpoint = site.order("llm-demo", "assistant")
-    train = site.order("gpu", "train", count=4, device_class="H100")
-    site.order("gpu", "tune", count=3, device_class="H100")
-    site.order("gpu", "notebook", count=1, device_class="H100", slices=2)
-    waiting = site.order("gpu", "big", count=12, device_class="H100")
-    with site.signed_in("demo") as one:
-        one.open(f"/services/{endpoint}")
-        expect(one.page.locator(".title .badge").first).to_have_text("running")
-        one.open(f"/services/{train}")
-        expect(one.page.locator(".title .badge").first).to_have_text("running")
-    tenant = site.api("demo", "GET", "/v1/whoami")["tenant"]["id"]
-    for dimension, limit in (("services", 8), ("devices:H100", 40)):
-        body = {"dimension": dimension, "limit": limit, "tenant_id": tenant}
-        site.api("operator", "PUT", "/v1/quotas", json=body)
-    site.api("operator", "POST", "/v1/invoices", json={"tenant_id": tenant, "period": month(site)})
-    invoice = site.api("demo", "GET", "/v1/invoices")["items"][0]["id"]
-    offer = site.api("demo", "GET", "/v1/offers", params={"name": "gpu"})["items"][0]["id"]
-    node = site.api("demo", "GET", f"/v1/services/{train}")["allocations"][0]["node_id"]
-    device = site.api("operator", "GET", f"/v1/nodes/{node}")["devices"][0]["id"]
-    key = site.api("demo", "GET", "/v1/api-keys")["items"][0]["id"]
-    base, document = knowledge(site)
-    return {
-        "base": base,
-        "document": document,
-        "endpoint": endpoint,
-        "train": train,
-        "waiting": waiting,
-        "tenant": tenant,
-        "invoice": invoice,
-        "offer": offer,
-        "node": node,
-        "device": device,
-        "key": key,
-    }
-
-
-def knowledge(site: Site) -> tuple[str, str]:
-    """Make a knowledge base with one document; return both ids."""
-    with site.signed_in("demo") as one:
-        one.open(f"/services/{site.order('embedding', 'vectors')}")
-        expect(one.page.locator(".title .badge").first).to_have_text("running")
-    project = site.api("demo", "GET", "/v1/projects")["items"][0]["id"]
-    body = {"name": "handbook", "project_id": project, "service": "vectors"}
-    base = site.api("demo", "POST", "/v1/knowledge_bases", json=body)["id"]
-    text = (Path(__file__).parents[2] / "docs" / "guides" / "operate.md").read_bytes()
-    path = f"/v1/knowledge_bases/{base}/documents"
-    document = site.api("demo", "POST", path, params={"name": "operate.md"}, content=text)["id"]
-    return base, document
-
-
-def month(site: Site) -> str:
-    return str(site.api("operator", "GET", "/v1/usage")["from"])[:7]
 
 
 DEMO = (
@@ -83,6 +28,10 @@ DEMO = (
     ("service-waiting", "/services/{waiting}"),
     ("segments", "/services/{train}/segments"),
     ("release", "/services/{train}/release"),
+    ("reservations", "/reservations"),
+    ("reservation-new", "/reservations/new?offer={offer}&device_class=H100&count=4"),
+    ("reservation", "/reservations/{reservation}"),
+    ("reservation-cancel", "/reservations/{reservation}/cancel"),
     ("playground", "/playground"),
     ("knowledge", "/knowledge"),
     ("knowledge-base", "/knowledge/{base}"),
@@ -107,6 +56,10 @@ OPERATOR = (
     ("node", "/nodes/{node}"),
     ("device", "/devices/{device}"),
     ("capacity", "/capacity"),
+    ("calendar", "/reservations"),
+    ("maintenance", "/maintenance"),
+    ("maintenance-plan", "/maintenance/plan?where={node_name}&length=2&unit=hours"),
+    ("window", "/maintenance/{window}"),
     ("placement", "/placement"),
     ("decision", "/placement/{waiting}"),
     ("power", "/power"),

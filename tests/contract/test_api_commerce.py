@@ -244,6 +244,9 @@ def test_an_invoice_as_csv(market: Market, operator: Caller, acme: Tenant) -> No
         ("GET", "/v1/reports/roi?gpus=10&price_eur=7&utilisation=100.1", None, 422, "utilisation"),
         ("GET", "/v1/reports/roi?price_eur=7&utilisation=50", None, 422, "utilisation"),
         ("GET", "/v1/reports/ledger?from=2026-12-01T00:00:00Z", None, 422, "from"),
+        ("GET", "/v1/reports/calendar?from=2026-12-01T00:00:00", None, 422, "from"),
+        ("GET", "/v1/reports/calendar?to=2020-01-01T00:00:00Z", None, 422, "to"),
+        ("GET", "/v1/reports/calendar?to=soon", None, 422, "to"),
     ],
 )
 def test_what_cannot_be_is_refused_with_the_field(

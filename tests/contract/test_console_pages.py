@@ -3,14 +3,20 @@
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from starlette.routing import Route
 
 from penstock.actions import invoice as invoice_actions
 from penstock.actions import join_token as join_token_actions
+from penstock.actions import maintenance as maintenance_actions
 from penstock.actions import offer as offer_actions
 from penstock.actions import quota as quota_actions
+from penstock.actions import reservation as reservation_actions
+from penstock.actions.context import Actor
+from penstock.actions.maintenance import Window
+from penstock.actions.reservation import Asked
 from penstock.actions.service import Order, order
 from penstock.console.app import create_console
 from penstock.console.menu import FACTORY, TENANT
@@ -49,8 +55,8 @@ OF_TENANT = {
     "binding_id",
     "identity_id",
 }
-OF_TENANT |= {"base_id", "document_id", "proof_id", "network_id"}
-OF_FACTORY = {"node_id", "device_id", "tenant_id", "agent_id", "token_id", "feed_id", "position"}
+OF_TENANT |= {"base_id", "document_id", "proof_id", "network_id", "reservation_id"}
+OF_FACTORY = {"window_id", "node_id", "device_id", "tenant_id", "agent_id", "token_id", "feed_id", "position"}
 SHARED = {"offer_id", "provider"}
 
 
@@ -109,6 +115,19 @@ def objects(people: People) -> dict[str, str]:
         "provider": "corp",
         "identity_id": identity_id,
         **knowledge(people),
+        **calendar(people, device["node_id"], boss_actor),
+    }
+
+
+def calendar(people: People, node_id: str, operator: Actor) -> dict[str, str]:
+    """Book something for a day to come, and plan maintenance for another."""
+    context, acme = people.plane.context, people.acme
+    start = context.clock.now() + timedelta(days=2)
+    asked = Asked(Order("gpu", acme.project_id, "train-more", {"count": 1}), start, None, 3_600)
+    window = Window([node_id], [], start + timedelta(days=2), None, 3_600)
+    return {
+        "reservation_id": reservation_actions.create(context, acme.member.actor(), asked)["id"],
+        "window_id": maintenance_actions.create(context, operator, window)["id"],
     }
 
 
@@ -272,6 +291,11 @@ FIELDS = [
     "scope",
     "project",
     "principal",
+    "offer",
+    "start",
+    "length",
+    "unit",
+    "where",
 ]
 
 

@@ -50,7 +50,7 @@ def test_what_yields_goes_what_cannot_move_is_named_and_nothing_new_is_placed_ov
     plan = operator.post(window(calendar, operator.nodes), dry_run="true").json()
     assert (plan["would_be_planned"], plan["drains"], plan["devices"]) == (True, False, 8)
     assert {one["id"]: one["fate"] for one in plan["services"]} == {firm: "stays", soft: "yields"}
-    assert "1 services cannot be moved" in plan["reason"]
+    assert "cannot be moved and runs on until its owner releases it" in plan["reason"]
     assert operator.get("/v1/maintenance")["items"] == []
 
     made = operator.post(window(calendar, operator.nodes, name="firmware")).json()

@@ -14,6 +14,7 @@ from penstock.rating.estimate import GpuOrder
 
 ENGINE = "libvirt"
 _BYTES_PER_MIB = 1 << 20
+_MORE = {"x-group": "Rarely needed"}  # folded away in the order form
 _NAME = {"type": "string", "minLength": 1, "maxLength": 63}
 
 
@@ -39,6 +40,7 @@ FORM: Mapping[str, Any] = {
         "memory_mib": _count("Memory (MiB)", "of the guest", limits.VM_MEMORY_MIB_MAX, 1_024, 64),
         "disk_gib": _count("Disk (GiB)", "at least as large as the image", limits.VM_DISK_GIB_MAX, 10),
         "architecture": {
+            **_MORE,
             "type": "string",
             "enum": ["x86_64", "aarch64"],
             "default": "x86_64",
@@ -55,7 +57,9 @@ FORM: Mapping[str, Any] = {
             "description": "names of registered keys that may log in; see `penstock ssh-key list`",
         },
         "user_data": {
+            **_MORE,
             "type": "string",
+            "contentEncoding": "base64",
             "maxLength": limits.USER_DATA_BYTES_MAX * 4 // 3 + 4,
             "default": "",
             "title": "User data (base64)",
@@ -71,22 +75,29 @@ FORM: Mapping[str, Any] = {
             "description": "names or ids of ports of your networks, one interface each; see `penstock port list`",
         },
         "bridges": {
+            **_MORE,
             "type": "array",
             "items": {"type": "string", "pattern": "^[a-zA-Z0-9][a-zA-Z0-9._-]{0,14}$"},
             "maxItems": limits.VM_NICS_MAX,
             "default": [],
             "title": "Bridges of the host",
+            "x-for": "operator",
             "description": "for operators, who fix them in an offer: one interface on each of these bridges",
         },
         "device_class": {
+            **_MORE,
             "type": ["string", "null"],
             "maxLength": 63,
             "default": None,
             "title": "Device class",
             "description": "of accelerators that are passed through; null: none",
         },
-        "devices": _count("Devices", "how many accelerators are passed through", limits.VM_DEVICES_MAX, 0, 0),
+        "devices": {
+            **_MORE,
+            **_count("Devices", "how many accelerators are passed through", limits.VM_DEVICES_MAX, 0, 0),
+        },
         "tags": {
+            **_MORE,
             "type": "object",
             "maxProperties": limits.VM_TAGS_MAX,
             "additionalProperties": {"type": "string", "maxLength": 255},
@@ -96,6 +107,7 @@ FORM: Mapping[str, Any] = {
             "description": "names and values of your own",
         },
         "on_host_loss": {
+            **_MORE,
             "type": "string",
             "enum": ["wait", "recreate"],
             "default": "wait",

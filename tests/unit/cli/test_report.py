@@ -67,6 +67,16 @@ def test_the_ledger_report_shows_states_values_and_no_error(
     assert "conservation error 0 us" in shown.stdout
 
 
+def test_the_calendar_shows_what_is_in_use(market: Market, as_operator: CommandLine, acme: Tenant) -> None:
+    empty = as_operator("report", "calendar", "--from", "2026-11-02T00:00Z", "--to", "2026-11-03T00:00Z")
+    assert (empty.exit_code, "nothing is in use" in empty.stdout + empty.stderr) == (0, True)
+    assert market.devices
+    found = as_operator.json("report", "calendar")
+    assert [(one["device_class"], one["devices"]) for one in found["classes"]] == [("GB200", 4)]
+    assert as_operator("report", "calendar", "--to", "yesterday").exit_code == 3
+    assert CommandLine(as_operator.url, acme.admin.key)("report", "calendar").exit_code == 1
+
+
 def test_a_broken_ledger_is_reported_and_the_command_fails(
     market: Market, as_operator: CommandLine, clock: ManualClock
 ) -> None:

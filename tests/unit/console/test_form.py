@@ -1,5 +1,7 @@
 """Order forms from JSON Schemas, and what is typed into them turned back into values."""
 
+import base64
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -10,7 +12,8 @@ from penstock.base.errors import InvalidInputError
 from penstock.catalog.base import editable_form, merge_order
 from penstock.catalog.gpu.spec import FORM as GPU
 from penstock.catalog.llm.spec import FORM as LLM
-from penstock.console.form import EUR, fields_of, folded, values_of
+from penstock.catalog.vm.spec import FORM as VM
+from penstock.console.form import EUR, fields_of, folded, instant_of, seconds_of, values_of
 
 
 def by_name(form: Any, given: Any = (), choices: Any = ()) -> dict[str, Any]:
@@ -122,3 +125,57 @@ def test_an_optional_field_without_a_default_begins_unchosen_and_is_left_out() -
     assert (field.value, [choice.value for choice in field.choices]) == ("", ["", "A100", "H100"])
     filled = {one.name: [one.value] for one in fields_of(LLM, {"model": "demo"}, {"device_class": ["A100"]})}
     assert values_of(LLM, filled) == {"model": "demo", "replicas": 1}, "what nobody touched says nothing"
+
+
+def test_lists_tags_and_start_up_data_of_a_machine_go_there_and_back() -> None:
+    fields = by_name(VM, choices={"ssh_keys": ["ada", "bob"], "image": ["alpine"]})
+    controls = {name: fields[name].control for name in ("ssh_keys", "ports", "tags", "user_data", "image")}
+    assert controls == {
+        "ssh_keys": "pick",
+        "ports": "list",
+        "tags": "pairs",
+        "user_data": "encoded",
+        "image": "choose",
+    }
+    filled = {
+        "image": ["alpine"],
+        "ssh_keys": ["ada", "bob"],
+        "ports": ["web-1, web-2"],
+        "tags": ["tier=web\n\nowner = ada"],
+        "user_data": ["#cloud-config\n"],
+    }
+    values = values_of(VM, filled)
+    assert values["ssh_keys"] == ["ada", "bob"]
+    assert values["ports"] == ["web-1", "web-2"]
+    assert values["tags"] == {"tier": "web", "owner": "ada"}
+    assert base64.b64decode(values["user_data"]) == b"#cloud-config"
+    shown = by_name(VM, values, {"ssh_keys": ["ada", "bob"]})
+    assert shown["ssh_keys"].value == "ada\nbob"
+    assert shown["tags"].value == "tier=web\nowner=ada"
+    assert shown["user_data"].value == "#cloud-config"
+    merge_order(VM, {}, values)
+    with pytest.raises(InvalidInputError) as wrong:
+        values_of(VM, {"tags": ["no sign"]})
+    assert wrong.value.field == "spec.tags"
+
+
+def test_times_are_utc_and_lengths_have_a_unit() -> None:
+    assert instant_of("2026-12-24T18:30", "start", "Begins") == datetime(2026, 12, 24, 18, 30, tzinfo=UTC)
+    assert instant_of("", "start", "Begins") is None
+    assert seconds_of("90", "minutes", "length", "For") == 5_400
+    assert seconds_of("2", "days", "length", "For") == 172_800
+    assert seconds_of("", "hours", "length", "For") is None
+    for number, unit in (
+        ("1.5", "hours"),
+        ("-1", "hours"),
+        ("2", "weeks"),
+        ("\u0661", "hours"),
+        ("1e9", "days"),
+    ):
+        with pytest.raises(InvalidInputError) as wrong:
+            seconds_of(number, unit, "length", "For")
+        assert wrong.value.field == "length"
+    for text in ("tomorrow", "2026-13-01T00:00"):
+        with pytest.raises(InvalidInputError) as wrong:
+            instant_of(text, "start", "Begins")
+        assert wrong.value.field == "start"

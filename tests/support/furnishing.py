@@ -1,0 +1,101 @@
+"""Things in a factory that the console shows: ordered, booked and made over the API, so that no page is empty."""
+
+from datetime import timedelta
+from pathlib import Path
+
+from playwright.sync_api import expect
+
+from penstock.base.clock import SystemClock
+from tests.support.browser import Site
+
+
+def furnish(site: Site) -> dict[str, str]:
+    """Order things, so that the pages have something to show; return ids by name."""
+    endpoint = site.order("llm-demo", "assistant")
+    train = site.order("gpu", "train", count=4, device_class="H100")
+    site.order("gpu", "tune", count=3, device_class="H100")
+    site.order("gpu", "notebook", count=1, device_class="H100", slices=2)
+    waiting = site.order("gpu", "big", count=12, device_class="H100")
+    with site.signed_in("demo") as one:
+        one.open(f"/services/{endpoint}")
+        expect(one.page.locator(".title .badge").first).to_have_text("running")
+        one.open(f"/services/{train}")
+        expect(one.page.locator(".title .badge").first).to_have_text("running")
+    tenant = site.api("demo", "GET", "/v1/whoami")["tenant"]["id"]
+    for dimension, limit in (("services", 8), ("devices:H100", 40)):
+        body = {"dimension": dimension, "limit": limit, "tenant_id": tenant}
+        site.api("operator", "PUT", "/v1/quotas", json=body)
+    site.api("operator", "POST", "/v1/invoices", json={"tenant_id": tenant, "period": month(site)})
+    invoice = site.api("demo", "GET", "/v1/invoices")["items"][0]["id"]
+    offer = site.api("demo", "GET", "/v1/offers", params={"name": "gpu"})["items"][0]["id"]
+    node = site.api("demo", "GET", f"/v1/services/{train}")["allocations"][0]["node_id"]
+    device = site.api("operator", "GET", f"/v1/nodes/{node}")["devices"][0]["id"]
+    key = site.api("demo", "GET", "/v1/api-keys")["items"][0]["id"]
+    base, document = knowledge(site)
+    return {
+        **calendar(site),
+        "base": base,
+        "document": document,
+        "endpoint": endpoint,
+        "train": train,
+        "waiting": waiting,
+        "tenant": tenant,
+        "invoice": invoice,
+        "offer": offer,
+        "node": node,
+        "device": device,
+        "key": key,
+    }
+
+
+def month(site: Site) -> str:
+    """Return the running month as a label."""
+    return str(site.api("operator", "GET", "/v1/usage")["from"])[:7]
+
+
+def calendar(site: Site) -> dict[str, str]:
+    """Book twice for the days to come, and plan maintenance of a node."""
+    now = SystemClock().now().replace(minute=0, second=0, microsecond=0)
+    project = site.api("demo", "GET", "/v1/projects")["items"][0]["id"]
+    ids: list[str] = []
+    for name, count, start_h, hours in (("demo-day", 4, 26, 8), ("nightly", 2, 60, 30)):
+        body = {
+            "offer": "gpu",
+            "project": project,
+            "name": name,
+            "duration_s": hours * 3_600,
+            "spec": {"count": count, "device_class": "H100"},
+            "start_at": (now + timedelta(hours=start_h)).isoformat(),
+        }
+        ids.append(site.api("demo", "POST", "/v1/reservations", json=body)["id"])
+    held = {one["node_id"] for one in site.api("operator", "GET", f"/v1/reservations/{ids[0]}")["held"]}
+    nodes = site.api("operator", "GET", "/v1/nodes", params={"simulated": True})["items"]
+    free = next(one for one in reversed(nodes) if one["id"] not in held)
+    window = site.api(
+        "operator",
+        "POST",
+        "/v1/maintenance",
+        json={
+            "nodes": [free["id"]],
+            "start_at": (now + timedelta(hours=100)).isoformat(),
+            "duration_s": 6 * 3_600,
+            "name": "firmware",
+            "description": "new firmware for its switches",
+        },
+    )
+    busy = next(one for one in nodes if one["devices_used"])
+    return {"reservation": ids[0], "window": window["id"], "node_name": busy["name"]}
+
+
+def knowledge(site: Site) -> tuple[str, str]:
+    """Make a knowledge base with one document; return both ids."""
+    with site.signed_in("demo") as one:
+        one.open(f"/services/{site.order('embedding', 'vectors')}")
+        expect(one.page.locator(".title .badge").first).to_have_text("running")
+    project = site.api("demo", "GET", "/v1/projects")["items"][0]["id"]
+    body = {"name": "handbook", "project_id": project, "service": "vectors"}
+    base = site.api("demo", "POST", "/v1/knowledge_bases", json=body)["id"]
+    text = (Path(__file__).parents[2] / "docs" / "guides" / "operate.md").read_bytes()
+    path = f"/v1/knowledge_bases/{base}/documents"
+    document = site.api("demo", "POST", path, params={"name": "operate.md"}, content=text)["id"]
+    return base, document
