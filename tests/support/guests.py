@@ -24,12 +24,14 @@ option lease 3600
 """
 
 
-def until(reached: Callable[[], object], what: str, seconds: float = PATIENCE_SECONDS) -> None:
-    """Wait for a condition of real machines, bounded in time."""
+def until(
+    reached: Callable[[], object], what: str | Callable[[], str], seconds: float = PATIENCE_SECONDS
+) -> None:
+    """Wait for a condition of real machines, bounded in time; ``what`` says what was waited for, and what is instead."""
     end = time.monotonic() + seconds
     while not reached():
         if time.monotonic() > end:
-            raise AssertionError(f"not within {seconds:.0f} s: {what}")
+            raise AssertionError(f"not within {seconds:.0f} s: {what if isinstance(what, str) else what()}")
         time.sleep(0.1)
 
 
@@ -101,6 +103,12 @@ class Guest:
         if check and done.returncode != 0:
             raise AssertionError(f"'{command}' failed in the guest: {done.returncode} {done.stderr}")
         return done.stdout if done.returncode == 0 else ""
+
+    def knock(self, port: int) -> str:
+        """Return what is said at a TCP port, '' if nothing is within a second."""
+        command = self.fabric.enter("busybox", "nc", "-w", "1", self.address, str(port))
+        done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        return done.stdout.strip()
 
     def answers(self) -> bool:
         """Tell whether one can log in."""

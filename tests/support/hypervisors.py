@@ -29,6 +29,7 @@ PROGRAMS = (
 )
 START_SECONDS = 60.0
 FABRIC_ADDRESS = "10.77.0.1"
+OUTSIDE_ADDRESS = "198.51.100.1"  # of the fabric on the other wire, where floating addresses are
 
 _LIBVIRTD = """\
 listen_tls = 0
@@ -58,6 +59,9 @@ mount --make-rprivate /
 mount --bind {folder}/etc /etc/libvirt; mount --bind {folder}/lib /var/lib/libvirt; mount -t tmpfs tmpfs /run
 mkdir -p /run/libvirt /run/lock /var/lib/libvirt/qemu /var/lib/libvirt/images; hostname {name}
 mount --bind {folder}/hosts /etc/hosts
+# Of sysfs only the devices of this network: libvirt sets options of bridges there; the cgroup tree stays.
+mount -t sysfs sysfs {folder}/sys
+for part in class/net devices/virtual/net; do mount --bind {folder}/sys/$part /sys/$part; done
 virtlogd & echo $! > {folder}/virtlogd.pid
 echo $$ > {folder}/init.pid
 exec sleep 100000
@@ -91,6 +95,15 @@ class Host:
     @property
     def arrivals(self) -> str:
         return f"qemu+tcp://{self.address}/system"
+
+    @property
+    def network(self) -> Path:
+        """Return the file of the host's network namespace."""
+        return Path("/run/netns") / self.name
+
+    def enter_network(self, *command: str) -> list[str]:
+        """Return a command that sees the host's network, and this machine's files: where an agent runs."""
+        return ["nsenter", f"--net={self.network}", "--", *command]
 
     def enter(self, *command: str) -> list[str]:
         """Return a command that runs inside the host."""
@@ -137,7 +150,7 @@ class Host:
             ["ip", "-n", self.name, "-o", "link"], capture_output=True, text=True, check=True
         ).stdout
         names = [line.split(": ")[1].split("@")[0] for line in said.splitlines()]
-        return sorted(name for name in names if name not in {"lo", "eth0", "br0"})
+        return sorted(name for name in names if name not in {"lo", "eth0", "br0", "ext0", "br-ext"})
 
 
 class Fabric:
@@ -152,9 +165,10 @@ class Fabric:
         """Make the namespace and its bridge, with the address that guests have as their way out."""
         _ip("netns", "add", self.name)
         _ip("-n", self.name, "link", "set", "lo", "up")
-        _ip("-n", self.name, "link", "add", "br0", "type", "bridge")
-        _ip("-n", self.name, "link", "set", "br0", "up")
-        _ip("-n", self.name, "address", "add", f"{FABRIC_ADDRESS}/24", "dev", "br0")
+        for bridge, address in (("br0", FABRIC_ADDRESS), ("br1", OUTSIDE_ADDRESS)):
+            _ip("-n", self.name, "link", "add", bridge, "type", "bridge")
+            _ip("-n", self.name, "link", "set", bridge, "up")
+            _ip("-n", self.name, "address", "add", f"{address}/24", "dev", bridge)
 
     def enter(self, *command: str) -> list[str]:
         """Return a command that runs on the fabric, next to the guests."""
@@ -166,7 +180,7 @@ class Fabric:
         name = f"psth{number}-{os.getpid()}"
         host = Host(name, f"10.77.0.{10 + number}", self.folder / f"host{number}")
         self.hosts.append(host)
-        for part in ("etc", "lib", "sock"):
+        for part in ("etc", "lib", "sock", "sys"):
             (host.folder / part).mkdir(parents=True)
         shutil.copytree("/etc/libvirt", host.folder / "etc", dirs_exist_ok=True)
         (host.folder / "etc/libvirtd.conf").write_text(
@@ -191,14 +205,15 @@ class Fabric:
         return host
 
     def _wire(self, host: Host, number: int) -> None:
-        near = f"psv{number}-{os.getpid()}"
         _ip("netns", "add", host.name)
         _ip("-n", host.name, "link", "set", "lo", "up")
-        _ip("-n", self.name, "link", "add", near, "type", "veth", "peer", "name", "eth0", "netns", host.name)
-        _ip("-n", self.name, "link", "set", near, "master", "br0", "up")
-        _ip("-n", host.name, "link", "add", "br0", "type", "bridge")
-        _ip("-n", host.name, "link", "set", "br0", "up")
-        _ip("-n", host.name, "link", "set", "eth0", "master", "br0", "up")
+        for wire, outer, device, inner in (("psv", "br0", "eth0", "br0"), ("pso", "br1", "ext0", "br-ext")):
+            near = f"{wire}{number}-{os.getpid()}"
+            _ip("-n", self.name, "link", "add", near, "type", "veth", "peer", "name", device, "netns", host.name)
+            _ip("-n", self.name, "link", "set", near, "master", outer, "up")
+            _ip("-n", host.name, "link", "add", inner, "type", "bridge")
+            _ip("-n", host.name, "link", "set", inner, "up")
+            _ip("-n", host.name, "link", "set", device, "master", inner, "up")
         _ip("-n", host.name, "address", "add", f"{host.address}/24", "dev", "br0")
 
     def close(self) -> None:

@@ -1,0 +1,189 @@
+"""A factory with two hypervisor hosts that carry tenants' networks, for a whole module: booting guests takes time.
+
+Tests of one module share it, its tenants and its machines, and leave each as they found it.
+"""
+
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from fastapi.testclient import TestClient
+
+from penstock.api.agent_listener import serve_agents
+from penstock.api.app import create_app
+from penstock.base.clock import SystemClock
+from penstock.control_plane import ControlPlane
+from penstock.domain.role import Role
+from penstock.drivers.nftables.driver import NftablesNetworkDriver
+from penstock.drivers.pki.authority import FactoryCa
+from tests.fixtures.factory import plain, swap_database
+from tests.support import guest_image
+from tests.support.agent_process import AgentProcess
+from tests.support.guests import Guest, Key, make_key, until
+from tests.support.hypervisors import Fabric, Host
+from tests.support.infrastructure import query
+from tests.support.networks import made, make_network, make_pool, make_port, make_subnet
+from tests.support.tenancy import Caller, Tenant, make_caller, make_tenant
+
+PREFIX = "10.0.0.0/24"
+SPEC = {"image": "tiny", "ssh_keys": ["laptop"], "memory_mib": 160, "disk_gib": 1}
+
+
+@dataclass
+class Machine:
+    """A tenant's machine with its port and the floating address that leads to it."""
+
+    id: str
+    tenant: Tenant
+    port: dict[str, Any]
+    group_id: str
+    guest: Guest
+
+
+@dataclass
+class MachineSite:
+    """What tests of machines on tenants' networks share."""
+
+    plane: ControlPlane
+    client: TestClient
+    operator: Caller
+    fabric: Fabric
+    key: Key
+    agents: list[AgentProcess]
+    pool_id: str = ""
+    node_ids: list[str] = field(default_factory=list[str])
+
+    def tenant(self, name: str) -> Tenant:
+        """Make a tenant whose SSH key is registered."""
+        tenant = make_tenant(self.plane, self.client, name)
+        body = {"project_id": tenant.project_id, "name": "laptop", "public_key": self.key.public}
+        made(tenant.member.post("/v1/ssh-keys", **body))
+        return tenant
+
+    def order(self, tenant: Tenant, name: str) -> Machine:
+        """Order a machine on a network of its tenant, with SSH and ping let in at a floating address."""
+        caller = tenant.member
+        network_id = make_network(tenant, f"net-{name}")
+        subnet_id = make_subnet(tenant, network_id, "front", PREFIX)
+        group = made(caller.post("/v1/security-groups", network_id=network_id, name="in"))
+        for rule in ({"protocol": "icmp"}, {"protocol": "tcp", "port_min": 22, "port_max": 22}):
+            made(caller.post(f"/v1/security-groups/{group['id']}/rules", direction="in", **rule))
+        port = make_port(tenant, subnet_id, name, security_group_ids=[group["id"]])
+        body = {"project_id": tenant.project_id, "pool_id": self.pool_id, "name": name}
+        floating = made(caller.post("/v1/floating-addresses", **body))
+        made(caller.put(f"/v1/floating-addresses/{floating['id']}/port", port_id=port["id"]))
+        spec = {**SPEC, "ports": [port["id"]]}
+        vm = made(caller.post("/v1/vms", project_id=tenant.project_id, name=name, spec=spec))
+        return Machine(vm["id"], tenant, port, group["id"], Guest(self.fabric, floating["address"], self.key))
+
+    def vm(self, machine: Machine) -> dict[str, Any]:
+        """Return a machine as its tenant sees it."""
+        return dict(machine.tenant.member.get(f"/v1/vms/{machine.id}").json())
+
+    def wait(self, machine: Machine, state: str) -> dict[str, Any]:
+        """Wait until a machine is in a state, and return it."""
+        until(lambda: self.vm(machine)["state"] == state, lambda: f"{state}, not {self.vm(machine)} {self.said()}")
+        return self.vm(machine)
+
+    def said(self) -> str:
+        """Return the end of what each agent logged."""
+        return "\n".join(agent.log.read_text()[-1_500:] for agent in self.agents)
+
+    def left(self) -> dict[str, list[Any]]:
+        """Return what hosts and books still hold of machines and networks."""
+        found: dict[str, list[Any]] = {"domains": [], "links": [], "folders": [], "networks": []}
+        for agent in self.agents:
+            found["domains"] += agent.host.domains()
+            found["links"] += agent.host.links()
+            parts = ("machines", "volumes")
+            found["folders"] += [
+                one.name for part in parts for one in (agent.state / "libvirt" / part).glob("*")
+            ]
+            driver = NftablesNetworkDriver(SystemClock(), host=agent.host.network)
+            found["networks"] += [*driver.leaks(), *(one.allocation_id for one in driver.observe())]
+        held = "SELECT id FROM claim WHERE released_at IS NULL"
+        found["claims"] = list(query(self.plane.context, held))
+        found["allocations"] = list(query(self.plane.context, "SELECT id, driver, wanted FROM allocation"))
+        return found
+
+    def clear(self) -> None:
+        """Give back everything that tenants ordered; the hosts must be as they were."""
+        tenants = [row["id"] for row in self.operator.get("/v1/tenants").json()["items"]]
+        assert tenants
+        for vm in self.operator.get("/v1/vms").json()["items"]:
+            made(self.operator.delete(f"/v1/vms/{vm['id']}"))
+        until(lambda: self.operator.get("/v1/vms").json()["items"] == [], lambda: f"machines go: {self.said()}")
+        for path in ("floating-addresses", "ports"):
+            for row in self.operator.get(f"/v1/{path}").json()["items"]:
+                self.operator.delete(f"/v1/{path}/{row['id']}")
+        for row in self.operator.get("/v1/networks").json()["items"]:
+            self.operator.delete(f"/v1/networks/{row['id']}")
+        until(lambda: not any(self.left().values()), lambda: f"nothing is left: {self.left()}")
+
+
+@contextmanager
+def machine_site(
+    template_url: str, fabric: Fabric, hosts: list[Host], folder: Path, name: str
+) -> Iterator[MachineSite]:
+    """Yield a factory whose hosts are ``hosts``; at the end nothing of it may be left on them."""
+    reason = guest_image.missing()
+    if reason is not None:
+        pytest.skip(reason)
+    with ExitStack() as stack:
+        with psycopg.connect(plain(template_url), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE template_penstock")
+        stack.callback(_drop, template_url, name)
+        plane = ControlPlane(swap_database(template_url, name), SystemClock(), connections=8)
+        stack.callback(plane.close)
+        plane.context.vault.load(folder / "secrets.key")
+        plane.sign_with(folder / "keys" / "proof-signing.pem", owner=True)
+        plane.keep_images_in(folder / "images")
+        plane.seed()
+        plane.start_loops(alone=True)
+        client = stack.enter_context(TestClient(create_app(plane)))
+        handle = serve_agents(plane, FactoryCa(folder / "pki", plane.clock), "127.0.0.1", 0)
+        stack.callback(handle.stop)
+        operator = make_caller(plane, client, "op@factory.test", Role.OPERATOR, kind="user")
+        agents = [AgentProcess(folder / host.name, host, inside=True) for host in hosts]
+        site = MachineSite(plane, client, operator, fabric, make_key(folder), agents)
+        for agent in agents:
+            token = made(operator.post("/v1/join-tokens", life_seconds=300))["token"]
+            agent.join(handle.url, token)
+            stack.callback(agent.close)
+            stack.callback(_end, agent)
+        _publish(site, hosts)
+        yield site
+        site.clear()
+
+
+def _publish(site: MachineSite, hosts: list[Host]) -> None:
+    image = made(site.operator.post("/v1/images", name="tiny"))
+    content = guest_image.tiny_image().read_bytes()
+    sent = site.operator.request("PUT", f"/v1/images/{image['id']}/content", content=content)
+    assert sent.status_code == 200, sent.text
+    site.pool_id = make_pool(site.operator, "public", "198.51.100.0/24")
+
+    def joined() -> dict[str, str]:
+        rows = site.operator.get("/v1/nodes").json()["items"]
+        return {row["name"]: row["id"] for row in rows}
+
+    until(lambda: set(joined()) >= {host.name for host in hosts}, lambda: f"hosts join: {site.said()}")
+    site.node_ids = [joined()[host.name] for host in hosts]
+    for host, node_id in zip(hosts, site.node_ids, strict=True):
+        body = {"underlay_address": host.address, "external_bridge": "br-ext"}
+        made(site.operator.put(f"/v1/network-hosts/{node_id}", **body))
+
+
+def _end(agent: AgentProcess) -> None:
+    if agent.process is not None and agent.process.poll() is None:
+        agent.end(signal.SIGTERM)
+
+
+def _drop(template_url: str, name: str) -> None:
+    with psycopg.connect(plain(template_url), autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
