@@ -18,7 +18,9 @@ from penstock.catalog.vm.spec import compile_order
 from penstock.domain.vm import VmState
 from penstock.scheduler import Plan, place_many
 from penstock.store import claim as gate
+from penstock.store import network_host as host_store
 from penstock.store import node as node_store
+from penstock.store import port as port_store
 from penstock.store import vm as vm_store
 from penstock.store.database import SYSTEM
 from penstock.store.rows import Row
@@ -60,6 +62,8 @@ def move(context: Context, actor: Actor, vm_id: str, *, node_id: str | None) -> 
             raise not_found("node", to)
         if to == row["node_id"]:
             raise ConflictError("it is on that host already")
+        if port_store.attachments_of(made.connection, vm_id) and not host_store.get(made.connection, to):
+            raise ConflictError(f"'{target['name']}' carries no networks, and this machine has ports")
         allocation_id = context.new_id("allocation")
         refusal = gate.reserve_move(
             made.connection,

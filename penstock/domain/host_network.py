@@ -2,7 +2,8 @@
 
 A node carries a network if a port is plugged in there or if it is the network's gateway. Its config names its own
 ports with every rule that holds for them, written out with addresses, and where everybody else is; it is what the
-driver contract (``drivers/network``) reads.
+driver contract (``drivers/network``) reads. A port whose guest is to move is named on both hosts: as ``leaving`` for
+the other host's slot where it is, as ``arriving`` from there where it goes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -66,6 +67,11 @@ def configs_of(facts: NetworkFacts, gateway_node_id: str | None) -> dict[str, Co
             plugged.setdefault(port["node_id"], []).append(port)
     if not plugged:
         return {}
+    expected: dict[str, list[Row]] = {}
+    for port in facts.ports:
+        if port["arriving_node_id"] in hosts and port["node_id"] in hosts:
+            expected.setdefault(port["arriving_node_id"], []).append(port)
+            plugged.setdefault(port["arriving_node_id"], [])
     if gateway_node_id is not None:
         plugged.setdefault(gateway_node_id, [])
     common = _common(facts)
@@ -79,7 +85,16 @@ def configs_of(facts: NetworkFacts, gateway_node_id: str | None) -> dict[str, Co
             **common,
             "slot": host["slot"],
             "underlay": host["underlay_address"],
-            "ports": [_port(port, rules) for port in plugged[node_id]],
+            "ports": [
+                *(
+                    _port(port, rules, leaving=_slot(hosts, port["arriving_node_id"]))
+                    for port in plugged[node_id]
+                ),
+                *(
+                    _port(port, rules, arriving=_slot(hosts, port["node_id"]))
+                    for port in expected.get(node_id, ())
+                ),
+            ],
             "remotes": [
                 _remote(hosts[other], plugged[other]) for other in sorted(plugged) if other != node_id
             ],
@@ -183,7 +198,11 @@ class _Rules:
         return _remotes(rule["prefix"])
 
 
-def _port(row: Row, rules: _Rules) -> Config:
+def _slot(hosts: Mapping[str, Row], node_id: str | None) -> int | None:
+    return None if node_id is None or node_id not in hosts else int(hosts[node_id]["slot"])
+
+
+def _port(row: Row, rules: _Rules, **moving: int | None) -> Config:
     return {
         "id": row["id"],
         "name": row["name"],
@@ -195,6 +214,7 @@ def _port(row: Row, rules: _Rules) -> Config:
         "out": rules.of(row, "out"),
         "kbit": row["egress_kbit_per_second"],
         "metadata": {"instance-id": row["service_id"] or row["id"], **row["metadata"]},
+        **{name: slot for name, slot in moving.items() if slot is not None},
     }
 
 

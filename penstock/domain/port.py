@@ -14,7 +14,9 @@ What a hypervisor (or whatever else stands behind a port) does with one:
          <port isolated='yes'/> <mtu size='1450'/> <model type='virtio'/>
        </interface>
 
-4. To move it, ``bind`` it to the other node; to stop it, leave it bound or ``unbind`` it: the addresses stay.
+4. To move a guest that runs, ``expect`` the port on the other node first, wait until it is ``ready`` again, let the
+   guest go, and ``bind`` it there when it has arrived; packets follow the guest by themselves in between. A port
+   that nothing uses is bound to another node at once. To stop it, leave it bound or ``unbind`` it: the addresses stay.
 
 Address, router, name server and further DHCP options reach the guest by DHCP; nothing has to be written into it.
 """
@@ -42,6 +44,7 @@ class Attachment:
     bridge: str
     mtu: int
     node_id: str | None
+    arriving_node_id: str | None
     service_id: str | None
 
 

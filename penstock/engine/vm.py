@@ -47,9 +47,9 @@ class VmEngine:
         topics = [
             self._db.retrying(SYSTEM, lambda c, one=one: step(c, one, self._clock.now())) for one in moving
         ]
-        for topic in {topic for topic in topics if topic is not None}:
+        for topic in {topic for each in topics for topic in each}:
             self._wakeups.signal(topic)
-        return sum(topic is not None for topic in topics)
+        return sum(bool(each) for each in topics)
 
     def forget_old(self) -> int:
         """Drop what consoles showed before the time they are kept for; return how many pieces."""

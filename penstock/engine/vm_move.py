@@ -1,6 +1,7 @@
 """One step of a machine's move: prepare there, hand over, leave here. Each look does what is due and no more.
 
-The two places are two allocations; that the one there is ``arriving`` keeps it from counting as the machine.
+The two places are two allocations; that the one there is ``arriving`` keeps it from counting as the machine. Ports are
+prepared there before the machine goes, and bound there once it has arrived: packets follow it by themselves in between.
 """
 
 from datetime import datetime
@@ -15,18 +16,21 @@ from penstock.store import port as port_store
 from penstock.store import vm as vm_store
 from penstock.store.rows import Row
 
+Topics = tuple[str, ...]
 
-def step(connection: Connection, service_id: str, now: datetime) -> str | None:
-    """Bring a move one step on; return the topic to signal, None if nothing was due. System scope."""
+
+def step(connection: Connection, service_id: str, now: datetime) -> Topics:
+    """Bring a move one step on; return the topics to signal, none if nothing was due. System scope."""
     row = vm_store.get(connection, service_id, lock=True)
     if row is None or row["move"] is None:
-        return None
+        return ()
     move: dict[str, Any] = row["move"]
     here = vm_store.allocation(connection, move["from_allocation_id"])
     there = vm_store.allocation(connection, move["allocation_id"])
     if row["service_wanted"] != "running" or there is None:
+        _stay(connection, row, now)
         vm_store.change(connection, service_id, now, {"move": None})
-        return "event"
+        return ("event", "network")
     if move["state"] == "leaving":
         return _forget(connection, row, move, now)
     if here is None or here["wanted"] != "present":
@@ -40,28 +44,35 @@ def step(connection: Connection, service_id: str, now: datetime) -> str | None:
     return _watch(connection, row, move, here, now)
 
 
+def _stay(connection: Connection, row: Row, now: datetime) -> None:
+    """Expect a machine's ports nowhere else any more."""
+    for port in port_store.attachments_of(connection, row["service_id"]):
+        if port.arriving_node_id is not None:
+            port_store.expect(connection, port.port_id, None, at=now)
+
+
 def _current(allocation: Row) -> bool:
     return allocation["phase"] == "ready" and allocation["phase_generation"] == allocation["generation"]
 
 
-def _hand_over(
-    connection: Connection, row: Row, move: dict[str, Any], there: Row, now: datetime
-) -> str | None:
+def _hand_over(connection: Connection, row: Row, move: dict[str, Any], there: Row, now: datetime) -> Topics:
     """Once the other host has the disks and the network, let this one send the machine."""
     detail: dict[str, Any] = there["detail"] or {}
     if not _current(there) or "folder" not in detail:
-        return None
+        return ()
     if detail.get("uri") is None:
         return _give_up(
             connection, row, move, now, "that host takes no machines: its agent needs --libvirt-arrivals"
         )
-    ports = port_store.attachments_of(connection, row["service_id"])
+    ports, told = port_store.attachments_of(connection, row["service_id"]), False
     for port in ports:
-        if port.node_id != move["to"]:
-            port_store.bind(connection, port.port_id, move["to"], at=now)
-            return "network"
+        if port.arriving_node_id != move["to"]:
+            port_store.expect(connection, port.port_id, move["to"], at=now)
+            told = True
+    if told:
+        return ("network",)
     if not all(port_store.ready(connection, port.port_id) for port in ports):
-        return None
+        return ()
     target = {
         "uri": detail["uri"],
         "name": there["id"],
@@ -71,37 +82,37 @@ def _hand_over(
     }
     push(connection, row, move["from_allocation_id"], moving=1, move=target)
     vm_store.change(connection, row["service_id"], now, {"move": {**move, "state": "moving"}})
-    return "allocation"
+    return ("allocation",)
 
 
-def _watch(connection: Connection, row: Row, move: dict[str, Any], here: Row, now: datetime) -> str | None:
+def _watch(connection: Connection, row: Row, move: dict[str, Any], here: Row, now: datetime) -> Topics:
     """Take the machine over where it arrived, or go back if it could not go."""
     detail: dict[str, Any] = here["detail"] or {}
     if not _current(here):
-        return None
+        return ()
     if detail.get("moved_to") != move["allocation_id"]:
         problem = detail.get("problems", {}).get("move")
-        return None if problem is None else _give_up(connection, row, move, now, str(problem))
+        return () if problem is None else _give_up(connection, row, move, now, str(problem))
     push(connection, row, move["allocation_id"])
     vm_store.leave(connection, move["from_allocation_id"], now)
     vm_store.change(connection, row["service_id"], now, {"move": {**move, "state": "leaving"}})
+    for port in port_store.attachments_of(connection, row["service_id"]):
+        port_store.bind(connection, port.port_id, move["to"], at=now)
     _tell(connection, row, "vm.moved", now, to=move["to_name"])
-    return "allocation"
+    return ("allocation", "network")
 
 
-def _forget(connection: Connection, row: Row, move: dict[str, Any], now: datetime) -> str | None:
+def _forget(connection: Connection, row: Row, move: dict[str, Any], now: datetime) -> Topics:
     if not vm_store.forget_place(connection, move["from_allocation_id"]):
-        return None
+        return ()
     vm_store.change(connection, row["service_id"], now, {"move": None})
-    return "event"
+    return ("event",)
 
 
-def _give_up(connection: Connection, row: Row, move: dict[str, Any], now: datetime, why: str) -> str:
+def _give_up(connection: Connection, row: Row, move: dict[str, Any], now: datetime, why: str) -> Topics:
     """Stay where the machine is: the undo of preparing."""
     vm_store.leave(connection, move["allocation_id"], now)
-    for port in port_store.attachments_of(connection, row["service_id"]):
-        if row["node_id"] is not None and port.node_id != row["node_id"]:
-            port_store.bind(connection, port.port_id, row["node_id"], at=now)
+    _stay(connection, row, now)
     if row["allocation_id"] is not None:
         push(connection, row, row["allocation_id"])
     # What was prepared there is forgotten as what was left here would be.
@@ -113,7 +124,7 @@ def _give_up(connection: Connection, row: Row, move: dict[str, Any], now: dateti
     }
     vm_store.change(connection, row["service_id"], now, {"move": back})
     _tell(connection, row, "vm.move_failed", now, why=why)
-    return "allocation"
+    return ("allocation", "network")
 
 
 def _tell(connection: Connection, row: Row, kind: str, now: datetime, **data: str) -> None:

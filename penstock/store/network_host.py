@@ -68,7 +68,9 @@ def every_host(connection: Connection) -> list[Row]:
 
 def in_use(connection: Connection, node_id: str) -> int:
     """Return how many ports are plugged in on a node."""
-    return owned.count(connection, port, node_id=node_id)
+    return owned.count(connection, port, node_id=node_id) + owned.count(
+        connection, port, arriving_node_id=node_id
+    )
 
 
 def remove(connection: Connection, node_id: str) -> None:

@@ -56,22 +56,36 @@ def bind(
     The network is made ready there; see ``ready``. Its address and MAC stay. False if there is no such port.
     Signal the topic ``network`` after the commit.
     """
-    values: dict[str, Any] = {"node_id": node_id, "generation": port.c.generation + 1}
+    values: dict[str, Any] = {"node_id": node_id, "arriving_node_id": None}
     if service_id is not None:
         values["service_id"] = service_id
     return _place(connection, port_id, values, at)
 
 
+def expect(connection: Connection, port_id: str, node_id: str | None, *, at: datetime) -> bool:
+    """Prepare a port on a second node too, from where ``bind`` makes it its place; None: not any more.
+
+    While it is prepared in two places, packets for it go where its guest is: away from the first at the moment its
+    device there is gone, to the second from the first frame that the guest sends there. Signal ``network``.
+    """
+    return _place(connection, port_id, {"arriving_node_id": node_id}, at)
+
+
 def unbind(connection: Connection, port_id: str, *, at: datetime, forget_service: bool = False) -> bool:
     """Unplug a port; it keeps its addresses, and its service unless that is to be forgotten."""
-    values: dict[str, Any] = {"node_id": None, "generation": port.c.generation + 1}
+    values: dict[str, Any] = {"node_id": None, "arriving_node_id": None}
     if forget_service:
         values["service_id"] = None
     return _place(connection, port_id, values, at)
 
 
 def _place(connection: Connection, port_id: str, values: dict[str, Any], at: datetime) -> bool:
-    statement = sa.update(port).where(port.c.id == port_id).values(**values).returning(port.c.network_id)
+    statement = (
+        sa.update(port)
+        .where(port.c.id == port_id)
+        .values(**values, generation=port.c.generation + 1)
+        .returning(port.c.network_id)
+    )
     network_id = connection.execute(statement).scalar_one_or_none()
     if network_id is not None:
         network_store.touch(connection, network_id, at)
@@ -83,15 +97,21 @@ _READY = sa.text(
     SELECT EXISTS (
         SELECT FROM port p JOIN network n ON n.id = p.network_id
         JOIN allocation a ON a.network_id = n.id AND a.node_id = p.node_id
+        LEFT JOIN allocation b ON b.network_id = n.id AND b.node_id = p.arriving_node_id
         WHERE p.id = :port_id AND n.applied_revision = n.revision AND a.wanted = 'present'
             AND a.phase = 'ready' AND a.phase_generation = a.generation
+            AND (p.arriving_node_id IS NULL OR b.wanted = 'present' AND b.phase = 'ready'
+                AND b.phase_generation = b.generation)
     )
     """
 )
 
 
 def ready(connection: Connection, port_id: str) -> bool:
-    """Tell whether the port's node has the network with everything that was asked for up to now in force."""
+    """Tell whether the port's node has the network with everything that was asked for up to now in force.
+
+    And the node too where it is expected.
+    """
     return bool(connection.execute(_READY, {"port_id": port_id}).scalar_one())
 
 
@@ -140,5 +160,6 @@ def _attachment(row: Row) -> Attachment:
         bridge=bridge_name(row["vni"]),
         mtu=row["mtu"],
         node_id=row["node_id"],
+        arriving_node_id=row["arriving_node_id"],
         service_id=row["service_id"],
     )

@@ -68,14 +68,18 @@ def test_the_same_prefix_twice_is_two_networks(machines: tuple[Machine, Machine]
     assert web.guest.run("ping -c 1 -W 1 10.0.0.3", check=False) == ""
 
 
-def test_a_rule_opens_and_closes(site: MachineSite, web: Machine) -> None:
+def test_a_rule_opens_and_closes(web: Machine) -> None:
     caller = web.tenant.member
     web.guest.run("(while :; do echo open | nc -l -p 8080; done) >/dev/null 2>&1 &")
     closed = lambda: web.guest.knock(8080) == ""  # noqa: E731 - said in the two places where it is waited for
     assert closed()
     rule = made(
         caller.post(
-            f"/v1/security-groups/{web.group_id}/rules", direction="in", protocol="tcp", port_min=8080, port_max=8080
+            f"/v1/security-groups/{web.group_id}/rules",
+            direction="in",
+            protocol="tcp",
+            port_min=8080,
+            port_max=8080,
         )
     )
     until(lambda: web.guest.knock(8080) == "open", "the rule opens", 10)
@@ -92,3 +96,19 @@ def test_stopped_and_started_it_has_its_address(site: MachineSite, web: Machine)
         site.wait(web, state)
     web.guest.wait()
     assert web.port["address"] in web.guest.run("ip -4 -o addr show eth0")
+
+
+def test_moved_while_it_runs_it_stays_reachable(site: MachineSite, web: Machine) -> None:
+    caller, here = site.operator, site.vm(web)["node_name"]
+    there = next(agent.host.name for agent in site.agents if agent.host.name != here)
+    to = site.node_ids[[agent.host.name for agent in site.agents].index(there)]
+    web.guest.run("echo in-memory > /run/kept")
+    with web.guest.pinged() as pings, web.guest.session() as session:
+        assert session.say("echo before") == "before"
+        made(caller.post(f"/v1/vms/{web.id}/move", node_id=to))
+        until(
+            lambda: site.vm(web)["moving_to"] is None, lambda: f"it has arrived: {site.vm(web)} {site.said()}"
+        )
+        assert session.say("cat /run/kept") == "in-memory", "the same connection goes on"
+    assert site.wait(web, "running")["node_name"] == there
+    assert pings.longest_gap_seconds < 1.0, pings.longest_gap_seconds

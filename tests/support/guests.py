@@ -1,6 +1,7 @@
 """Guests on the fabric as their tenants meet them: addresses by DHCP, a prompt by SSH, pings."""
 
 import re
+import select
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -82,8 +83,8 @@ class Guest:
     address: str
     key: Key
 
-    def run(self, command: str, *, check: bool = True) -> str:
-        """Run a command by SSH and return what it printed; '' if the guest does not answer and ``check`` is off."""
+    def ssh(self, command: str) -> list[str]:
+        """Return the command that runs ``command`` by SSH."""
         options = [
             "StrictHostKeyChecking=no",
             "UserKnownHostsFile=/dev/null",
@@ -92,8 +93,12 @@ class Guest:
         ]
         flags = [part for option in options for part in ("-o", option)]
         ssh = ["ssh", "-q", "-i", str(self.key.file), *flags, f"root@{self.address}", command]
+        return self.fabric.enter(*ssh)
+
+    def run(self, command: str, *, check: bool = True) -> str:
+        """Run a command by SSH and return what it printed; '' if the guest does not answer and ``check`` is off."""
         done = subprocess.run(
-            self.fabric.enter(*ssh),
+            self.ssh(command),
             capture_output=True,
             text=True,
             check=False,
@@ -119,6 +124,17 @@ class Guest:
         until(self.answers, f"log in at {self.address}")
 
     @contextmanager
+    def session(self) -> Iterator["Session"]:
+        """Keep one connection open, with a shell behind it."""
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        process = subprocess.Popen(self.ssh("sh"), text=True, **pipes)
+        try:
+            yield Session(process)
+        finally:
+            process.kill()
+            process.communicate(timeout=10)
+
+    @contextmanager
     def pinged(self) -> Iterator["Pings"]:
         """Ping ten times a second meanwhile; the answer is filled at the end."""
         pings = Pings()
@@ -131,6 +147,24 @@ class Guest:
             process.send_signal(2)
             said, _ = process.communicate(timeout=10)
             pings.read(said)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A shell in a guest over one connection."""
+
+    process: "subprocess.Popen[str]"
+
+    def say(self, line: str) -> str:
+        """Send a line and return the line that it is answered by, within 10 seconds."""
+        stdin, stdout = self.process.stdin, self.process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        stdin.write(line + "\n")
+        stdin.flush()
+        if not select.select([stdout], [], [], 10)[0]:
+            raise AssertionError(f"no answer to '{line}' over the connection that was open")
+        return stdout.readline().strip()
 
 
 class Pings:

@@ -209,7 +209,20 @@ class Fabric:
         _ip("-n", host.name, "link", "set", "lo", "up")
         for wire, outer, device, inner in (("psv", "br0", "eth0", "br0"), ("pso", "br1", "ext0", "br-ext")):
             near = f"{wire}{number}-{os.getpid()}"
-            _ip("-n", self.name, "link", "add", near, "type", "veth", "peer", "name", device, "netns", host.name)
+            _ip(
+                "-n",
+                self.name,
+                "link",
+                "add",
+                near,
+                "type",
+                "veth",
+                "peer",
+                "name",
+                device,
+                "netns",
+                host.name,
+            )
             _ip("-n", self.name, "link", "set", near, "master", outer, "up")
             _ip("-n", host.name, "link", "add", inner, "type", "bridge")
             _ip("-n", host.name, "link", "set", inner, "up")

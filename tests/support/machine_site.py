@@ -87,7 +87,10 @@ class MachineSite:
 
     def wait(self, machine: Machine, state: str) -> dict[str, Any]:
         """Wait until a machine is in a state, and return it."""
-        until(lambda: self.vm(machine)["state"] == state, lambda: f"{state}, not {self.vm(machine)} {self.said()}")
+        until(
+            lambda: self.vm(machine)["state"] == state,
+            lambda: f"{state}, not {self.vm(machine)} {self.said()}",
+        )
         return self.vm(machine)
 
     def said(self) -> str:
@@ -117,7 +120,9 @@ class MachineSite:
         assert tenants
         for vm in self.operator.get("/v1/vms").json()["items"]:
             made(self.operator.delete(f"/v1/vms/{vm['id']}"))
-        until(lambda: self.operator.get("/v1/vms").json()["items"] == [], lambda: f"machines go: {self.said()}")
+        until(
+            lambda: self.operator.get("/v1/vms").json()["items"] == [], lambda: f"machines go: {self.said()}"
+        )
         for path in ("floating-addresses", "ports"):
             for row in self.operator.get(f"/v1/{path}").json()["items"]:
                 self.operator.delete(f"/v1/{path}/{row['id']}")

@@ -69,6 +69,8 @@ class Port:
     rules_out: tuple[Rule, ...]
     kbit: int | None
     metadata: Mapping[str, Any]
+    leaving: int | None = None  # to the host of that slot: from when its device is gone here
+    arriving: int | None = None  # from the host of that slot: here from when its guest says something here
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +288,8 @@ def _port(given: _Fields) -> Port:
         rules_out=tuple(given.objects("out", _rule)),
         kbit=given.optional("kbit", lambda f: f.number("kbit", 8, 1 << 40)),
         metadata=given.mapping("metadata"),
+        leaving=given.optional("leaving", lambda f: f.number("leaving", 0, 32_000)),
+        arriving=given.optional("arriving", lambda f: f.number("arriving", 0, 32_000)),
     )
 
 

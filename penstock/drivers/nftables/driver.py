@@ -17,6 +17,7 @@ from penstock.drivers.network.model import HostNetwork, read
 from penstock.drivers.nftables import guard, links, metadata, names, namespaces, nft, rules
 from penstock.drivers.nftables.kernel import tracked
 from penstock.drivers.nftables.links import Place
+from penstock.drivers.nftables.moves import Moves
 
 log = structlog.get_logger(__name__)
 RUN_FOLDER = Path("/run/penstock-networks")
@@ -46,6 +47,7 @@ class NftablesNetworkDriver:
         # Several hosts may live on one machine, each in a namespace; the number tells their things apart.
         self._tag = namespaces.inode(host)
         self._folder = run_folder / str(self._tag)
+        self._moves = Moves(host, lambda network: links.turn(self._place(network.vni), network))
 
     def validate(self, config: Config) -> None:
         """Raise InvalidInputError naming the field unless the config is a network on a host."""
@@ -70,7 +72,8 @@ class NftablesNetworkDriver:
         # Nothing is let through before the rules say so: first the guard, then lines, then what passes them.
         label = _Mark(wanted.allocation_id, 0, to_epoch_us(self._clock.now()), "-").text()
         guard.put(self._host, network)
-        links.put(place, network, label)
+        with self._moves.telling(network):
+            links.put(place, network, label)
         nft.run(place.path, rules.table(network))
         self._cut(place, network)
         names.put(place.path, network, self._of(network.vni))
@@ -142,6 +145,7 @@ class NftablesNetworkDriver:
 
     def _remove(self, vni: int) -> None:
         place = self._place(vni)
+        self._moves.drop(vni)
         guard.drop(self._host, vni)
         names.stop(self._of(vni))
         metadata.drop(self._folder, vni)

@@ -85,11 +85,45 @@ def write_alias(host: Path | None, vni: int, text: str) -> None:
 def put(place: Place, wanted: HostNetwork, label: str) -> None:
     """Make devices, addresses and routes what is wanted; DriverError if the host lacks something.
 
+    For a port that moves, routes lead where its guest is now; ``turn`` looks again.
+
     ``label`` is written on a bridge that is new, so that nothing is ever there without saying whose it is.
     """
     namespaces.create(place.router)
     inside(place.host, lambda: _host_side(place, wanted, label))
-    inside(place.path, lambda: _router_side(wanted))
+    away = inside(place.host, lambda: _away(wanted))
+    inside(place.path, lambda: _router_side(wanted, away))
+
+
+def turn(place: Place, wanted: HostNetwork) -> None:
+    """Let packets for ports that move go where their guests are now; for a network that ``put`` has made."""
+    away = inside(place.host, lambda: _away(wanted))
+
+    def work() -> None:
+        with devices() as ip:
+            gw, vx, ext = _index(ip, GW), _index(ip, VX), _find(ip, EXT)
+            _routes(ip, _wanted_routes(wanted, away, gw, vx, ext))
+
+    inside(place.path, work)
+
+
+def _away(wanted: HostNetwork) -> dict[IPv4Address, int]:
+    """Return the addresses of ports that move and are not here now, with the slot where they are."""
+    found: dict[IPv4Address, int] = {}
+    with devices() as ip:
+        for port in wanted.ports:
+            tap = _find(ip, port.tap) if port.leaving is not None or port.arriving is not None else None
+            if port.leaving is not None and tap is None:
+                found[port.address] = port.leaving
+            elif port.arriving is not None and (tap is None or not _has_spoken(ip, tap, port.mac)):
+                found[port.address] = port.arriving
+    return found
+
+
+def _has_spoken(ip: Any, tap: int, mac: str) -> bool:
+    """Tell whether the bridge has learned that a guest is behind its tap."""
+    known = ip.get_neighbours(family=socket.AF_BRIDGE, ifindex=tap)
+    return any(one["ifindex"] == tap and one.get("lladdr") == mac for one in known)
 
 
 def is_whole(place: Place, vni: int) -> bool:
@@ -260,7 +294,7 @@ def _outside_mac(wanted: HostNetwork) -> str:
 # -- the router's side
 
 
-def _router_side(wanted: HostNetwork) -> None:
+def _router_side(wanted: HostNetwork, away: Mapping[IPv4Address, int]) -> None:
     _setting("ipv4/ip_forward", "1")
     for device in ("all", "default", GW):
         _setting(f"ipv4/conf/{device}/rp_filter", "0")
@@ -285,7 +319,7 @@ def _router_side(wanted: HostNetwork) -> None:
         neighbours |= {(vx, transit_address(one.slot)): transit_mac(one.slot) for one in wanted.remotes}
         _neighbours(ip, neighbours)
         _forwarding(ip, vx, {transit_mac(one.slot): str(one.underlay) for one in wanted.remotes})
-        _routes(ip, _wanted_routes(wanted, gw, vx, ext))
+        _routes(ip, _wanted_routes(wanted, away, gw, vx, ext))
     for address in sorted(new):
         announce(EXT, _outside_mac(wanted), IPv4Address(address.partition("/")[0]))
 
@@ -343,17 +377,22 @@ def _forwarding(ip: Any, vx: int, wanted: Mapping[str, str]) -> None:
 Route = tuple[str, str | None, int]  # to, via, device
 
 
-def _wanted_routes(wanted: HostNetwork, gw: int, vx: int, ext: int | None) -> dict[str, Route]:
+def _wanted_routes(
+    wanted: HostNetwork, away: Mapping[IPv4Address, int], gw: int, vx: int, ext: int | None
+) -> dict[str, Route]:
     routes: dict[str, Route] = {}
-    behind = {address: one for one in wanted.remotes for address in one.addresses}
-    for address, remote in behind.items():
-        routes[f"{address}/32"] = (f"{address}/32", transit_address(remote.slot), vx)
-    local = {port.address for port in wanted.ports}
+    local = {port.address for port in wanted.ports if port.address not in away}
+    behind = {
+        address: one.slot for one in wanted.remotes for address in one.addresses if address not in local
+    }
+    behind |= away
+    for address, slot in behind.items():
+        routes[f"{address}/32"] = (f"{address}/32", transit_address(slot), vx)
     for prefix, via in wanted.routes:
         if via in local:
             routes[str(prefix)] = (str(prefix), str(via), gw)
         elif via in behind:
-            routes[str(prefix)] = (str(prefix), transit_address(behind[via].slot), vx)
+            routes[str(prefix)] = (str(prefix), transit_address(behind[via]), vx)
     if wanted.external is not None and ext is not None:
         routes.setdefault("0.0.0.0/0", ("0.0.0.0/0", str(wanted.external.gateway), ext))
     elif wanted.gateway_slot is not None:

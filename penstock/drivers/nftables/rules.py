@@ -38,6 +38,7 @@ def table(wanted: HostNetwork) -> list[Command]:
     for port in wanted.ports:
         commands += _port_chain(port, inwards=False)
         commands += _port_chain(port, inwards=True)
+        commands += _back_chain(port)
     commands += _acls(wanted)
     commands += _forward(wanted)
     if wanted.external is not None:
@@ -112,17 +113,17 @@ def _state(*states: str) -> Expression:
     return {"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": list(states)}}
 
 
-def _fits(rule: Rule, other: str) -> list[Expression]:
-    """Return the conditions of a rule; ``other`` is the header's field with the other side's address."""
+def _fits(rule: Rule, other: str, ports: str = "dport") -> list[Expression]:
+    """Return the conditions of a rule; ``other``, ``ports`` are the header's fields with the other side's address and port."""
     conditions: list[Expression] = []
     if rule.remotes is not None:
         conditions.append(match(payload("ip", other), {"set": [_prefix(one) for one in rule.remotes]}))
     if rule.protocol != "any":
         if rule.port_min is not None:
-            ports = (
+            numbers = (
                 rule.port_min if rule.port_min == rule.port_max else {"range": [rule.port_min, rule.port_max]}
             )
-            conditions.append(match(payload(rule.protocol, "dport"), ports))
+            conditions.append(match(payload(rule.protocol, ports), numbers))
         else:
             conditions.append(match(meta("l4proto"), rule.protocol))
     return conditions
@@ -166,6 +167,25 @@ def _port_chain(port: Port, *, inwards: bool) -> list[Command]:
         _rule(name, limited(LOGGED_PER_SECOND), log(f"D {word} {port.id}", LOG_GROUP), {"drop": None}),
         _rule(name, {"drop": None}),
     ]
+
+
+def _back_chain(port: Port) -> list[Command]:
+    """Return the chain that lets in what goes on of connections that a guest began before it came to this host."""
+    if port.arriving is None:
+        return []
+    commands = [_chain(f"back_{port.id}")]
+    for rule in port.rules_out:
+        if not _everywhere(rule) and rule.protocol in ("any", "tcp"):
+            marked = _marked(mark_of(port, rule, inwards=False), inwards=False)
+            fits = _fits(rule, "saddr", ports="sport")
+            commands.append(_rule(f"back_{port.id}", _goes_on(), *fits, *marked, {"accept": None}))
+    return commands
+
+
+def _goes_on() -> Expression:
+    """Return the condition that a TCP packet does not begin a connection."""
+    flags = {"&": [payload("tcp", "flags"), "syn"]}
+    return {"match": {"op": "==", "left": flags, "right": 0}}
 
 
 def _marked(mark: int, *, inwards: bool) -> list[Expression]:
@@ -255,11 +275,33 @@ def _forward(wanted: HostNetwork) -> list[Command]:
             if wanted.external
             else []
         ),
+        *_moving(wanted),
         *_ends(wanted, inwards=False),
         _rule("forward", {"jump": {"target": "acl"}}),
         *_ends(wanted, inwards=True),
         # On its way to another host, where the port that it goes to is judged, or outside.
         _rule("forward", match(meta("oifname"), {"set": [VX, EXT]}), {"accept": None}),
+    ]
+
+
+def _moving(wanted: HostNetwork) -> list[Command]:
+    """Return the rules for guests that move: packets follow one that has left, and never go back and forth."""
+    left = [str(port.address) for port in wanted.ports if port.leaving is not None]
+    between = [match(meta("iifname"), VX), match(meta("oifname"), VX)]
+    follows = [match(payload("ip", "daddr"), {"set": left}, "!=")] if left else []
+    return [
+        _rule("forward", *between, *follows, {"drop": None}),
+        *(
+            _rule(
+                "forward",
+                match(meta("iifname"), GW, "!="),
+                match(meta("oifname"), GW),
+                match(payload("ip", "daddr"), str(port.address)),
+                {"jump": {"target": f"back_{port.id}"}},
+            )
+            for port in wanted.ports
+            if port.arriving is not None
+        ),
     ]
 
 

@@ -99,6 +99,9 @@ port = Table(
         "service_id", Text, ForeignKey("service.id")
     ),  # what is behind it; NULL: nothing of ours, or not yet
     Column("node_id", Text, ForeignKey("node.id")),  # where it is plugged in now
+    Column(
+        "arriving_node_id", Text, ForeignKey("node.id")
+    ),  # where it is prepared too: its guest is to go there
     Column("egress_kbit_per_second", BigInteger),
     Column(
         "metadata", JSONB, nullable=False, server_default=text("'{}'::jsonb")
@@ -108,6 +111,7 @@ port = Table(
     Index(None, "subnet_id"),
     Index(None, "service_id"),
     Index(None, "node_id"),
+    Index(None, "arriving_node_id"),
     UniqueConstraint("network_id", "name"),
     UniqueConstraint("network_id", "mac"),
     UniqueConstraint("vni", "address"),  # a point needs no exclusion to be given once only

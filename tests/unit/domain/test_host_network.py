@@ -35,6 +35,7 @@ def port(number: int, node: int | None, **more: Any) -> dict[str, Any]:
     base |= {
         "address": f"10.0.0.{number}",
         "service_id": None,
+        "arriving_node_id": None,
         "egress_kbit_per_second": None,
         "metadata": {},
     }
@@ -84,6 +85,20 @@ def test_a_group_is_written_out_wherever_it_is_bound() -> None:
     assert told["nod_1"]["remotes"] == [
         {"slot": 2, "underlay": "10.77.0.2", "addresses": ["10.0.0.3", "10.0.0.4"]}
     ]
+
+
+def test_a_port_that_moves_is_told_to_both_hosts_and_is_where_it_was_for_the_others() -> None:
+    moving = port(2, 1, arriving_node_id="nod_2")
+    facts = NetworkFacts(NETWORK, [host(1), host(2), host(3)], ports=[moving, port(3, 3)])
+    told = configs_of(facts, None)
+    slots = {
+        node: [(one.get("leaving"), one.get("arriving")) for one in told[node]["ports"]] for node in told
+    }
+    assert slots == {"nod_1": [(2, None)], "nod_2": [(None, 1)], "nod_3": [(None, None)]}
+    seen = {one["slot"]: one["addresses"] for one in told["nod_3"]["remotes"]}
+    assert seen == {1: ["10.0.0.2"], 2: []}
+    gone = configs_of(NetworkFacts(NETWORK, [host(1)], ports=[moving]), None)
+    assert "leaving" not in gone["nod_1"]["ports"][0], "a host that carries no networks is no place to go to"
 
 
 def test_a_port_in_no_group_reaches_all_and_is_reached_by_none() -> None:

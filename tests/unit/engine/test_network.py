@@ -132,3 +132,38 @@ def test_a_retired_host_is_not_waited_for(imagined: Imagined, acme: Tenant, cloc
     clock.advance(timedelta(seconds=2))
     factory.plane.networks.tick()
     assert imagined.rows() == []
+
+
+def test_a_port_is_expected_on_a_second_host_until_it_is_bound_there(
+    imagined: Imagined, acme: Tenant
+) -> None:
+    factory = imagined.factory
+    here, there = factory.node_ids
+    subnet_id = make_subnet(acme, make_network(acme, "prod"), "front", "10.0.0.0/24")
+    port_id = make_port(acme, subnet_id, "one")["id"]
+    factory.place(port_id, here)
+    factory.settle()
+
+    def expect(node_id: str | None) -> None:
+        with factory.plane.db.transaction(SYSTEM) as connection:
+            port_store.expect(connection, port_id, node_id, at=factory.clock.now())
+
+    def told() -> dict[str, list[str]]:
+        rows = [row for row in imagined.rows() if row.wanted == "present"]
+        names = ("arriving", "leaving")
+        return {row.node_id: [n for n in names for port in row.config["ports"] if n in port] for row in rows}
+
+    expect(there)
+    assert not imagined.ready(port_id), "it is ready when both hosts are"
+    factory.settle()
+    assert imagined.ready(port_id)
+    assert told() == {here: ["leaving"], there: ["arriving"]}
+    assert factory.operator.delete(f"/v1/network-hosts/{there}").status_code == 409
+    expect(None)
+    factory.settle()
+    assert told() == {here: []}
+    expect(there)
+    factory.settle()
+    factory.place(port_id, there)
+    factory.settle()
+    assert told() == {there: []}
