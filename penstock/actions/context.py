@@ -13,6 +13,7 @@ from penstock.base.errors import ForbiddenError, NotFoundError
 from penstock.base.ids import new_id
 from penstock.catalog.fleet import SharedPicture
 from penstock.domain.device import DeviceClass
+from penstock.domain.price import PriceBook
 from penstock.domain.role import Binding, Role, granted
 from penstock.drivers.images.folder import ImageFolder
 from penstock.drivers.inference.client import InferenceClient
@@ -112,6 +113,9 @@ class Context:
     vault: Vault = field(default_factory=Vault)
     providers: dict[str, Provider] = field(default_factory=dict[str, Provider])  # to sign in through, by name
     images: ImageFolder = field(default_factory=ImageFolder)
+    price_books: dict[str, PriceBook] = field(
+        default_factory=dict[str, PriceBook]
+    )  # read before; they never change
 
     def new_id(self, noun: str) -> str:
         """Return a fresh id for ``noun``."""

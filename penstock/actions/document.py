@@ -20,7 +20,7 @@ from penstock.base.errors import (
     TooLargeError,
 )
 from penstock.domain.document import DocumentState
-from penstock.domain.quota import Breach, Measure
+from penstock.domain.quota import Breach, Measure, check
 from penstock.drivers.documents.kinds import media_of
 from penstock.drivers.web.fetch import check_url
 from penstock.store import deletion_proof as proof_store
@@ -100,6 +100,7 @@ def _put(
         Measure.DOCUMENT_BYTES.value: facts["size_bytes"] - (known["size_bytes"] if known else 0),
     }
     breach = quota_store.check_and_take(made.connection, base["tenant_id"], base["project_id"], more, now)
+    breach = breach or (None if known else _room_for_chunks(made.connection, base, now))
     if breach is not None:
         _refuse(breach)
     values: dict[str, Any] = {**facts, "source_url": source_url}
@@ -121,6 +122,13 @@ def _put(
         document_store.change(made.connection, known["id"], {**_begun(row["version"], now), **values})
     _accept(made, row, data, now)
     return document_store.get(made.connection, row["id"]) or row, True
+
+
+def _room_for_chunks(connection: Connection, base: Row, now: datetime) -> Breach | None:
+    """Return the quota of chunks that has room for none; how many a document needs is known when it is read."""
+    one = {Measure.CHUNKS.value: 1}
+    lines = quota_store.lines_for_order(connection, base["tenant_id"], base["project_id"], one, now)
+    return check([line for line in lines if line.dimension in one], one)
 
 
 def _begun(version: int, now: datetime) -> dict[str, Any]:

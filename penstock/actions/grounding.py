@@ -4,18 +4,21 @@ The gateway asks for it when a model is called as `MODEL+kb:KNOWLEDGE_BASE`. It 
 may read is decided here, as for a search over the API. The model's service and the knowledge base are of one project.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from penstock.actions import passage as passage_actions
 from penstock.actions.authenticate import for_gateway
-from penstock.actions.context import Context, not_found
+from penstock.actions.charge import charged, price_book
+from penstock.actions.context import Actor, Context, not_found
 from penstock.base import limits
 from penstock.base.errors import InvalidInputError
 from penstock.domain.knowledge_base import Mode
+from penstock.domain.price import Meter
 from penstock.store import endpoint as endpoint_store
 from penstock.store import knowledge_base as base_store
 from penstock.store import service as service_store
+from penstock.store.rows import Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,5 +73,20 @@ def ground(context: Context, asked: Conversation) -> dict[str, Any]:
         "text": passage_actions.NOTHING_FOUND,
         "messages": passage_actions.messages(asked.question, passages),
         "citations": passage_actions.citations(passages),
-        "costs": [asdict(cost) for cost in found.costs],
+        "costs": [cost.shown for cost in found.costs],
+        **charged(found.parts),
+        "prices": _prices(context, actor, service),
     }
+
+
+def _prices(context: Context, actor: Actor, service: Row) -> dict[str, Any]:
+    """Return what the gateway charges the model's tokens at: item, and micro-euro per million in and out, None: no price."""
+    item = str(service["spec"]["model"])
+    with context.db.transaction(actor.scope) as connection:
+        book = price_book(context, connection, service["price_book_id"])
+    found = {
+        meter: None if book is None else book.find(meter, item)
+        for meter in (Meter.INPUT_TOKENS, Meter.OUTPUT_TOKENS)
+    }
+    prices = {meter.value: None if one is None else one.microeur_per_unit for meter, one in found.items()}
+    return {"service_id": service["id"], "item": item, **prices}

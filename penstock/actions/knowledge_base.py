@@ -8,6 +8,7 @@ from sqlalchemy.engine import Connection
 
 from penstock.actions import project as project_actions
 from penstock.actions.change import change
+from penstock.actions.charge import price_book
 from penstock.actions.context import Actor, Context, not_found
 from penstock.actions.scope import tenant_for_list
 from penstock.base import limits
@@ -17,9 +18,11 @@ from penstock.domain.knowledge_base import (
     LANGUAGES,
     OVERLAP_CHARACTERS_DEFAULT,
 )
+from penstock.domain.price import COUNTED
 from penstock.store import deletion_proof as proof_store
 from penstock.store import endpoint as endpoint_store
 from penstock.store import knowledge_base as base_store
+from penstock.store import price_book as price_book_store
 from penstock.store import project as project_store
 from penstock.store.rows import Row
 
@@ -77,6 +80,7 @@ def create(
             "created_by": actor.principal_id,
             "created_at": context.clock.now(),
             "metered_until": context.clock.now(),
+            "price_book_id": _priced(context, made.connection, endpoint["model"]),
         }
         if not base_store.insert(made.connection, row):
             raise ConflictError(
@@ -91,6 +95,12 @@ def create(
             detail=detail,
         )
     return {**row, "wanted": "active", "proof_id": None, "documents": {}}
+
+
+def _priced(context: Context, connection: Connection, model: str) -> str | None:
+    """Return the price book in force if it prices all that knowledge bases count, else None: then nothing is charged."""
+    book = price_book(context, connection, price_book_store.latest_id(connection))
+    return book.price_book_id if book is not None and book.prices_all(COUNTED, model) else None
 
 
 def _check(settings: Settings) -> None:

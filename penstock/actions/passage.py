@@ -8,25 +8,24 @@ a document can do is spoil the answer to the question that found it.
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from prometheus_client import Counter, Histogram
 from sqlalchemy.engine import Connection
 
 from penstock.actions import knowledge_base as base_actions
+from penstock.actions.charge import Cost, book_call, charged, charges_of, price_book
 from penstock.actions.context import Actor, Context
 from penstock.base import limits
 from penstock.base.errors import InvalidInputError, QuotaExceededError, UnavailableError
-from penstock.base.units import TOKENS_PER_PRICE_UNIT, div_round_half_even
 from penstock.domain.knowledge_base import SIMILARITY_FLOOR_PPM, KnowledgeMeter, Mode, Ranked, fuse
 from penstock.domain.price import Meter
-from penstock.domain.quota import check_call
+from penstock.domain.quota import Measure, check_call
 from penstock.drivers.inference.client import Target
+from penstock.rating.charge import Charge
 from penstock.store import autoscale as autoscale_store
 from penstock.store import endpoint as endpoint_store
 from penstock.store import knowledge_base as base_store
-from penstock.store import price_book as price_book_store
 from penstock.store import quota as quota_store
 from penstock.store.rows import Row
 
@@ -47,23 +46,17 @@ _INSTRUCTION = (
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
-    """What one call of an endpoint used, and its record in the books."""
-
-    record_id: str
-    service_id: str
-    model: str
-    prompt_tokens: int
-    completion_tokens: int
-    price_microeur: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class Found:
-    """Passages, best first, and what finding them cost."""
+    """Passages, best first, the calls that finding them took, and the charge for the question itself."""
 
     passages: list[dict[str, Any]]
     costs: tuple[Cost, ...]
+    asked: tuple[Charge, ...]
+
+    @property
+    def parts(self) -> list[tuple[Charge, ...] | None]:
+        """Return all charges, by what made them."""
+        return [*(cost.charges for cost in self.costs), self.asked]
 
 
 def search(context: Context, actor: Actor, base_id: str, *, query: str, mode: Mode, limit: int) -> Found:
@@ -97,11 +90,35 @@ def search(context: Context, actor: Actor, base_id: str, *, query: str, mode: Mo
         passages = _passages(connection, base, query, vector, limit, mode)
         costs: tuple[Cost, ...] = ()
         if read is not None:
-            costs = (_book(context, connection, actor, base, read[0], read[1], 0, started),)
-        base_store.meter(connection, base, context.clock.now().date(), {KnowledgeMeter.QUERIES: 1})
+            costs = (
+                book_call(
+                    context,
+                    connection,
+                    actor,
+                    base,
+                    read[0],
+                    prompt_tokens=read[1],
+                    completion_tokens=0,
+                    started=started,
+                ),
+            )
+        charges = _count(context, connection, actor, base)
     SEARCHES.labels(mode, "yes" if passages else "no").inc()
     SECONDS.observe(context.clock.monotonic() - began)
-    return Found(passages, costs)
+    return Found(passages, costs, charges)
+
+
+def _count(context: Context, connection: Connection, actor: Actor, base: Row) -> tuple[Charge, ...]:
+    """Count a question, unless the quota of questions a day is used up; return what it is charged."""
+    now = context.clock.now()
+    breach = quota_store.check_query(connection, base["tenant_id"], base["project_id"], now)
+    if breach is not None:
+        raise QuotaExceededError(breach.sentence, data={"dimension": breach.line.dimension})
+    base_store.meter(connection, base, now.date(), {KnowledgeMeter.QUERIES: 1}, actor.key_id)
+    book = price_book(context, connection, base["price_book_id"])
+    if book is None:  # made before there were prices: not charged
+        return ()
+    return charges_of(book, base_store.charged_to(base), base["model"], {Meter.QUERIES: 1}) or ()
 
 
 def _passages(
@@ -160,7 +177,7 @@ def answer(context: Context, actor: Actor, base_id: str, asked: Asked) -> dict[s
     """Answer from the passages found, citing them; without any, say so and ask no model."""
     found = search(context, actor, base_id, query=asked.question, mode=Mode.HYBRID, limit=asked.passages)
     if not found.passages:
-        return _answered(NOTHING_FOUND, [], found.costs, found=False)
+        return _answered(NOTHING_FOUND, [], found, None)
     with context.db.transaction(actor.scope) as connection:
         base = base_actions.active(connection, actor, base_id)
         endpoint = endpoint_store.find(connection, base["project_id"], asked.service)
@@ -178,10 +195,17 @@ def answer(context: Context, actor: Actor, base_id: str, asked: Asked) -> dict[s
     started = context.clock.now()
     text = context.inference.chat(_target(replica), messages(asked.question, passages), asked.tokens_max)
     with context.db.transaction(actor.scope) as connection:
-        cost = _book(
-            context, connection, actor, base, replica, text.prompt_tokens, text.completion_tokens, started
+        cost = book_call(
+            context,
+            connection,
+            actor,
+            base,
+            replica,
+            prompt_tokens=text.prompt_tokens,
+            completion_tokens=text.completion_tokens,
+            started=started,
         )
-    return _answered(text.text, passages, (*found.costs, cost), found=NOTHING_FOUND not in text.text)
+    return _answered(text.text, passages, found, cost)
 
 
 def fitting(passages: Sequence[dict[str, Any]], tokens: int) -> list[dict[str, Any]]:
@@ -214,15 +238,15 @@ def _place(passage: dict[str, Any]) -> str:
 
 
 def _answered(
-    text: str, passages: Sequence[dict[str, Any]], costs: Sequence[Cost], *, found: bool
+    text: str, passages: Sequence[dict[str, Any]], found: Found, cost: Cost | None
 ) -> dict[str, Any]:
-    prices = [cost.price_microeur for cost in costs]
+    costs = found.costs if cost is None else (*found.costs, cost)
     return {
         "answer": text,
-        "found": found,
+        "found": NOTHING_FOUND not in text,
         "citations": citations(passages),
-        "costs": list(costs),
-        "price_microeur": None if None in prices else sum(price or 0 for price in prices),
+        "costs": [one.shown for one in costs],
+        **charged([*found.parts, *([] if cost is None else [cost.charges])]),
     }
 
 
@@ -232,8 +256,9 @@ def citations(passages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _check_tokens(context: Context, connection: Connection, base: Row) -> None:
+    asked = (Measure.QUERIES_PER_DAY.value,)
     lines = quota_store.lines_for_order(
-        connection, base["tenant_id"], base["project_id"], (), context.clock.now()
+        connection, base["tenant_id"], base["project_id"], asked, context.clock.now()
     )
     breach = check_call(lines)
     if breach is not None:
@@ -248,42 +273,3 @@ def _some(replicas: Sequence[Row], sentence: str) -> Row:
 
 def _target(replica: Row) -> Target:
     return Target(replica["url"], replica["model"], replica["service_id"], replica["allocation_id"])
-
-
-def _book(
-    context: Context,
-    connection: Connection,
-    actor: Actor,
-    base: Row,
-    replica: Row,
-    prompt_tokens: int,
-    completion_tokens: int,
-    started: datetime,
-) -> Cost:
-    """Write a call into the books; return it with its price."""
-    now = context.clock.now()
-    record_id = endpoint_store.record_call(
-        connection,
-        replica,
-        what=f"{base['id']} {os.urandom(16).hex()}",
-        tenant_id=base["tenant_id"],
-        principal_id=actor.principal_id,
-        key=actor.key_id or base["id"],
-        prompt_tokens=prompt_tokens,
-        completion_tokens=completion_tokens,
-        started_at=started,
-        ended_at=now,
-    )
-    endpoint = endpoint_store.find(connection, base["project_id"], replica["service_id"])
-    model = "" if endpoint is None else str(endpoint["model"])
-    price = None
-    if endpoint is not None:
-        books = price_book_store.read(connection, [endpoint["price_book_id"]])
-        book = books.get(endpoint["price_book_id"])
-        input_price = book.find(Meter.INPUT_TOKENS, model) if book else None
-        output_price = book.find(Meter.OUTPUT_TOKENS, model) if book else None
-        if input_price is not None and output_price is not None:
-            worth = prompt_tokens * input_price.microeur_per_unit
-            worth += completion_tokens * output_price.microeur_per_unit
-            price = div_round_half_even(worth, TOKENS_PER_PRICE_UNIT)
-    return Cost(record_id, replica["service_id"], model, prompt_tokens, completion_tokens, price)

@@ -183,7 +183,7 @@ def price_of(
             if isinstance(plan, Plan) and plan.device_class is not None:
                 total = context.device_classes[plan.device_class].slices
                 gpus.append(GpuOrder(plan.device_class, ask.count, ask.slices or total, total))
-    priced = estimate(book, gpus, compiled.priced_models)
+    priced = estimate(book, gpus, compiled.priced_models, compiled.priced_counts)
     return {
         "price_book_id": book.price_book_id,
         "price_book_version": book.version,
@@ -196,6 +196,15 @@ def price_of(
                 "output_microeur_per_1000000_tokens": token.output_microeur_per_1000000_tokens,
             }
             for token in priced.tokens
+        ],
+        "counted": [
+            {
+                "meter": one.meter.value,
+                "item": one.item,
+                "quantity_per_price": one.quantity_per_price,
+                "microeur": one.microeur,
+            }
+            for one in priced.counted
         ],
     }
 

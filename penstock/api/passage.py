@@ -7,6 +7,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
 from penstock.actions import passage as passage_actions
+from penstock.actions.charge import charged
 from penstock.actions.passage import Asked
 from penstock.api.edge import ERRORS, Caller, Strict, answer
 from penstock.api.fields import TEXT_PATTERN, PathId
@@ -67,7 +68,31 @@ class CostOut(BaseModel):
     price_microeur: int | None
 
 
-class SearchOut(BaseModel):
+class ChargeOut(BaseModel):
+    """The exact part that an answer has in an invoice line of that service, meter and item.
+
+    A pico-euro is a millionth of a micro-euro. The parts of a line, added up over all answers of the month and rounded
+    half to even once, are the line's amount.
+    """
+
+    service_id: str
+    meter: str
+    item: str
+    quantity: int
+    quantity_per_unit: int
+    microeur_per_unit: int
+    price_picoeur: int
+
+
+class PricedOut(BaseModel):
+    """What an answer is charged; None where something has no price. ``price_microeur`` is rounded by itself."""
+
+    charges: list[ChargeOut]
+    price_picoeur: int | None
+    price_microeur: int | None
+
+
+class SearchOut(PricedOut):
     """Passages, best first; empty if nothing speaks of it."""
 
     passages: list[PassageOut]
@@ -80,14 +105,13 @@ class CitationOut(PassageOut):
     number: int
 
 
-class AnswerOut(BaseModel):
+class AnswerOut(PricedOut):
     """An answer; ``found`` false: nothing was found, and no model was asked to invent something."""
 
     answer: str
     found: bool
     citations: list[CitationOut]
     costs: list[CostOut]
-    price_microeur: int | None
 
 
 @router.post("/{knowledge_base_id}/search", responses={200: {"model": SearchOut}, **ERRORS})
@@ -101,7 +125,11 @@ def search(call: Caller, knowledge_base_id: PathId, body: SearchBody) -> Respons
         mode=Mode(body.mode),
         limit=body.limit,
     )
-    shown: dict[str, Any] = {"passages": found.passages, "costs": list(found.costs)}
+    shown: dict[str, Any] = {
+        "passages": found.passages,
+        "costs": [cost.shown for cost in found.costs],
+        **charged(found.parts),
+    }
     return answer(shown)
 
 

@@ -50,6 +50,7 @@ class Compiled:
     holds: Mapping[str, int]
     gpu_orders: tuple[GpuOrder, ...] = ()
     priced_models: tuple[str, ...] = ()
+    priced_counts: tuple[tuple[Meter, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from penstock.base.units import MICROEUR_PER_EUR, TOKENS_PER_PRICE_UNIT, div_round_half_even
-from penstock.domain.invoice import Invoice, InvoiceLine, LineKind
+from penstock.domain.invoice import Invoice, InvoiceLine, LineKind, Unit
 from penstock.domain.price import OF_DEVICES
 
 COLUMNS: tuple[str, ...] = (
@@ -52,6 +52,14 @@ COLUMNS: tuple[str, ...] = (
     "x_AmountMicroeur",
 )
 _DECIMALS = 9
+# What a price is for, and what is counted, of each unit of lines.
+_UNITS: Mapping[Unit, tuple[str, str]] = {
+    Unit.SLICE_US: ("GPU Hours", "GPU Seconds"),
+    Unit.TOKEN: (f"{TOKENS_PER_PRICE_UNIT} Tokens", "Tokens"),
+    Unit.QUERY: ("1000 Requests", "Requests"),
+    Unit.DOCUMENT: ("1000 Documents", "Documents"),
+    Unit.CHUNK_SECOND: ("1000 Chunk Days", "Chunk Seconds"),
+}
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -71,6 +79,7 @@ def _row(
     start, end = (f"{instant:%Y-%m-%dT%H:%M:%SZ}" for instant in (invoice.period.start, invoice.period.end))
     cost = _decimal(line.amount_microeur, MICROEUR_PER_EUR, 6)
     is_time = line.meter in OF_DEVICES
+    pricing_unit, consumed_unit = _UNITS[line.unit]
     return {
         "BillingAccountId": invoice.tenant_id,
         "BillingAccountName": _text(tenant_name or ""),
@@ -88,11 +97,11 @@ def _row(
         "ListCost": cost,
         "ListUnitPrice": _decimal(line.microeur_per_unit, MICROEUR_PER_EUR, 6),
         "PricingQuantity": _decimal(line.quantity, line.quantity_per_unit, _DECIMALS),
-        "PricingUnit": "GPU Hours" if is_time else f"{TOKENS_PER_PRICE_UNIT} Tokens",
+        "PricingUnit": pricing_unit,
         "ConsumedQuantity": _decimal(line.quantity * 3_600, line.quantity_per_unit, _DECIMALS)
         if is_time
         else line.quantity,
-        "ConsumedUnit": "GPU Seconds" if is_time else "Tokens",
+        "ConsumedUnit": consumed_unit,
         "SubAccountId": line.project_id,
         "ResourceId": line.service_id,
         "SkuId": _text(f"{line.meter}/{line.item}"),

@@ -33,6 +33,9 @@ _PER = {
     "gpu_hours": "GPU-hour",
     "reserved_gpu_hours": "GPU-hour",
     **dict.fromkeys(_TOKENS, "1,000,000 tokens"),
+    "queries": "1,000 queries",
+    "documents_indexed": "1,000 documents",
+    "chunk_days": "1,000 chunks for a day",
 }
 
 

@@ -26,6 +26,7 @@ _METERED = (
     Column("PRICES", "price_book_version"),
     Column("SIMULATED", "simulated", Kind.FLAG),
 )
+_SECONDS_PER_DAY = 86_400
 From = Annotated[
     str | None,
     typer.Option("--from", help="Start: 2026-01-31 or with a time and offset; the first of this month, UTC."),
@@ -105,6 +106,14 @@ def instant(option: str, text: str | None) -> str | None:
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).isoformat()
 
 
+def counted(quantity: int, unit: str) -> str:
+    """Return a quantity in words, for example ``'1,000 tokens'``; chunks by the days that they were kept."""
+    if unit == "chunk_second":
+        return f"{quantity / _SECONDS_PER_DAY:,.3f} chunk-days"
+    plural = f"{unit[:-1]}ies" if unit.endswith("y") else f"{unit}s"
+    return f"{quantity:,} {unit if quantity == 1 else plural}"
+
+
 def readable(item: Mapping[str, Any]) -> Document:
     """Return a row with its quantity and amount in words."""
     quantity = int(item["quantity"])
@@ -112,7 +121,7 @@ def readable(item: Mapping[str, Any]) -> Document:
     amount = item["amount_microeur"]
     return {
         **item,
-        "quantity_text": hours if item["unit"] == "device_us" else f"{quantity:,} tokens",
+        "quantity_text": hours if item["unit"] == "device_us" else counted(quantity, item["unit"]),
         "amount_text": "no price" if amount is None else format_eur(amount, 6).removesuffix(" EUR"),
     }
 

@@ -175,10 +175,13 @@ def quota_name(dimension: str) -> str:
 
 
 def usage_quantity(quantity: int, unit: str) -> str:
-    """Return a metered quantity: device time in GPU-hours, tokens as they are."""
+    """Return a metered quantity: device time in GPU-hours, storage in chunk-days, the rest as it is counted."""
     if unit == "device_us":
         return f"{quantity / 3_600_000_000:,.4f} GPU-h"
-    return f"{quantity:,} {unit}{'' if quantity == 1 else 's'}"
+    if unit == "chunk_second":
+        return f"{quantity / 86_400:,.3f} chunk-days"
+    plural = f"{unit[:-1]}ies" if unit.endswith("y") else f"{unit}s"
+    return f"{quantity:,} {unit if quantity == 1 else plural}"
 
 
 def value(anything: Any) -> str:

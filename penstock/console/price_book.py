@@ -20,6 +20,9 @@ METERS = {
     Meter.OUTPUT_TOKENS: "a million tokens out",
     Meter.BATCH_INPUT_TOKENS: "a million tokens in, of batches",
     Meter.BATCH_OUTPUT_TOKENS: "a million tokens out, of batches",
+    Meter.QUERIES: "a thousand questions to knowledge bases",
+    Meter.DOCUMENTS_INDEXED: "a thousand documents indexed",
+    Meter.CHUNK_DAYS: "a thousand chunks kept for a day",
 }
 VERSIONS_SHOWN = 50
 

@@ -56,6 +56,7 @@ REASON_SENTENCES: dict[str, str] = {
     "took_too_long": "reading it took too long or too much memory; split it",
     "not_fetched": "the address could not be fetched; see the message",
     "embedding_service": "the embedding service of the knowledge base does not answer; see whether it runs",
+    "chunk_quota": "the quota of chunks is used up; delete documents or ask an operator to raise it, then it goes on by itself",
     "quota": "the quota of tokens this month is used up; it goes on next month, or with more quota",
 }
 

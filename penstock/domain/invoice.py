@@ -6,7 +6,7 @@ number of its own, whose lines point at the lines they correct (FOCUS calls them
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -43,6 +43,17 @@ class Unit(StrEnum):
 
     SLICE_US = "slice_us"  # one slice of a device for one microsecond
     TOKEN = "token"  # noqa: S105 - a language-model token, not a credential
+    QUERY = "query"
+    DOCUMENT = "document"
+    CHUNK_SECOND = "chunk_second"  # one piece of a document kept for a second
+
+
+COUNTED_UNITS: Mapping[Meter, Unit] = {
+    Meter.QUERIES: Unit.QUERY,
+    Meter.DOCUMENTS_INDEXED: Unit.DOCUMENT,
+    Meter.CHUNK_DAYS: Unit.CHUNK_SECOND,
+}
+_SECONDS_PER_DAY = 86_400
 
 
 class LineKind(StrEnum):
@@ -110,15 +121,23 @@ class InvoiceLine:
 def describe(meter: Meter, item: str, quantity: int, quantity_per_unit: int, *, simulated: bool) -> str:
     """Return the sentence on a line, for example ``'GB200: 24.000 GPU-hours (simulated)'``."""
     if meter in OF_DEVICES:
-        thousandths = div_round_half_even(quantity * 1_000, quantity_per_unit)
-        sign = "-" if thousandths < 0 else ""
-        whole, rest = divmod(abs(thousandths), 1_000)
         what = "GPU-hours" if meter is Meter.GPU_HOURS else "GPU-hours reserved and not used"
-        text = f"{item}: {sign}{whole:,}.{rest:03d} {what}"
+        text = f"{item}: {_thousandths(quantity, quantity_per_unit)} {what}"
+    elif meter is Meter.CHUNK_DAYS:
+        text = f"{item}: {_thousandths(quantity, _SECONDS_PER_DAY)} chunk-days"
+    elif meter in COUNTED_UNITS:
+        text = f"{item}: {quantity:,} {meter.value.replace('_', ' ')}"
     else:
         way = "input" if meter in (Meter.INPUT_TOKENS, Meter.BATCH_INPUT_TOKENS) else "output"
         text = f"{item}: {quantity:,} {way} tokens{' of batches' if meter in ORDINARY else ''}"
     return f"{text} (simulated)" if simulated else text
+
+
+def _thousandths(quantity: int, quantity_per_unit: int) -> str:
+    """Return a fraction with three decimals, rounded half to even."""
+    thousandths = div_round_half_even(quantity * 1_000, quantity_per_unit)
+    whole, rest = divmod(abs(thousandths), 1_000)
+    return f"{'-' if thousandths < 0 else ''}{whole:,}.{rest:03d}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Prices: one line of a price book, in integer micro-euro per unit."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -14,10 +14,19 @@ class Meter(StrEnum):
     OUTPUT_TOKENS = "output_tokens"  # priced per 1,000,000 tokens of the model
     BATCH_INPUT_TOKENS = "batch_input_tokens"  # of batches; without a price of their own, half of the others
     BATCH_OUTPUT_TOKENS = "batch_output_tokens"
+    QUERIES = "queries"  # of knowledge bases, by the model that makes their vectors; priced per 1,000
+    DOCUMENTS_INDEXED = "documents_indexed"  # each time one is indexed; priced per 1,000
+    CHUNK_DAYS = "chunk_days"  # chunk-seconds that pieces of documents are kept, priced per 1,000 chunk-days
 
 
 # Meters of device time: their quantities are slice-microseconds.
 OF_DEVICES = frozenset({Meter.GPU_HOURS, Meter.RESERVED_GPU_HOURS})
+# Meters that count, with how many of what they count one price is for.
+COUNTED: Mapping[Meter, int] = {
+    Meter.QUERIES: 1_000,
+    Meter.DOCUMENTS_INDEXED: 1_000,
+    Meter.CHUNK_DAYS: 1_000 * 86_400,
+}
 # What has no price of its own costs what the other meter costs.
 FALLS_BACK: Mapping[Meter, Meter] = {Meter.RESERVED_GPU_HOURS: Meter.GPU_HOURS}
 # What a batch costs of the ordinary price where a book does not say: requests that wait for a trough.
@@ -26,9 +35,10 @@ ORDINARY = {
     Meter.BATCH_INPUT_TOKENS: Meter.INPUT_TOKENS,
     Meter.BATCH_OUTPUT_TOKENS: Meter.OUTPUT_TOKENS,
 }
+# What every price book must name. What is counted may be left out: what is made under such a book is not charged for it.
 PRICED = tuple(
-    meter for meter in Meter if meter not in ORDINARY and meter not in FALLS_BACK
-)  # what every price book must name
+    meter for meter in Meter if meter not in ORDINARY and meter not in FALLS_BACK and meter not in COUNTED
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +57,10 @@ class PriceBook:
     price_book_id: str
     version: int
     prices: tuple[Price, ...]
+
+    def prices_all(self, meters: Iterable[Meter], item: str) -> bool:
+        """Tell whether each of ``meters`` has a price for ``item``."""
+        return all(self.find(meter, item) is not None for meter in meters)
 
     def find(self, meter: Meter, item: str) -> Price | None:
         """Return the price of ``item``, else the meter's ``*`` price, else that of the meter it falls back to, or None.

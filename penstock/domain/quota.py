@@ -21,6 +21,7 @@ class Measure(StrEnum):
     SERVICES = "services"
     DOCUMENTS = "documents"
     DOCUMENT_BYTES = "document_bytes"
+    CHUNKS = "chunks"
     FILE_BYTES = "file_bytes"
     NETWORKS = "networks"
     PORTS = "ports"
@@ -28,10 +29,12 @@ class Measure(StrEnum):
     GPU_SECONDS_PER_MONTH = "gpu_seconds_per_month"
     TOKENS_PER_MONTH = "tokens_per_month"
     MICROEUR_PER_MONTH = "microeur_per_month"
+    QUERIES_PER_DAY = "queries_per_day"  # of knowledge bases, since midnight UTC
 
 
 # Held by documents of knowledge bases, by files and by networks; the other held measures are held by services.
-OF_DOCUMENTS = frozenset({Measure.DOCUMENTS, Measure.DOCUMENT_BYTES})
+OF_DOCUMENTS = frozenset({Measure.DOCUMENTS, Measure.DOCUMENT_BYTES, Measure.CHUNKS})
+OF_DAYS = frozenset({Measure.QUERIES_PER_DAY})
 OF_FILES = frozenset({Measure.FILE_BYTES})
 OF_NETWORKS = frozenset({Measure.NETWORKS, Measure.PORTS, Measure.FLOATING_ADDRESSES})
 HELD = (
@@ -44,7 +47,7 @@ PER_CLASS = frozenset({Measure.DEVICES, Measure.SLICES, Measure.DEVICE_MEMORY_BY
 
 
 # What a call of an endpoint uses up.
-_OF_CALLS = frozenset({Measure.TOKENS_PER_MONTH, Measure.MICROEUR_PER_MONTH})
+_OF_CALLS = OF_DAYS | {Measure.TOKENS_PER_MONTH, Measure.MICROEUR_PER_MONTH}
 
 
 def month_start(now: datetime) -> datetime:
@@ -74,6 +77,16 @@ class Breach:
         """Return the public sentence: which quota, how much is left, what to do."""
         whose = "project" if self.line.project_id else "tenant"
         left = max(0, self.line.limit - self.line.used)
+        if self.line.dimension == Measure.QUERIES_PER_DAY:
+            return (
+                f"the {whose}'s quota of {self.line.limit} questions to knowledge bases a day is used up; ask again "
+                "after midnight UTC, or ask an operator to raise the quota 'queries_per_day'"
+            )
+        if self.line.dimension == Measure.CHUNKS:
+            return (
+                f"the {whose}'s quota 'chunks' has {left} of {self.line.limit} left and this document needs "
+                f"{self.asked}; delete documents, or ask an operator to raise the quota"
+            )
         return (
             f"the {whose}'s quota '{self.line.dimension}' has {left} of {self.line.limit} left and this order needs "
             f"{self.asked}; order less, release something, or ask an operator to raise the quota"
@@ -125,7 +138,7 @@ def dimensions_of(amounts: Mapping[tuple[Measure, str | None], int]) -> dict[str
 
 
 def check_call(lines: Iterable[QuotaLine]) -> Breach | None:
-    """Return the first quota of tokens or money that is used up, so that no endpoint may be called; or None."""
+    """Return the first quota of tokens, money or questions that is used up, so that no endpoint may be called; or None."""
     return check([line for line in lines if line.dimension in _OF_CALLS], {})
 
 

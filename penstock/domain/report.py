@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from penstock.base.clock import duration_us
+from penstock.domain.price import Meter
 from penstock.domain.segment import SegmentState
 
 
@@ -69,6 +70,27 @@ class TokenUsage:
     def __post_init__(self) -> None:
         if self.input_tokens < 0 or self.output_tokens < 0:
             raise ValueError("token usage is never negative")
+
+
+@dataclass(frozen=True, slots=True)
+class CountedUsage:
+    """``quantity`` of a meter of ``domain.price.COUNTED``, in the unit of its lines; ``key_id`` as with tokens.
+
+    ``service_id`` is the knowledge base's id where it belongs to no service. ValueError on a negative quantity.
+    """
+
+    tenant_id: str
+    project_id: str
+    service_id: str
+    key_id: str | None
+    meter: Meter
+    item: str
+    price_book_id: str
+    quantity: int
+
+    def __post_init__(self) -> None:
+        if self.quantity < 0:
+            raise ValueError("what is counted is never negative")
 
 
 @dataclass(frozen=True, slots=True)

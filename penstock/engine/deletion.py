@@ -55,6 +55,7 @@ class Deletions:
     def remove_document(self, row: Row, token: str) -> None:
         """Remove a document that is wanted deleted; its proof is signed in the same transaction."""
         with self._db.transaction(SYSTEM) as connection:
+            base_store.settle_stored(connection, row["knowledge_base_id"], self._clock.now())
             held = document_store.lock(connection, row["id"])
             if held is None or held["lease_token"] != token:
                 return
@@ -67,7 +68,11 @@ class Deletions:
             removed |= document_store.remove(connection, row["id"])
             left = document_store.count_rows(connection, row["id"])
             left["chunk"] = base_store.count_chunks(connection, base_id, row["id"]) or 0
-            holds = {Measure.DOCUMENTS.value: 1, Measure.DOCUMENT_BYTES.value: held["size_bytes"]}
+            holds = {
+                Measure.DOCUMENTS.value: 1,
+                Measure.DOCUMENT_BYTES.value: held["size_bytes"],
+                Measure.CHUNKS.value: held["chunks_total"] or 0,
+            }
             quota_store.give_back_many(connection, [(row["tenant_id"], row["project_id"], holds)])
             if held["proof_id"] is not None:
                 content = {"document": row["id"], "name": row["name"], "versions": versions}

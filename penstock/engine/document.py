@@ -45,6 +45,10 @@ WAIT_TIME = timedelta(seconds=2)
 METER_SECONDS = 300
 
 
+class _NoRoomError(Exception):
+    """The document's chunks do not fit the quota; its text is the sentence."""
+
+
 class _Fenced(Exception):  # noqa: N818 - a signal inside this file, never seen outside
     """Somebody asked for something else of the document meanwhile, or the lease is another's."""
 
@@ -106,6 +110,8 @@ class DocumentEngine:
             log.info("document_fenced", document=row["id"])
         except UnavailableError as error:
             self._wait(row, token, "embedding_service", error.sentence)
+        except _NoRoomError as error:
+            self._wait(row, token, "chunk_quota", str(error))
         except (ReadError, FetchError, InvalidInputError) as error:
             code = error.code if isinstance(error, ReadError) else "not_fetched"
             self._fail(
@@ -196,6 +202,7 @@ class DocumentEngine:
             if row["indexed_version"] == row["version"]:
                 raise _Fenced  # whole already; only a lost lease leads here
             base_store.remove_chunks(connection, base["id"], row["id"], keep)
+            self._take_chunks(connection, row, values["chunks_total"] - (row["chunks_total"] or 0))
             done = base_store.count_chunks(connection, base["id"], row["id"], row["version"]) or 0
             now = self._clock.now()
             moved = {**values, "chunks_done": done, "updated_at": now, "due_at": now}
@@ -203,6 +210,18 @@ class DocumentEngine:
                 raise _Fenced
             self._note(connection, row, DocumentState.INDEXING)
         return done
+
+    def _take_chunks(self, connection: Connection, row: Row, more: int) -> None:
+        """Take what a version has more chunks than the one before of the quota; raises _NoRoomError."""
+        tenant_id, project_id = row["tenant_id"], row["project_id"]
+        if more < 0:
+            quota_store.give_back_many(connection, [(tenant_id, project_id, {Measure.CHUNKS.value: -more})])
+        elif more:
+            breach = quota_store.check_and_take(
+                connection, tenant_id, project_id, {Measure.CHUNKS.value: more}, self._clock.now()
+            )
+            if breach is not None:
+                raise _NoRoomError(breach.sentence)
 
     def _embed(self, row: Row, base: Row, replica: Row, batch: Sequence[Chunk], token: str) -> None:
         """Make the vectors of one batch, and write chunks, books and progress as one."""
@@ -247,11 +266,13 @@ class DocumentEngine:
             "indexed_version": row["version"],
             "state": DocumentState.READY,
             "chunks_done": chunks,
+            "chunks_kept": chunks,
             "indexed_at": now,
             "updated_at": now,
             "due_at": None,
         }
         with self._db.transaction(SYSTEM) as connection:
+            base_store.settle_stored(connection, base["id"], now)
             if not document_store.record(connection, row, token, values):
                 raise _Fenced
             document_store.put_content(connection, row["id"], row["version"], {"indexed_at": now})

@@ -15,6 +15,7 @@ from typing import cast
 import orjson
 
 from penstock.base import limits
+from penstock.base.units import div_round_half_even
 from penstock.gateway import openai_errors as errors
 from penstock.gateway.body import CHAT, Ask, parse_answer, prompt_tokens_estimate, stated_usage
 from penstock.gateway.control import ControlPlaneError, Link
@@ -26,6 +27,7 @@ from penstock.gateway.sse import DONE, Meter
 
 SUFFIX = "+kb:"
 _ANSWER_TOKENS_DEFAULT = 256
+_MILLION = 1_000_000
 # Whatever lets a model act: a document that was found must have none of it to reach for.
 _TOOLS = ("tools", "tool_choice", "functions", "function_call", "parallel_tool_calls", "web_search_options")
 Document = Mapping[str, object]
@@ -167,7 +169,13 @@ class Retrieval:
     def _nothing(self, client: ClientSide, grounding: Document) -> None:
         """Say that nothing was found; no model is asked, so no token of one is billed."""
         text = grounding["text"]
-        said = {**_facts(grounding), "id": self.record_id, "created": self._core.now_us() // 1_000_000}
+        cost = cost_of(grounding, Usage(0, 0, estimated=False))
+        said = {
+            **_facts(grounding),
+            "cost": cost,
+            "id": self.record_id,
+            "created": self._core.now_us() // 1_000_000,
+        }
         said["model"] = self._ask.model
         usage = stated_usage(Usage(0, 0, estimated=False))
         headers = b"x-request-id: %b\r\n" % self.record_id.encode()
@@ -228,6 +236,37 @@ def _facts(grounding: Document) -> dict[str, object]:
     return {"citations": grounding["citations"], "grounding": costs}
 
 
+def cost_of(grounding: Document, usage: Usage) -> dict[str, object]:
+    """Return what a whole answer is charged: the search and the model's tokens, exactly and in whole micro-euro.
+
+    ``charges`` are parts of invoice lines in pico-euro (a millionth of a micro-euro), whose sums are rounded there once.
+    """
+    charges = list(cast("list[Document]", grounding["charges"]))
+    picoeur = cast("int | None", grounding["price_picoeur"])
+    prices = cast("Document", grounding["prices"])
+    for meter, tokens in (("input_tokens", usage.prompt), ("output_tokens", usage.completion)):
+        price = prices[meter]
+        if not tokens:
+            continue
+        if not isinstance(price, int):
+            picoeur = None
+            continue
+        charges.append(
+            {
+                "service_id": prices["service_id"],
+                "meter": meter,
+                "item": prices["item"],
+                "quantity": tokens,
+                "quantity_per_unit": _MILLION,
+                "microeur_per_unit": price,
+                "price_picoeur": tokens * price,
+            }
+        )
+        picoeur = None if picoeur is None else picoeur + tokens * price
+    rounded = None if picoeur is None else div_round_half_even(picoeur, _MILLION)
+    return {"charges": charges, "price_picoeur": picoeur, "price_microeur": rounded}
+
+
 def _event(document: Document) -> bytes:
     return b"data: " + orjson.dumps(document) + b"\n\n"
 
@@ -254,9 +293,15 @@ class CitedExchange(Exchange):
             self.client.send(self._said())
 
     def _end_of_events(self, meter: Meter, last: bytes) -> None:
+        if self.ask.include_usage and not meter.error_seen:
+            event = {"object": "chat.completion.chunk", "model": self.model.name, "choices": list[object]()}
+            cost = _event({**event, "cost": cost_of(self.grounding, self._used())})
+            last = last[: -len(DONE)] + cost + DONE
         super()._end_of_events(meter, last if self._begun else self._said() + last)
 
-    def _whole_answer(self, answer: dict[str, object], body: bytes) -> None:
-        del body  # it has no citations yet
-        answer.update(_facts(self.grounding))
-        super()._whole_answer(answer, orjson.dumps(answer))
+    def _reply(self, status: int, body: bytes) -> None:
+        answer = parse_answer(body) if status == 200 else None
+        if answer is not None:
+            answer |= {**_facts(self.grounding), "cost": cost_of(self.grounding, self._usage)}
+            body = orjson.dumps(answer)
+        super()._reply(status, body)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from penstock.base.errors import InvalidInputError
 from penstock.base.units import TOKENS_PER_PRICE_UNIT, US_PER_HOUR, div_round_half_even
 from penstock.domain.invoice import amount_of
-from penstock.domain.price import Meter, PriceBook
+from penstock.domain.price import COUNTED, Meter, PriceBook
 from penstock.rating.rate import Unpriced, UnpricedUsageError
 
 
@@ -32,15 +32,31 @@ class TokenPrice:
 
 
 @dataclass(frozen=True, slots=True)
+class CountedPrice:
+    """What ``quantity_per_price`` of what a meter counts cost of an item, in micro-euro."""
+
+    meter: Meter
+    item: str
+    quantity_per_price: int
+    microeur: int
+
+
+@dataclass(frozen=True, slots=True)
 class Estimate:
-    """What an order will cost: for each hour its devices are held, and for the tokens of its models."""
+    """What an order will cost: for each hour its devices are held, for tokens of its models, and for what is counted."""
 
     price_book_id: str
     microeur_per_hour: int
     tokens: tuple[TokenPrice, ...]
+    counted: tuple[CountedPrice, ...] = ()
 
 
-def estimate(book: PriceBook, gpus: Iterable[GpuOrder] = (), models: Iterable[str] = ()) -> Estimate:
+def estimate(
+    book: PriceBook,
+    gpus: Iterable[GpuOrder] = (),
+    models: Iterable[str] = (),
+    counted: Iterable[tuple[Meter, str]] = (),
+) -> Estimate:
     """Return what an order costs by ``book``; ``microeur_per_hour`` is what one hour of it will be invoiced at.
 
     For "any device with at least N GB", estimate each class that qualifies. Raises UnpricedUsageError listing
@@ -69,9 +85,10 @@ def estimate(book: PriceBook, gpus: Iterable[GpuOrder] = (), models: Iterable[st
         _token_price(model, price(Meter.INPUT_TOKENS, model), price(Meter.OUTPUT_TOKENS, model))
         for model in models
     )
+    others = tuple(CountedPrice(meter, item, COUNTED[meter], price(meter, item)) for meter, item in counted)
     if missing:
         raise UnpricedUsageError(tuple(sorted(missing)))
-    return Estimate(book.price_book_id, hourly, tokens)
+    return Estimate(book.price_book_id, hourly, tokens, others)
 
 
 def _check(order: GpuOrder) -> None:

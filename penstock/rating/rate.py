@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from penstock.base.errors import PenstockError
 from penstock.base.units import TOKENS_PER_PRICE_UNIT, US_PER_HOUR
-from penstock.domain.invoice import InvoiceLine, Unit, amount_of, describe
-from penstock.domain.price import Meter, Price, PriceBook
-from penstock.domain.report import DeviceUsage, TokenUsage
+from penstock.domain.invoice import COUNTED_UNITS, InvoiceLine, Unit, amount_of, describe
+from penstock.domain.price import COUNTED, Meter, Price, PriceBook
+from penstock.domain.report import CountedUsage, DeviceUsage, TokenUsage
 
 LISTED_MAX = 100  # problems listed in one error; the rest is counted
 
@@ -68,7 +68,10 @@ _Sums = dict[_Group, int]
 
 
 def rate(
-    devices: Iterable[DeviceUsage], tokens: Iterable[TokenUsage], books: Mapping[str, PriceBook]
+    devices: Iterable[DeviceUsage],
+    tokens: Iterable[TokenUsage],
+    books: Mapping[str, PriceBook],
+    counted: Iterable[CountedUsage] = (),
 ) -> tuple[InvoiceLine, ...]:
     """Return the charge lines of all usage, sorted by ``InvoiceLine.key``; a quantity of zero makes no line.
 
@@ -76,7 +79,7 @@ def rate(
     costs ``slice_us x price / (7 x 3,600,000,000)``. Raises UnpricedUsageError listing all usage without a
     price: it is never rated at zero (a price of zero must be in the book).
     """
-    sums = _sum(devices, tokens)
+    sums = _sum(devices, tokens, counted)
     prices, missing = _prices(sums, books)
     if missing:
         raise UnpricedUsageError(missing)
@@ -85,13 +88,18 @@ def rate(
 
 
 def find_unpriced(
-    devices: Iterable[DeviceUsage], tokens: Iterable[TokenUsage], books: Mapping[str, PriceBook]
+    devices: Iterable[DeviceUsage],
+    tokens: Iterable[TokenUsage],
+    books: Mapping[str, PriceBook],
+    counted: Iterable[CountedUsage] = (),
 ) -> tuple[Unpriced, ...]:
     """Return all usage that ``rate`` would refuse, sorted; for a check before an invoice is due."""
-    return _prices(_sum(devices, tokens), books)[1]
+    return _prices(_sum(devices, tokens, counted), books)[1]
 
 
-def _sum(devices: Iterable[DeviceUsage], tokens: Iterable[TokenUsage]) -> _Sums:
+def _sum(
+    devices: Iterable[DeviceUsage], tokens: Iterable[TokenUsage], counted: Iterable[CountedUsage]
+) -> _Sums:
     sums: _Sums = {}
 
     def add(group: _Group, quantity: int) -> None:
@@ -137,7 +145,24 @@ def _sum(devices: Iterable[DeviceUsage], tokens: Iterable[TokenUsage]) -> _Sums:
                 ),
                 count,
             )
+    for one in counted:
+        add(_counted_group(one), one.quantity)
     return sums
+
+
+def _counted_group(one: CountedUsage) -> _Group:
+    return _Group(
+        one.tenant_id,
+        one.project_id,
+        one.service_id,
+        one.key_id,
+        one.meter,
+        one.item,
+        COUNTED_UNITS[one.meter],
+        COUNTED[one.meter],
+        one.price_book_id,
+        simulated=False,
+    )
 
 
 def _prices(sums: _Sums, books: Mapping[str, PriceBook]) -> tuple[dict[_Group, Price], tuple[Unpriced, ...]]:

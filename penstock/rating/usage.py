@@ -34,7 +34,7 @@ class ShowbackRow:
     """One row of a view: ``group`` has one value per dimension asked for, empty where a line has none.
 
     ``quantity`` is device-microseconds for GPU-hours (rounded half to even where slices do not make whole
-    ones) and tokens else. Simulated usage never shares a row with real usage. ``item`` and ``price_book_id``
+    ones) and what the line's unit counts else. Simulated usage never shares a row with real usage. ``item`` and ``price_book_id``
     are those of all its lines, None where they differ.
     """
 
@@ -66,7 +66,7 @@ def showback(lines: Iterable[InvoiceLine], by: Sequence[GroupBy]) -> tuple[Showb
             meter=meter,
             simulated=simulated,
             quantity=round_half_even(sum((_natural(line) for line in own), start=Fraction(0))),
-            unit="device_us" if meter in OF_DEVICES else Unit.TOKEN.value,
+            unit="device_us" if meter in OF_DEVICES else own[0].unit.value,
             amount_microeur=sum(line.amount_microeur for line in own),
             item=_shared(line.item for line in own),
             price_book_id=_shared(line.price_book_id for line in own),

@@ -23,7 +23,7 @@ _MODEL = sa.text(
 _REPLICAS = sa.text(
     """
     SELECT a.id AS allocation_id, a.endpoint AS url, a.config ->> 'served_model_name' AS model, s.id AS service_id,
-        m.context_tokens
+        s.price_book_id, m.name AS catalogue_model, m.context_tokens
     FROM service s JOIN allocation a ON a.service_id = s.id JOIN model m ON m.name = s.spec ->> 'model'
     WHERE s.id = :service AND s.wanted = 'running' AND a.wanted = 'present' AND a.phase = 'ready'
         AND a.phase_generation = a.generation AND a.endpoint IS NOT NULL
@@ -55,7 +55,7 @@ def find(connection: Connection, project_id: str, service: str) -> Row | None:
 
 
 def replicas(connection: Connection, service_id: str) -> list[Row]:
-    """Return the ready replicas of a service: url, model (the name to call), ids and context_tokens."""
+    """Return the ready replicas of a service: url, model (the name to call), ids, price book, model of the catalogue, context_tokens."""
     return every(connection.execute(_REPLICAS, {"service": service_id}))
 
 

@@ -205,15 +205,30 @@ def read_chunks(connection: Connection, base_id: str, keys: Sequence[Mapping[str
 # ---- meters ------------------------------------------------------------------------------------------------
 
 
-def meter(connection: Connection, base: Mapping[str, Any], day: date, quantities: Mapping[str, int]) -> None:
-    """Add quantities by meter to a knowledge base's day (UTC)."""
+def charged_to(base: Mapping[str, Any]) -> str:
+    """Return the id that a knowledge base's invoice lines name: its own."""
+    return str(base["id"])
+
+
+def meter(
+    connection: Connection,
+    base: Mapping[str, Any],
+    day: date,
+    quantities: Mapping[str, int],
+    key_id: str | None = None,
+) -> None:
+    """Add quantities by meter to a knowledge base's day (UTC), for whoever asked with ``key_id``."""
     rows = [
         {
             "knowledge_base_id": base["id"],
             "day": day,
             "meter": name,
+            "key_id": key_id or "",
             "tenant_id": base["tenant_id"],
             "project_id": base["project_id"],
+            "service_id": charged_to(base),
+            "item": base["model"],
+            "price_book_id": base["price_book_id"],
             "quantity": quantity,
         }
         for name, quantity in sorted(quantities.items())
@@ -224,49 +239,70 @@ def meter(connection: Connection, base: Mapping[str, Any], day: date, quantities
     statement = upsert(knowledge_usage).values(rows)
     connection.execute(
         statement.on_conflict_do_update(
-            index_elements=["knowledge_base_id", "day", "meter"],
+            index_elements=["knowledge_base_id", "day", "meter", "key_id"],
             set_={"quantity": knowledge_usage.c.quantity + statement.excluded.quantity},
         )
     )
 
 
-_METER_STORED = sa.text(
-    """
+# What is stored, by whole seconds since it was metered last, cut at midnights of UTC so that each day has its own.
+_METER_STORED = """
     WITH due AS (
-        SELECT id, tenant_id, project_id, metered_until, CAST(:now AS timestamptz) AS until FROM knowledge_base
-        WHERE metered_until < CAST(:now AS timestamptz) - CAST(:every AS interval)
-        ORDER BY metered_until LIMIT :limit FOR UPDATE SKIP LOCKED
+        SELECT id, tenant_id, project_id, model, price_book_id, metered_until,
+            metered_until + make_interval(secs => floor(
+                extract(epoch FROM CAST(:now AS timestamptz) - metered_until))) AS until
+        FROM knowledge_base WHERE {which} FOR UPDATE {others}
     ), stored AS (
-        SELECT due.id, coalesce(sum(d.size_bytes), 0) AS bytes, coalesce(sum(d.chunks_total), 0) AS chunks
+        SELECT due.id, coalesce(sum(d.size_bytes), 0) AS bytes, coalesce(sum(d.chunks_kept), 0) AS chunks
         FROM due LEFT JOIN document d ON d.knowledge_base_id = due.id GROUP BY due.id
     ), moved AS (
-        UPDATE knowledge_base b SET metered_until = due.until FROM due WHERE b.id = due.id
+        UPDATE knowledge_base b SET metered_until = due.until FROM due WHERE b.id = due.id AND due.until > due.metered_until
     )
-    INSERT INTO knowledge_usage (knowledge_base_id, day, meter, tenant_id, project_id, quantity)
-    SELECT due.id, CAST(timezone('UTC', due.until) AS date), m.meter, due.tenant_id, due.project_id,
-        CAST(round(m.amount * extract(epoch FROM due.until - due.metered_until)) AS bigint)
+    INSERT INTO knowledge_usage (knowledge_base_id, day, meter, key_id, tenant_id, project_id, service_id, item,
+        price_book_id, quantity)
+    SELECT due.id, CAST(day AS date), m.meter, '', due.tenant_id, due.project_id, due.id, due.model,
+        due.price_book_id, CAST(m.amount * extract(epoch FROM
+            LEAST(timezone('UTC', due.until), day + interval '1 day') - GREATEST(timezone('UTC', due.metered_until), day)
+        ) AS bigint)
     FROM due JOIN stored ON stored.id = due.id
+    CROSS JOIN LATERAL generate_series(date_trunc('day', timezone('UTC', due.metered_until)),
+        timezone('UTC', due.until), interval '1 day') AS day
     CROSS JOIN LATERAL (VALUES ('byte_seconds', stored.bytes), ('chunk_seconds', stored.chunks)) AS m (meter, amount)
-    ON CONFLICT (knowledge_base_id, day, meter) DO UPDATE SET quantity = knowledge_usage.quantity + excluded.quantity
-    """
+    WHERE m.amount > 0 AND timezone('UTC', due.until) > GREATEST(timezone('UTC', due.metered_until), day)
+    ON CONFLICT (knowledge_base_id, day, meter, key_id)
+        DO UPDATE SET quantity = knowledge_usage.quantity + excluded.quantity
+"""
+_METER_DUE = sa.text(
+    _METER_STORED.format(
+        which="metered_until < CAST(:now AS timestamptz) - CAST(:every AS interval) ORDER BY metered_until LIMIT :limit",
+        others="SKIP LOCKED",
+    )
 )
+_METER_ONE = sa.text(_METER_STORED.format(which="id = :id", others=""))
 
 
 def meter_stored(connection: Connection, now: datetime, every_seconds: int, limit: int) -> int:
     """Meter what is stored since it was metered last, at most every so many seconds; return rows written."""
     parameters = {"now": now, "every": f"{every_seconds} seconds", "limit": limit}
-    return connection.execute(_METER_STORED, parameters).rowcount
+    return connection.execute(_METER_DUE, parameters).rowcount
+
+
+def settle_stored(connection: Connection, base_id: str, now: datetime) -> None:
+    """Meter what is stored up to now; call it in the transaction that changes what is stored, before the change."""
+    connection.execute(_METER_ONE, {"now": now, "id": base_id})
 
 
 def usage(connection: Connection, base_id: str, start: date, end: date) -> list[Row]:
-    """Return quantities by day and meter in ``[start, end)``."""
+    """Return quantities by day and meter in ``[start, end)``, whoever asked."""
+    quantity = sa.cast(sa.func.sum(knowledge_usage.c.quantity), sa.BigInteger).label("quantity")
     query = (
-        sa.select(knowledge_usage.c.day, knowledge_usage.c.meter, knowledge_usage.c.quantity)
+        sa.select(knowledge_usage.c.day, knowledge_usage.c.meter, quantity)
         .where(
             knowledge_usage.c.knowledge_base_id == base_id,
             knowledge_usage.c.day >= start,
             knowledge_usage.c.day < end,
         )
+        .group_by(knowledge_usage.c.day, knowledge_usage.c.meter)
         .order_by(knowledge_usage.c.day, knowledge_usage.c.meter)
     )
     return every(connection.execute(query))

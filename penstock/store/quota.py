@@ -20,6 +20,7 @@ from sqlalchemy.engine import Connection
 from penstock.base.units import US_PER_SECOND
 from penstock.domain.quota import (
     HELD,
+    OF_DAYS,
     OF_DOCUMENTS,
     OF_NETWORKS,
     Breach,
@@ -51,7 +52,8 @@ _SHARE = sa.text(
     "FROM (SELECT DISTINCT unnest(CAST(:tenant_ids AS text[])) AS tenant_id ORDER BY 1) AS tenants"
 )
 _EXCLUDE = sa.text("SELECT pg_advisory_xact_lock(:lock_class, hashtext(:tenant_id))")
-_MONTHLY = [m.value for m in Measure if m not in HELD]
+_MONTHLY = [m.value for m in Measure if m not in HELD | OF_DAYS]
+_QUERIES_LOCK_CLASS = 0x515259  # "QRY"
 _LIMITS = sa.text(
     "SELECT project_id, dimension, limit_amount FROM quota WHERE tenant_id = :tenant_id "
     "AND (project_id IS NULL OR project_id = :project_id) AND dimension = ANY(:dimensions) "
@@ -121,6 +123,20 @@ def lines_for_order(
     """Return the limits an order of ``asked_dimensions`` meets, with what counts against them; locks nothing."""
     limits = _limits(connection, tenant_id, project_id, asked_dimensions)
     return _lines(connection, tenant_id, project_id, limits, now, used_statement=_READ_USED) if limits else []
+
+
+def check_query(connection: Connection, tenant_id: str, project_id: str, now: datetime) -> Breach | None:
+    """Return the quota of questions a day that one more would break, or None.
+
+    Call it in the transaction that counts the question, before: whoever comes second waits, where there is such a
+    quota, and then sees the first one's question.
+    """
+    asked = Measure.QUERIES_PER_DAY.value
+    limits = [row for row in _limits(connection, tenant_id, project_id, [asked]) if row["dimension"] == asked]
+    if not limits:
+        return None
+    connection.execute(_EXCLUDE, {"lock_class": _QUERIES_LOCK_CLASS, "tenant_id": tenant_id})
+    return check(_lines(connection, tenant_id, project_id, limits, now, used_statement=_READ_USED), {})
 
 
 def take(connection: Connection, tenant_id: str, project_id: str, amounts: Holds) -> None:
@@ -267,7 +283,11 @@ def put(
 
 def _count_held(connection: Connection, tenant_id: str, project_id: str | None, dimension: str) -> None:
     if _measure(dimension) in OF_DOCUMENTS:
-        counted = sa.func.count() if dimension == Measure.DOCUMENTS else sa.func.sum(document.c.size_bytes)
+        counted = {
+            Measure.DOCUMENTS: sa.func.count(),
+            Measure.DOCUMENT_BYTES: sa.func.sum(document.c.size_bytes),
+            Measure.CHUNKS: sa.func.sum(document.c.chunks_total),
+        }[_measure(dimension)]
         held = sa.select(sa.cast(sa.func.coalesce(counted, 0), sa.BigInteger)).where(
             document.c.tenant_id == tenant_id
         )

@@ -1,4 +1,4 @@
-"""What tenants consumed since the first of the month: sums over the ledger, for quotas.
+"""What tenants consumed since the first of the month, or since midnight: sums over the ledger, for quotas.
 
 Growth: reads the tenant's segments and token rows of the month, so it costs O(rows of that tenant this
 month); only tenants with a monthly quota pay it.
@@ -67,6 +67,15 @@ _MICROEUR = f"""
         ) AS counted (meter, tokens)
         WHERE tenant_id = ANY(:tenant_ids) AND ended_at >= :start AND ended_at <= :now
         GROUP BY 1, 2, 3, 4, 5, 6, 7
+        UNION ALL
+        SELECT tenant_id, project_id, service_id, key_id, price_book_id,
+            CASE WHEN meter = 'chunk_seconds' THEN 'chunk_days' ELSE meter END, item,
+            CAST(sum(quantity) AS numeric), CASE WHEN meter = 'chunk_seconds' THEN 86400000 ELSE 1000 END, false
+        FROM knowledge_usage
+        WHERE tenant_id = ANY(:tenant_ids) AND meter IN ('queries', 'documents_indexed', 'chunk_seconds')
+            AND day >= CAST(timezone('UTC', CAST(:start AS timestamptz)) AS date)
+            AND day <= CAST(timezone('UTC', CAST(:now AS timestamptz)) AS date)
+        GROUP BY 1, 2, 3, 4, 5, 6, 7, meter
     )
     SELECT tenant_id, project_id, CAST(sum(
         whole + CASE WHEN 2 * rest > per_unit OR (2 * rest = per_unit AND mod(whole, 2) = 1) THEN 1 ELSE 0 END
@@ -83,10 +92,17 @@ _MICROEUR = f"""
     ) AS divided
     GROUP BY 1, 2
 """  # noqa: S608 - the parts are constants of this file; values travel as parameters
+_QUERIES = """
+    SELECT tenant_id, project_id, CAST(sum(quantity) AS bigint) AS amount FROM knowledge_usage
+    WHERE tenant_id = ANY(:tenant_ids) AND meter = 'queries'
+        AND day = CAST(timezone('UTC', CAST(:now AS timestamptz)) AS date)
+    GROUP BY 1, 2
+"""
 _STATEMENTS: Mapping[Measure, sa.TextClause] = {
     Measure.GPU_SECONDS_PER_MONTH: sa.text(_GPU_US),
     Measure.TOKENS_PER_MONTH: sa.text(_TOKENS),
     Measure.MICROEUR_PER_MONTH: sa.text(_MICROEUR),
+    Measure.QUERIES_PER_DAY: sa.text(_QUERIES),
 }
 
 

@@ -4,7 +4,7 @@ Cost: the segments and token rows of the period that the filters leave, found by
 service; a question about the whole factory reads the whole period.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,7 +12,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from penstock.domain.report import DeviceUsage, TokenUsage
+from penstock.domain.knowledge_base import KnowledgeMeter
+from penstock.domain.price import Meter
+from penstock.domain.report import CountedUsage, DeviceUsage, TokenUsage
 from penstock.domain.segment import BOOKED, SOLD, SegmentState
 
 _SOLD = ", ".join(f"'{state.value}'" for state in sorted(SOLD))
@@ -55,6 +57,43 @@ _TOKENS = """
     WHERE t.ended_at >= :start AND t.ended_at < :end {filters}
     GROUP BY 1, 2, 3, 4, 5, 6, 7, 8 LIMIT :limit
 """
+
+# What is counted of knowledge bases, by days of UTC: a day belongs to the time that its first instant lies in. What was made before it had prices has no price book, and no charge.
+_COUNTED = """
+    SELECT tenant_id, project_id, service_id, key_id, meter, item, price_book_id,
+        CAST(sum(quantity) AS bigint) AS quantity
+    FROM knowledge_usage
+    WHERE CAST(day AS timestamp) >= timezone('UTC', CAST(:start AS timestamptz))
+        AND CAST(day AS timestamp) < timezone('UTC', CAST(:end AS timestamptz))
+        AND meter = ANY(:meters) AND price_book_id IS NOT NULL {filters}
+    GROUP BY 1, 2, 3, 4, 5, 6, 7 LIMIT :limit
+"""
+# The day meters of knowledge bases that are charged, as the rows and as invoices call them.
+CHARGED_METERS: Mapping[KnowledgeMeter, Meter] = {
+    KnowledgeMeter.QUERIES: Meter.QUERIES,
+    KnowledgeMeter.DOCUMENTS_INDEXED: Meter.DOCUMENTS_INDEXED,
+    KnowledgeMeter.CHUNK_SECONDS: Meter.CHUNK_DAYS,
+}
+
+
+def counted(connection: Connection, asked: UsageFilter, limit: int) -> list[CountedUsage]:
+    """Return what is counted by owner, key, meter, item and price book, of the days that begin in the time asked."""
+    filters, values = _filters(asked, "")
+    values |= {"start": asked.start, "end": asked.end, "limit": limit, "meters": list(CHARGED_METERS)}
+    rows = connection.execute(sa.text(_COUNTED.format(filters=filters)), values)
+    return [
+        CountedUsage(
+            tenant_id=row.tenant_id,
+            project_id=row.project_id,
+            service_id=row.service_id,
+            key_id=row.key_id or None,
+            meter=CHARGED_METERS[KnowledgeMeter(row.meter)],
+            item=row.item,
+            price_book_id=row.price_book_id,
+            quantity=row.quantity,
+        )
+        for row in rows
+    ]
 
 
 def devices(connection: Connection, asked: UsageFilter, limit: int) -> list[DeviceUsage]:
@@ -145,6 +184,9 @@ _CONSUMERS = sa.text(
     SELECT DISTINCT tenant_id FROM segment
     WHERE {_CHARGED} AND start_at < :end AND (end_at IS NULL OR end_at > :start)
     UNION SELECT DISTINCT tenant_id FROM token_usage WHERE ended_at >= :start AND ended_at < :end
+    UNION SELECT DISTINCT tenant_id FROM knowledge_usage
+        WHERE CAST(day AS timestamp) >= timezone('UTC', CAST(:start AS timestamptz))
+            AND CAST(day AS timestamp) < timezone('UTC', CAST(:end AS timestamptz)) AND price_book_id IS NOT NULL
     ORDER BY 1
     """  # noqa: S608 - a constant of this file
 )

@@ -1,5 +1,10 @@
 """Knowledge bases for tests: services with a replica at a given address, and documents that get indexed."""
 
+import contextlib
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import sqlalchemy as sa
@@ -109,3 +114,48 @@ def work(plane: ControlPlane) -> None:
         if not plane.documents.tick():
             return
     raise AssertionError("the engine finds no end")
+
+
+class Writer(ThreadingHTTPServer):
+    """A protocol-true stand-in for an engine that writes text: it cites its first passage, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Writer)
+        self.asked: list[dict[str, Any]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Writer(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        assert isinstance(self.server, Writer)
+        self.server.asked.append(body)
+        usage = {"prompt_tokens": 100, "completion_tokens": 7, "total_tokens": 107}
+        choice = {
+            "index": 0,
+            "message": {"role": "assistant", "content": "The pump runs first [1]."},
+            "finish_reason": "stop",
+        }
+        raw = json.dumps({"choices": [choice], "usage": usage}).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(raw)))
+        self.end_headers()
+        self.wfile.write(raw)
+
+    def log_message(self, *arguments: Any) -> None:
+        del arguments
+
+
+@contextlib.contextmanager
+def writing() -> Iterator[Writer]:
+    """Run a stand-in that writes text for as long as the block lasts."""
+    server = Writer()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()

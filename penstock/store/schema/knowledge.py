@@ -3,7 +3,8 @@
 The chunks with their words and vectors are not here: each knowledge base has a table of its own in the schema
 ``penstock_knowledge``, which the application reaches through functions alone (see migration 0007 and ADR
 0009). Growth: one row per document and version; the content of the newest version is kept, so that it can be
-indexed again; a proof of a few kilobytes per deletion, kept for ever; five meter rows per knowledge base a day.
+indexed again; a proof of a few kilobytes per deletion, kept for ever; four meter rows per knowledge base a day, and
+one for each key that searches it.
 """
 
 from sqlalchemy import (
@@ -41,6 +42,7 @@ knowledge_base = Table(
     Column("created_by", Text, nullable=False),
     instant("created_at"),
     instant("metered_until"),
+    Column("price_book_id", Text, ForeignKey("price_book.id")),  # NULL: made before there were prices
     Index(None, "tenant_id"),
     Index(None, "metered_until"),
     Index("uq_knowledge_base_name", "project_id", "name", unique=True),
@@ -68,6 +70,9 @@ document = Table(
     amount("characters"),
     Column("chunks_total", Integer),
     Column("chunks_done", Integer, nullable=False, server_default=text("0")),
+    Column(
+        "chunks_kept", Integer, nullable=False, server_default=text("0")
+    ),  # of the version that searches find
     Column("attempts", Integer, nullable=False, server_default=text("0")),
     Column("proof_id", Text),
     Column("created_by", Text, nullable=False),
@@ -121,8 +126,12 @@ knowledge_usage = Table(
     Column("knowledge_base_id", Text, primary_key=True),
     Column("day", Date, primary_key=True),
     Column("meter", Text, primary_key=True),
+    Column("key_id", Text, primary_key=True, server_default=""),  # who asked; empty where nobody did
     Column("tenant_id", Text, nullable=False),
     Column("project_id", Text, nullable=False),
     Column("quantity", BigInteger, nullable=False),
+    Column("service_id", Text, nullable=False),  # the service it belongs to, else the knowledge base's own id
+    Column("item", Text, nullable=False),  # the model that makes its vectors
+    Column("price_book_id", Text),
     Index(None, "tenant_id", "day"),
 )

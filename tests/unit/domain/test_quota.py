@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from penstock.base.errors import InvalidInputError
 from penstock.domain.quota import (
     HELD,
+    OF_DAYS,
+    Breach,
     Measure,
     QuotaLine,
     check,
@@ -67,10 +69,16 @@ def test_a_breach_says_what_is_left_and_whose_it_is() -> None:
     over = check([QuotaLine("devices", None, 4, 9)], {"devices": 1})
     assert over is not None
     assert "the tenant's quota 'devices' has 0 of 4 left" in over.sentence
+    asked = Breach(QuotaLine("queries_per_day", "prj_a", 10, 12), 1)
+    assert "the project's quota of 10 questions" in asked.sentence
+    assert "ask again after midnight UTC" in asked.sentence
+    pieces = Breach(QuotaLine("chunks", None, 10, 8), 5)
+    assert "has 2 of 10 left and this document needs 5; delete documents" in pieces.sentence
 
 
-def test_every_measure_is_held_or_monthly() -> None:
-    assert {m for m in Measure if m.value.endswith("_per_month")} == set(Measure) - HELD
+def test_every_measure_is_held_or_of_a_month_or_a_day() -> None:
+    assert {m for m in Measure if m.value.endswith("_per_month")} == set(Measure) - HELD - OF_DAYS
+    assert {m for m in Measure if m.value.endswith("_per_day")} == OF_DAYS
 
 
 def test_a_month_begins_at_midnight_utc_of_the_first() -> None:

@@ -35,6 +35,10 @@ FOUND = {
     ],
     "citations": CITED,
     "costs": [{"record_id": "use_1", "price_microeur": 1}],
+    "charges": [{"service_id": "knb_1", "meter": "queries", "price_picoeur": 200_000_000}],
+    "price_picoeur": 200_000_000,
+    "price_microeur": 200,
+    "prices": {"service_id": "svc_a", "item": "tiny", "input_tokens": 100_000, "output_tokens": 400_000},
 }
 NOTHING = {**FOUND, "found": False, "citations": [], "messages": []}
 
@@ -101,6 +105,9 @@ def test_the_engine_gets_quotations_and_the_client_citations(bench: Bench, tmp_p
     assert (status, answer["citations"]) == (200, CITED)
     assert answer["grounding"] == {"knowledge_base": "knb_1", "costs": FOUND["costs"]}
     assert answer["usage"]["completion_tokens"] == 5
+    charges = [(one["meter"], one["price_picoeur"]) for one in answer["cost"]["charges"]]
+    assert charges == [("queries", 200_000_000), ("input_tokens", 300_000), ("output_tokens", 2_000_000)]
+    assert (answer["cost"]["price_picoeur"], answer["cost"]["price_microeur"]) == (202_300_000, 202)
     (record,) = records(tmp_path)
     assert (record["prompt_tokens"], record["completion_tokens"]) == (3, 5)
 
@@ -126,6 +133,19 @@ def test_a_stream_that_comes_in_one_piece_says_it_too(bench: Bench) -> None:
     said = bench.wire.take()
     assert said.count(b'"citations"') == 1
     assert said.index(b'"citations"') < said.index(b'"content":"a"')
+
+
+@pytest.mark.parametrize("price", [400_000, None])
+def test_a_stream_with_usage_ends_with_its_cost(bench: Bench, price: int | None) -> None:
+    bench.client.data_received(post(question(stream=True, stream_options={"include_usage": True})))
+    asked(bench).answer({**FOUND, "prices": {**FOUND["prices"], "output_tokens": price}})
+    pieces = event("a", 1) + event("", 1, finish="stop") + final(1) + b"data: [DONE]\n\n"
+    bench.engines[0][0].data_received(STREAM_HEAD + chunked(pieces) + STREAM_END)
+    said = bench.wire.take()
+    assert said.count(b'"usage":{') == said.count(b'"cost"') == said.count(b"[DONE]") == 1
+    wanted = b'"price_picoeur":200700000,"price_microeur":201' if price else b'"price_microeur":null'
+    assert wanted in said
+    assert said.index(wanted) < said.index(b"[DONE]")
 
 
 @pytest.mark.parametrize("stream", [False, True])

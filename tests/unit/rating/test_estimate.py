@@ -8,7 +8,7 @@ from penstock.base.errors import InvalidInputError
 from penstock.domain.invoice import total_microeur
 from penstock.domain.price import Meter, Price, PriceBook
 from penstock.domain.report import DeviceUsage
-from penstock.rating.estimate import Estimate, GpuOrder, TokenPrice, estimate
+from penstock.rating.estimate import CountedPrice, Estimate, GpuOrder, TokenPrice, estimate
 from penstock.rating.rate import Unpriced, UnpricedUsageError, rate
 
 HOUR_US = 3_600_000_000
@@ -52,6 +52,17 @@ def test_tokens_are_priced_per_thousand_rounded_and_per_million_exactly() -> Non
     assert estimate(BOOK, models=["tiny"]) == Estimate(
         "pbk_1", 0, (TokenPrice("tiny", 150, 600, 150_000, 600_500),)
     )
+
+
+def test_what_is_counted_is_told_with_how_many_a_price_is_for() -> None:
+    book = PriceBook("pbk_2", 2, (Price(Meter.QUERIES, "*", 200_000), Price(Meter.CHUNK_DAYS, "mini", 7)))
+    found = estimate(book, counted=[(Meter.QUERIES, "mini"), (Meter.CHUNK_DAYS, "mini")]).counted
+    assert found == (
+        CountedPrice(Meter.QUERIES, "mini", 1_000, 200_000),
+        CountedPrice(Meter.CHUNK_DAYS, "mini", 86_400_000, 7),
+    )
+    with pytest.raises(UnpricedUsageError):
+        estimate(book, counted=[(Meter.DOCUMENTS_INDEXED, "mini")])
 
 
 def test_everything_without_a_price_is_listed_at_once() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from penstock.domain.invoice import InvoiceLine, InvoiceNumber, Unit, correction_for, total_microeur
 from penstock.domain.price import Meter, Price, PriceBook
-from penstock.domain.report import DeviceUsage, MeteredDevice, TokenUsage
+from penstock.domain.report import CountedUsage, DeviceUsage, MeteredDevice, TokenUsage
 from penstock.domain.segment import Holding, Segment, SegmentState
 from penstock.rating.rate import LISTED_MAX, Unpriced, UnpricedUsageError, find_unpriced, rate
 from penstock.rating.segments import aggregate_segments
@@ -61,6 +61,38 @@ token_rows = st.builds(
     output_tokens=st.integers(0, 10**10),
     simulated=st.booleans(),
 )
+
+
+def test_what_is_counted_is_a_line_of_its_own_unit() -> None:
+    def counted(meter: Meter, quantity: int, key: str | None = None) -> CountedUsage:
+        return CountedUsage("ten_a", "prj_a", "knb_a", key, meter, "mini", "pbk_2", quantity)
+
+    rows = [
+        counted(Meter.QUERIES, 2, "key_a"),
+        counted(Meter.QUERIES, 1, "key_b"),
+        counted(Meter.QUERIES, 3, "key_a"),
+        counted(Meter.DOCUMENTS_INDEXED, 1),
+        counted(Meter.CHUNK_DAYS, 86_400_000),
+        counted(Meter.CHUNK_DAYS, 0),
+    ]
+    lines = rate([], [], BOOKS, rows)
+    assert [(line.meter, line.key_id, line.unit, line.quantity, line.amount_microeur) for line in lines] == [
+        ("chunk_days", None, "chunk_second", 86_400_000, 3_333_333),
+        ("documents_indexed", None, "document", 1, 3_333),
+        ("queries", "key_a", "query", 5, 16_667),
+        ("queries", "key_b", "query", 1, 3_333),
+    ]
+    assert [line.description for line in lines] == [
+        "mini: 1,000.000 chunk-days",
+        "mini: 1 documents indexed",
+        "mini: 5 queries",
+        "mini: 1 queries",
+    ]
+    assert rate([], [], BOOKS, reversed(rows)) == lines
+    with pytest.raises(UnpricedUsageError):
+        rate([], [], BOOKS, [replace(rows[0], price_book_id="pbk_1")])
+    with pytest.raises(ValueError, match="never negative"):
+        counted(Meter.QUERIES, -1)
 
 
 @given(
