@@ -94,7 +94,8 @@ def create_app(control_plane: "ControlPlane") -> FastAPI:
     )
     app.state.control_plane = control_plane
     for name in ROUTERS:
-        app.include_router(import_module(f"penstock.api.{name}").router)
+        # The very routes of the module, not copies of them: what is included is made again for every application.
+        app.router.routes.extend(import_module(f"penstock.api.{name}").router.routes)
     add_edge(app)
     describe(app)
     return app

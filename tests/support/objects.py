@@ -450,10 +450,7 @@ def routes(app: FastAPI) -> list[Route]:
 
 def _walk(found: list[Any]) -> Iterator[Route]:
     for route in found:
-        inner = getattr(route, "original_router", None)
-        if inner is not None:
-            yield from _walk(inner.routes)
-        elif getattr(route, "methods", None):
+        if getattr(route, "methods", None):
             for method in route.methods - {"HEAD", "OPTIONS"}:
                 yield Route(method, route.path)
         elif getattr(route, "path", None) is not None:
