@@ -13,7 +13,7 @@ from penstock.actions.context import Actor, Context, not_found
 from penstock.actions.device_class import require_read
 from penstock.actions.model_folder import inspect_folder
 from penstock.base.errors import ConflictError, InvalidInputError
-from penstock.domain.api_key import digest
+from penstock.domain.weights import check_url, digest_of, is_file_name
 from penstock.drivers.ctranslate2.checkpoint import (
     DEMO_MODEL_NAME,
     check_layout,
@@ -81,6 +81,7 @@ class Terms:
     origin: str = ""
     needs_approval: bool = False
     base_model: str | None = None
+    url: str = ""  # a folder (https) that nodes fetch the files from; empty: from the factory
 
 
 def add(context: Context, actor: Actor, *, folder: str, name: str | None, terms: Terms) -> Row:
@@ -104,6 +105,7 @@ def add(context: Context, actor: Actor, *, folder: str, name: str | None, terms:
         )
     row: Row = {
         **_described(context, facts, chosen, terms.licence),
+        "url": check_url(terms.url) if terms.url else "",
         "licence_text": terms.licence_text,
         "origin": terms.origin,
         "needs_approval": terms.needs_approval,
@@ -125,6 +127,7 @@ def add(context: Context, actor: Actor, *, folder: str, name: str | None, terms:
             "origin",
             "needs_approval",
             "base_model",
+            "url",
         )
         detail = {key: row[key] for key in shown}
         made.done("model.added", row["id"], tenant_id=None, detail=detail)
@@ -156,7 +159,6 @@ def _described(
     context: Context, facts: Mapping[str, Any], name: str, licence: str | None = None
 ) -> dict[str, Any]:
     files: Mapping[str, Mapping[str, Any]] = facts["files"]
-    listing = "\n".join(f"{file} {about['sha256']}" for file, about in sorted(files.items()))
     engines: list[str] = list(facts.get("engines") or [facts["engine"]])
     vendors = frozenset[str]().union(*(ENGINE_VENDORS.get(engine, frozenset()) for engine in engines))
     processors = [CPU] if ON_PROCESSORS.intersection(engines) else []
@@ -169,7 +171,8 @@ def _described(
         "parameters": facts["parameters"] or 0,
         "context_tokens": facts["context_tokens"],
         "licence": licence or facts["licence"] or UNSTATED_LICENCE,
-        "sha256": digest(listing),
+        "sha256": digest_of((file, about["sha256"]) for file, about in files.items()),
+        "files": _artefact(files),
         "engines": engines,
         "device_classes": [*processors, *_classes_of(context, vendors)],
         "demonstration": facts["demonstration"],
@@ -178,6 +181,11 @@ def _described(
         "state": "active",
         "created_at": context.clock.now(),
     }
+
+
+def _artefact(files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the files as nodes fetch them; none where a name could not be one on another machine."""
+    return {name: dict(about) for name, about in files.items()} if all(map(is_file_name, files)) else {}
 
 
 def _classes_of(context: Context, vendors: frozenset[str]) -> Sequence[str]:

@@ -1,18 +1,16 @@
 """What a folder holds that an operator wants to add as a model: its format, who can serve it, and its checksums."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from penstock.base import limits
 from penstock.base.errors import InvalidInputError
 from penstock.drivers.ctranslate2.checkpoint import inspect_model_folder
 from penstock.drivers.vllm.checkpoint import read_adapter, read_model
+from penstock.drivers.weights.fetch import digest_of
 
 _ENCODERS = frozenset({"bert"})
-_HEAD_BYTES = 1 << 20
 
 
 def inspect_folder(folder: str) -> Mapping[str, Any]:
@@ -52,7 +50,7 @@ def _checkpoint_facts(folder: Path) -> Mapping[str, Any]:
 
 def _facts(folder: Path) -> Mapping[str, Any]:
     files = {
-        path.name: {"size_bytes": path.stat().st_size, "sha256": digest_of(path)}
+        path.name: {"size_bytes": path.stat().st_size, "sha256": _digest_of(path)}
         for path in sorted(folder.iterdir())
         if path.is_file()
     }
@@ -70,20 +68,8 @@ def _facts(folder: Path) -> Mapping[str, Any]:
     }
 
 
-def digest_of(path: Path) -> str:
-    """Return the SHA-256 of a file; of one over ``MODEL_FILE_HASHED_BYTES_MAX``, that of its size, first and last MiB.
-
-    Reading hundreds of gigabytes would take longer than a request may; such a digest is marked ``ends:``.
-    """
-    size_bytes = path.stat().st_size
+def _digest_of(path: Path) -> str:
     try:
-        with path.open("rb") as stream:
-            if size_bytes <= limits.MODEL_FILE_HASHED_BYTES_MAX:
-                return hashlib.file_digest(stream, "sha256").hexdigest()
-            found = hashlib.sha256(str(size_bytes).encode())
-            found.update(stream.read(_HEAD_BYTES))
-            stream.seek(-_HEAD_BYTES, 2)
-            found.update(stream.read(_HEAD_BYTES))
-            return f"ends:{found.hexdigest()}"
+        return digest_of(path)
     except OSError as error:
         raise InvalidInputError(f"{path.name} cannot be read: {error.strerror}.", field=path.name) from error

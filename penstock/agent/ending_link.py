@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from penstock.agent.link import Link, Pulled
 from penstock.base.errors import UnauthenticatedError
+from penstock.domain.weights import Copy
 from penstock.drivers.base import Observed
 
 
@@ -36,6 +37,14 @@ class EndingLink:
         """Send a piece of a console."""
         try:
             return self._link.push_console(allocation_id, begin, content)
+        except UnauthenticatedError as error:
+            self._end(error)
+            raise
+
+    def push_weights(self, copies: Sequence[Copy]) -> Sequence[str]:
+        """Say what weights there are."""
+        try:
+            return self._link.push_weights(copies)
         except UnauthenticatedError as error:
             self._end(error)
             raise

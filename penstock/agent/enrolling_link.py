@@ -8,6 +8,7 @@ import structlog
 from penstock.agent.link import Link, Pulled
 from penstock.base.clock import Clock
 from penstock.base.errors import PenstockError, UnauthenticatedError
+from penstock.domain.weights import Copy
 from penstock.drivers.base import NodeFacts, Observed
 
 log = structlog.get_logger(__name__)
@@ -69,6 +70,10 @@ class EnrollingLink:
     def push_console(self, allocation_id: str, begin: int, content: bytes) -> int:
         """Send a piece of a console."""
         return self._link.push_console(allocation_id, begin, content)
+
+    def push_weights(self, copies: Sequence[Copy]) -> Sequence[str]:
+        """Say what weights there are."""
+        return self._link.push_weights(copies)
 
     def _enroll(self) -> None:
         found = self._inventory()

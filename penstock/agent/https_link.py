@@ -19,6 +19,7 @@ from penstock.agent.link import Item, Pulled
 from penstock.base import limits
 from penstock.base.clock import Clock
 from penstock.base.errors import InvalidInputError, PenstockError, TooLargeError
+from penstock.domain.weights import Copy
 from penstock.drivers import wire
 from penstock.drivers.base import NodeFacts, Observed
 from penstock.drivers.pki import certificates
@@ -90,6 +91,11 @@ class HttpsLink:
         """Send a piece of a machine's console; return the offset to go on from."""
         body = wire.console_to_json(allocation_id, begin, content)
         return wire.console_answer_from_json(self._call("POST", "/v1/agents/self/consoles", body))
+
+    def push_weights(self, copies: Sequence[Copy]) -> Sequence[str]:
+        """Say what weights this machine has; return the digests of those it is to give up."""
+        body = wire.weights_to_json(copies)
+        return wire.unwanted_from_json(self._call("POST", "/v1/agents/self/weights", body))
 
     def close(self) -> None:
         """Close the connections."""

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 from penstock.actions import agent as agent_actions
 from penstock.actions import vm_console as console_actions
+from penstock.actions import weights as weights_actions
 from penstock.actions.context import Context
 from penstock.agent.link import Item, Pulled
+from penstock.domain.weights import Copy
 from penstock.drivers.base import Observed
 
 
@@ -32,3 +34,7 @@ class InProcessLink:
     def push_console(self, allocation_id: str, begin: int, content: bytes) -> int:
         """Send a piece of a console; see ``actions.vm_console.take``."""
         return console_actions.take(self._context, self._agent_id, allocation_id, begin, content)
+
+    def push_weights(self, copies: Sequence[Copy]) -> Sequence[str]:
+        """Say what weights there are; see ``actions.weights.take``."""
+        return weights_actions.take(self._context, self._agent_id, copies)

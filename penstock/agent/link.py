@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from penstock.domain.weights import Copy
 from penstock.drivers.base import Observed
 
 
@@ -41,4 +42,8 @@ class Link(Protocol):
 
     def push_console(self, allocation_id: str, begin: int, content: bytes) -> int:
         """Send a piece of a machine's console; return the offset to go on from."""
+        ...
+
+    def push_weights(self, copies: Sequence[Copy]) -> Sequence[str]:
+        """Say what weights this agent's node has; return the digests of those it is to give up."""
         ...

@@ -15,6 +15,7 @@ from prometheus_client import Counter
 from penstock.agent.desired import DesiredFile
 from penstock.agent.doors import Doors
 from penstock.agent.link import Item, Link, Pulled
+from penstock.agent.weights_report import WeightsReport
 from penstock.base import limits
 from penstock.base.clock import Clock
 from penstock.base.errors import PenstockError
@@ -55,12 +56,14 @@ class Agent:
         clock: Clock,
         desired_file: DesiredFile | None = None,
         doors: Doors | None = None,
+        weights: WeightsReport | None = None,
     ) -> None:
         self._link = link
         self._drivers = drivers
         self._clock = clock
         self._file = desired_file
         self._doors = doors
+        self._weights = weights
         self._cursor = 0
         self._heard = False
         self._desired: dict[str, Item] = {}
@@ -122,6 +125,8 @@ class Agent:
         self._drive()
         pushed = self._push()
         self._send_consoles()
+        if self._weights is not None:
+            self._weights.send(self._link)
         return pushed
 
     def _drive(self) -> None:

@@ -21,7 +21,7 @@ from types import FrameType
 import platformdirs
 import structlog
 
-from penstock.agent import machines, serve_at
+from penstock.agent import machines, serve_at, weights_options
 from penstock.agent.desired import DesiredFile
 from penstock.agent.doors import Doors
 from penstock.agent.ending_link import EndingLink
@@ -32,11 +32,14 @@ from penstock.agent.images import HttpsImages
 from penstock.agent.join import join
 from penstock.agent.loop import Agent
 from penstock.agent.relay import Relay
+from penstock.agent.weights import HttpsWeights
+from penstock.agent.weights_report import WeightsReport
 from penstock.base import limits
 from penstock.base.clock import Clock, SystemClock
 from penstock.base.errors import InvalidInputError, PenstockError, UnavailableError
 from penstock.drivers.base import Driver, Phase
 from penstock.drivers.local.driver import LocalDriver
+from penstock.drivers.weights.cache import WeightsCache
 
 log = structlog.get_logger(__name__)
 
@@ -68,6 +71,7 @@ def run(argv: Sequence[str]) -> int:
             if said is not None:
                 serve_at.remember(chosen.state_dir, said)
             machines.remember(chosen.state_dir, chosen)
+            weights_options.remember(chosen.state_dir, chosen)
             if chosen.command == "join":
                 _join(folder, chosen)
                 if chosen.only_join:
@@ -109,6 +113,7 @@ def build_parser() -> argparse.ArgumentParser:
         "127.0.0.1, which only a gateway on this machine reaches, and any free port)",
     )
     machines.add_options(shared)
+    weights_options.add_options(shared)
     joining = commands.add_parser("join", parents=[shared], help="join a factory with a token, then run")
     joining.add_argument(
         "--url", required=True, help="address of the factory's agent listener, https://host:port"
@@ -181,7 +186,8 @@ def _work(folder: IdentityFolder, chosen: argparse.Namespace) -> int:
     clock = SystemClock()
     stop = threading.Event()
     before = {number: signal.signal(number, _stopper(stop)) for number in (signal.SIGTERM, signal.SIGINT)}
-    drivers = _engines(chosen.state_dir, clock, folder)
+    cache = weights_options.cache(chosen.state_dir, HttpsWeights(folder), clock)
+    drivers = _engines(chosen.state_dir, clock, folder, cache)
     where = serve_at.recall(chosen.state_dir)
     link = HttpsLink(folder, clock, where.host)
     machine = LocalDriver(clock, name=link.identity.name)
@@ -190,7 +196,8 @@ def _work(folder: IdentityFolder, chosen: argparse.Namespace) -> int:
         relay = _relay(folder, link.identity, where, chosen.state_dir)
         enrolling = EnrollingLink(link, lambda: machine.inventory().nodes, sorted(drivers), clock)
         ending = EndingLink(enrolling, stop)
-        agent = Agent(ending, drivers, clock, DesiredFile(chosen.state_dir / "desired.json"), Doors(relay))
+        desired = DesiredFile(chosen.state_dir / "desired.json")
+        agent = Agent(ending, drivers, clock, desired, Doors(relay), WeightsReport(cache, clock))
         log.info(
             "agent_started",
             agent=link.identity.agent_id,
@@ -228,11 +235,11 @@ def _relay(folder: IdentityFolder, identity: Identity, where: serve_at.ServeAt, 
     return relay
 
 
-def _engines(state_dir: Path, clock: Clock, folder: IdentityFolder) -> dict[str, Driver]:
+def _engines(state_dir: Path, clock: Clock, folder: IdentityFolder, cache: WeightsCache) -> dict[str, Driver]:
     """Return the drivers that can run things on this machine. Imported here: `--help` need not wait for them."""
     embedded = import_module("penstock.drivers.ctranslate2.driver").CTranslate2Driver
-    vllm = import_module("penstock.drivers.vllm.driver").VllmDriver(state_dir / "vllm", clock)
-    found: list[Driver] = [embedded(state_dir / "ctranslate2", clock)]
+    vllm = import_module("penstock.drivers.vllm.driver").VllmDriver(state_dir / "vllm", clock, weights=cache)
+    found: list[Driver] = [embedded(state_dir / "ctranslate2", clock, weights=cache)]
     if vllm.program is not None or vllm.observe():  # what an earlier start left running is still ours
         found.append(vllm)
     networks = import_module("penstock.drivers.nftables.driver")

@@ -29,6 +29,7 @@ from penstock.actions import image as image_actions
 from penstock.actions import join_token as join_token_actions
 from penstock.actions import node as node_actions
 from penstock.actions import vm_console as console_actions
+from penstock.actions import weights as weights_actions
 from penstock.actions.context import Context
 from penstock.actions.node import Reach, SiteFacts
 from penstock.api.agent_bell import AgentBell
@@ -87,6 +88,9 @@ def create_agent_app(context: Context, ca: FactoryCa, bell: AgentBell) -> FastAP
     app.add_api_route("/v1/agents/self/observations", handlers.observations, methods=["POST"])
     app.add_api_route("/v1/agents/self/consoles", handlers.console, methods=["POST"])
     app.add_api_route("/v1/agents/self/images/{image_id}", handlers.image, methods=["GET"])
+    app.add_api_route("/v1/agents/self/weights", handlers.weights, methods=["POST"])
+    app.add_api_route("/v1/agents/self/weights/{sha256}", handlers.weights_listing, methods=["GET"])
+    app.add_api_route("/v1/agents/self/weights/{sha256}/{name}", handlers.weights_file, methods=["GET"])
     add_edge(app)
     return app
 
@@ -175,6 +179,25 @@ class _Handlers:
         agent_id = await self._agent(request)
         file = await run_in_threadpool(lambda: image_actions.for_agent(self._context, agent_id, image_id))
         return FileResponse(file, media_type="application/octet-stream")
+
+    async def weights(self, request: Request) -> Response:
+        """Take what an agent's node has of weights; answer what it is to give up."""
+        agent_id = await self._agent(request)
+        copies = wire.weights_from_json(await _body(request))
+        unwanted = await run_in_threadpool(lambda: weights_actions.take(self._context, agent_id, copies))
+        return answer({"unwanted": unwanted})
+
+    async def weights_listing(self, request: Request, sha256: str) -> Response:
+        """List the files of weights that an engine on the agent's nodes runs from."""
+        agent_id = await self._agent(request)
+        found = await run_in_threadpool(lambda: weights_actions.listing(self._context, agent_id, sha256))
+        return answer(found.as_json())
+
+    async def weights_file(self, request: Request, sha256: str, name: str) -> Response:
+        """Send one of those files, from any byte on (``Range``)."""
+        agent_id = await self._agent(request)
+        path, _ = await run_in_threadpool(lambda: weights_actions.file(self._context, agent_id, sha256, name))
+        return FileResponse(path, media_type="application/octet-stream")
 
     async def _agent(self, request: Request) -> str:
         """Return the agent of the connection's certificate; raises UnauthenticatedError."""

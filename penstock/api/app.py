@@ -62,6 +62,7 @@ ROUTERS = (
     "ssh_key",
     "image",
     "vm",
+    "weights",
     "drain",
     "network",
     "subnet",

@@ -40,6 +40,12 @@ class ModelBody(Strict):
         pattern=TEXT_PATTERN,
         description="for a LoRA adapter: the name of the model that it changes",
     )
+    url: str = Field(
+        default="",
+        max_length=limits.URL_CHARACTERS_MAX,
+        pattern=TEXT_PATTERN,
+        description="a folder (https) with the same files that nodes fetch them from; empty: from the factory",
+    )
 
 
 class ApprovalBody(Strict):
@@ -70,7 +76,7 @@ class ModelOut(BaseModel):
 
     ``device_classes``: where its engines can run it; ``cpu`` is the processor of any node. ``kind``: ``generation``
     models write text, ``embedding`` models make vectors of ``dimensions`` numbers, an ``adapter`` changes its
-    ``base_model``. ``approved``: whether the caller's tenant may order it; null for callers of the factory.
+    ``base_model``. ``sha256`` names its content: nodes keep copies of it under that. ``approved``: whether the caller's tenant may order it; null for callers of the factory.
     """
 
     id: str
@@ -88,6 +94,7 @@ class ModelOut(BaseModel):
     approved: bool | None
     base_model: str | None
     sha256: str
+    url: str
     engines: list[str]
     device_classes: list[str]
     demonstration: bool
@@ -126,7 +133,7 @@ def add_model(call: Caller, body: ModelBody) -> Response:
     """Add a model from a local folder (operators); every file in it is checked first."""
     actor = call.actor()
     terms = model_actions.Terms(
-        body.licence, body.licence_text, body.origin, body.needs_approval, body.base_model
+        body.licence, body.licence_text, body.origin, body.needs_approval, body.base_model, body.url
     )
     row = model_actions.add(call.context, actor, folder=body.folder, name=body.name, terms=terms)
     return answer(out(row), 201)

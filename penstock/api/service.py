@@ -14,6 +14,7 @@ from penstock.api.edge import ERRORS, After, Caller, Limit, Strict, answer, page
 from penstock.api.fields import Id, Instant
 from penstock.base import limits
 from penstock.domain.service import PHASES, REASON_SENTENCES, STATE_SENTENCES, Reason, ServiceState
+from penstock.domain.weights import fetching_sentence
 from penstock.store.rows import Row
 
 router = APIRouter(prefix="/v1/services", tags=["services"])
@@ -163,6 +164,7 @@ def out(row: Row) -> dict[str, Any]:
     shown["phases"] = sorted(phases, key=lambda phase: phase["at"])
     shown["order_to_first_token_seconds"] = (first_token - ordered).total_seconds() if first_token else None
     if "allocations" in row:
+        shown["message"] = fetching_sentence(row["allocations"]) or shown["message"]
         shown["allocations"] = [
             {
                 "id": a["id"],

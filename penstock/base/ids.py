@@ -55,6 +55,7 @@ FileId = NewType("FileId", str)
 BatchId = NewType("BatchId", str)
 ReservationId = NewType("ReservationId", str)
 MaintenanceId = NewType("MaintenanceId", str)
+WeightsId = NewType("WeightsId", str)
 
 PREFIXES: dict[str, str] = {
     "rate_limit": "rlm",
@@ -103,6 +104,7 @@ PREFIXES: dict[str, str] = {
     "batch": "bat",
     "reservation": "rsv",
     "maintenance": "mnt",
+    "weights": "wgt",
 }
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"

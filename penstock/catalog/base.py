@@ -26,6 +26,8 @@ class ModelFacts:
     engines: tuple[str, ...]
     kind: str = "generation"
     base_model: str | None = None  # of an adapter: the name of the model that it changes
+    sha256: str | None = None  # names the artefact that nodes fetch and keep; None: they read its folder
+    held_by: frozenset[str] = frozenset()  # nodes that have it
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,7 @@ GROUPS: tuple[tuple[str, str, str], ...] = (
     ("batch", "batch", "Batches: many requests in one file, answered when there is room, for less."),
     ("knowledge-base", "knowledge_base", "Knowledge bases: make, search, ask, delete with proof."),
     ("document", "document", "Documents of knowledge bases: add, list, index again, delete with proof."),
+    ("weights", "weights", "Copies of models' weights on nodes: list, prune."),
     ("vm", "vm", "Machines: launch, list, power, snapshots, console, terminate."),
     ("image", "image", "Images that machines begin with."),
     ("ssh-key", "ssh_key", "Public SSH keys by name."),

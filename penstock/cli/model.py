@@ -41,6 +41,7 @@ DETAIL = (
     Column("ORIGIN", "origin"),
     Column("LICENCE TEXT", "licence_text"),
     Column("SHA-256", "sha256"),
+    Column("FETCHED FROM", "url"),
     Column("ADDED", "created_at", Kind.TIME),
 )
 
@@ -84,6 +85,9 @@ def add(
     base_model: Annotated[
         str | None, typer.Option("--base-model", help="For a LoRA adapter: the model that it changes.")
     ] = None,
+    url: Annotated[
+        str, typer.Option("--url", help="Folder (https) with the same files, for nodes to fetch from.")
+    ] = "",
 ) -> None:
     """Add a model from a folder; every file in it is checked first (operators)."""
     body = {
@@ -94,6 +98,7 @@ def add(
         "origin": origin,
         "needs_approval": needs_approval,
         "base_model": base_model,
+        "url": url,
     }
     session.show(session.client.post("/v1/models", body), DETAIL)
 

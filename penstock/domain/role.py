@@ -98,6 +98,7 @@ OPERATOR_ONLY = frozenset(
         "network_host",
         "fabric",
         "maintenance",
+        "weights",
     }
 )
 

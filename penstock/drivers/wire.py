@@ -15,6 +15,7 @@ from typing import Any
 
 from penstock.base import limits
 from penstock.base.errors import InvalidInputError
+from penstock.domain.weights import Copy, WeightsState
 from penstock.drivers.base import DeviceFacts, NodeFacts, Observed, Phase
 from penstock.drivers.wire_fields import COUNT_MAX, Fields, fitting
 
@@ -321,6 +322,41 @@ def console_from_json(body: object) -> tuple[str, int, bytes]:
 def console_answer_from_json(body: object) -> int:
     """Read the offset that a console goes on from."""
     return Fields(body, "").count("next")
+
+
+def weights_to_json(copies: Sequence[Copy]) -> JsonObject:
+    """Return the body that says what a node has of weights."""
+    rows = [_record(copy) for copy in copies]
+    for row in rows:
+        row["message"] = fitting(row["message"], limits.TEXT_CHARACTERS_MAX)
+    return {"copies": rows}
+
+
+def weights_from_json(body: object) -> list[Copy]:
+    """Read what a node has of weights; InvalidInputError names the field."""
+    given = Fields(body, "")
+    rows = given.objects("copies", limits.WEIGHTS_COPIES_PER_NODE_MAX)
+    given.refuse_others()
+    return [_copy(row) for row in rows]
+
+
+def _copy(given: Fields) -> Copy:
+    copy = Copy(
+        sha256=given.text("sha256", 64),
+        state=WeightsState(given.choice("state", tuple(WeightsState))),
+        size_bytes=given.count("size_bytes"),
+        held_bytes=given.count("held_bytes"),
+        in_place=given.flag("in_place"),
+        in_use=given.flag("in_use"),
+        message=given.text("message", limits.TEXT_CHARACTERS_MAX, empty=True),
+    )
+    given.refuse_others()
+    return copy
+
+
+def unwanted_from_json(body: object) -> list[str]:
+    """Read which copies a node is to give up."""
+    return Fields(body, "").texts("unwanted", limits.WEIGHTS_COPIES_PER_NODE_MAX, 64)
 
 
 def _observed(given: Fields) -> Observed:

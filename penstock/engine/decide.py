@@ -9,6 +9,7 @@ from penstock.base import limits
 from penstock.base.ids import PREFIXES
 from penstock.domain.service import REASON_SENTENCES, Reason, ServiceState
 from penstock.domain.vm import keeps_its_place
+from penstock.domain.weights import start_deadline
 from penstock.store.rows import Row
 
 BUSY_FROM_PERMILLE = 10
@@ -93,7 +94,7 @@ def decide(service: Row, allocations: Sequence[Row], now: datetime) -> Move:
     if service["state"] == ServiceState.DEGRADED and _stays(service, Reason.START_DEADLINE):
         message = next((str(a["message"]) for a in allocations if a["message"]), str(service["message"]))
         return _stay(service, Reason(service["reason"]), message, now)
-    return _wait(service, now)
+    return _wait(service, allocations, now)
 
 
 def _is_being_changed(allocation: Row) -> bool:
@@ -133,8 +134,9 @@ def _run(service: Row, allocations: Sequence[Row], now: datetime) -> Move:
     return Move(ServiceState.RUNNING, Reason.NONE, Act.OPEN_METER, None, None, stamps=stamps, busy=busy)
 
 
-def _wait(service: Row, now: datetime) -> Move:
+def _wait(service: Row, allocations: Sequence[Row], now: datetime) -> Move:
     deadline: datetime = service["deadline_at"] or now + limits.START_DEADLINE
+    deadline = start_deadline(allocations, deadline)
     state = ServiceState(service["state"])
     if state is ServiceState.RUNNING:
         deadline = now + limits.START_DEADLINE

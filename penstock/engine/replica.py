@@ -16,6 +16,7 @@ from penstock.base.clock import Clock
 from penstock.domain.autoscale import is_elastic, replicas_wanted
 from penstock.domain.segment import SegmentState
 from penstock.domain.service import REASON_SENTENCES, Reason, ServiceState
+from penstock.domain.weights import start_deadline
 from penstock.engine.decide import BUSY_FROM_PERMILLE, Act, Move, is_current, is_gone
 from penstock.engine.reserve import Grown, Reserver, backoff
 from penstock.store import autoscale as autoscale_store
@@ -98,7 +99,9 @@ def _has_failed(replica: Row, now: datetime) -> bool:
     if is_current(replica, "failed"):
         return True
     held: datetime | None = replica["held_from"]
-    return not is_current(replica, "ready") and held is not None and now >= held + limits.START_DEADLINE
+    if is_current(replica, "ready") or held is None:
+        return False
+    return now >= start_deadline([replica], held + limits.START_DEADLINE)
 
 
 def _is_drained(replica: Row, now: datetime) -> bool:

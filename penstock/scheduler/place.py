@@ -229,9 +229,19 @@ def _reasons(
     else:
         sentence = f"no {kind} that is begun has room, so a whole one of {total} devices is opened"
     reasons.append(ScoreReason("begun_first", sentence, free))
-    if ask.prefer_nodes and any(place.node in ask.prefer_nodes for place in chosen):
-        reasons.append(ScoreReason("preferred_node", "the order prefers this node", 1))
-    return tuple(reasons)
+    return (*_preference(ask, {place.node for place in chosen}), *reasons)
+
+
+def _preference(ask: Ask, nodes: set[str]) -> tuple[ScoreReason, ...]:
+    """Say whether an order that prefers nodes got them, before every other reason."""
+    if not ask.prefer_nodes:
+        return ()
+    held = len(nodes & ask.prefer_nodes)
+    if not held:
+        sentence = "no node that holds the weights has room, so they are fetched"
+        return (ScoreReason("weights_fetched", sentence, len(ask.prefer_nodes)),)
+    where = "this node holds" if len(nodes) == 1 else f"{held} of its {len(nodes)} nodes hold"
+    return (ScoreReason("preferred_node", f"{where} the weights already", held),)
 
 
 def _loss_reason(fleet: Fleet, ask: Ask, pool: Pool, first: Grant) -> ScoreReason:
@@ -356,10 +366,10 @@ def _place_node(fleet: Fleet, ask: Ask, seed: int) -> Plan | NoPlan:
         keys = keys.copy()
         keys[avoided] = UNBOUNDED
     preferred = [row for row in map(fleet.node_row, sorted(ask.prefer_nodes)) if row is not None]
-    row, is_preferred = None, False
+    row = None
     if preferred:
         best = least(keys[preferred], seed)
-        row, is_preferred = (None, False) if best is None else (preferred[best], True)
+        row = None if best is None else preferred[best]
     if row is None and (keys < UNBOUNDED).any():
         lost = np.where(keys < UNBOUNDED, share_losses(fleet, ask.node_cpu_millis), UNBOUNDED)
         row = least(np.where(lost == lost.min(), keys, UNBOUNDED), seed)
@@ -382,7 +392,7 @@ def _place_node(fleet: Fleet, ask: Ask, seed: int) -> Plan | NoPlan:
     return Plan(
         grants=(grant,),
         device_class=None,
-        score_reasons=_node_reasons(fleet, row, free, is_preferred=is_preferred),
+        score_reasons=(*_preference(ask, {grant.node_id}), *_node_reasons(fleet, row, free)),
         candidates_considered=fleet.node_count,
         rejected=rejected,
         chosen=(Chosen(grant.node_id, None, 0, f"{format_bytes(free)} of memory were free here"),),
@@ -391,10 +401,8 @@ def _place_node(fleet: Fleet, ask: Ask, seed: int) -> Plan | NoPlan:
     )
 
 
-def _node_reasons(fleet: Fleet, row: int, free: int, *, is_preferred: bool) -> tuple[ScoreReason, ...]:
+def _node_reasons(fleet: Fleet, row: int, free: int) -> tuple[ScoreReason, ...]:
     reasons: list[ScoreReason] = []
-    if is_preferred:
-        reasons.append(ScoreReason("preferred_node", "this node holds the weights already", 1))
     devices = int(fleet.nodes.data[DEVICES, row])
     if not devices:
         reasons.append(ScoreReason("spares_devices", "a node without accelerators, which keeps them free", 0))

@@ -14,7 +14,9 @@ from penstock.actions import node as node_actions
 from penstock.actions import secret as secret_actions
 from penstock.actions.enrolment import SiteFacts
 from penstock.agent.in_process_link import InProcessLink
+from penstock.agent.in_process_weights import InProcessWeights
 from penstock.agent.loop import Agent
+from penstock.agent.weights_report import WeightsReport
 from penstock.base.units import format_bytes
 from penstock.control_plane import ControlPlane
 from penstock.drivers.base import Driver, NodeFacts, Phase
@@ -27,6 +29,7 @@ from penstock.drivers.simulated.driver import SimulatedDriver
 from penstock.drivers.simulated.site import SiteSpec, parse_site
 from penstock.drivers.simulated_network.driver import SimulatedNetworkDriver
 from penstock.drivers.vllm.driver import VllmDriver
+from penstock.drivers.weights.cache import WeightsCache
 
 STOP_SECONDS = 30.0
 ENGINES_STOP_SECONDS = 8.0
@@ -54,11 +57,19 @@ class Site(Protocol):
 class _AgentThread:
     """An agent of this process in a thread of its own."""
 
-    def __init__(self, plane: ControlPlane, name: str, drivers: Mapping[str, Driver]) -> None:
+    def __init__(
+        self,
+        plane: ControlPlane,
+        name: str,
+        drivers: Mapping[str, Driver],
+        weights: WeightsCache | None = None,
+    ) -> None:
         self.agent_id = agent_actions.ensure_in_process(plane.context, name)
         self._plane = plane
         self._stop = threading.Event()
-        agent = Agent(InProcessLink(plane.context, self.agent_id), drivers, plane.clock)
+        report = None if weights is None else WeightsReport(weights, plane.clock)
+        link = InProcessLink(plane.context, self.agent_id)
+        agent = Agent(link, drivers, plane.clock, weights=report)
         self._thread = threading.Thread(
             target=agent.run, args=(self._stop,), name=f"agent-{name}", daemon=True
         )
@@ -79,10 +90,13 @@ class LocalSite:
     def __init__(self, plane: ControlPlane, folder: Path) -> None:
         self._plane = plane
         self._inventory = LocalDriver(plane.clock)
+        name = f"local-{platform.node() or 'node'}"
+        source = InProcessWeights(plane.context, agent_actions.ensure_in_process(plane.context, name))
+        weights = WeightsCache(folder / "weights", source, plane.clock)
         self._engines: dict[str, Driver] = {
-            CTranslate2Driver.name: CTranslate2Driver(folder / "ctranslate2", plane.clock)
+            CTranslate2Driver.name: CTranslate2Driver(folder / "ctranslate2", plane.clock, weights=weights)
         }
-        vllm = VllmDriver(folder / "vllm", plane.clock)
+        vllm = VllmDriver(folder / "vllm", plane.clock, weights=weights)
         if vllm.program is not None or vllm.observe():  # what an earlier start left running is still ours
             self._engines[vllm.name] = vllm
         if networks_unavailable() is None:
@@ -93,7 +107,7 @@ class LocalSite:
             plane.clock,
             lambda allocation_id: secret_actions.opened_for(plane.context, allocation_id),
         )
-        self._thread = _AgentThread(plane, f"local-{platform.node() or 'node'}", self._engines)
+        self._thread = _AgentThread(plane, name, self._engines, weights)
         self._nodes: Sequence[NodeFacts] = ()
 
     def start(self) -> None:

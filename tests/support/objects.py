@@ -19,14 +19,20 @@ from typing import Any
 import sqlalchemy as sa
 from fastapi import FastAPI
 
+from penstock.actions import agent as agent_actions
+from penstock.actions import node as node_actions
+from penstock.actions import weights as weights_actions
+from penstock.actions.enrolment import SiteFacts
 from penstock.control_plane import ControlPlane
 from penstock.domain.role import Role
+from penstock.domain.weights import Copy, WeightsState
 from penstock.store import identity as identity_store
 from penstock.store import role_binding as role_binding_store
 from penstock.store.database import SYSTEM
 from penstock.store.schema import agent, device, join_token, model, node, power_feed, rack, site
 from tests.support.batches import upload_file
 from tests.support.commerce import Market, make_market
+from tests.support.infrastructure import node_facts
 from tests.support.knowledge import add_endpoint, make_base, upload
 from tests.support.machine_objects import SSH_KEY, make_image, make_ssh_key, make_vm
 from tests.support.networks import make_network, make_pool, make_port, make_subnet
@@ -270,7 +276,17 @@ def _maintenance(world: World) -> str:
     return str(answer.json()["id"])
 
 
+def _weights(world: World) -> str:
+    agent_id = agent_actions.ensure_in_process(world.plane.context, "weights")
+    facts = [node_facts("with-weights")]
+    site_facts = SiteFacts("weights", simulated=True)
+    node_actions.enroll(world.plane.context, agent_id, site_facts, facts, {"with-weights": ("simulated",)})
+    weights_actions.take(world.plane.context, agent_id, [Copy("0" * 64, WeightsState.HELD, 1, 1)])
+    return str(world.operator.get("/v1/weights").json()["items"][0]["id"])
+
+
 OBJECTS: dict[str, Object] = {
+    "/v1/weights/{weights_id}": Object(Whose.FACTORY, _weights),
     "/v1/secrets/{secret_id}": Object(Whose.TENANT, _secret),
     "/v1/files/{file_id}": Object(Whose.TENANT, _file),
     "/v1/batches/{batch_id}": Object(Whose.TENANT, _batch),

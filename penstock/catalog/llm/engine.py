@@ -112,7 +112,11 @@ def replica_of(spec: Spec, model: ModelFacts, known: Known) -> ReplicaOrder:
     if engine_of(spec, model) == CTRANSLATE2:
         memory_bytes = ENGINE_MEMORY_BYTES + WEIGHTS_MEMORY_FACTOR * model.size_bytes
         ask = Ask(
-            count=0, node_memory_bytes=memory_bytes, node_cpu_millis=REPLICA_CPU_MILLIS, driver=CTRANSLATE2
+            count=0,
+            node_memory_bytes=memory_bytes,
+            node_cpu_millis=REPLICA_CPU_MILLIS,
+            driver=CTRANSLATE2,
+            prefer_nodes=model.held_by,
         )
         return ReplicaOrder(ask, {})
     adapters_of(spec, model, known)
@@ -125,6 +129,7 @@ def replica_of(spec: Spec, model: ModelFacts, known: Known) -> ReplicaOrder:
         node_cpu_millis=NODE_CPU_MILLIS_PER_DEVICE,
         within=Level.NODE if count > 1 else None,
         driver=VLLM,
+        prefer_nodes=model.held_by,
     )
     holds: dict[tuple[Measure, str | None], int] = {
         (Measure.DEVICES, device.name): count,
@@ -179,6 +184,14 @@ def draft_of(
     model = known.models[spec["model"]]
     engine = engine_of(spec, model)
     config: dict[str, Any] = {"model_dir": model.folder, "served_model_name": name}
+    used = [model] if engine == CTRANSLATE2 else [model, *adapters_of(spec, model, known)]
+    weights = [
+        {"folder": one.folder, "sha256": one.sha256, "size_bytes": one.size_bytes}
+        for one in used
+        if one.sha256 is not None
+    ]
+    if weights:
+        config["weights"] = weights
     if engine == CTRANSLATE2:
         config |= {"threads": 1, "device": "auto"}
     else:

@@ -208,7 +208,8 @@ def _encoder_files(folder: Path) -> list[Path]:
         if not (folder / name).is_file():
             raise _fail(name, f"{name} is missing in {folder}: this is not the folder of an encoder.")
     bert.dimensions_of(folder)
-    return [folder / name for name in bert.CHECKPOINT_FILES]
+    names = [*bert.CHECKPOINT_FILES, *([MANIFEST] if (folder / MANIFEST).is_file() else [])]
+    return [folder / name for name in names]
 
 
 class Checksums:

@@ -19,6 +19,7 @@ from penstock.drivers.ctranslate2.config import ReplicaConfig
 from penstock.drivers.processes.driver import ProcessDriver
 from penstock.drivers.processes.fetch import Answer, Finding, Health
 from penstock.drivers.processes.replica import Launch, Replica
+from penstock.drivers.weights.cache import WeightsCache
 
 _SERVER = "penstock.drivers.ctranslate2.server"
 
@@ -36,8 +37,9 @@ class CTranslate2Driver(ProcessDriver):
         python: str = sys.executable,
         *,
         health_timeout_seconds: float = 2.0,
+        weights: WeightsCache | None = None,
     ) -> None:
-        super().__init__(state_dir, clock, health_timeout_seconds=health_timeout_seconds)
+        super().__init__(state_dir, clock, health_timeout_seconds=health_timeout_seconds, weights=weights)
         self._python = python
         self._checksums = Checksums()
 

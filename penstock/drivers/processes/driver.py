@@ -5,9 +5,10 @@ finds and adopts every running replica and starts none twice. "Already gone" mea
 of the allocation, and its folder does not exist.
 
 Codes of failures: ``model_corrupt`` (a file of the model is missing or changed; named in the message; tried
-again once the files change), ``config_refused`` (it does not go with the model), ``engine_crash_loop`` (``STARTS_MAX`` starts within ``CRASH_WINDOW``; tried
+again once the files change; a copy of the node's own is first fetched anew), ``config_refused`` (it does not go with the model), ``engine_crash_loop`` (``STARTS_MAX`` starts within ``CRASH_WINDOW``; tried
 again with a new generation), ``engine_not_installed`` (its program is not on this machine; tried again at the
-next call), ``disk_full`` (tried again at the next call).
+next call), ``disk_full`` (tried again at the next call), ``weights_too_large`` (for the node's cache). A replica whose
+weights are on their way is pending with the code ``fetching_weights``.
 """
 
 import errno
@@ -15,7 +16,7 @@ import hashlib
 import re
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field
@@ -27,10 +28,13 @@ from penstock.base.clock import Clock, to_epoch_us
 from penstock.base.errors import DriverError, InvalidInputError
 from penstock.base.limits import RETRY_FIRST, RETRY_MAX
 from penstock.base.units import US_PER_SECOND
-from penstock.drivers.base import Config, Inventory, Observed, Phase, Wanted
+from penstock.drivers.base import Config, Inventory, Json, Observed, Phase, Wanted
 from penstock.drivers.processes.fetch import Answer, Fetch, Finding, Health
 from penstock.drivers.processes.files import exclusive
+from penstock.drivers.processes.located import LocatedWeights, digests_of, fetching
 from penstock.drivers.processes.replica import Failure, Launch, Replica, State
+from penstock.drivers.weights.cache import WeightsCache
+from penstock.drivers.weights.wanted import as_json, split
 
 STARTS_MAX = 5
 CRASH_WINDOW = timedelta(minutes=5)
@@ -72,7 +76,17 @@ class ProcessDriver(ABC):
     drain_seconds: ClassVar[float] = 0.0  # how long one that is to end may go on with what it has begun
     kill_after: ClassVar[timedelta] = KILL_AFTER  # from the request to end to the end
 
-    def __init__(self, state_dir: Path, clock: Clock, *, health_timeout_seconds: float = 2.0) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        clock: Clock,
+        *,
+        health_timeout_seconds: float = 2.0,
+        weights: WeightsCache | None = None,
+    ) -> None:
+        self._located = LocatedWeights(weights)
+        if weights is not None:
+            weights.use(self._artefacts)
         self._state_dir = state_dir
         self._clock = clock
         self._health_timeout_seconds = health_timeout_seconds
@@ -115,13 +129,14 @@ class ProcessDriver(ABC):
 
     def ensure(self, wanted: Wanted) -> Observed:
         """Bring the replica closer to serving; raises InvalidInputError if the config has the wrong form."""
-        config = self.parse(wanted.config)
+        plain, artefacts = split(wanted.config)
+        config = self.parse(plain)
         replica = self._replica(wanted.allocation_id)
         try:
             with exclusive(self._lock_path(wanted.allocation_id), wait_seconds=_WAIT_SECONDS) as held:
                 if held is None:
                     return _pending(wanted, "another call is working on this replica")
-                return self._ensure(replica, wanted, config)
+                return self._ensure(replica, wanted, config, as_json(artefacts))
         except OSError as error:
             return _disk_trouble(wanted.allocation_id, wanted.generation, error)
 
@@ -147,6 +162,7 @@ class ProcessDriver(ABC):
                 if held is None or self._stop(replica, state):
                     return Observed(allocation_id, generation, Phase.PENDING, message="stopping")
                 self._forget(allocation_id)
+                self._located.forget(allocation_id)
                 if replica.folder.exists():
                     replica.delete()
                 return Observed(allocation_id, generation, Phase.ABSENT)
@@ -155,7 +171,9 @@ class ProcessDriver(ABC):
 
     # -- ensure, step by step
 
-    def _ensure(self, replica: Replica, wanted: Wanted, config: Config) -> Observed:
+    def _ensure(
+        self, replica: Replica, wanted: Wanted, config: Config, artefacts: Sequence[Json]
+    ) -> Observed:
         state = replica.load()
         if state is not None and wanted.generation < state.generation:
             # a late call must not go back
@@ -163,7 +181,7 @@ class ProcessDriver(ABC):
         if state is None or state.config != config or state.stopping_since_us is not None:
             if self._stop(replica, state):
                 return _pending(wanted, "the process before is stopping")
-            state = State(wanted.allocation_id, wanted.generation, config)
+            state = State(wanted.allocation_id, wanted.generation, config, weights=artefacts)
             replica.save(state)
         elif wanted.generation > state.generation:
             state.generation, state.failure, state.starts_us = wanted.generation, None, []
@@ -184,7 +202,7 @@ class ProcessDriver(ABC):
         failure = state.failure
         if failure is None or failure.code != "model_corrupt":
             return failure is None
-        if self._model_state(state.config) == failure.model_state:
+        if self._model_state(state) == failure.model_state:
             return False
         state.failure, state.starts_us = None, []
         return True
@@ -202,7 +220,10 @@ class ProcessDriver(ABC):
         if left_us > 0:
             message = f"the process ended; it starts again in {left_us / US_PER_SECOND:.1f} s"
             return Observed(state.allocation_id, state.generation, Phase.PENDING, message=message)
-        verified = self._verified(state.config)
+        located = self._located.locate(state)
+        if not isinstance(located, Mapping):
+            return _failed(state, located) if isinstance(located, Failure) else located
+        verified = self._verified(located)
         if verified is None:
             return Observed(
                 state.allocation_id, state.generation, Phase.PENDING, message="checking the model"
@@ -210,12 +231,14 @@ class ProcessDriver(ABC):
         if isinstance(verified, InvalidInputError):
             # The files may change under us; what the order says does not, before there is another one.
             wrong = verified.field in state.config and verified.field != "model_dir"
+            if not wrong and self._located.doubt(state):
+                return fetching(state, f"{verified.sentence} The weights are checked and fetched again.")
             code = "config_refused" if wrong else "model_corrupt"
-            state.failure = Failure(code, verified.sentence, self._model_state(state.config))
+            state.failure = Failure(code, verified.sentence, self._model_state(state))
             replica.save(state)
             return _failed(state, state.failure)
         try:
-            launch = self.launch(replica, state.config)
+            launch = self.launch(replica, located)
         except NotInstalledError as error:
             return _failed(state, Failure("engine_not_installed", str(error)))
         replica.spawn(state, launch, now_us)
@@ -225,7 +248,7 @@ class ProcessDriver(ABC):
         """Judge the starts until now: a model that cannot load, or too many starts in a short time."""
         error = replica.load_error()
         if error is not None and error[0] == "model_corrupt" and state.starts_us:
-            return Failure(*error, self._model_state(state.config))
+            return Failure(*error, self._model_state(state))
         now_us = to_epoch_us(self._clock.now())
         window_us = CRASH_WINDOW // timedelta(microseconds=1)
         state.starts_us = [start for start in state.starts_us if now_us - start < window_us]
@@ -381,10 +404,15 @@ class ProcessDriver(ABC):
         else:
             result.set_result(None)
 
-    def _model_state(self, config: Config) -> str:
+    def _artefacts(self) -> set[str]:
+        """Return the artefacts of every replica that is here."""
+        return digests_of(self._replica(name).load() for name in self._names())
+
+    def _model_state(self, state: State) -> str:
         """Return a word that changes when a file of the model changes."""
         facts: list[str] = []
-        folder = self.model_folder(config)
+        located = self._located.locate(state)
+        folder = self.model_folder(located if isinstance(located, Mapping) else state.config)
         if folder.is_dir():
             for path in sorted(folder.iterdir()):
                 try:

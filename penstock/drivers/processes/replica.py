@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from penstock.drivers.base import Config
+from penstock.drivers.base import Config, Json
 from penstock.drivers.processes.files import Identity, is_locked, read_json, reap, write_json
 
 LOG_BYTES_MAX = 1 << 20
@@ -58,6 +58,7 @@ class State:
     failure: Failure | None = None
     ready_at_us: int | None = None
     asked_to_end_us: int | None = None
+    weights: Sequence[Json] = ()  # the artefacts that ``config`` names by their folders
 
     def as_json(self) -> dict[str, object]:
         """Return the document to write."""
@@ -72,6 +73,7 @@ class State:
             "failure": None if failure is None else [failure.code, failure.message, failure.model_state],
             "ready_at_us": self.ready_at_us,
             "asked_to_end_us": self.asked_to_end_us,
+            "weights": list(self.weights),
         }
 
     @classmethod
@@ -91,6 +93,7 @@ class State:
                 failure=None if failure is None else Failure(*failure),
                 ready_at_us=cast("int | None", document.get("ready_at_us")),
                 asked_to_end_us=cast("int | None", document.get("asked_to_end_us")),
+                weights=cast("list[Json]", document.get("weights", [])),
             )
         except (KeyError, TypeError, ValueError):
             return None

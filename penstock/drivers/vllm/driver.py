@@ -25,6 +25,7 @@ from penstock.drivers.processes.replica import Launch, Replica
 from penstock.drivers.vllm import arguments, metrics
 from penstock.drivers.vllm.checkpoint import read_adapter, read_model
 from penstock.drivers.vllm.config import ReplicaConfig
+from penstock.drivers.weights.cache import WeightsCache
 
 PROGRAM_VARIABLE = "PENSTOCK_VLLM"
 METRICS_BYTES_MAX = 1 << 20
@@ -67,8 +68,9 @@ class VllmDriver(ProcessDriver):
         program: str | None = None,
         *,
         health_timeout_seconds: float = 5.0,
+        weights: WeightsCache | None = None,
     ) -> None:
-        super().__init__(state_dir, clock, health_timeout_seconds=health_timeout_seconds)
+        super().__init__(state_dir, clock, health_timeout_seconds=health_timeout_seconds, weights=weights)
         self._program = program
         self._readings: dict[str, _Reading] = {}
 

@@ -30,6 +30,7 @@ from penstock.store.schema.infrastructure import (
     power_feed,
     rack,
     site,
+    weights,
 )
 from penstock.store.schema.knowledge import (
     deletion_proof,
@@ -140,4 +141,5 @@ __all__ = [
     "vm",
     "vm_console",
     "vm_snapshot",
+    "weights",
 ]

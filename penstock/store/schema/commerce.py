@@ -77,6 +77,10 @@ model = Table(
     Column("licence_text", Text, nullable=False, server_default=""),
     Column("needs_approval", Boolean, nullable=False, server_default=text("false")),  # of each tenant
     Column("base_model", Text),  # of an adapter: the name of the model that it changes
+    # Its files by name, with size and SHA-256; empty: not known, engines read its folder where it is.
+    Column("files", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("url", Text, nullable=False, server_default=""),  # a folder (https) that nodes fetch them from
+    Index(None, "sha256"),
 )
 
 # Growth: one row per model and tenant that was approved.

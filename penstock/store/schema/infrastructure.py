@@ -119,6 +119,28 @@ node = Table(
     Index(None, "changed_xid"),
 )
 
+# What nodes say of their copies of models' weights. Growth: a row per node and model that it holds.
+weights = Table(
+    "weights",
+    metadata,
+    id_column(),
+    Column("node_id", Text, ForeignKey("node.id"), nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("state", Text, nullable=False),  # fetching | held | failed
+    Column("message", Text, nullable=False, server_default=""),
+    amount("size_bytes"),
+    amount("held_bytes"),
+    Column("in_place", Boolean, nullable=False),
+    Column("in_use", Boolean, nullable=False),
+    Column(
+        "unwanted", Boolean, nullable=False, server_default=text("false")
+    ),  # to be given up when it can be
+    instant("created_at"),
+    instant("seen_at"),
+    UniqueConstraint("node_id", "sha256"),
+    Index(None, "sha256"),
+)
+
 device_class = Table(
     "device_class",
     metadata,

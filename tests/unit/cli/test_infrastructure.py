@@ -6,7 +6,9 @@ import pytest
 
 from penstock.actions import join_token as join_token_actions
 from penstock.actions import model as model_actions
+from penstock.actions import weights as weights_actions
 from penstock.control_plane import ControlPlane
+from penstock.domain.weights import Copy, WeightsState
 from penstock.drivers.ctranslate2.checkpoint import demo_model_dir
 from tests.support.command_line import CommandLine
 from tests.support.infrastructure import add_allocation, add_service, change, enroll
@@ -100,3 +102,14 @@ def test_agents_are_listed_and_those_inside_stay(penstock: CommandLine) -> None:
     refused = penstock("agent", "revoke", "sim", "--yes")
     assert refused.exit_code == 3
     assert "part of this factory" in refused.stderr
+
+
+def test_copies_of_weights_are_listed_and_pruned(penstock: CommandLine, control_plane: ControlPlane) -> None:
+    made = enroll(control_plane.context, ["w1"], agent="w", site="w")
+    copies = [Copy(digest * 64, WeightsState.HELD, 1 << 30, 1 << 30, in_use=digest == "a") for digest in "ab"]
+    weights_actions.take(control_plane.context, made.agent_id, copies)
+    assert len(penstock.json("weights", "list", "--node", "w1")["items"]) == 2
+    assert "1.0 GiB" in penstock("weights", "list").stdout
+    assert "1 copies go" in penstock("weights", "prune", "--node", "w1", "--yes").stderr
+    assert weights_actions.take(control_plane.context, made.agent_id, copies) == ["b" * 64]
+    assert penstock("weights", "list", "--model", "none").exit_code == 3
