@@ -12,6 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from penstock.actions.bootstrap import FirstKeys, bootstrap
+from penstock.actions.context import Context
 from penstock.api.agent_listener import AgentListener, serve_agents
 from penstock.base.clock import SystemClock
 from penstock.control_plane import ControlPlane
@@ -71,6 +72,12 @@ def order(client: TestClient, keys: FirstKeys, name: str) -> str:
     answer = client.post("/v1/services", json=body, headers=bearer(keys.demo_key))
     assert answer.status_code == 202, answer.text
     return f"/v1/services/{answer.json()['id']}"
+
+
+def kinds(context: Context) -> list[str]:
+    """Return what was said of weights."""
+    rows = query(context, "SELECT kind FROM event WHERE kind LIKE 'weights.%' ORDER BY id")
+    return [row["kind"] for row in rows]
 
 
 def kill_in_the_middle(machine: Machine, digest: str) -> None:
@@ -141,8 +148,4 @@ def test_weights_are_fetched_despite_a_kill_kept_preferred_and_pruned(
     assert gone.status_code == 202, gone.text
     until("the copy is given up", lambda: not copies(), machine)
     assert not (machine.state / "weights" / digest).exists()
-    kinds = [
-        row["kind"]
-        for row in query(context, "SELECT kind FROM event WHERE kind LIKE 'weights.%' ORDER BY id")
-    ]
-    assert kinds[-3:] == ["weights.held", "weights.unwanted", "weights.dropped"]
+    assert kinds(context)[-3:] == ["weights.held", "weights.unwanted", "weights.dropped"]

@@ -34,7 +34,7 @@ def answering(
         return answer
 
     def client(**values: object) -> httpx.Client:
-        return real(transport=httpx.MockTransport(handle), **values)  # type: ignore[arg-type]
+        return real(transport=httpx.MockTransport(handle), **values)
 
     monkeypatch.setattr(httpx, "Client", client)
     return asked

@@ -67,6 +67,7 @@ def test_reports_come_when_there_is_news_and_what_is_unwanted_goes(
     link.unwanted = []
     step(2)
     assert link.said[-1] == []
+    assert settle(cache, wanted).folder is not None
     link.fails = UnauthenticatedError("revoked")
     with pytest.raises(UnauthenticatedError):
         step(limits.WEIGHTS_REPORT_SECONDS)

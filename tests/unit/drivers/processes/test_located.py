@@ -28,7 +28,7 @@ class Recording(CTranslate2Driver):
     launched: str = ""
 
     def launch(self, replica: Replica, config: object) -> Launch:
-        real = super().launch(replica, config)  # type: ignore[arg-type]
+        real = super().launch(replica, config)
         self.launched = real.command[real.command.index("--model-dir") + 1]
         return Launch(["/bin/sleep", "60"], {})
 

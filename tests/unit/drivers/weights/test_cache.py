@@ -158,7 +158,7 @@ def test_a_source_that_sends_other_files_is_told_from_a_broken_line(
 ) -> None:
     wanted = source.add(FILES)
     real = source.listing(wanted.sha256)
-    source.listing = lambda sha256: real  # type: ignore[method-assign] # noqa: ARG005 - the files change, the list does not
+    source.listing = lambda sha256: real  # noqa: ARG005 - the files change, the list does not
     source.artefacts[wanted.sha256] = {**FILES, "model.bin": b"y" * 10 * PIECE_BYTES}
     cache = made(tmp_path, source, clock)
     said = settle(cache, wanted)
