@@ -1,14 +1,14 @@
 """Weights of models: what files a model is made of, and which nodes hold them.
 
-Revision: 0020, after: 0019.
+Revision: 0021, after: 0020.
 """
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-revision = "0020"
-down_revision = "0019"
+revision = "0021"
+down_revision = "0020"
 branch_labels = None
 depends_on = None
 
