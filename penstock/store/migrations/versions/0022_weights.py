@@ -1,14 +1,14 @@
 """Weights of models: what files a model is made of, and which nodes hold them.
 
-Revision: 0021, after: 0020.
+Revision: 0022, after: 0021.
 """
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-revision = "0021"
-down_revision = "0020"
+revision = "0022"
+down_revision = "0021"
 branch_labels = None
 depends_on = None
 
