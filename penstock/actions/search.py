@@ -13,6 +13,10 @@ CHARACTERS_MAX = 100
 # Nouns and the permission that shows them; keys are one's own unless one sees the tenant's people.
 _OF_TENANTS: Sequence[tuple[str, str]] = (
     ("service", "service:read"),
+    ("vm", "vm:read"),
+    ("reservation", "reservation:read"),
+    ("image", "image:read"),
+    ("ssh_key", "ssh_key:read"),
     ("offer", "offer:read"),
     ("knowledge_base", "knowledge_base:read"),
     ("document", "knowledge_base:read"),
@@ -25,6 +29,8 @@ _OF_TENANTS: Sequence[tuple[str, str]] = (
 _OF_FACTORY: Sequence[tuple[str, str]] = (
     ("tenant", "tenant:read"),
     ("service", "service:read"),
+    ("vm", "vm:read"),
+    ("reservation", "reservation:read"),
     ("node", "node:read"),
     ("device", "device:read"),
     ("agent", "agent:read"),

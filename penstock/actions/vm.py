@@ -1,5 +1,6 @@
 """Machines: list, show, tag, power, shape. Each change writes what is wanted and tells the node in one transaction."""
 
+import re
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -133,7 +134,15 @@ def reboot(context: Context, actor: Actor, vm_id: str) -> Row:
 
 
 def retag(context: Context, actor: Actor, vm_id: str, tags: Mapping[str, str]) -> Row:
-    """Replace a machine's tags; they are checked as the order form checks them."""
+    """Replace a machine's tags; InvalidInputError (``tags``) for what the order form would not take."""
+    form: Mapping[str, Any] = FORM["properties"]["tags"]
+    if len(tags) > form["maxProperties"]:
+        raise InvalidInputError(f"a machine has at most {form['maxProperties']} tags", field="tags")
+    for name, value in tags.items():
+        if not re.match(form["propertyNames"]["pattern"], name):
+            raise InvalidInputError("a tag's name has up to 63 letters, digits and . _ / -", field="tags")
+        if len(value) > form["additionalProperties"]["maxLength"]:
+            raise InvalidInputError("a tag's value has at most 255 characters", field="tags")
     with change(context, actor, "vm.tag", vm_id) as made:
         row = visible(made.connection, actor, vm_id, lock=True)
         actor.require("vm:update", row["tenant_id"], row["project_id"])

@@ -24,7 +24,7 @@ SECONDS = Histogram(
 
 
 _DOCUMENTS = re.compile(r"(/v1/knowledge_bases|/console/knowledge)/[^/]+/documents\Z")
-_IMAGES = re.compile(r"/v1/images/[^/]+/content\Z")
+_IMAGES = re.compile(r"(/v1|/console)/images/[^/]+/content\Z")
 _FORM_BYTES = 64 << 10  # what a form has around its file
 
 
@@ -102,7 +102,7 @@ def _body_limit(scope: Scope) -> int:
         return limits.DOCUMENT_BYTES_MAX
     if scope["path"] == "/v1/files" and scope["method"] == "POST":
         return limits.FILE_BYTES_MAX + _FORM_BYTES
-    if _IMAGES.match(scope["path"]) and scope["method"] == "PUT":
+    if _IMAGES.match(scope["path"]) and scope["method"] in ("PUT", "POST"):
         return limits.IMAGE_BYTES_MAX
     return limits.BODY_BYTES_MAX
 

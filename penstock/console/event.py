@@ -55,13 +55,15 @@ PAGES = {
     "ten": "/tenants/",
     "inv": "/invoices/",
     "off": "/offers/",
+    "rsv": "/reservations/",
+    "mnt": "/maintenance/",
 }
 
 
 def page_of(subject_id: str, *, is_factory: bool) -> str | None:
     """Return the page of an object by its id, None if it has none that the caller's menu leads to."""
     prefix = subject_id.partition("_")[0]
-    if prefix in ("nod", "dev", "ten", "off") and not is_factory:
+    if prefix in ("nod", "dev", "ten", "off", "mnt") and not is_factory:
         return None
     path = PAGES.get(prefix)
     return None if path is None else f"{path}{subject_id}"

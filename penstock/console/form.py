@@ -191,7 +191,7 @@ def _value(name: str, schema: Mapping[str, Any], texts: Sequence[str] | None) ->
     if "integer" in types:
         return _whole(name, text, str(schema.get("title", name)))
     if "object" in types:
-        return _pairs(name, text, str(schema.get("title", name)))
+        return pairs_of(f"spec.{name}", text, str(schema.get("title", name)))
     if schema.get("contentEncoding") == "base64":
         return base64.b64encode(text.encode()).decode()
     return text
@@ -212,12 +212,13 @@ def _microeur(name: str, text: str, title: str) -> int | None:
     return int(amount)
 
 
-def _pairs(name: str, text: str, title: str) -> dict[str, str]:
+def pairs_of(field: str, text: str, title: str) -> dict[str, str]:
+    """Return names and values that were given one name=value a line; InvalidInputError names the field."""
     found: dict[str, str] = {}
     for line in text.splitlines():
         key, equals, value = line.strip().partition("=")
         if line.strip() and not (key.strip() and equals):
-            raise InvalidInputError(f"{title}: give one name=value a line", field=f"spec.{name}")
+            raise InvalidInputError(f"{title}: give one name=value a line", field=field)
         if line.strip():
             found[key.strip()] = value.strip()
     return found

@@ -26,6 +26,10 @@ TONES: Mapping[str, str] = {
     "waits": "bad",
     "stays": "bad",
     "pending": "busy",
+    "provisioning": "busy",
+    "stopping": "busy",
+    "terminating": "busy",
+    "maintenance_required": "bad",
     "indexing": "busy",
     "waiting": "busy",
     "deleting": "busy",
@@ -43,6 +47,7 @@ TONES: Mapping[str, str] = {
     "revoked": "over",
     "released": "over",
     "cancelled": "over",
+    "terminated": "over",
     "lapsed": "over",
     "ends": "over",
     "retired": "over",
@@ -184,6 +189,16 @@ def usage_quantity(quantity: int, unit: str) -> str:
     return f"{quantity:,} {unit if quantity == 1 else plural}"
 
 
+def mib(amount: int) -> str:
+    """Return an amount of memory that is counted in MiB."""
+    return format_bytes(amount << 20)
+
+
+def lines_of(document: Mapping[str, str]) -> str:
+    """Return names and values as a text of one name=value a line."""
+    return "\n".join(f"{name}={text}" for name, text in document.items())
+
+
 def value(anything: Any) -> str:
     """Return a field of an order or an offer as text."""
     if anything is None:
@@ -261,6 +276,8 @@ FILTERS = {
     "quota_name": quota_name,
     "usage_quantity": usage_quantity,
     "value": value,
+    "mib": mib,
+    "lines_of": lines_of,
     "detail": detail,
     "lines": lines,
 }

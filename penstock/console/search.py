@@ -20,6 +20,10 @@ PATHS = {
     "node": "/nodes/{id}",
     "device": "/devices/{id}",
     "agent": "/agents",
+    "reservation": "/reservations/{id}",
+    "vm": "/machines/{id}",
+    "image": "/images",
+    "ssh_key": "/ssh-keys",
 }
 
 

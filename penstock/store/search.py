@@ -11,7 +11,7 @@ from penstock.store.rows import Row, every
 # Each is bounded and looks at what lives; what is over is found by its id. Placeholders: name pattern, id, limit.
 _QUERIES = {
     "service": (
-        "SELECT id, name, state AS note FROM service WHERE (id = :id OR (name ILIKE :pattern "
+        "SELECT id, name, state AS note FROM service WHERE kind <> 'vm' AND (id = :id OR (name ILIKE :pattern "
         "AND state <> ALL(CAST(:over AS text[])))) {projects} ORDER BY id DESC LIMIT :limit"
     ),
     "api_key": (
@@ -29,6 +29,22 @@ _QUERIES = {
     "document": (
         "SELECT id, name, state AS note FROM document WHERE wanted <> 'deleted' "
         "AND (id = :id OR name ILIKE :pattern) {projects} ORDER BY id DESC LIMIT :limit"
+    ),
+    "vm": (
+        "SELECT id, name, 'machine' AS note FROM service WHERE kind = 'vm' AND (id = :id OR (name ILIKE :pattern "
+        "AND state <> ALL(CAST(:over AS text[])))) {projects} ORDER BY id DESC LIMIT :limit"
+    ),
+    "reservation": (
+        "SELECT id, name, state AS note FROM reservation WHERE purpose = 'reserved' AND (id = :id OR (name ILIKE :pattern "
+        "AND state IN ('booked', 'opening', 'active'))) {projects} ORDER BY id DESC LIMIT :limit"
+    ),
+    "image": (
+        "SELECT id, name, state AS note FROM image WHERE (id = :id OR name ILIKE :pattern) "
+        "{projects} ORDER BY id DESC LIMIT :limit"
+    ),
+    "ssh_key": (
+        "SELECT id, name, 'SSH key' AS note FROM ssh_key WHERE (id = :id OR name ILIKE :pattern) "
+        "{projects} ORDER BY id DESC LIMIT :limit"
     ),
     "user": (
         "SELECT id, name, 'user' AS note FROM principal WHERE kind = 'user' "

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from penstock.actions import agent as agent_actions
 from penstock.actions import vm_console as console_actions
 from penstock.base import limits
 from penstock.control_plane import ControlPlane
-from penstock.drivers.base import Observed, Phase
-from penstock.drivers.libvirt.machine import Machine, parse
+from penstock.drivers.base import Phase
+from penstock.drivers.libvirt.machine import parse
 from tests.support.infrastructure import change, query
+from tests.support.machine_host import Host
 from tests.support.machine_objects import (
     GIB,
     SSH_KEY,
@@ -34,30 +34,6 @@ def refused(answer: Any, status: int, field: str | None = None) -> str:
     error = answer.json()["error"]
     assert error["field"] == field, error
     return str(error["message"])
-
-
-class Host:
-    """A node whose agent is this test: it reads what is wanted and says what it likes."""
-
-    def __init__(self, plane: ControlPlane, name: str = "hv1", **more: Any) -> None:
-        self.plane = plane
-        self.agent_id, self.node_id = make_host(plane, name, **more)
-
-    def wishes(self) -> list[dict[str, Any]]:
-        self.plane.services.tick()
-        self.plane.vms.tick()
-        return [dict(row) for row in agent_actions.pull(self.plane.context, self.agent_id, 0, 0).allocations]
-
-    def machine(self) -> Machine:
-        (wish,) = self.wishes()
-        return parse(wish["config"])
-
-    def say(self, power: str = "on", phase: Phase = Phase.READY, **detail: Any) -> None:
-        for wish in self.wishes():
-            said = Phase.ABSENT if wish["wanted"] == "absent" else phase
-            observed = Observed(wish["id"], wish["generation"], said, detail={"power": power, **detail})
-            agent_actions.push(self.plane.context, self.agent_id, [observed])
-        self.plane.services.tick()
 
 
 @pytest.fixture

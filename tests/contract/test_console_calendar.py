@@ -28,14 +28,14 @@ def gpu_offer(people: People) -> str:
     return str(rows[0]["id"])
 
 
-def booking(people: People, person: Person | None = None, **fields: str) -> dict[str, str]:
-    page = (person or people.member).get(f"{NEW}?offer={gpu_offer(people)}").text
+def booking(people: People, person: Person, **fields: str) -> dict[str, str]:
+    page = person.get(f"{NEW}?offer={gpu_offer(people)}").text
     filled = forms(page)[f"{BASE}{NEW}"]
     return {**filled, "kept": "hour", "device_class": "H100", "unit": "hours", **fields}
 
 
 def booked(people: People, **fields: str) -> str:
-    answer = people.member.send(NEW, booking(people, **fields))
+    answer = people.member.send(NEW, booking(people, people.member, **fields))
     assert answer.status_code == 303, words(answer.text)
     return answer.headers["location"].removeprefix(BASE)
 
@@ -54,7 +54,7 @@ def test_a_booking_says_room_and_price_first_and_names_the_earliest_start(
 ) -> None:
     assert "Nothing is booked" in people.member.get("/reservations").text
     start = hours_ahead(clock, 2)
-    body = booking(people, count="8", start=start, length="2", name="demo")
+    body = booking(people, people.member, count="8", start=start, length="2", name="demo")
     part = words(people.member.send(f"{NEW}/price", body).text)
     assert "There is room: 8 H100" in part
     assert "40.00 EUR in all" in part
@@ -134,7 +134,7 @@ def test_what_is_wrong_with_a_booking_is_said_beside_the_form(people: People, cl
         ({"project": people.globex.project_id}, 404),
         ({"offer": "off_" + "0" * 26}, 404),
     ):
-        body = {**booking(people, count="1", start=start, length="2", unit="days"), **change}
+        body = {**booking(people, people.member, count="1", start=start, length="2", unit="days"), **change}
         assert people.member.send(NEW, body).status_code == status, change
     assert (
         people.auditor.send(NEW, booking(people, people.auditor, start=start, length="2")).status_code == 403

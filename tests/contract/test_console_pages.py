@@ -26,12 +26,16 @@ from penstock.domain.invoice import period_of
 from penstock.domain.role import Role
 from penstock.store import device as device_store
 from penstock.store import identity as identity_store
+from penstock.store import owned
 from penstock.store import power_feed as power_feed_store
+from penstock.store import vm as vm_store
 from penstock.store.database import SYSTEM
+from penstock.store.schema import vm_snapshot
 from tests.fixtures.console import People
 from tests.support.commerce import Market
 from tests.support.console import GATEWAY, Person, words
 from tests.support.knowledge import add_endpoint, make_base, upload
+from tests.support.machine_objects import make_ssh_key, make_vm
 from tests.support.tenancy import make_caller
 
 PAGE_BYTES_MAX = 300_000
@@ -54,8 +58,16 @@ OF_TENANT = {
     "principal_id",
     "binding_id",
     "identity_id",
+    "base_id",
+    "document_id",
+    "proof_id",
+    "network_id",
+    "reservation_id",
+    "vm_id",
+    "snapshot_id",
+    "image_id",
+    "ssh_key_id",
 }
-OF_TENANT |= {"base_id", "document_id", "proof_id", "network_id", "reservation_id"}
 OF_FACTORY = {"window_id", "node_id", "device_id", "tenant_id", "agent_id", "token_id", "feed_id", "position"}
 SHARED = {"offer_id", "provider"}
 
@@ -116,6 +128,37 @@ def objects(people: People) -> dict[str, str]:
         "identity_id": identity_id,
         **knowledge(people),
         **calendar(people, device["node_id"], boss_actor),
+        **machine(people),
+    }
+
+
+def machine(people: People) -> dict[str, str]:
+    """Launch a machine that has no host, with a snapshot that is never taken, an image of its own and a key."""
+    plane, acme = people.plane, people.acme
+    tenant = replace(acme, member=replace(acme.member, client=people.member.browser))
+    vm_id = make_vm(plane, tenant, "train-vm")
+    snapshot_id = plane.context.new_id("vm_snapshot")
+    with plane.db.transaction(SYSTEM) as connection:
+        row = vm_store.get(connection, vm_id)
+        assert row is not None
+        owned.insert(
+            connection,
+            vm_snapshot,
+            {
+                "id": snapshot_id,
+                "tenant_id": acme.id,
+                "project_id": acme.project_id,
+                "service_id": vm_id,
+                "name": "train-before",
+                "created_by": acme.member.principal_id,
+                "created_at": plane.clock.now(),
+            },
+        )
+    return {
+        "vm_id": vm_id,
+        "snapshot_id": snapshot_id,
+        "image_id": row["image_id"],
+        "ssh_key_id": make_ssh_key(tenant, "train-key"),
     }
 
 
@@ -296,6 +339,8 @@ FIELDS = [
     "length",
     "unit",
     "where",
+    "public_key",
+    "architecture",
 ]
 
 

@@ -7,6 +7,7 @@ from playwright.sync_api import expect
 
 from penstock.base.clock import SystemClock
 from tests.support.browser import Site
+from tests.support.machine_objects import SSH_KEY, qcow2
 
 
 def furnish(site: Site) -> dict[str, str]:
@@ -22,7 +23,7 @@ def furnish(site: Site) -> dict[str, str]:
         one.open(f"/services/{train}")
         expect(one.page.locator(".title .badge").first).to_have_text("running")
     tenant = site.api("demo", "GET", "/v1/whoami")["tenant"]["id"]
-    for dimension, limit in (("services", 8), ("devices:H100", 40)):
+    for dimension, limit in (("services", 10), ("devices:H100", 40)):
         body = {"dimension": dimension, "limit": limit, "tenant_id": tenant}
         site.api("operator", "PUT", "/v1/quotas", json=body)
     site.api("operator", "POST", "/v1/invoices", json={"tenant_id": tenant, "period": month(site)})
@@ -34,6 +35,7 @@ def furnish(site: Site) -> dict[str, str]:
     base, document = knowledge(site)
     return {
         **calendar(site),
+        **machines(site),
         "base": base,
         "document": document,
         "endpoint": endpoint,
@@ -85,6 +87,21 @@ def calendar(site: Site) -> dict[str, str]:
     )
     busy = next(one for one in nodes if one["devices_used"])
     return {"reservation": ids[0], "window": window["id"], "node_name": busy["name"]}
+
+
+def machines(site: Site) -> dict[str, str]:
+    """Register a key, announce and send an image, and launch a machine; this factory has no host for it."""
+    project = site.api("demo", "GET", "/v1/projects")["items"][0]["id"]
+    body = {"project_id": project, "name": "laptop", "public_key": SSH_KEY}
+    key = site.api("demo", "POST", "/v1/ssh-keys", json=body)["id"]
+    body = {"project_id": project, "name": "small-linux", "description": "a few MiB of Linux"}
+    image = site.api("demo", "POST", "/v1/images", json=body)["id"]
+    site.api("demo", "PUT", f"/v1/images/{image}/content", content=qcow2())
+    site.api("demo", "POST", "/v1/images", json={**body, "name": "custom"})
+    spec = {"image": "small-linux", "ssh_keys": ["laptop"], "tags": {"tier": "web"}}
+    vm = site.api("demo", "POST", "/v1/vms", json={"project_id": project, "name": "web-1", "spec": spec})
+    offers = site.api("demo", "GET", "/v1/offers", params={"kind": "vm"})["items"]
+    return {"vm": vm["id"], "vm_offer": offers[0]["id"], "ssh_key": key, "image": image}
 
 
 def knowledge(site: Site) -> tuple[str, str]:

@@ -1,11 +1,9 @@
-// Files into a knowledge base: one request a file, with its progress; what the factory refuses is said beside the name.
+// Files into a knowledge base, images, batches: one request a file, with its progress; what is refused is said beside it.
 "use strict";
 
-(() => {
-  const drop = document.getElementById("drop");
-  const input = document.getElementById("files");
-  const list = document.getElementById("uploads");
-  if (!drop || !input || !list) return;
+for (const drop of document.querySelectorAll(".drop[data-to]")) {
+  const input = drop.querySelector("input[type=file]");
+  const list = drop.parentElement.querySelector(".uploads");
   const waiting = [];
   let busy = false;
 
@@ -46,7 +44,7 @@
       bar.value = request.status === 204 ? 100 : bar.value;
       said.className = request.status === 204 ? "muted" : "wrong";
       const why = (request.getResponseHeader("content-type") || "").startsWith("text/plain") ? request.responseText : "";
-      said.textContent = request.status === 204 ? "sent; it is indexed now" : why || "it was not taken; try again";
+      said.textContent = request.status === 204 ? drop.dataset.said : why || "it was not taken; try again";
       document.dispatchEvent(new Event("changed-here"));
       next();
     });
@@ -80,4 +78,4 @@
     drop.classList.remove("over");
     take(event.dataTransfer.files);
   });
-})();
+}

@@ -7,6 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from penstock.base.clock import ManualClock
+from penstock.cli.errors import REFUSED, USAGE
 from tests.fixtures.factory import START
 from tests.support.command_line import CommandLine
 from tests.support.commerce import HOUR, Market, make_market
@@ -73,8 +74,8 @@ def test_the_calendar_shows_what_is_in_use(market: Market, as_operator: CommandL
     assert market.devices
     found = as_operator.json("report", "calendar")
     assert [(one["device_class"], one["devices"]) for one in found["classes"]] == [("GB200", 4)]
-    assert as_operator("report", "calendar", "--to", "yesterday").exit_code == 3
-    assert CommandLine(as_operator.url, acme.admin.key)("report", "calendar").exit_code == 1
+    assert as_operator("report", "calendar", "--to", "yesterday").exit_code == USAGE
+    assert CommandLine(as_operator.url, acme.admin.key)("report", "calendar").exit_code == REFUSED
 
 
 def test_a_broken_ledger_is_reported_and_the_command_fails(

@@ -1,0 +1,138 @@
+"""Images that machines begin with: what there is, a new one with its bytes, deleted."""
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from penstock.actions import image as image_actions
+from penstock.actions import project as project_actions
+from penstock.actions.image import NewImage
+from penstock.base import limits
+from penstock.base.errors import ConflictError, InvalidInputError, PenstockError, UnauthenticatedError
+from penstock.console import confirm
+from penstock.console.edge import Visit, check_request, get, post, to_log_in
+from penstock.console.menu import may_see
+from penstock.console.names import checked_name
+from penstock.console.secure import secured
+from penstock.domain.image import IMAGE_STATE_SENTENCES
+
+ARCHITECTURES = ("x86_64", "aarch64")
+
+
+def list_images(visit: Visit) -> Response:
+    """Show the images, and how to make one."""
+    return _list(visit)
+
+
+def _list(visit: Visit, error: PenstockError | None = None) -> Response:
+    rows = image_actions.list_page(
+        visit.context,
+        visit.actor,
+        name=None,
+        after=visit.query("after") or None,
+        limit=limits.PAGE_DEFAULT + 1,
+    )
+    shown = rows[: limits.PAGE_DEFAULT]
+    projects = project_actions.list_page(
+        visit.context, visit.actor, tenant_id=None, name=None, after=None, limit=limits.PAGE_MAX
+    )
+    factory = visit.actor.tenant_id is None
+    return visit.page(
+        "images.html",
+        error.status if error else 200,
+        images=shown,
+        after=visit.query("after") or None,
+        more=shown[-1]["id"] if len(rows) > len(shown) else None,
+        projects=[one for one in projects if one["state"] == "active"],
+        project_names={one["id"]: one["name"] for one in projects},
+        sentences=IMAGE_STATE_SENTENCES,
+        may_make=visit.actor.may("image:publish") if factory else may_see(visit.actor, "image:create"),
+        gibibytes_max=limits.IMAGE_BYTES_MAX >> 30,
+        architectures=ARCHITECTURES,
+        error=error,
+        field=visit.field,
+    )
+
+
+def make(visit: Visit) -> Response:
+    """Announce an image; its bytes follow from its row."""
+    try:
+        architecture = visit.field("architecture")
+        if architecture not in ARCHITECTURES:
+            raise InvalidInputError(f"choose one of {', '.join(ARCHITECTURES)}", field="architecture")
+        row = image_actions.create(
+            visit.context,
+            visit.actor,
+            NewImage(
+                None if visit.actor.tenant_id is None else visit.field("project"),
+                checked_name(visit.field("name")),
+                visit.field("description")[: limits.TEXT_CHARACTERS_MAX],
+                architecture,
+                visit.field("shared") == "on",
+                None,
+                "",
+            ),
+        )
+    except PenstockError as error:
+        return _list(visit, error)
+    return visit.go("/images", f"'{row['name']}' is announced. Now send its file.")
+
+
+async def upload(request: Request) -> Response:
+    """Take an image as the body, as the page's script sends it; answers 204, or a sentence that says why not."""
+    try:
+        visit = await run_in_threadpool(check_request, request, {})
+        opened = image_actions.upload(visit.context, visit.actor, visit.path("image_id"))
+        taken = await run_in_threadpool(opened.__enter__)
+        try:
+            async for part in request.stream():
+                await run_in_threadpool(taken.write, part)
+            await run_in_threadpool(taken.finish)
+        except BaseException as error:
+            await run_in_threadpool(opened.__exit__, type(error), error, error.__traceback__)
+            raise
+        await run_in_threadpool(opened.__exit__, None, None, None)
+    except UnauthenticatedError:
+        return to_log_in(request)
+    except PenstockError as error:
+        return secured(Response(error.sentence, status_code=error.status, media_type="text/plain"))
+    return secured(Response(status_code=204))
+
+
+def ask_delete(visit: Visit) -> Response:
+    """Say what deleting an image does."""
+    row = image_actions.show(visit.context, visit.actor, visit.path("image_id"))
+    visit.actor.require(
+        "image:delete" if row["tenant_id"] else "image:publish", row["tenant_id"], row["project_id"]
+    )
+    return confirm.ask(
+        visit,
+        title=f"Delete {row['name']}?",
+        effects=[
+            "Nobody can launch machines from it any more. This cannot be undone; you can send it again.",
+            "It is refused while machines that began with it are there.",
+        ],
+        action=f"/images/{row['id']}/delete",
+        button=f"Delete {row['name']}",
+        back=("/images", "Images"),
+        dangerous=True,
+    )
+
+
+def delete(visit: Visit) -> Response:
+    """Delete an image."""
+    try:
+        image_actions.delete(visit.context, visit.actor, visit.path("image_id"))
+    except ConflictError as error:
+        return _list(visit, error)
+    return visit.go("/images", "The image is deleted.")
+
+
+routes = [
+    get("/images", list_images),
+    post("/images", make),
+    Route("/images/{image_id}/content", upload, methods=["POST"]),
+    get("/images/{image_id}/delete", ask_delete),
+    post("/images/{image_id}/delete", delete, proof_at="/images/{image_id}/delete"),
+]

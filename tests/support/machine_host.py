@@ -1,0 +1,36 @@
+"""A host of machines whose agent is the test: no machine really starts."""
+
+from typing import Any
+
+from penstock.actions import agent as agent_actions
+from penstock.control_plane import ControlPlane
+from penstock.drivers.base import Observed, Phase
+from penstock.drivers.libvirt.machine import Machine, parse
+from tests.support.machine_objects import make_host
+
+
+class Host:
+    """A node whose agent is this test: it reads what is wanted and says what it likes."""
+
+    def __init__(self, plane: ControlPlane, name: str = "hv1", **more: Any) -> None:
+        self.plane = plane
+        self.agent_id, self.node_id = make_host(plane, name, **more)
+
+    def wishes(self) -> list[dict[str, Any]]:
+        """Return what is wanted on the node now."""
+        self.plane.services.tick()
+        self.plane.vms.tick()
+        return [dict(row) for row in agent_actions.pull(self.plane.context, self.agent_id, 0, 0).allocations]
+
+    def machine(self) -> Machine:
+        """Return the only machine that is wanted."""
+        (wish,) = self.wishes()
+        return parse(wish["config"])
+
+    def say(self, power: str = "on", phase: Phase = Phase.READY, **detail: Any) -> None:
+        """Report the same about everything that is wanted."""
+        for wish in self.wishes():
+            said = Phase.ABSENT if wish["wanted"] == "absent" else phase
+            observed = Observed(wish["id"], wish["generation"], said, detail={"power": power, **detail})
+            agent_actions.push(self.plane.context, self.agent_id, [observed])
+        self.plane.services.tick()
