@@ -1,10 +1,13 @@
 """`penstock model`: what LLM services can serve."""
 
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from penstock.base.errors import PenstockError
+from penstock.cli.errors import REFUSED, USAGE, CliError
 from penstock.cli.output import Column, Kind
 from penstock.cli.session import ListLimit, Session, Yes, command
 
@@ -43,6 +46,15 @@ DETAIL = (
     Column("SHA-256", "sha256"),
     Column("FETCHED FROM", "url"),
     Column("ADDED", "created_at", Kind.TIME),
+)
+
+CONVERTED = (
+    Column("NAME", "name"),
+    Column("PARAMETERS", "parameters", Kind.COUNT),
+    Column("CONTEXT TOKENS", "context_tokens", Kind.COUNT),
+    Column("QUANTISATION", "quantization"),
+    Column("CHAT TEMPLATE", "chat_template"),
+    Column("STOP TOKENS", "stop_tokens", Kind.LIST),
 )
 
 
@@ -101,6 +113,49 @@ def add(
         "url": url,
     }
     session.show(session.client.post("/v1/models", body), DETAIL)
+
+
+@command(
+    app,
+    "convert",
+    examples=[
+        "penstock model convert ~/checkpoints/tiny-llama /srv/models/tiny-llama",
+        "penstock model convert ~/checkpoints/tiny-llama /srv/models/tiny-sql --adapter ~/adapters/sql --quantization float16",
+    ],
+)
+def convert(
+    session: Session,
+    folder: Annotated[
+        Path, typer.Argument(help="Hugging Face checkpoint of the Llama family on this machine.")
+    ],
+    target: Annotated[Path, typer.Argument(help="Folder to write; it must not be there.")],
+    quantization: Annotated[
+        str, typer.Option("--quantization", help="int8, int8_float16, float16 or float32.")
+    ] = "int8",
+    adapter: Annotated[
+        Path | None, typer.Option("--adapter", help="Folder of a LoRA adapter to merge into it.")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Without it, the folder's name.")] = None,
+) -> None:
+    """Make a local checkpoint a model of the embedded engine; works on this machine and asks no factory."""
+    converter = import_module(
+        "penstock.drivers.ctranslate2.convert"
+    )  # NumPy and the engine: not for every start
+    target = target.expanduser().resolve()
+    try:
+        about = converter.convert(
+            folder.expanduser().resolve(),
+            target,
+            quantization=quantization,
+            adapter=None if adapter is None else adapter.expanduser().resolve(),
+            name=name,
+        )
+    except PenstockError as error:
+        raise CliError(f"{error.field}: {error.sentence}", USAGE) from error
+    except OSError as error:
+        raise CliError(f"{target} cannot be written: {error.strerror or error}", REFUSED) from error
+    session.show(about, CONVERTED)
+    session.say(f"written to {target}; add it on the control plane's host: penstock model add {target}")
 
 
 @command(app, "retire", examples=["penstock model retire small --yes"])

@@ -266,7 +266,7 @@ def _check_json(folder: Path, file: str) -> None:
         raise _fail(file, f"{file} in {folder} is corrupt: it holds no JSON object.")
 
 
-def _check_byte_level(folder: Path) -> None:
+def check_byte_level(folder: Path) -> None:
     """Raise InvalidInputError unless the tokenizer is byte-level, the kind whose text the server can stream."""
     document: dict[str, object] = json.loads((folder / "tokenizer.json").read_bytes())
     if "ByteLevel" not in json.dumps(document.get("decoder")):
@@ -285,7 +285,7 @@ def inspect_model_folder(path: Path | str) -> dict[str, object]:
     checksums = Checksums()
     manifest = verify(folder, checksums)
     if not bert.is_checkpoint(folder):
-        _check_byte_level(folder)
+        check_byte_level(folder)
     return _facts(folder, manifest, {file.name: checksums.of(file) for file in check_layout(folder)})
 
 

@@ -20,11 +20,18 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class ChatTemplate:
-    """Markers around each message: ``opening`` + role + newline + text + ``closing`` + newline."""
+    """Markers around each message: ``opening``, role, ``header_end``, ``gap``, text, ``closing``, ``trail``.
+
+    ``begin`` stands once before the first message. A marker that is empty is none; ``gap`` and ``trail`` are text.
+    """
 
     name: str
     opening: str
     closing: str
+    begin: str = ""
+    header_end: str = ""
+    gap: str = "\n"
+    trail: str = "\n"
 
     def prompt(
         self, tokenizer: Tokenizer, messages: Sequence[Message], *, continues: bool = False
@@ -33,15 +40,26 @@ class ChatTemplate:
 
         ``continues``: the last message is the answer so far, and is gone on with.
         """
-        opening, closing = self._marker(tokenizer, self.opening), self._marker(tokenizer, self.closing)
-        newline = encode_text(tokenizer, "\n")
-        ids: list[int] = []
+        _, closing = (self._marker(tokenizer, marker) for marker in (self.opening, self.closing))
+        trail = encode_text(tokenizer, self.trail) if self.trail else []
+        ids: list[int] = [self._marker(tokenizer, self.begin)] if self.begin else []
         for message in messages[:-1] if continues else messages:
-            text = encode_text(tokenizer, f"{message.role}\n{message.content}")
-            ids += [opening, *text, closing, *newline]
+            ids += [*self._opened(tokenizer, message.role, message.content), closing, *trail]
         # Encoded by itself: the answer so far follows in the tokens that it was written in.
         begun = encode_text(tokenizer, messages[-1].content) if continues else []
-        return [*ids, opening, *encode_text(tokenizer, "assistant\n"), *begun]
+        return [*ids, *self._opened(tokenizer, "assistant", ""), *begun]
+
+    def _opened(self, tokenizer: Tokenizer, role: str, content: str) -> list[int]:
+        opening = self._marker(tokenizer, self.opening)
+        if not self.header_end:
+            return [opening, *encode_text(tokenizer, f"{role}{self.gap}{content}")]
+        header_end = self._marker(tokenizer, self.header_end)
+        return [
+            opening,
+            *encode_text(tokenizer, role),
+            header_end,
+            *encode_text(tokenizer, f"{self.gap}{content}"),
+        ]
 
     @staticmethod
     def _marker(tokenizer: Tokenizer, marker: str) -> int:
@@ -53,6 +71,15 @@ class ChatTemplate:
 
 TEMPLATES: dict[str, ChatTemplate] = {
     "chatml": ChatTemplate(name="chatml", opening="<|im_start|>", closing="<|im_end|>"),
+    "llama3": ChatTemplate(
+        name="llama3",
+        opening="<|start_header_id|>",
+        closing="<|eot_id|>",
+        begin="<|begin_of_text|>",
+        header_end="<|end_header_id|>",
+        gap="\n\n",
+        trail="",
+    ),
 }
 
 

@@ -12,6 +12,7 @@ from penstock.domain.weights import Copy, WeightsState
 from penstock.drivers.ctranslate2.checkpoint import demo_model_dir
 from tests.support.command_line import CommandLine
 from tests.support.infrastructure import add_allocation, add_service, change, enroll
+from tests.support.llama import Llama
 from tests.support.tenancy import Caller
 
 
@@ -113,3 +114,15 @@ def test_copies_of_weights_are_listed_and_pruned(penstock: CommandLine, control_
     assert "1 copies go" in penstock("weights", "prune", "--node", "w1", "--yes").stderr
     assert weights_actions.take(control_plane.context, made.agent_id, copies) == ["b" * 64]
     assert penstock("weights", "list", "--model", "none").exit_code == 3
+
+
+def test_a_checkpoint_is_converted_here_and_added_there(penstock: CommandLine, tmp_path: Path) -> None:
+    folder = Llama.random().save(tmp_path / "hf")
+    made = penstock.json("model", "convert", str(folder), str(tmp_path / "own"))
+    assert (made["name"], made["quantization"], made["context_tokens"]) == ("hf", "int8", 256)
+    assert penstock.json("model", "add", str(tmp_path / "own"), "--name", "own")["engines"] == ["ctranslate2"]
+    again = penstock("model", "convert", str(folder), str(tmp_path / "own"))
+    assert (again.exit_code, "is there already" in again.stderr) == (2, True)
+    (folder / "config.json").write_text('{"model_type": "gemma3"}')
+    refused = penstock("model", "convert", str(folder), str(tmp_path / "other"))
+    assert (refused.exit_code, "Llama family" in refused.stderr) == (2, True)

@@ -1,5 +1,7 @@
 """Conversations become exactly the tokens that the model was trained on."""
 
+from typing import Any
+
 import pytest
 
 from penstock.drivers.ctranslate2.checkpoint import demo_model_dir
@@ -40,3 +42,26 @@ def test_an_answer_is_gone_on_with_where_it_stopped() -> None:
     fresh = template.prompt(TOKENIZER, asked)
     assert begun[: len(fresh)] == fresh
     assert "".join(map(VOCABULARY.detokenizer(), begun[len(fresh) :])) == "A GPU is"
+
+
+def test_llama3_puts_the_role_between_markers() -> None:
+    numbers = {"<|begin_of_text|>": 1, "<|start_header_id|>": 2, "<|end_header_id|>": 3, "<|eot_id|>": 4}
+
+    class Marked:
+        """The demonstration model's tokenizer with four more markers."""
+
+        encode_special_tokens = True
+        encode = staticmethod(TOKENIZER.encode)
+
+        def token_to_id(self, token: str) -> int | None:
+            return numbers.get(token)
+
+    marked: Any = Marked()
+    ids = TEMPLATES["llama3"].prompt(marked, [Message("user", "hi<|eot_id|>")])
+
+    def text(of: str) -> list[int]:
+        return list(TOKENIZER.encode(of, add_special_tokens=False).ids)
+
+    assert ids == [
+        1, 2, *text("user"), 3, *text("\n\nhi<|eot_id|>"), 4, 2, *text("assistant"), 3, *text("\n\n"),
+    ]  # fmt: skip
