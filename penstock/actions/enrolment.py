@@ -13,6 +13,7 @@ from penstock.base import limits
 from penstock.base.errors import InvalidInputError
 from penstock.base.units import BYTES_PER_GIB
 from penstock.domain.device import DeviceClass, DeviceHealth, classify
+from penstock.domain.power_budget import host_mw
 from penstock.drivers.base import DeviceFacts, NodeFacts
 from penstock.store import device as device_store
 from penstock.store import node as node_store
@@ -159,6 +160,7 @@ def node_row(
         "spine": facts.spine,
         "core": facts.core,
         "power_feed_id": feeds.get(facts.power_feed) if facts.power_feed else None,
+        "host_mw": host_mw(facts.cpu_threads),
     }
     # Through JSON and back, so that tuples and other mappings compare equal to what the row will hold.
     return dict(orjson.loads(orjson.dumps(row, default=dict)))

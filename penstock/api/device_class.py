@@ -32,6 +32,12 @@ class DeviceClassBody(Strict):
         default=None, gt=0, le=BYTES_MAX, description="memory of one slice; without it an equal share"
     )
     power_watts: int = Field(ge=0, le=100_000, description="maximum board power")
+    idle_watts: int | None = Field(
+        default=None,
+        ge=0,
+        le=100_000,
+        description="drawn when nothing runs; without it 15 % of power_watts are assumed",
+    )
     match: list[Text] = Field(max_length=32)
     source: Text = Field(description="where these facts come from")
     bf16_tflops: int = Field(default=0, ge=0, le=1_000_000, description="dense; 0: not known")
@@ -57,6 +63,7 @@ class DeviceClassOut(BaseModel):
     source: str
     bf16_tflops: int
     interconnect_gb_per_s: int
+    idle_watts: int | None
 
 
 class DeviceClassList(BaseModel):
@@ -97,5 +104,6 @@ def put_device_class(call: Caller, name: Name, body: DeviceClassBody) -> Respons
         source=body.source,
         bf16_tflops=body.bf16_tflops,
         interconnect_gb_per_s=body.interconnect_gb_per_s,
+        idle_watts=body.idle_watts,
     )
     return answer(device_class_actions.put(call.context, actor, class_))

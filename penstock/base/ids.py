@@ -18,6 +18,7 @@ RackId = NewType("RackId", str)
 NodeId = NewType("NodeId", str)
 DeviceId = NewType("DeviceId", str)
 PowerFeedId = NewType("PowerFeedId", str)
+PowerBudgetId = NewType("PowerBudgetId", str)
 AgentId = NewType("AgentId", str)
 TenantId = NewType("TenantId", str)
 ProjectId = NewType("ProjectId", str)
@@ -67,6 +68,7 @@ PREFIXES: dict[str, str] = {
     "node": "nod",
     "device": "dev",
     "power_feed": "pwr",
+    "power_budget": "pbu",
     "agent": "agt",
     "join_token": "jtk",
     "tenant": "ten",

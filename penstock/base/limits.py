@@ -25,6 +25,7 @@ LEASE_TIME = timedelta(seconds=30)
 RETRY_FIRST = timedelta(milliseconds=250)
 RETRY_MAX = timedelta(seconds=30)
 PLACES_TRIED_MAX = 3
+POWER_TRIES_MAX = 32  # plans of one order that overdraw a power budget, each placed again around it
 START_DEADLINE = timedelta(minutes=15)
 RELEASE_DEADLINE = timedelta(minutes=15)
 QUEUED_RECHECK = timedelta(seconds=2)

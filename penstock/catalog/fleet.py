@@ -30,6 +30,7 @@ class FleetPicture:
     def refresh(self, connection: Connection) -> int:
         """Bring in what changed; return how many rows were read."""
         changes = fleet_store.changes_since(connection, self._read_to)
+        self.fleet.limit(changes.budgets)
         self.fleet.upsert_nodes(node_state(row) for row in changes.nodes)
         self.fleet.upsert_devices(
             device_state(row, changes.bookings.get(row["id"], ())) for row in changes.devices

@@ -107,6 +107,12 @@ class DeviceState:
     yielding_mask: int = 0  # the slices of used_mask whose holder yields
     bookings: tuple[Booking, ...] = ()  # what is on the calendar for it and not over
     leaving: tuple[Leaving, ...] = ()  # parts of used_mask with a known end; asked for by bookings alone
+    power_booked: bool = False  # a reservation keeps its load power, whether or not it has begun
+
+    @property
+    def draws(self) -> bool:
+        """Tell whether its load power is held: something runs on it, or it is booked."""
+        return self.used_mask != 0 or self.power_booked
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +137,11 @@ class NodeState:
     leaf: str | None = None
     pod: str | None = None
     maintenance_from: datetime | None = None  # when the next maintenance of it begins
+    row: str | None = None  # of racks, a name within the site
+    asleep: bool = False  # it must be woken before anything starts on it
+    wake_mw: int = (
+        0  # what waking it adds to the power that is held; 0: it is awake, or its power is kept for it
+    )
 
     def area(self, level: Level) -> tuple[str, ...]:
         """Return the rack, leaf or pod of the node as a key; a node that names none is one by itself."""
@@ -159,6 +170,7 @@ class Refusal(StrEnum):
     DEVICE_BOOKED = "device_booked"
     NOT_RESERVED = "not_reserved"
     NODE_MAINTENANCE = "node_maintenance"
+    POWER_BUDGET = "power_budget"
 
 
 REFUSAL_SENTENCES: dict[Refusal, str] = {
@@ -178,6 +190,7 @@ REFUSAL_SENTENCES: dict[Refusal, str] = {
     Refusal.DEVICE_BOOKED: "the device is booked before the order would end; an order that ends before or yields may have it",
     Refusal.NOT_RESERVED: "the device is not part of the order's reservation, or that has not begun",
     Refusal.NODE_MAINTENANCE: "the node is taken out of work before the order would end",
+    Refusal.POWER_BUDGET: "a power budget above it has too little left",
 }
 
 

@@ -8,6 +8,7 @@ from importlib import resources
 from penstock.base.errors import InvalidInputError
 from penstock.base.units import BYTES_PER_GIB
 
+IDLE_PERCENT = 15  # of the maximum board power, assumed where a class does not state its idle power
 SLICES_MAX = 62  # a slice mask is a signed 64-bit integer in the database
 
 
@@ -26,6 +27,7 @@ class DeviceClass:
     ``slices`` is the number of equal compute slices the partitioning scheme offers (MIG: 7), 1 if the
     device cannot be cut. ``slice_memory_bytes`` is the memory of one slice. ``bf16_tflops`` is dense,
     ``interconnect_gb_per_s`` what one device reaches its neighbours with, both ways together; 0: not known, or none.
+    ``power_watts`` is the maximum board power, ``idle_watts`` what it draws when nothing runs (None: not stated).
     """
 
     name: str
@@ -39,6 +41,19 @@ class DeviceClass:
     source: str
     bf16_tflops: int = 0
     interconnect_gb_per_s: int = 0
+    idle_watts: int | None = None
+
+    @property
+    def idle_mw(self) -> int:
+        """Return what a device draws on which nothing runs, in milliwatts; IDLE_PERCENT of its power where nobody states it."""
+        if self.idle_watts is None:
+            return self.power_watts * 1_000 * IDLE_PERCENT // 100
+        return self.idle_watts * 1_000
+
+    @property
+    def load_mw(self) -> int:
+        """Return what a device draws at most while anything runs on it, in milliwatts; never less than idle."""
+        return max(self.power_watts * 1_000, self.idle_mw)
 
     @property
     def whole_mask(self) -> int:
@@ -74,6 +89,7 @@ def load_device_classes(text: str | None = None) -> dict[str, DeviceClass]:
                 source=str(row["source"]),
                 bf16_tflops=int(row.get("bf16_tflops", 0)),
                 interconnect_gb_per_s=int(row.get("interconnect_gb_per_s", 0)),
+                idle_watts=None if "idle_watts" not in row else int(row["idle_watts"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InvalidInputError(

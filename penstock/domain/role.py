@@ -91,6 +91,7 @@ OPERATOR_ONLY = frozenset(
         "site",
         "rack",
         "power_feed",
+        "power_budget",
         "agent",
         "join_token",
         "report",

@@ -68,6 +68,7 @@ class Reason(StrEnum):
 
     NONE = "none"
     NO_CAPACITY = "no_capacity"
+    POWER_BUDGET = "power_budget"
     NEVER_FITS = "never_fits"
     CONFLICT = "placement_conflict"
     CLASS_QUOTA = "class_quota"
@@ -91,6 +92,7 @@ class Reason(StrEnum):
 REASON_SENTENCES: dict[Reason, str] = {
     Reason.NONE: "",
     Reason.NO_CAPACITY: "nothing free fits right now; it starts as soon as something is released. See `penstock explain`",
+    Reason.POWER_BUDGET: "a power budget has too little left for it; it starts as soon as work there ends or the budget is raised. See `penstock explain`",
     Reason.NEVER_FITS: "no node of this factory could ever hold it; change the order. See `penstock explain`",
     Reason.CLASS_QUOTA: "the classes that are free are used up in your quota; release something or ask for more quota",
     Reason.CONFLICT: "another order took the place first; planning again",

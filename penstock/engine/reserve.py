@@ -421,6 +421,8 @@ def _why_pending(planned: _Planned, refused: Mapping[str, Refusal]) -> Reason:
         return Reason.PREEMPTING
     if planned.behind is not None:
         return Reason.SHARE_FIRST
+    if planned.no_plan.short:
+        return Reason.POWER_BUDGET
     narrowed = any(ask.avoid_classes for ask in planned.compiled.asks)
     if narrowed and (planned.no_plan.never_fits or not planned.no_plan.free_matching):
         return Reason.CLASS_QUOTA

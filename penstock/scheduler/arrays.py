@@ -14,6 +14,7 @@ Bools = NDArray[np.bool_]
 UNBOUNDED = 1 << 62  # larger than any count, amount or key that is compared with it
 _FIRST_CAPACITY = 16
 _LOG_ENTRIES_MAX = 65_536
+_MASK = (1 << 64) - 1
 
 
 class Table:
@@ -77,3 +78,13 @@ class ChangeLog:
             return None
         recent = self._rows[position - self._base :]
         return recent if len(recent) <= 1 else sorted(set(recent))
+
+
+def mix(name_hash: int, first: int, second: int) -> int:
+    """Return 64 well-mixed bits of three integers (the finaliser of MurmurHash3, a public-domain design)."""
+    value = (
+        name_hash * 0x9E3779B97F4A7C15 + first * 0xC2B2AE3D27D4EB4F + second * 0x165667B19E3779F9
+    ) & _MASK
+    value = ((value ^ (value >> 33)) * 0xFF51AFD7ED558CCD) & _MASK
+    value = ((value ^ (value >> 33)) * 0xC4CEB9FE1A85EC53) & _MASK
+    return value ^ (value >> 33)

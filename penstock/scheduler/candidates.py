@@ -9,10 +9,11 @@ from penstock.base.units import format_bytes
 from penstock.domain.claim import REFUSAL_SENTENCES, Ask, Refusal
 from penstock.scheduler.arrays import I64, UNBOUNDED
 from penstock.scheduler.filters import REFUSALS, Capacity, capacity_of, need_of, node_capacity_of
+from penstock.scheduler.node_columns import ALIVE, NODE_MEMORY, NODE_MEMORY_USED
 from penstock.scheduler.plan import Plan
 from penstock.scheduler.pool import CELL_NODE, FREE, ISLAND, LINKED, TOTAL
 from penstock.scheduler.score import LAST, cell_key, domain_key, slice_key
-from penstock.scheduler.snapshot import ALIVE, NODE_MEMORY, NODE_MEMORY_USED, Fleet
+from penstock.scheduler.snapshot import Fleet
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,12 @@ import numpy as np
 from penstock.base.limits import COUNTERFACTUALS_MAX, DOMAINS_PER_SERVICE_MAX
 from penstock.base.units import BYTES_PER_GIB, format_bytes
 from penstock.domain.claim import Ask, Level
+from penstock.domain.power_budget import MW_PER_WATT
 from penstock.scheduler.filters import filter_nodes, need_of
+from penstock.scheduler.node_columns import CPU, CPU_USED, NODE_MEMORY, NODE_MEMORY_USED
 from penstock.scheduler.place import place
-from penstock.scheduler.plan import Plan
-from penstock.scheduler.snapshot import CPU, CPU_USED, NODE_MEMORY, NODE_MEMORY_USED, Fleet
+from penstock.scheduler.plan import NoPlan, Plan
+from penstock.scheduler.snapshot import Fleet
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,21 @@ def counterfactuals(fleet: Fleet, ask: Ask, *, seed: int = 0, replicas: int = 1)
         if all(one.changes != other.changes for other in found):
             found.append(one)
     return found[:COUNTERFACTUALS_MAX] or list(islice(_anything(fleet, ask, seed), 1))
+
+
+def more_power(fleet: Fleet, ask: Ask, decision: NoPlan, replicas: int) -> list[Counterfactual]:
+    """Return what more of the power budgets that are short an order would need now; tried with them raised."""
+    if not decision.short:
+        return []
+    lacking = {one.budget_id: one.lacking_watts * MW_PER_WATT for one in decision.short}
+    with fleet.budgets.raised(lacking):
+        if not _fits(fleet, ask, decision.seed):
+            return []
+    words = " and ".join(
+        f"{one.lacking_watts:,} W more at {one.level.value} {one.name}" for one in decision.short
+    )
+    changes: dict[str, object] = {"power_budgets": [one.to_json() for one in decision.short]}
+    return [Counterfactual(f"now with {words}", changes, ask, replicas, orderable=False)]
 
 
 def _fits(fleet: Fleet, ask: Ask, seed: int) -> bool:

@@ -6,10 +6,11 @@ people who ask, not for the path of an order: it may look at the whole fleet.
 
 from dataclasses import dataclass
 
+from penstock.base.limits import COUNTERFACTUALS_MAX
 from penstock.base.units import format_bytes
 from penstock.domain.claim import REFUSAL_SENTENCES, Ask, Refusal
 from penstock.scheduler.candidates import Candidate, losers
-from penstock.scheduler.counterfactuals import Counterfactual, counterfactuals
+from penstock.scheduler.counterfactuals import Counterfactual, counterfactuals, more_power
 from penstock.scheduler.filters import Capacity, capacity_of, ceiling_of, need_of
 from penstock.scheduler.gang import most_ever, most_in_shape
 from penstock.scheduler.plan import Limit, NoPlan, Plan, binding_sentence
@@ -69,12 +70,15 @@ def explain(fleet: Fleet, ask: Ask, decision: Plan | NoPlan, *, replicas: int = 
         )
     return Explanation(
         placed=False,
-        headline=_why_not(fleet, ask, decision),
+        headline=_short_of_power(decision) or _why_not(fleet, ask, decision),
         reasons=tuple(_turned_away(ask, decision)),
         binding=decision.binding.value,
         never_fits=decision.never_fits,
         candidates=losers(fleet, ask, None),
-        counterfactuals=tuple(counterfactuals(fleet, ask, seed=decision.seed, replicas=replicas)),
+        counterfactuals=(
+            *more_power(fleet, ask, decision, replicas),
+            *counterfactuals(fleet, ask, seed=decision.seed, replicas=replicas),
+        )[:COUNTERFACTUALS_MAX],
         snapshot=decision.snapshot,
         explained_on=fleet.digest(),
     )
@@ -107,6 +111,13 @@ def _kind(ask: Ask) -> str:
         f"devices with at least {format_bytes(ask.memory_bytes_min)}" if ask.memory_bytes_min else "devices"
     )
     return f"runs of {ask.slices} slices of {of}" if ask.slices else of
+
+
+def _short_of_power(decision: NoPlan) -> str:
+    """Name the power budgets that alone stand in the way; empty without any."""
+    if not decision.short:
+        return ""
+    return "it would fit but for power: " + "; ".join(one.sentence for one in decision.short)
 
 
 def _why_not(fleet: Fleet, ask: Ask, decision: NoPlan) -> str:

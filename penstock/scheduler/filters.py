@@ -15,13 +15,26 @@ from penstock.base.clock import from_epoch_us, to_epoch_us
 from penstock.domain.claim import Ask, Refusal
 from penstock.domain.reservation import Window, blocked_mask
 from penstock.scheduler.arrays import I16, I64, UNBOUNDED
+from penstock.scheduler.node_columns import (
+    ALIVE,
+    ARCHITECTURE,
+    CPU,
+    CPU_USED,
+    DRIVERS,
+    MAINTENANCE_FROM,
+    NODE_MEMORY,
+    NODE_MEMORY_USED,
+    SCHEDULABLE,
+)
 from penstock.scheduler.pool import (
     BEGUN,
     BEGUN_FREE,
     BOOKED,
     BOOKED_FREE,
+    CAPPED,
     CELL,
     CELL_NODE,
+    DRAWS,
     FREE,
     FROM,
     GROUP,
@@ -37,18 +50,7 @@ from penstock.scheduler.pool import (
     Pool,
 )
 from penstock.scheduler.score import node_key
-from penstock.scheduler.snapshot import (
-    ALIVE,
-    ARCHITECTURE,
-    CPU,
-    CPU_USED,
-    DRIVERS,
-    MAINTENANCE_FROM,
-    NODE_MEMORY,
-    NODE_MEMORY_USED,
-    SCHEDULABLE,
-    Fleet,
-)
+from penstock.scheduler.snapshot import Fleet
 
 CAPACITIES_PER_CLASS_MAX = 32  # least recently used goes first; one is about 60 bytes a node
 REFUSALS: tuple[Refusal, ...] = tuple(Refusal)
@@ -162,6 +164,8 @@ def filter_devices(pool: Pool, need: Need, rows: I64, *, empty: bool = False) ->
     if need.slices == 0:
         units = (taken == 0).astype(np.int64)
         code[units == 0] = _CODE[Refusal.DEVICE_BOOKED]
+        if pool.capped:
+            code[(data[CAPPED, rows] == 1) & (data[DRAWS, rows] == 0)] = _CODE[Refusal.POWER_BUDGET]
         code[used != 0] = _CODE[Refusal.DEVICE_USED]
         code[data[MEMORY, rows] < need.memory_bytes_min] = _CODE[Refusal.DEVICE_MEMORY]
     else:
@@ -172,6 +176,8 @@ def filter_devices(pool: Pool, need: Need, rows: I64, *, empty: bool = False) ->
             code[(units == 0) & (free_runs(whole & ~used, need.slices, pool.layout().slices_max) > 0)] = (
                 _CODE[Refusal.DEVICE_BOOKED]
             )
+        if pool.capped:
+            code[(data[CAPPED, rows] == 1) & (data[DRAWS, rows] == 0)] = _CODE[Refusal.POWER_BUDGET]
         code[data[SLICE_MEMORY, rows] * need.slices < need.memory_bytes_min] = _CODE[Refusal.DEVICE_MEMORY]
         code[(slices <= 1) | (slices < need.slices)] = _CODE[Refusal.SLICES]
     if not empty:
@@ -186,7 +192,7 @@ class Capacity:
     def __init__(self, fleet: Fleet, pool: Pool, need: Need) -> None:
         self.fleet, self.pool, self.need = fleet, pool, need
         self.layout = pool.layout()
-        self.by_device = need.slices > 0 or self.layout.memory_min < need.memory_bytes_min
+        self.by_device = need.slices > 0 or pool.capped > 0 or self.layout.memory_min < need.memory_bytes_min
         self._restart()
 
     def refresh(self) -> Self:
@@ -205,17 +211,35 @@ class Capacity:
         hit = np.isin(cells.column(CELL_NODE), np.array(rows, dtype=np.int64))
         if keep:
             hit = ~hit
-        copy = object.__new__(Capacity)
-        copy.__dict__.update(self.__dict__)
+        copy = self._copy()
         copy.cell = np.where(hit, 0, self.cell)
         copy.cut = np.where(hit, UNBOUNDED, self.cut) if len(self.cut) else self.cut
-        copy.tally = self.tally.copy()
         gone = np.flatnonzero(hit)
         copy.tally[gone] = 0
         copy.tally[gone, _CODE[Refusal.NODE_AVOIDED]] = cells.data[TOTAL, gone]
-        copy.refused = copy.tally.sum(axis=0, dtype=np.int64)
-        copy._aggregate()
+        copy.settle()
         return copy
+
+    def bounded(self, cell: I64, group: I64, refusal: Refusal) -> "Capacity":
+        """Return a copy for one ask whose cells and nodes hold no more than this; the rest counts as ``refusal``."""
+        copy = self._copy()
+        copy.cell = np.minimum(self.cell, cell)
+        copy.node_units = np.minimum(self.node_units, group[self.pool.cells.column(GROUP)])
+        copy.cell = np.minimum(copy.cell, copy.node_units)
+        copy.tally[:, _CODE[refusal]] += (self.cell - copy.cell).astype(np.int16)
+        copy.settle()
+        return copy
+
+    def _copy(self) -> "Capacity":
+        copy = object.__new__(Capacity)
+        copy.__dict__.update(self.__dict__)
+        copy.tally = self.tally.copy()
+        return copy
+
+    def settle(self) -> None:
+        """Work out the sums again after the cells were changed."""
+        self.refused = self.tally.sum(axis=0, dtype=np.int64)
+        self._aggregate()
 
     def refusals(self) -> dict[Refusal, int]:
         """Return how many devices of the class each filter turns away."""

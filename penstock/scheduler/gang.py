@@ -13,9 +13,10 @@ import numpy as np
 from penstock.domain.claim import Ask, Level
 from penstock.scheduler.arrays import I64, UNBOUNDED, Bools
 from penstock.scheduler.filters import Capacity, Ceiling
+from penstock.scheduler.node_columns import AREA_COLUMNS
 from penstock.scheduler.pool import CELL_NODE, GROUP, ISLAND, LINKED, Pool
 from penstock.scheduler.score import least
-from penstock.scheduler.snapshot import AREA_COLUMNS, Fleet
+from penstock.scheduler.snapshot import Fleet
 from penstock.scheduler.topology import Take, fill, on_one_node, over_nodes
 
 

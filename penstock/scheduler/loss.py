@@ -10,12 +10,13 @@ import numpy as np
 
 from penstock.base.limits import LOSSES_PER_CLASS_MAX
 from penstock.scheduler.arrays import I64
+from penstock.scheduler.node_columns import CPU, CPU_USED
 from penstock.scheduler.outlook import piece_milli
 from penstock.scheduler.packing.attainable import LEVELS, UNIT
 from penstock.scheduler.packing.lookahead import Lookahead, States
 from penstock.scheduler.packing.shape import WHOLE_MILLI
 from penstock.scheduler.pool import CELL, CELL_NODE, GROUP, HEALTHY, SLICES, USED, Pool
-from penstock.scheduler.snapshot import CPU, CPU_USED, Fleet
+from penstock.scheduler.snapshot import Fleet
 
 _ODD = np.int64(-7046029254386353131)  # 0x9E3779B97F4A7C15: mixes a state into one number
 _AT_ONCE = 2_048  # states worked out in one step

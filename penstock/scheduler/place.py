@@ -9,10 +9,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from penstock.base.limits import POWER_TRIES_MAX
 from penstock.base.units import format_bytes
 from penstock.domain.claim import Ask, DeviceState, Grant, NodeState, Refusal, fits, shape_fits
+from penstock.domain.power_budget import PowerShortage
 from penstock.scheduler import slices
-from penstock.scheduler.arrays import UNBOUNDED
+from penstock.scheduler.arrays import I64, UNBOUNDED
 from penstock.scheduler.filters import (
     REFUSALS,
     Capacity,
@@ -25,12 +27,23 @@ from penstock.scheduler.filters import (
 )
 from penstock.scheduler.gang import in_shape, most_ever, most_in_shape
 from penstock.scheduler.loss import losses_at, scorer_of, waste_permille
+from penstock.scheduler.node_columns import DEVICES, NODE_MEMORY, NODE_MEMORY_USED
 from penstock.scheduler.outlook import piece_milli
 from penstock.scheduler.plan import Binding, Chosen, Limit, NoPlan, Plan, PlanDefectError, ScoreReason
 from penstock.scheduler.pool import BOOKED_FREE, CELL_NODE, FREE, GROUP, ISLAND, TOTAL, Pool
+from penstock.scheduler.power import (
+    affordable,
+    around,
+    draws,
+    least_short,
+    short_of,
+    short_to_wake,
+    unwakeable,
+    without,
+)
 from penstock.scheduler.reservation import inside
 from penstock.scheduler.score import EXACT_FROM, least, share_losses
-from penstock.scheduler.snapshot import DEVICES, NODE_MEMORY, NODE_MEMORY_USED, Fleet
+from penstock.scheduler.snapshot import Fleet
 from penstock.scheduler.topology import Take, in_one_domain, on_one_node, over_nodes, site_units
 
 # Filters in the order in which an order runs out of candidates: hardware first, then what happens to it.
@@ -54,20 +67,59 @@ def place(fleet: Fleet, ask: Ask, *, seed: int = 0) -> Plan | NoPlan:
         return _place_node(fleet, ask, seed)
     need = need_of(ask)
     tried: list[Capacity] = []
+    unlimited: list[Capacity] = []  # the same as if there were no power budgets
     for pool in fleet.pools_for(ask):
         capacity = capacity_of(fleet, pool, need)
         if ask.avoid_nodes:
             capacity = capacity.narrowed(ask.avoid_nodes, keep=False)
+        unlimited.append(capacity)
+        capacity = affordable(capacity, ask.count)
         grants = None
-        if ask.prefer_nodes:
-            grants = _grants(capacity.narrowed(ask.prefer_nodes, keep=True), ask, seed)
+        if fleet.budgets.asleep:
+            asleep = map(fleet.node_name, sorted(fleet.budgets.asleep))
+            grants = _preferred(capacity.narrowed(asleep, keep=False), ask, seed)
         if grants is None:
-            grants = _grants(capacity, ask, seed)
+            grants = _preferred(capacity, ask, seed)
         tried.append(capacity)
         if grants is not None:
             verify(fleet, ask, grants)
             return _plan(fleet, ask, grants, tried, seed)
-    return _no_plan(fleet, ask, tried, seed)
+    return _no_plan(fleet, ask, tried, seed, _short(fleet, ask, unlimited, seed))
+
+
+def _preferred(capacity: Capacity, ask: Ask, seed: int) -> list[Grant] | None:
+    """Choose the grants of one class, on nodes that the order prefers if those hold all of it."""
+    grants = None
+    if ask.prefer_nodes:
+        grants = _within_budgets(capacity.narrowed(ask.prefer_nodes, keep=True), ask, seed)
+    return grants if grants is not None else _within_budgets(capacity, ask, seed)
+
+
+def _within_budgets(capacity: Capacity, ask: Ask, seed: int) -> list[Grant] | None:
+    """Choose the grants of one class; where they overdraw a power budget they share, choose again around it."""
+    for _ in range(POWER_TRIES_MAX):
+        grants = _grants(capacity, ask, seed)
+        short = () if grants is None else short_of(capacity.fleet, grants)
+        if grants is None or not short:
+            return grants
+        capacity = around(capacity, grants, short[0])
+    return None
+
+
+def _short(fleet: Fleet, ask: Ask, unlimited: list[Capacity], seed: int) -> tuple[PowerShortage, ...]:
+    """Return which power budgets stand in the way of an order that would fit but for them, where it lacks least."""
+    if not fleet.budgets.rows:
+        return ()
+    for capacity in unlimited:
+        grants = _grants(capacity, ask, seed)
+        if grants is None:
+            continue
+        short = short_of(fleet, grants)
+        if len({grant.node_id for grant in grants}) == 1 and (not ask.slices or ask.count == 1):
+            short = least_short(capacity, ask.count) or short
+        if short:
+            return short
+    return ()
 
 
 def _place_inside(fleet: Fleet, ask: Ask, seed: int) -> Plan | NoPlan:
@@ -143,10 +195,13 @@ def _whole_devices(capacity: Capacity, ask: Ask, take: Take) -> list[Grant]:
     """Return grants for the first free devices of a cell."""
     fleet, pool = capacity.fleet, capacity.pool
     node_id = fleet.node_name(int(pool.cells.data[CELL_NODE, take.cell]))
-    if capacity.by_device or pool.cells.data[BOOKED_FREE, take.cell]:
+    if capacity.by_device or pool.cells.data[BOOKED_FREE, take.cell] or fleet.budgets.rows:
         rows = np.array(pool.cell_devices[take.cell], dtype=np.int64)
         _, units = filter_devices(pool, capacity.need, rows)
-        chosen: list[int] = rows[units > 0][: take.devices].tolist()
+        rows = rows[units > 0]
+        if fleet.budgets.rows:  # those first that add nothing to what is drawn
+            rows = rows[np.argsort(~draws(pool, rows), kind="stable")]
+        chosen: list[int] = rows[: take.devices].tolist()
     else:
         chosen = pool.free_devices(take.cell, take.devices)
     return [
@@ -229,7 +284,8 @@ def _reasons(
     else:
         sentence = f"no {kind} that is begun has room, so a whole one of {total} devices is opened"
     reasons.append(ScoreReason("begun_first", sentence, free))
-    return (*_preference(ask, {place.node for place in chosen}), *reasons)
+    nodes = {place.node for place in chosen}
+    return (*_preference(ask, nodes), *reasons, *_wakes(fleet, nodes))
 
 
 def _preference(ask: Ask, nodes: set[str]) -> tuple[ScoreReason, ...]:
@@ -242,6 +298,14 @@ def _preference(ask: Ask, nodes: set[str]) -> tuple[ScoreReason, ...]:
         return (ScoreReason("weights_fetched", sentence, len(ask.prefer_nodes)),)
     where = "this node holds" if len(nodes) == 1 else f"{held} of its {len(nodes)} nodes hold"
     return (ScoreReason("preferred_node", f"{where} the weights already", held),)
+
+
+def _wakes(fleet: Fleet, nodes: Iterable[str]) -> list[ScoreReason]:
+    """Say that nodes are woken, because none that is awake would do."""
+    count = sum(fleet.node_state(one).asleep for one in nodes) if fleet.budgets.asleep else 0
+    what = "the node sleeps and is" if count == 1 else f"{count} nodes sleep and are"
+    sentence = f"{what} woken first: nothing that is awake would do"
+    return [ScoreReason("sleeps", sentence, count)] if count else []
 
 
 def _loss_reason(fleet: Fleet, ask: Ask, pool: Pool, first: Grant) -> ScoreReason:
@@ -301,7 +365,9 @@ def _rejected(fleet: Fleet, ask: Ask, tried: list[Capacity]) -> dict[Refusal, in
     return total
 
 
-def _no_plan(fleet: Fleet, ask: Ask, tried: list[Capacity], seed: int) -> NoPlan:
+def _no_plan(
+    fleet: Fleet, ask: Ask, tried: list[Capacity], seed: int, short: tuple[PowerShortage, ...]
+) -> NoPlan:
     need = need_of(ask)
     ceilings = [ceiling_of(fleet, capacity.pool, need) for capacity in tried]
     at_one_site = max((ceiling.one_site for ceiling in ceilings), default=0)
@@ -322,7 +388,7 @@ def _no_plan(fleet: Fleet, ask: Ask, tried: list[Capacity], seed: int) -> NoPlan
         in_area = max(most_ever(fleet, one.pool, anywhere, ceiling) for one, ceiling in pairs)
         binding = Limit.AREA if in_area < ask.count else Limit.NVLINK_DOMAIN
     else:
-        binding = _binding(ask, tried, rejected)
+        binding = Refusal.POWER_BUDGET if short else _binding(ask, tried, rejected)
     return NoPlan(
         binding=binding,
         candidates_considered=fleet.device_count,
@@ -331,6 +397,7 @@ def _no_plan(fleet: Fleet, ask: Ask, tried: list[Capacity], seed: int) -> NoPlan
         free_matching=free,
         snapshot=fleet.digest(),
         seed=seed,
+        short=short,
     )
 
 
@@ -365,26 +432,25 @@ def _place_node(fleet: Fleet, ask: Ask, seed: int) -> Plan | NoPlan:
     if avoided:
         keys = keys.copy()
         keys[avoided] = UNBOUNDED
-    preferred = [row for row in map(fleet.node_row, sorted(ask.prefer_nodes)) if row is not None]
-    row = None
-    if preferred:
-        best = least(keys[preferred], seed)
-        row = None if best is None else preferred[best]
-    if row is None and (keys < UNBOUNDED).any():
-        lost = np.where(keys < UNBOUNDED, share_losses(fleet, ask.node_cpu_millis), UNBOUNDED)
-        row = least(np.where(lost == lost.min(), keys, UNBOUNDED), seed)
+    asleep, short = sorted(fleet.budgets.asleep), ()
+    row = _choose_node(fleet, ask, without(keys, asleep), seed)
+    if row is None and asleep:
+        dark = unwakeable(fleet, asleep)
+        row = _choose_node(fleet, ask, without(keys, dark), seed)
+        short = short_to_wake(fleet, [one for one in dark if keys[one] < UNBOUNDED])
     rejected = capacity.refusals(avoided)
     if row is None:
         every = np.arange(fleet.nodes.size, dtype=np.int64)
         _, possible = filter_nodes(fleet, capacity.need, every, empty=True)
         return NoPlan(
-            binding=_strongest(rejected, _HARDWARE_OF_NODE),
+            binding=Refusal.POWER_BUDGET if short else _strongest(rejected, _HARDWARE_OF_NODE),
             candidates_considered=fleet.node_count,
             rejected=rejected,
             never_fits=not possible.any(),
             free_matching=0,
             snapshot=fleet.digest(),
             seed=seed,
+            short=short,
         )
     grant = Grant(fleet.node_name(row), None, 0, ask.node_memory_bytes, ask.node_cpu_millis)
     verify(fleet, ask, [grant])
@@ -401,6 +467,19 @@ def _place_node(fleet: Fleet, ask: Ask, seed: int) -> Plan | NoPlan:
     )
 
 
+def _choose_node(fleet: Fleet, ask: Ask, keys: I64, seed: int) -> int | None:
+    """Return the node with the least of ``keys``, preferred ones first; None if every key is ``UNBOUNDED``."""
+    preferred = [row for row in map(fleet.node_row, sorted(ask.prefer_nodes)) if row is not None]
+    if preferred:
+        best = least(keys[preferred], seed)
+        if best is not None:
+            return preferred[best]
+    if not (keys < UNBOUNDED).any():
+        return None
+    lost = np.where(keys < UNBOUNDED, share_losses(fleet, ask.node_cpu_millis), UNBOUNDED)
+    return least(np.where(lost == lost.min(), keys, UNBOUNDED), seed)
+
+
 def _node_reasons(fleet: Fleet, row: int, free: int) -> tuple[ScoreReason, ...]:
     reasons: list[ScoreReason] = []
     devices = int(fleet.nodes.data[DEVICES, row])
@@ -408,4 +487,4 @@ def _node_reasons(fleet: Fleet, row: int, free: int) -> tuple[ScoreReason, ...]:
         reasons.append(ScoreReason("spares_devices", "a node without accelerators, which keeps them free", 0))
     sentence = f"best fit: {format_bytes(free)} of memory free, the least that is enough"
     reasons.append(ScoreReason("best_fit", sentence, free))
-    return tuple(reasons)
+    return (*reasons, *_wakes(fleet, [fleet.node_name(row)]))

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from penstock.domain.claim import REFUSAL_SENTENCES, Grant, Refusal
+from penstock.domain.power_budget import PowerShortage
 
 
 class Limit(StrEnum):
@@ -117,7 +118,7 @@ class NoPlan:
 
     ``binding`` is the rule that stands in the way, ``never_fits`` tells that no amount of releasing would
     help, ``free_matching`` counts the units (devices, slices of the size asked for, or nodes) that match
-    and are free.
+    and are free. ``short``: the power budgets that stand in the way, where it would fit but for them.
     """
 
     binding: Binding
@@ -127,6 +128,7 @@ class NoPlan:
     free_matching: int
     snapshot: str
     seed: int
+    short: tuple[PowerShortage, ...] = ()
 
     def to_json(self) -> dict[str, object]:
         """Return plain data for the decision record."""
@@ -140,4 +142,5 @@ class NoPlan:
             "free_matching": self.free_matching,
             "candidates_considered": self.candidates_considered,
             "rejected": {refusal.value: count for refusal, count in self.rejected.items()},
+            "power_short": [one.to_json() for one in self.short],
         }

@@ -12,13 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 import numpy as np
 
 from penstock.base.clock import to_epoch_us
 from penstock.domain.claim import DeviceState, Level
 from penstock.domain.reservation import Booking
-from penstock.scheduler.arrays import I64, UNBOUNDED, ChangeLog, Table
+from penstock.scheduler.arrays import I64, UNBOUNDED, ChangeLog, Table, mix
 
 if TYPE_CHECKING:
     from penstock.scheduler.filters import Capacity, Ceiling, Need
@@ -27,8 +28,24 @@ if TYPE_CHECKING:
     from penstock.scheduler.packing.lookahead import Lookahead
 
 # Columns of a device.
+# DRAWS: its load power is held now, KEPT: a reservation keeps that, CAPPED: its own power budget is below that.
 # BOOKED are the slices on the calendar, BEGUN those of them that yielding work must leave too, FROM when the first begins.
-NODE, CELL, SLICES, MEMORY, SLICE_MEMORY, USED, HEALTHY, YIELDING, BOOKED, BEGUN, FROM = range(11)
+(
+    NODE,
+    CELL,
+    SLICES,
+    MEMORY,
+    SLICE_MEMORY,
+    USED,
+    HEALTHY,
+    YIELDING,
+    BOOKED,
+    BEGUN,
+    FROM,
+    DRAWS,
+    KEPT,
+    CAPPED,
+) = range(14)
 # Columns of a cell; a group has the first four, an island FREE and TOTAL and SITE and LINKED. Of the free devices of a
 # cell BOOKED_FREE are on the calendar.
 FREE, TOTAL, UNHEALTHY, CELL_NODE, GROUP, ISLAND, BOOKED_FREE, BEGUN_FREE = range(8)
@@ -76,7 +93,7 @@ class Pool:
 
     def __init__(self, device_class: str) -> None:
         self.device_class = device_class
-        self.devices = Table(11)
+        self.devices = Table(14)
         self.device_ids: list[str] = []
         self.cells = Table(8)
         self.groups = Table(4)
@@ -85,6 +102,7 @@ class Pool:
         self.cell_devices: list[list[int]] = []
         self.log = ChangeLog()
         self.total = 0
+        self.capped = 0
         self.topology_version = 0
         self.capacities: OrderedDict[Need, Capacity] = OrderedDict()
         self.ceilings: dict[Need, tuple[int, Ceiling]] = {}
@@ -117,6 +135,9 @@ class Pool:
                 0,
                 0,
                 UNBOUNDED,
+                int(device.draws),
+                int(device.power_booked),
+                0,
             )
         )
         if row == len(self.device_ids):
@@ -134,6 +155,7 @@ class Pool:
         """Forget the device at ``row``; return its node, its cell and whether the cell is gone too."""
         self.book(row, ())
         self.change(row, 0, healthy=True)
+        self.cap(row, capped=False)
         node, cell = int(self.devices.data[NODE, row]), int(self.devices.data[CELL, row])
         self.cell_devices[cell].remove(row)
         self._count(cell, total=-1, free=-1, unhealthy=0)
@@ -177,6 +199,28 @@ class Pool:
         else:
             del self.bookings[row]
         self._starts = self._booked_rows = None
+
+    def cap(self, row: int, *, capped: bool) -> None:
+        """Say whether the device's own power budget is too small for work."""
+        change = int(capped) - int(self.devices.data[CAPPED, row])
+        if change:
+            self.devices.data[CAPPED, row] = capped
+            self.capped += change
+            self.capacities.clear()
+
+    def settle_draw(self, row: int) -> int:
+        """Hold the load power of the device at ``row`` if it is in use or that is kept; return 1, 0 or -1: how that changed."""
+        data = self.devices.data
+        draws = int(data[USED, row] != 0 or data[KEPT, row] != 0)
+        change = draws - int(data[DRAWS, row])
+        data[DRAWS, row] = draws
+        return change
+
+    def hash(self, row: int) -> int:
+        """Return a number of what the device at ``row`` is and is used for."""
+        data = self.devices.data
+        health = 2 + int(data[HEALTHY, row]) + (int(data[BOOKED, row]) << 2)
+        return mix(crc32(self.device_ids[row].encode()), int(data[USED, row]), health)
 
     def booked_rows(self) -> I64:
         """Return the rows of all devices that anything is on the calendar for, sorted."""

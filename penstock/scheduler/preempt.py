@@ -58,7 +58,8 @@ def make_room(fleet: Fleet, ask: Ask, yielding: Sequence[Yielding], *, seed: int
                 continue
             fleet.apply(one.grants)
             lifted.remove(one)
-            tried = plan if _apart(plan, one) else place(fleet, ask, seed=seed)
+            apart = not fleet.budgets.rows and _apart(plan, one)  # a power budget may be above both
+            tried = plan if apart else place(fleet, ask, seed=seed)
             if isinstance(tried, Plan):
                 plan = tried
             else:

@@ -12,8 +12,9 @@ import numpy as np
 
 from penstock.scheduler.arrays import I64, UNBOUNDED
 from penstock.scheduler.loss import losses_at, losses_of, scorer_of
+from penstock.scheduler.node_columns import CPU, CPU_USED, DEVICES, NODE_MEMORY, NODE_MEMORY_USED
 from penstock.scheduler.pool import CELL_NODE, FREE, GROUP, ISLAND, LINKED, TOTAL, Pool
-from penstock.scheduler.snapshot import CPU, CPU_USED, DEVICES, NODE_MEMORY, NODE_MEMORY_USED, Fleet
+from penstock.scheduler.snapshot import Fleet
 
 _MIB_SHIFT = 20
 _MEMORY_BITS = 36

@@ -7,6 +7,7 @@ from penstock.scheduler.arrays import UNBOUNDED, Bools
 from penstock.scheduler.filters import Capacity, blocked, capacity_of, filter_devices, free_slices
 from penstock.scheduler.loss import left_milli, losses_of
 from penstock.scheduler.pool import CELL, CELL_NODE, GROUP, ISLAND, LINKED, SLICES, USED
+from penstock.scheduler.power import affordable, draws, startable
 from penstock.scheduler.score import least, rack_node_key, slice_key
 from penstock.scheduler.topology import tightest_site
 
@@ -34,7 +35,7 @@ def choose(capacity: Capacity, ask: Ask, seed: int) -> list[Grant] | None:
                 return None
             fleet.apply([grant])
             grants.append(grant)
-            capacity = capacity_of(fleet, capacity.pool, capacity.need)
+            capacity = affordable(capacity_of(fleet, capacity.pool, capacity.need), 1)
     finally:
         fleet.revert(grants)
         fleet.version = version
@@ -70,6 +71,8 @@ def _one(capacity: Capacity, ask: Ask, allowed: Bools | None, seed: int) -> Gran
         cell = int(cells[least(rack_node_key(fleet, pool, cells, 1, need.node_cpu_millis), seed) or 0])
     rows = np.array(pool.cell_devices[cell], dtype=np.int64)
     _, units = filter_devices(pool, need, rows)
+    if not startable(capacity, np.array([cell]))[0]:
+        units[~draws(pool, rows)] = 0
     source = losses_of(fleet, pool, need.node_cpu_millis, 1, need.slices).source[pool.cells.data[GROUP, cell]]
     meant = left_milli(pool, rows) == source  # it may lack a run of adjacent slices; then the next best
     keys = free_slices(pool.devices.data[:, rows]) + np.where(meant, 0, _NOT_MEANT)
@@ -84,6 +87,7 @@ def _on_one_device(capacity: Capacity, ask: Ask) -> list[Grant] | None:
     _, units = filter_devices(pool, capacity.need, rows)
     cell = pool.devices.data[CELL, rows]
     enough = (units >= ask.count) & (capacity.cell[cell] >= ask.count)
+    enough &= draws(pool, rows) | startable(capacity, cell)
     best = least(np.where(enough, free_slices(pool.devices.data[:, rows]), UNBOUNDED), 0)
     if best is None:
         return None

@@ -12,14 +12,28 @@ from zlib import crc32
 
 from penstock.base.clock import to_epoch_us
 from penstock.base.errors import InvalidInputError
-from penstock.domain.claim import Ask, DeviceState, Grant, Level, NodeState
+from penstock.domain.claim import Ask, DeviceState, Grant, NodeState
 from penstock.domain.device import DeviceClass
-from penstock.scheduler.arrays import UNBOUNDED, ChangeLog, Table
+from penstock.domain.power_budget import PowerBudget
+from penstock.scheduler.arrays import UNBOUNDED, ChangeLog, Table, mix
+from penstock.scheduler.node_columns import (
+    AREA_COLUMNS,
+    ASLEEP,
+    COLUMNS,
+    CPU_USED,
+    DEVICES,
+    NODE_MEMORY_USED,
+    NODE_SITE,
+    PATH,
+    SCHEDULABLE,
+    WAKE_MW,
+)
 from penstock.scheduler.outlook import Outlook, prior_outlook
 from penstock.scheduler.pool import (
-    BOOKED,
     CELL,
+    DRAWS,
     HEALTHY,
+    KEPT,
     MEMORY,
     NODE,
     SLICE_MEMORY,
@@ -28,41 +42,12 @@ from penstock.scheduler.pool import (
     YIELDING,
     Pool,
 )
+from penstock.scheduler.power_budget import Budgets
 
 if TYPE_CHECKING:
     from penstock.scheduler.filters import Need, NodeCapacity
 
-# Columns of a node. ALIVE is 0 in a row that is spare; DEVICES counts the devices on the node.
-(
-    ALIVE,
-    SCHEDULABLE,
-    NODE_MEMORY,
-    NODE_MEMORY_USED,
-    CPU,
-    CPU_USED,
-    DRIVERS,
-    ARCHITECTURE,
-    NODE_SITE,
-    DEVICES,
-    RACK,
-    LEAF,
-    POD,
-    MAINTENANCE_FROM,
-) = range(14)
-AREA_COLUMNS = {Level.RACK: RACK, Level.LEAF: LEAF, Level.POD: POD}
-
 DRIVERS_MAX = 62  # a node's drivers are bits of one signed 64-bit integer
-_MASK = (1 << 64) - 1
-
-
-def _mix(name_hash: int, first: int, second: int) -> int:
-    """Return 64 well-mixed bits of three integers (the finaliser of MurmurHash3, a public-domain design)."""
-    value = (
-        name_hash * 0x9E3779B97F4A7C15 + first * 0xC2B2AE3D27D4EB4F + second * 0x165667B19E3779F9
-    ) & _MASK
-    value = ((value ^ (value >> 33)) * 0xFF51AFD7ED558CCD) & _MASK
-    value = ((value ^ (value >> 33)) * 0xC4CEB9FE1A85EC53) & _MASK
-    return value ^ (value >> 33)
 
 
 class Fleet:
@@ -75,13 +60,14 @@ class Fleet:
         self.classes = dict(classes)
         self.outlook = prior_outlook(frozenset((name, one.slices) for name, one in classes.items()))
         self.version = 0
-        self.nodes = Table(14)
+        self.nodes = Table(COLUMNS)
         self.node_log = ChangeLog()
         self.pools: dict[str, Pool] = {}
         self.device_count = 0
         self.facts_version = 0  # grows when hardware comes, goes or changes; not with usage
         self.node_capacities: OrderedDict[Need, NodeCapacity] = OrderedDict()
         self.reserved: dict[str, set[str]] = {}  # device ids by reservation
+        self.budgets = Budgets(self.nodes, self.classes)
         self._reservations_on: dict[str, frozenset[str]] = {}
         self._fingerprint = 0
         self._node_rows: dict[str, int] = {}
@@ -104,12 +90,27 @@ class Fleet:
         for pool in self.pools.values():
             pool.losses.clear()
 
+    def limit(self, budgets: Iterable[PowerBudget]) -> None:
+        """Take over power budgets as they are now, with what they hold; those without a limit are removed."""
+        devices = self.budgets.device_mw.keys()
+        if not self.budgets.put(budgets):
+            return
+        for row in self._node_rows.values():
+            self.nodes.data[PATH, row] = self.budgets.path(self._node_states[row])
+        for device_id in {*devices, *self.budgets.device_mw}:
+            if device_id in self._device_homes:
+                self._cap(device_id)
+
+    def _cap(self, device_id: str) -> None:
+        pool, row = self._device_homes[device_id]
+        pool.cap(row, capped=self.budgets.caps(device_id, pool.device_class))
+
     def digest(self) -> str:
         """Return the id of this very state: a version that grows and a hash of what is used and usable.
 
         Two fleets with the same nodes, devices and usage have the same hash, whatever way they came to it.
         """
-        return f"{self.version}-{self._fingerprint:016x}"
+        return f"{self.version}-{self._fingerprint ^ self.budgets.digest:016x}"
 
     # -- nodes ------------------------------------------------------------------------------------------
 
@@ -139,11 +140,15 @@ class Fleet:
                 devices,
                 *(self._area(node.area(level)) for level in AREA_COLUMNS),
                 UNBOUNDED if node.maintenance_from is None else to_epoch_us(node.maintenance_from),
+                int(node.asleep),
+                node.wake_mw,
+                *self.budgets.path(node),
             )
             if row is None:
                 row = self._new_node(node, values)
             else:
                 self._replace_node(row, node, values)
+            self.budgets.sleeps(row, asleep=node.asleep)
             self._fingerprint ^= self._node_hash(row)
             self._touch(row)
 
@@ -156,6 +161,7 @@ class Fleet:
             self.remove_devices(self._devices_on(row))
             self._fingerprint ^= self._node_hash(row)
             del self._node_rows[node_id]
+            self.budgets.sleeps(row, asleep=False)
             self.nodes.drop(row)
             self.facts_version += 1
             self._touch(row)
@@ -182,6 +188,9 @@ class Fleet:
             leaf=node.leaf,
             pod=node.pod,
             maintenance_from=node.maintenance_from,
+            row=node.row,
+            asleep=bool(data[ASLEEP, row]),
+            wake_mw=int(data[WAKE_MW, row]),
         )
 
     def node_row(self, node_id: str) -> int | None:
@@ -219,10 +228,14 @@ class Fleet:
                 self._add_device(device, node)
             else:
                 pool, row = home
-                self._fingerprint ^= self._device_hash(pool, row)
+                self._fingerprint ^= pool.hash(row)
                 pool.change(row, device.used_mask, healthy=device.healthy, yielding_mask=device.yielding_mask)
                 pool.book(row, device.bookings)
-                self._fingerprint ^= self._device_hash(pool, row)
+                pool.devices.data[DRAWS, row], pool.devices.data[KEPT, row] = (
+                    device.draws,
+                    device.power_booked,
+                )
+                self._fingerprint ^= pool.hash(row)
             self._note_reserved(device)
             self._touch(node)
 
@@ -234,7 +247,7 @@ class Fleet:
                 continue
             pool, row = home
             self._note_reserved(replace(self.device_at(pool, row), bookings=()))
-            self._fingerprint ^= self._device_hash(pool, row)
+            self._fingerprint ^= pool.hash(row)
             node, cell, cell_gone = pool.remove(row)
             if cell_gone:
                 self._node_cells[node].remove((pool, cell))
@@ -263,6 +276,7 @@ class Fleet:
             nvlink_domain=pool.island_name(column[1]),
             yielding_mask=column[YIELDING],
             bookings=pool.bookings.get(row, ()),
+            power_booked=bool(column[KEPT]) or (bool(column[DRAWS]) and not column[USED]),
         )
 
     def device_home(self, device_id: str) -> tuple[Pool, int] | None:
@@ -364,11 +378,14 @@ class Fleet:
 
     def _set_used(self, device_id: str, used: int, *, yields: int = 0) -> None:
         pool, row = self._device_homes[device_id]
-        self._fingerprint ^= self._device_hash(pool, row)
+        self._fingerprint ^= pool.hash(row)
         data = pool.devices.data
         yielding = int(data[YIELDING, row]) | yields
         pool.change(row, used, healthy=bool(data[HEALTHY, row]), yielding_mask=yielding)
-        self._fingerprint ^= self._device_hash(pool, row)
+        change = pool.settle_draw(row)
+        if change and self.budgets.active:
+            self.budgets.draw(int(data[NODE, row]), change * self.budgets.draw_mw(pool.device_class))
+        self._fingerprint ^= pool.hash(row)
 
     def _charge(self, grant: Grant, sign: int) -> None:
         row = self._node_rows[grant.node_id]
@@ -377,6 +394,8 @@ class Fleet:
             self.nodes.data[NODE_MEMORY_USED, row] += sign * grant.node_memory_bytes
             self.nodes.data[CPU_USED, row] += sign * grant.node_cpu_millis
             self._fingerprint ^= self._node_hash(row)
+        if self.budgets.asleep:
+            self.budgets.wake(row, sign)
         self._touch(row)
 
     # -- inside -----------------------------------------------------------------------------------------
@@ -420,7 +439,9 @@ class Fleet:
         if cell_is_new:
             self._node_cells[node].append((pool, cell))
         self._device_homes[device.device_id] = (pool, row)
-        self._fingerprint ^= self._device_hash(pool, row)
+        if device.device_id in self.budgets.device_mw:
+            self._cap(device.device_id)
+        self._fingerprint ^= pool.hash(row)
         self.nodes.data[DEVICES, node] += 1
         self.device_count += 1
         self.facts_version += 1
@@ -472,11 +493,6 @@ class Fleet:
 
     def _node_hash(self, row: int) -> int:
         column: list[int] = self.nodes.data[:, row].tolist()
-        return _mix(
+        return mix(
             self._node_hashes[row] << 1 | column[SCHEDULABLE], column[NODE_MEMORY_USED], column[CPU_USED]
         )
-
-    def _device_hash(self, pool: Pool, row: int) -> int:
-        data = pool.devices.data
-        health = 2 + int(data[HEALTHY, row]) + (int(data[BOOKED, row]) << 2)
-        return _mix(crc32(pool.device_ids[row].encode()), int(data[USED, row]), health)

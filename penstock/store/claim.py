@@ -23,10 +23,12 @@ from penstock.domain.claim import (
     fits,
     shape_fits,
 )
+from penstock.domain.power_budget import Added
 from penstock.domain.reservation import Booking
 from penstock.domain.segment import Holding, SegmentState
 from penstock.store.calendar import bookings_of, leaving_of
-from penstock.store.fleet import device_state, node_state
+from penstock.store.fleet import POWER_OF_NODE, device_state, node_state
+from penstock.store.power_budget import Above
 from penstock.store.rows import Row, every
 from penstock.store.schema import allocation, claim
 from penstock.store.segment import cut_many
@@ -61,7 +63,16 @@ class Reserved:
     nodes: Mapping[str, Row]
 
 
-_NODES = sa.text("SELECT * FROM node WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE")
+_NODES = sa.text(
+    f"SELECT n.*, {POWER_OF_NODE} FROM node n WHERE n.id = ANY(:ids) ORDER BY n.id FOR NO KEY UPDATE OF n"  # noqa: S608 - constants
+)
+_WAKE = sa.text(
+    "UPDATE node SET power_held = true, power_wanted = 'on', power_at = :at, generation = generation + 1 "
+    "WHERE id = ANY(CAST(:ids AS text[]))"
+)
+_KEEP_POWER = sa.text(
+    "UPDATE node SET power_held = true, generation = generation + 1 WHERE id = ANY(CAST(:ids AS text[]))"
+)
 _DEVICES = sa.text("SELECT * FROM device WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE")
 _SET_DEVICES = sa.text(
     "UPDATE device d SET used_mask = u.mask, yielding_mask = u.yielding, generation = d.generation + 1 "
@@ -96,15 +107,18 @@ class Books:
             key: device_state(row, booked.get(key, ()), leaving.get(key, ()))
             for key, row in self.device_rows.items()
         }
+        self._power = Above(connection, self._nodes.values(), device_ids)
         self.changed_devices: dict[str, tuple[int, int]] = {}
         self.added_nodes: dict[str, tuple[int, int]] = {}
+        self.woken: set[str] = set()
+        self.kept: set[str] = set()  # asleep, and their power is kept for what is booked there
 
     def accept(self, granted: Sequence[tuple[Ask, tuple[Grant, ...]]]) -> Refusal | None:
         """Take all grants of one service, or none and say why."""
-        nodes, devices = dict[str, NodeState](), dict[str, DeviceState]()
+        nodes, devices, added = dict[str, NodeState](), dict[str, DeviceState](), Added()
         for ask, grants in granted:
             for grant in grants:
-                refusal = self._take(ask, grant, nodes, devices)
+                refusal = self._take(ask, grant, nodes, devices, added)
                 if refusal is not None:
                     return refusal
             held = [grant for grant in grants if grant.device_id is not None]
@@ -115,6 +129,11 @@ class Books:
             )
             if refusal is not None:
                 return refusal
+        if self._power.short(added):
+            return Refusal.POWER_BUDGET
+        self._power.take(added)
+        self.woken |= {key for key, one in nodes.items() if self._nodes[key].asleep and not one.asleep}
+        self.kept |= {key for key, one in nodes.items() if self._nodes[key].wake_mw and one.asleep}
         self._nodes.update(nodes)
         self._devices.update(devices)
         self.changed_devices.update(
@@ -131,7 +150,12 @@ class Books:
         return None
 
     def _take(
-        self, ask: Ask, grant: Grant, nodes: dict[str, NodeState], devices: dict[str, DeviceState]
+        self,
+        ask: Ask,
+        grant: Grant,
+        nodes: dict[str, NodeState],
+        devices: dict[str, DeviceState],
+        added: Added,
     ) -> Refusal | None:
         """Judge one grant on the state so far and move that state along."""
         node = nodes.get(grant.node_id) or self._nodes.get(grant.node_id)
@@ -144,8 +168,11 @@ class Books:
                 return Refusal.DEVICE_UNHEALTHY
         refusal = fits(ask, grant, node, device)
         if refusal is None:
+            added.add(node, device, self._power.draw_mw(grant.device_id))
             nodes[grant.node_id] = replace(
                 node,
+                asleep=node.asleep and ask.starts_at is not None,
+                wake_mw=0,
                 memory_used_bytes=node.memory_used_bytes + grant.node_memory_bytes,
                 cpu_used_millis=node.cpu_used_millis + grant.node_cpu_millis,
             )
@@ -153,8 +180,9 @@ class Books:
                 devices[device.device_id] = _held(device, ask, grant.mask)
         return refusal
 
-    def write(self, connection: Connection) -> None:
-        """Store the moved state."""
+    def write(self, connection: Connection, at: datetime) -> None:
+        """Store the moved state; nodes that slept are to be woken."""
+        self.write_power(connection, at)
         if self.changed_devices:
             ids = sorted(self.changed_devices)
             masks = [self.changed_devices[key] for key in ids]
@@ -162,11 +190,19 @@ class Books:
             connection.execute(_SET_DEVICES, {"ids": ids, "masks": used, "yielding": yielding})
         _add_to_nodes(connection, self.added_nodes)
 
+    def write_power(self, connection: Connection, at: datetime) -> None:
+        """Store what became of nodes that slept: woken, or their power kept for what is booked."""
+        if self.woken:
+            connection.execute(_WAKE, {"ids": sorted(self.woken), "at": at})
+        if self.kept - self.woken:
+            connection.execute(_KEEP_POWER, {"ids": sorted(self.kept - self.woken)})
+
 
 def _held(device: DeviceState, ask: Ask, mask: int) -> DeviceState:
     """Return a device once ``mask`` of it is granted: in use from now, or on the calendar."""
     if ask.starts_at is not None and ask.ends_at is not None:
-        return replace(device, bookings=(*device.bookings, Booking("", mask, ask.starts_at, ask.ends_at)))
+        booking = Booking("", mask, ask.starts_at, ask.ends_at)
+        return replace(device, bookings=(*device.bookings, booking), power_booked=True)
     yields = mask if ask.preemptible else 0
     return replace(device, used_mask=device.used_mask | mask, yielding_mask=device.yielding_mask | yields)
 
@@ -208,7 +244,7 @@ def reserve(
                 if grant.device_id is not None:
                     low, high = mask_range(grant.mask)
                     cuts.append((grant.device_id, low, high, holding(service, SegmentState.RESERVED_UNUSED)))
-    books.write(connection)
+    books.write(connection, at)
     if claims:
         connection.execute(sa.insert(claim), claims)
     _insert_allocations(connection, reservations, pieces, books.node_rows)
@@ -451,9 +487,12 @@ def reserve_move(
     """
     nodes = every(connection.execute(_NODES, {"ids": [node_id]}))
     grant = Grant(node_id, None, 0, ask.node_memory_bytes, ask.node_cpu_millis)
-    refusal = fits(ask, grant, node_state(nodes[0]), None)
+    state = node_state(nodes[0])
+    refusal = fits(ask, grant, state, None)
     if refusal is not None:
         return REFUSAL_SENTENCES[refusal]
+    if state.asleep:
+        return "the node sleeps; wake it first"
     row = {
         "id": service["service_id"],
         "tenant_id": service["tenant_id"],

@@ -62,6 +62,7 @@ def to_data(class_: DeviceClass) -> dict[str, Any]:
         "source": class_.source,
         "bf16_tflops": class_.bf16_tflops,
         "interconnect_gb_per_s": class_.interconnect_gb_per_s,
+        "idle_watts": class_.idle_watts,
     }
 
 

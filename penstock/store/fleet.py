@@ -8,7 +8,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from penstock.domain.claim import DeviceState, NodeState
+from penstock.domain.power_budget import PowerBudget
 from penstock.domain.reservation import Booking, Leaving
+from penstock.store import power_budget as power_budget_store
 from penstock.store.calendar import bookings_of
 from penstock.store.rows import Row, every
 
@@ -20,18 +22,25 @@ class Changes:
     nodes: list[Row]
     devices: list[Row]
     bookings: dict[str, tuple[Booking, ...]]  # by device id
+    budgets: list[PowerBudget]
     read_to: int
 
 
 # The mark is read before the rows: what commits in between is read now and once more later, never missed.
 _MARK = sa.text("SELECT CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint)")
+# What waking a node adds to the power that is held, and the row its rack stands in.
+POWER_OF_NODE = """(SELECT row_name FROM rack WHERE rack.id = n.rack_id) AS row_name,
+    CASE WHEN n.power_held THEN 0 ELSE n.host_mw + COALESCE((SELECT sum(class_idle_mw(c.data)) FROM device d
+        JOIN device_class c ON c.name = d.device_class WHERE d.node_id = n.id), 0)::bigint END AS wake_mw"""
 _NODES = sa.text(
-    "SELECT id, site_id, rack_id, simulated, state, cordoned, memory_bytes, memory_used_bytes, cpu_millis, cpu_used_millis, "
-    "drivers, architecture, leaf, spine, maintenance, maintenance_from FROM node WHERE changed_xid >= CAST(CAST(:mark AS text) AS xid8)"
+    "SELECT id, site_id, rack_id, simulated, state, cordoned, memory_bytes, memory_used_bytes, cpu_millis, cpu_used_millis, "  # noqa: S608 - constants
+    "drivers, architecture, leaf, spine, maintenance, maintenance_from, power_wanted, power_state, "
+    + POWER_OF_NODE
+    + " FROM node n WHERE changed_xid >= CAST(CAST(:mark AS text) AS xid8)"
 )
 _DEVICES = sa.text(
     "SELECT id, node_id, device_class, slices, memory_bytes, slice_memory_bytes, used_mask, yielding_mask, booked_mask, health, "
-    "nvlink_domain "
+    "power_booked, nvlink_domain "
     "FROM device WHERE changed_xid >= CAST(CAST(:mark AS text) AS xid8)"
 )
 
@@ -41,7 +50,8 @@ def changes_since(connection: Connection, mark: int) -> Changes:
     read_to = int(connection.execute(_MARK).scalar_one())
     nodes = every(connection.execute(_NODES, {"mark": mark}))
     devices = every(connection.execute(_DEVICES, {"mark": mark}))
-    return Changes(nodes, devices, bookings_of(connection, devices), read_to)
+    budgets = power_budget_store.changed_since(connection, mark)
+    return Changes(nodes, devices, bookings_of(connection, devices), budgets, read_to)
 
 
 def node_names(connection: Connection, node_ids: list[str]) -> dict[str, str]:
@@ -67,6 +77,9 @@ def node_state(row: Mapping[str, Any]) -> NodeState:
         leaf=row["leaf"],
         pod=row["spine"],
         maintenance_from=row["maintenance_from"],
+        row=row["row_name"],
+        asleep=row["power_wanted"] == "off",
+        wake_mw=row["wake_mw"],
     )
 
 
@@ -87,4 +100,5 @@ def device_state(
         yielding_mask=row["yielding_mask"],
         bookings=bookings,
         leaving=leaving,
+        power_booked=row["power_booked"],
     )

@@ -40,6 +40,7 @@ FACTS: Mapping[str, str] = {
     "spine": "text",
     "core": "text",
     "power_feed_id": "text",
+    "host_mw": "bigint",
 }
 _NAMES = ", ".join(FACTS)
 _TYPED = ", ".join(f"{name} {type_}" for name, type_ in FACTS.items())

@@ -27,7 +27,8 @@ def insert(connection: Connection, row: Mapping[str, Any]) -> None:
 
 
 _ADD_BOOKED = sa.text(
-    "UPDATE device d SET booked_mask = d.booked_mask | u.mask, generation = d.generation + 1 "
+    "UPDATE device d SET booked_mask = d.booked_mask | u.mask, power_booked = d.power_booked OR :power, "
+    "generation = d.generation + 1 "
     "FROM unnest(CAST(:ids AS text[]), CAST(:masks AS bigint[])) AS u(id, mask) WHERE d.id = u.id"
 )
 
@@ -49,6 +50,7 @@ def book(
     refusal = books.accept([(ask, tuple(grants))])
     if refusal is not None:
         return refusal
+    books.write_power(connection, at)
     during = Range(ask.starts_at, ask.ends_at)
     _hold(connection, row, grants, books.device_rows, during=during, at=at, new_id=new_id)
     return None
@@ -98,7 +100,10 @@ def _hold(
         )
     if rows:
         connection.execute(sa.insert(claim), rows)
-        connection.execute(_ADD_BOOKED, {"ids": list(masks), "masks": list(masks.values())})
+        connection.execute(
+            _ADD_BOOKED,
+            {"ids": list(masks), "masks": list(masks.values()), "power": during is not None},
+        )
 
 
 _LOCK_HELD = sa.text(
@@ -116,7 +121,8 @@ _UNBOOK = sa.text(
 )
 _RECOUNT = sa.text(
     "UPDATE device d SET generation = d.generation + 1, booked_mask = COALESCE((SELECT bit_or(c.mask) FROM claim c "
-    "WHERE c.device_id = d.id AND c.service_id IS NULL AND c.released_at IS NULL), 0) "
+    "WHERE c.device_id = d.id AND c.service_id IS NULL AND c.released_at IS NULL), 0), power_booked = EXISTS (SELECT FROM claim c "
+    "WHERE c.device_id = d.id AND c.service_id IS NULL AND c.released_at IS NULL AND c.during IS NOT NULL) "
     "WHERE d.id = ANY(CAST(:ids AS text[]))"
 )
 

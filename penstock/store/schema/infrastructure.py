@@ -50,7 +50,26 @@ rack = Table(
     Column("site_id", Text, ForeignKey("site.id"), nullable=False),
     Column("name", Text, nullable=False),
     Column("power_feed_id", Text, ForeignKey("power_feed.id")),
+    Column("row_name", Text),  # the row it stands in, a name within the site; NULL: nobody said
     UniqueConstraint("site_id", "name"),
+)
+
+# What may be held of power where; held_mw is kept by triggers on node and device (migration 0023).
+power_budget = Table(
+    "power_budget",
+    metadata,
+    id_column(),
+    Column("site_id", Text, ForeignKey("site.id"), nullable=False),
+    Column("level", Text, nullable=False),
+    Column("subject_id", Text, nullable=False),  # an id; of a row: site id/name
+    Column("name", Text, nullable=False),
+    Column("limit_watts", BigInteger),  # NULL: removed
+    amount("held_mw"),
+    Column("generation", BigInteger, nullable=False, server_default=text("1")),
+    changed_column(),
+    instant("created_at"),
+    UniqueConstraint("level", "subject_id"),
+    Index(None, "changed_xid"),
 )
 
 agent = Table(
@@ -111,6 +130,13 @@ node = Table(
     Column("spine", Text),
     Column("core", Text),
     Column("power_feed_id", Text, ForeignKey("power_feed.id")),
+    amount("host_mw"),  # what the host holds of power while it is on
+    Column(
+        "power_held", Boolean, nullable=False, server_default=text("true")
+    ),  # it is on, or its power is kept
+    Column("power_wanted", Text, nullable=False, server_default="on"),  # on | off
+    Column("power_state", Text, nullable=False, server_default="on"),  # on | off | waking
+    instant("power_at", nullable=True),  # since when; NULL: since it was enrolled
     Column("generation", BigInteger, nullable=False, server_default=text("1")),
     changed_column(),
     instant("created_at"),
@@ -173,6 +199,9 @@ device = Table(
     Column("used_mask", BigInteger, nullable=False, server_default=text("0")),
     Column("yielding_mask", BigInteger, nullable=False, server_default=text("0")),  # held by work that yields
     Column("booked_mask", BigInteger, nullable=False, server_default=text("0")),  # on the calendar, any time
+    Column(
+        "power_booked", Boolean, nullable=False, server_default=text("false")
+    ),  # a reservation keeps its power
     Column("unit_base", BigInteger, nullable=False, server_default=device_unit.next_value(), unique=True),
     Column("generation", BigInteger, nullable=False, server_default=text("1")),
     changed_column(),
