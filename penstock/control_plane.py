@@ -27,6 +27,7 @@ from penstock.engine.invoice import InvoiceEngine
 from penstock.engine.loop import Loop
 from penstock.engine.network import NetworkEngine
 from penstock.engine.node import NodeEngine
+from penstock.engine.power import PowerEngine
 from penstock.engine.reservation import ReservationEngine
 from penstock.engine.retention import RetentionEngine
 from penstock.engine.service import ServiceEngine
@@ -57,6 +58,7 @@ class ControlPlane:
         self.autoscaler = Autoscaler(self.db, clock, self.wakeups)
         self.reservations = ReservationEngine(self.db, clock, self.wakeups)
         self.nodes = NodeEngine(self.db, clock, self.wakeups)
+        self.power = PowerEngine(self.db, clock)
         self.networks = NetworkEngine(self.db, clock, self.wakeups)
         self.invoices = InvoiceEngine(self.db, clock)
         self.retention = RetentionEngine(self.db, clock)
@@ -90,6 +92,7 @@ class ControlPlane:
             self._loop("console", self.vms.forget_old, None, limits.RETENTION_TICK_SECONDS),
             self._loop("reservation", self.reservations.tick, "reservation", limits.RESERVATION_TICK_SECONDS),
             self._loop("node", self.nodes.tick, None, limits.NODE_TICK_SECONDS),
+            self._loop("power", self.power.tick, None, limits.POWER_TICK_SECONDS),
             self._loop("knowledge", self.documents.tick, "knowledge", limits.KNOWLEDGE_TICK_SECONDS),
             self._loop("network", self.networks.tick, "network", limits.NETWORK_TICK_SECONDS),
             self._loop("batch", self.batches.tick, "batch", limits.BATCH_TICK_SECONDS),

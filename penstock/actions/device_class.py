@@ -9,6 +9,7 @@ from penstock.actions.scope import places
 from penstock.base.errors import ConflictError
 from penstock.domain.device import DeviceClass
 from penstock.store import device_class as device_class_store
+from penstock.store import power_budget as power_budget_store
 from penstock.store.database import SYSTEM
 
 
@@ -55,6 +56,7 @@ def put(context: Context, actor: Actor, class_: DeviceClass) -> dict[str, Any]:
     with change(context, actor, "device_class.put", class_.name) as made:
         actor.require("device_class:write")
         connection = made.connection
+        power_budget_store.count_alone(connection)
         before = device_class_store.get(connection, class_.name)
         if class_.name == UNKNOWN_CLASS.name:
             raise ConflictError("'unknown' is the class of what no class matches; use another name")
@@ -68,6 +70,7 @@ def put(context: Context, actor: Actor, class_: DeviceClass) -> dict[str, Any]:
                     data={"devices": devices, "slices": before.slices},
                 )
         device_class_store.put(connection, class_)
+        power_budget_store.recount(connection)
         detail = {"before": None if before is None else shown(before), "after": shown(class_)}
         made.done("device_class.changed", class_.name, tenant_id=None, detail=detail)
     context.device_classes[class_.name] = class_  # orders here know it at once, other replicas a moment later

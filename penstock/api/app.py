@@ -46,6 +46,7 @@ ROUTERS = (
     "site",
     "rack",
     "power_feed",
+    "power_budget",
     "node",
     "device",
     "device_class",

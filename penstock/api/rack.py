@@ -4,11 +4,11 @@ from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from penstock.actions import rack as rack_actions
-from penstock.api.edge import ERRORS, After, Caller, Limit, answer, page
-from penstock.api.fields import IdFilter, NameFilter, PathId
+from penstock.api.edge import ERRORS, After, Caller, Limit, Strict, answer, page
+from penstock.api.fields import IdFilter, NameFilter, PathId, Title
 from penstock.base import limits
 from penstock.store.rows import Row
 
@@ -26,9 +26,16 @@ class RackOut(BaseModel):
     power_feed_id: str | None
     power_feed: str | None
     budget_watts: int | None
+    row: str | None
     nodes: int
     devices: int
     devices_used: int
+
+
+class RowBody(Strict):
+    """The row a rack stands in."""
+
+    row: Title | None = Field(description="a name within the site; null: none")
 
 
 class RackPage(BaseModel):
@@ -40,7 +47,8 @@ class RackPage(BaseModel):
 
 def out(row: Row) -> dict[str, Any]:
     """Return a rack as the API shows it; a budget that nobody stated is null."""
-    return {**{name: row[name] for name in RackOut.model_fields}, "budget_watts": row["budget_watts"] or None}
+    shown = {**row, "row": row["row_name"], "budget_watts": row["budget_watts"] or None}
+    return {name: shown[name] for name in RackOut.model_fields}
 
 
 @router.get("", responses={200: {"model": RackPage}, **ERRORS})
@@ -62,3 +70,9 @@ def get_rack(call: Caller, rack_id: PathId) -> Response:
     """Show one rack."""
     actor = call.actor()
     return answer(out(rack_actions.get(call.context, actor, rack_id)))
+
+
+@router.put("/{rack_id}/row", responses={200: {"model": RackOut}, **ERRORS})
+def set_rack_row(call: Caller, rack_id: PathId, body: RowBody) -> Response:
+    """Say which row a rack stands in, so that the row can have a power budget."""
+    return answer(out(rack_actions.set_row(call.context, call.actor(), rack_id, body.row)))

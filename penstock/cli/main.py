@@ -32,6 +32,7 @@ GROUPS: tuple[tuple[str, str, str], ...] = (
     ("event", "event", "What happened; follow it live."),
     ("audit", "audit", "Who changed what, when, from where."),
     ("site", "site", "Sites, racks and power feeds."),
+    ("power", "power", "Power: what is held where, budgets, nodes that sleep."),
     ("node", "node", "Nodes: list, show, cordon, retire; rehearse failures of simulated ones."),
     (
         "maintenance",

@@ -164,8 +164,7 @@ def filter_devices(pool: Pool, need: Need, rows: I64, *, empty: bool = False) ->
     if need.slices == 0:
         units = (taken == 0).astype(np.int64)
         code[units == 0] = _CODE[Refusal.DEVICE_BOOKED]
-        if pool.capped:
-            code[(data[CAPPED, rows] == 1) & (data[DRAWS, rows] == 0)] = _CODE[Refusal.POWER_BUDGET]
+        _cap(pool, rows, code)
         code[used != 0] = _CODE[Refusal.DEVICE_USED]
         code[data[MEMORY, rows] < need.memory_bytes_min] = _CODE[Refusal.DEVICE_MEMORY]
     else:
@@ -176,14 +175,20 @@ def filter_devices(pool: Pool, need: Need, rows: I64, *, empty: bool = False) ->
             code[(units == 0) & (free_runs(whole & ~used, need.slices, pool.layout().slices_max) > 0)] = (
                 _CODE[Refusal.DEVICE_BOOKED]
             )
-        if pool.capped:
-            code[(data[CAPPED, rows] == 1) & (data[DRAWS, rows] == 0)] = _CODE[Refusal.POWER_BUDGET]
+        _cap(pool, rows, code)
         code[data[SLICE_MEMORY, rows] * need.slices < need.memory_bytes_min] = _CODE[Refusal.DEVICE_MEMORY]
         code[(slices <= 1) | (slices < need.slices)] = _CODE[Refusal.SLICES]
     if not empty:
         code[data[HEALTHY, rows] == 0] = _CODE[Refusal.DEVICE_UNHEALTHY]
     units[code != 0] = 0
     return code, units
+
+
+def _cap(pool: Pool, rows: I64, code: I64) -> None:
+    """Refuse devices whose own power budget is too small for work, unless they draw already."""
+    if pool.capped:
+        data = pool.devices.data
+        code[(data[CAPPED, rows] == 1) & (data[DRAWS, rows] == 0)] = _CODE[Refusal.POWER_BUDGET]
 
 
 class Capacity:
@@ -206,8 +211,8 @@ class Capacity:
 
     def narrowed(self, nodes: Iterable[str], *, keep: bool) -> "Capacity":
         """Return a copy for one ask without the named ``nodes``, or with ``keep`` with nothing but them."""
-        fleet, cells = self.fleet, self.pool.cells
-        rows = [row for row in map(fleet.node_row, nodes) if row is not None]
+        cells = self.pool.cells
+        rows = [row for row in map(self.fleet.node_row, nodes) if row is not None]
         hit = np.isin(cells.column(CELL_NODE), np.array(rows, dtype=np.int64))
         if keep:
             hit = ~hit
@@ -217,17 +222,16 @@ class Capacity:
         gone = np.flatnonzero(hit)
         copy.tally[gone] = 0
         copy.tally[gone, _CODE[Refusal.NODE_AVOIDED]] = cells.data[TOTAL, gone]
-        copy.settle()
+        copy.aggregate()
         return copy
 
     def bounded(self, cell: I64, group: I64, refusal: Refusal) -> "Capacity":
         """Return a copy for one ask whose cells and nodes hold no more than this; the rest counts as ``refusal``."""
         copy = self._copy()
-        copy.cell = np.minimum(self.cell, cell)
         copy.node_units = np.minimum(self.node_units, group[self.pool.cells.column(GROUP)])
-        copy.cell = np.minimum(copy.cell, copy.node_units)
+        copy.cell = np.minimum(np.minimum(self.cell, cell), copy.node_units)
         copy.tally[:, _CODE[refusal]] += (self.cell - copy.cell).astype(np.int16)
-        copy.settle()
+        copy.aggregate()
         return copy
 
     def _copy(self) -> "Capacity":
@@ -235,11 +239,6 @@ class Capacity:
         copy.__dict__.update(self.__dict__)
         copy.tally = self.tally.copy()
         return copy
-
-    def settle(self) -> None:
-        """Work out the sums again after the cells were changed."""
-        self.refused = self.tally.sum(axis=0, dtype=np.int64)
-        self._aggregate()
 
     def refusals(self) -> dict[Refusal, int]:
         """Return how many devices of the class each filter turns away."""
@@ -259,8 +258,7 @@ class Capacity:
             self.cell, self.cut, self.tally, self.node_units = self._measure(cells)
         else:
             self._derive()
-        self.refused: I64 = self.tally.sum(axis=0, dtype=np.int64)
-        self._aggregate()
+        self.aggregate()
 
     def _derive(self) -> None:
         """Start from what work that yields would find, and look again only where something is booked."""
@@ -272,8 +270,9 @@ class Capacity:
         if self.need.slices:
             self.cut[cells] = cut
 
-    def _aggregate(self) -> None:
-        """Work out the sums over nodes, domains and outers from ``cell``."""
+    def aggregate(self) -> None:
+        """Work out the sums over nodes, domains and outers from ``cell``, and over refusals."""
+        self.refused: I64 = self.tally.sum(axis=0, dtype=np.int64)
         pool, layout = self.pool, self.layout
         columns = pool.cells.data[:, : pool.cells.size]
         self.island: I64 = _sums(columns[ISLAND], self.cell, pool.islands.size)

@@ -28,7 +28,7 @@ from penstock.domain.reservation import Booking
 from penstock.domain.segment import Holding, SegmentState
 from penstock.store.calendar import bookings_of, leaving_of
 from penstock.store.fleet import POWER_OF_NODE, device_state, node_state
-from penstock.store.power_budget import Above
+from penstock.store.power_budget import Above, keep_power, wake
 from penstock.store.rows import Row, every
 from penstock.store.schema import allocation, claim
 from penstock.store.segment import cut_many
@@ -65,13 +65,6 @@ class Reserved:
 
 _NODES = sa.text(
     f"SELECT n.*, {POWER_OF_NODE} FROM node n WHERE n.id = ANY(:ids) ORDER BY n.id FOR NO KEY UPDATE OF n"  # noqa: S608 - constants
-)
-_WAKE = sa.text(
-    "UPDATE node SET power_held = true, power_wanted = 'on', power_at = :at, generation = generation + 1 "
-    "WHERE id = ANY(CAST(:ids AS text[]))"
-)
-_KEEP_POWER = sa.text(
-    "UPDATE node SET power_held = true, generation = generation + 1 WHERE id = ANY(CAST(:ids AS text[]))"
 )
 _DEVICES = sa.text("SELECT * FROM device WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE")
 _SET_DEVICES = sa.text(
@@ -192,10 +185,8 @@ class Books:
 
     def write_power(self, connection: Connection, at: datetime) -> None:
         """Store what became of nodes that slept: woken, or their power kept for what is booked."""
-        if self.woken:
-            connection.execute(_WAKE, {"ids": sorted(self.woken), "at": at})
-        if self.kept - self.woken:
-            connection.execute(_KEEP_POWER, {"ids": sorted(self.kept - self.woken)})
+        wake(connection, self.woken, at)
+        keep_power(connection, self.kept - self.woken)
 
 
 def _held(device: DeviceState, ask: Ask, mask: int) -> DeviceState:

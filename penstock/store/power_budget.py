@@ -105,24 +105,35 @@ _NODE_POWER = """
         FROM device d JOIN device_class c ON c.name = d.device_class WHERE d.node_id = n.id) AS p ON true
     WHERE n.state <> 'retired'
 """
-_SUMS = f"""
-    SELECT s.level, s.subject_id, min(s.name) AS name, min(p.site_id) AS site_id, min(s.parent) AS parent, count(*)::bigint AS nodes,
-        sum(p.idle_mw)::bigint AS idle_mw, sum(p.load_mw)::bigint AS load_mw, sum(p.held_mw)::bigint AS held_mw
-    FROM ({_NODE_POWER}) AS p JOIN site ON site.id = p.site_id LEFT JOIN rack ON rack.id = p.rack_id
-    CROSS JOIN LATERAL (VALUES
-        ('site', p.site_id, site.name, NULL),
-        ('row', p.site_id || '/' || p.row_name, p.row_name, p.site_id),
-        ('rack', p.rack_id, rack.name, COALESCE(p.site_id || '/' || p.row_name, p.site_id)),
-        ('node', p.id, p.name, COALESCE(p.rack_id, p.site_id))) AS s(level, subject_id, name, parent)
-    WHERE s.subject_id IS NOT NULL AND (CAST(:site_id AS text) IS NULL OR p.site_id = :site_id)
-        AND s.level = ANY(CAST(:levels AS text[]))
-    GROUP BY s.level, s.subject_id
-"""  # noqa: S608 - constants
-_TREE = sa.text(
-    f"SELECT t.*, b.id AS budget_id, b.limit_watts FROM ({_SUMS}) AS t "  # noqa: S608 - constants
-    "LEFT JOIN power_budget b ON b.level = t.level AND b.subject_id = t.subject_id AND b.limit_watts IS NOT NULL "
-    "ORDER BY array_position(CAST(:order AS text[]), t.level), t.name, t.subject_id LIMIT :limit"
-)
+# One statement a level: a subject, its name, and the subject above it.
+_PLACES = {
+    PowerLevel.SITE: ("p.site_id", "min(site.name)", "NULL"),
+    PowerLevel.ROW: ("p.site_id || '/' || p.row_name", "min(p.row_name)", "min(p.site_id)"),
+    PowerLevel.RACK: (
+        "p.rack_id",
+        "min(rack.name)",
+        "min(COALESCE(p.site_id || '/' || p.row_name, p.site_id))",
+    ),
+    PowerLevel.NODE: ("p.id", "min(p.name)", "min(COALESCE(p.rack_id, p.site_id))"),
+}
+_OF_LEVEL = {
+    level: sa.text(
+        f"""
+        SELECT t.*, b.id AS budget_id, b.limit_watts FROM (
+            SELECT {subject} AS subject_id, {name} AS name, {parent} AS parent_id, min(p.site_id) AS site_id,
+                min(site.name) AS site, bool_or(site.simulated) AS simulated, count(*)::bigint AS nodes,
+                (count(*) FILTER (WHERE p.power_wanted = 'off'))::bigint AS asleep,
+                sum(p.idle_mw)::bigint AS idle_mw, sum(p.load_mw)::bigint AS load_mw, sum(p.held_mw)::bigint AS held_mw
+            FROM ({_NODE_POWER}) AS p JOIN site ON site.id = p.site_id LEFT JOIN rack ON rack.id = p.rack_id
+            WHERE {subject} IS NOT NULL AND (CAST(:site_id AS text) IS NULL OR p.site_id = :site_id)
+                AND (CAST(:after AS text) IS NULL OR {subject} > :after)
+            GROUP BY {subject} ORDER BY {subject} LIMIT :limit) AS t
+        LEFT JOIN power_budget b ON b.level = :level AND b.subject_id = t.subject_id AND b.limit_watts IS NOT NULL
+        ORDER BY t.subject_id
+        """  # noqa: S608 - constants
+    )
+    for level, (subject, name, parent) in _PLACES.items()
+}
 _RECOUNT = sa.text(
     f"""
     UPDATE power_budget b SET held_mw = COALESCE((
@@ -209,15 +220,16 @@ def page(
     return every(connection.execute(query))
 
 
-def tree(connection: Connection, *, site_id: str | None, levels: Collection[str], limit: int) -> list[Row]:
-    """Return sites, rows, racks and nodes with what they hold, and their budget where there is one; the largest parts first.
+def places(
+    connection: Connection, *, site_id: str | None, level: PowerLevel, after: str | None, limit: int
+) -> list[Row]:
+    """Return up to ``limit`` sites, rows, racks or nodes by subject, with what they hold and their budget if they have one.
 
     Amounts are milliwatts: ``idle_mw`` with everything on and nothing running, ``load_mw`` with everything under load,
-    ``held_mw`` now. ``parent`` is the subject above.
+    ``held_mw`` now. ``parent_id`` is the subject above.
     """
-    order = [PowerLevel.SITE.value, PowerLevel.ROW.value, PowerLevel.RACK.value, PowerLevel.NODE.value]
-    values = {"site_id": site_id, "levels": sorted(levels), "order": order, "limit": limit}
-    return every(connection.execute(_TREE, values))
+    values = {"site_id": site_id, "level": level, "after": after, "limit": limit}
+    return every(connection.execute(_OF_LEVEL[level], values))
 
 
 _BY_LEVEL = sa.text(
@@ -230,3 +242,24 @@ _BY_LEVEL = sa.text(
 def by_level(connection: Connection) -> list[Row]:
     """Return by level how many budgets there are, their sums, and how many hold more than they may."""
     return every(connection.execute(_BY_LEVEL))
+
+
+_WAKE = sa.text(
+    "UPDATE node SET power_held = true, power_wanted = 'on', power_at = :at, generation = generation + 1 "
+    "WHERE id = ANY(CAST(:ids AS text[]))"
+)
+_KEEP_POWER = sa.text(
+    "UPDATE node SET power_held = true, generation = generation + 1 WHERE id = ANY(CAST(:ids AS text[]))"
+)
+
+
+def wake(connection: Connection, node_ids: Collection[str], at: datetime) -> None:
+    """Ask for nodes that sleep to be woken; from now on they hold their power."""
+    if node_ids:
+        connection.execute(_WAKE, {"ids": sorted(node_ids), "at": at})
+
+
+def keep_power(connection: Connection, node_ids: Collection[str]) -> None:
+    """Keep the power of nodes that sleep for what is booked there."""
+    if node_ids:
+        connection.execute(_KEEP_POWER, {"ids": sorted(node_ids)})

@@ -54,6 +54,22 @@ def ensure_many(
     return {name: row["id"] for name, row in known.items()}
 
 
+_IN_ROW = sa.text("SELECT EXISTS (SELECT FROM rack WHERE site_id = :site_id AND row_name = :row)")
+_SET_ROW = sa.text("UPDATE rack SET row_name = :row WHERE id = :id")
+_TOUCH_NODES = sa.text("UPDATE node SET generation = generation + 1 WHERE rack_id = :id")
+
+
+def in_row(connection: Connection, site_id: str, row: str) -> bool:
+    """Tell whether any rack of a site stands in a row."""
+    return bool(connection.execute(_IN_ROW, {"site_id": site_id, "row": row}).scalar_one())
+
+
+def set_row(connection: Connection, rack_id: str, row: str | None) -> None:
+    """Say which row a rack stands in; every picture of the fleet reads its nodes again."""
+    connection.execute(_SET_ROW, {"id": rack_id, "row": row})
+    connection.execute(_TOUCH_NODES, {"id": rack_id})
+
+
 _COUNTS = (
     sa.select(
         sa.func.count(sa.distinct(node.c.id)).label("nodes"),

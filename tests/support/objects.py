@@ -27,6 +27,7 @@ from penstock.control_plane import ControlPlane
 from penstock.domain.role import Role
 from penstock.domain.weights import Copy, WeightsState
 from penstock.store import identity as identity_store
+from penstock.store import power_budget as power_budget_store
 from penstock.store import role_binding as role_binding_store
 from penstock.store.database import SYSTEM
 from penstock.store.schema import agent, device, join_token, model, node, power_feed, rack, site
@@ -146,6 +147,15 @@ def _model(world: World) -> str:
     with world.plane.db.transaction(SYSTEM) as connection:
         connection.execute(sa.insert(model).values(row))
     return model_id
+
+
+def _power_budget(world: World) -> str:
+    budget_id = world.plane.context.new_id("power_budget")
+    row = {"level": "site", "subject_id": world.first(site), "name": "x", "limit_watts": 1 << 30}
+    with world.plane.db.transaction(SYSTEM) as connection:
+        return power_budget_store.put(
+            connection, {**row, "id": budget_id, "site_id": row["subject_id"]}, world.plane.clock.now()
+        )
 
 
 def _join_token(world: World) -> str:
@@ -321,6 +331,7 @@ OBJECTS: dict[str, Object] = {
     "/v1/invoices/{invoice_id}": Object(Whose.TENANT, _invoice),
     "/v1/sites/{site_id}": Object(Whose.FACTORY, lambda w: w.first(site)),
     "/v1/racks/{rack_id}": Object(Whose.FACTORY, lambda w: w.first(rack)),
+    "/v1/power-budgets/{budget_id}": Object(Whose.FACTORY, _power_budget),
     "/v1/power-feeds/{feed_id}": Object(Whose.FACTORY, lambda w: w.first(power_feed)),
     "/v1/nodes/{node_id}": Object(Whose.FACTORY, lambda w: w.first(node)),
     "/v1/agents/{agent_id}": Object(Whose.FACTORY, lambda w: w.first(agent)),
@@ -363,6 +374,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /v1/api-keys": {"name": "laptop"},
     "PUT /v1/quotas": {"dimension": "services", "limit": 100},
     "PUT /v1/policy": {"reclaim": "yielding"},
+    "PUT /v1/power-budgets": {"level": "rack", "subject_id": f"rck_{GONE}", "limit_watts": 1_000},
+    "PUT /v1/racks/{rack_id}/row": {"row": "a"},
     "PUT /v1/power-feeds/{feed_id}/budget": {"budget_watts": 1_000_000},
     "PUT /v1/device-classes/{name}": {
         "vendor": "nvidia",
