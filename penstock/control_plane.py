@@ -32,6 +32,7 @@ from penstock.engine.reservation import ReservationEngine
 from penstock.engine.retention import RetentionEngine
 from penstock.engine.service import ServiceEngine
 from penstock.engine.vm import VmEngine
+from penstock.engine.volume import VolumeEngine
 from penstock.store import service as service_store
 from penstock.store import site as site_store
 from penstock.store.database import SYSTEM, Database
@@ -64,6 +65,7 @@ class ControlPlane:
         self.retention = RetentionEngine(self.db, clock)
         self.deletions = Deletions(self.db, clock)
         self.vms = VmEngine(self.db, clock, self.wakeups)
+        self.volumes = VolumeEngine(self.db, clock, self.wakeups)
         self.documents = DocumentEngine(self.db, clock, self.wakeups, self.context.inference, self.deletions)
         self.gateway_url: str | None = None  # where the workers of batches send their requests
         self.batches = BatchEngine(
@@ -89,6 +91,8 @@ class ControlPlane:
             self._loop("service", self.services.tick, "service", limits.IDLE_TICK_SECONDS),
             self._loop("autoscale", self.autoscaler.tick, "autoscale", limits.IDLE_TICK_SECONDS),
             self._loop("vm", self.vms.tick, "allocation", limits.VM_TICK_SECONDS),
+            self._loop("volume", self.volumes.tick, "allocation", limits.VOLUME_TICK_SECONDS),
+            self._loop("volume-meter", self.volumes.meter, None, limits.RETENTION_TICK_SECONDS),
             self._loop("console", self.vms.forget_old, None, limits.RETENTION_TICK_SECONDS),
             self._loop("reservation", self.reservations.tick, "reservation", limits.RESERVATION_TICK_SECONDS),
             self._loop("node", self.nodes.tick, None, limits.NODE_TICK_SECONDS),

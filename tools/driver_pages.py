@@ -13,11 +13,23 @@ from penstock.drivers import vllm
 from penstock.drivers.base import Driver
 from penstock.drivers.contract import support_table
 from penstock.drivers.ctranslate2.driver import CTranslate2Driver
+from penstock.drivers.libvirt.driver import LibvirtDriver
 from penstock.drivers.local.driver import LocalDriver
+from penstock.drivers.nfs.driver import NfsVolumeDriver
+from penstock.drivers.nftables.driver import NftablesNetworkDriver
 from penstock.drivers.openai_compatible.driver import OpenAICompatibleDriver
+from penstock.drivers.qcow2.driver import Qcow2VolumeDriver
 from penstock.drivers.simulated.driver import SimulatedDriver
 from penstock.drivers.simulated.site import parse_site
 from penstock.drivers.vllm.driver import VllmDriver
+
+
+class _NoImages:
+    """Where no machine is started, no image is fetched."""
+
+    def fetch(self, image_id: str, target: Path) -> None:
+        """Fetch nothing."""
+        raise NotImplementedError
 
 
 @contextmanager
@@ -29,9 +41,13 @@ def every_driver() -> Iterator[list[Driver]]:
         simulated = SimulatedDriver(folder / "s", clock, parse_site("1x1:H100", load_device_classes()))
         yield [
             CTranslate2Driver(folder / "c", clock),
+            LibvirtDriver(folder / "m", clock, _NoImages()),
             LocalDriver(clock),
+            NfsVolumeDriver(folder / "n", clock, folder / "mounted"),
+            NftablesNetworkDriver(clock),
             OpenAICompatibleDriver(folder / "o", clock, lambda _: None),
             simulated,
+            Qcow2VolumeDriver(folder / "q", clock, folder / "volumes"),
             VllmDriver(folder / "v", clock),
         ]
         simulated.close()

@@ -65,7 +65,13 @@ def create(
 
 def take_quota(context: Context, made: Change, tenant_id: str, project_id: str, measure: Measure) -> None:
     """Count one more against a quota; raises QuotaExceededError saying which."""
-    amounts = {measure.value: 1}
+    take_quotas(context, made, tenant_id, project_id, {measure.value: 1})
+
+
+def take_quotas(
+    context: Context, made: Change, tenant_id: str, project_id: str, amounts: Mapping[str, int]
+) -> None:
+    """Count amounts by dimension against quotas; raises QuotaExceededError saying which has too little left."""
     breach = quota_store.check_and_take(made.connection, tenant_id, project_id, amounts, context.clock.now())
     if breach is not None:
         raise QuotaExceededError(

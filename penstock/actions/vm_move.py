@@ -16,17 +16,19 @@ from penstock.catalog.base import Known
 from penstock.catalog.vm.machine import config_of
 from penstock.catalog.vm.spec import compile_order
 from penstock.domain.vm import VmState
+from penstock.domain.volume import LOCAL
 from penstock.scheduler import Plan, place_many
 from penstock.store import claim as gate
 from penstock.store import network_host as host_store
 from penstock.store import node as node_store
 from penstock.store import port as port_store
 from penstock.store import vm as vm_store
+from penstock.store import volume as volume_store
 from penstock.store.database import SYSTEM
 from penstock.store.rows import Row
 
 
-def hindrance(row: Row) -> str | None:
+def hindrance(connection: Connection, row: Row) -> str | None:
     """Return why a machine cannot move now, as a sentence; None if it can."""
     if row["move"] is not None:
         return "it is under way already"
@@ -36,8 +38,11 @@ def hindrance(row: Row) -> str | None:
         return f"it is {row['state'].value.replace('_', ' ')}"
     if row["spec"]["devices"]:
         return "a device of this host is passed through to it; stop it and launch it elsewhere"
-    if row["volumes"]:
-        return "a volume of this host is attached to it; detach it first"
+    local = [
+        one["name"] for one in volume_store.of_machine(connection, row["volumes"]) if one["driver"] in LOCAL
+    ]
+    if local:
+        return f"the volume '{local[0]}' lies on this host; detach it, or use volumes of a file server"
     if vm_store.has_snapshots(row):
         return "its snapshots lie on this host and would stay behind; delete them first"
     return None
@@ -51,7 +56,7 @@ def move(context: Context, actor: Actor, vm_id: str, *, node_id: str | None) -> 
     with change(context, actor, "vm.move", vm_id) as made:
         row = visible(made.connection, actor, vm_id, lock=True)
         actor.require("node:write")
-        why = hindrance(row)
+        why = hindrance(made.connection, row)
         if why is not None:
             raise ConflictError(f"this machine cannot move: {why}")
         to = node_id or _best(context, made.connection, row)
@@ -117,7 +122,7 @@ def drain_plan(context: Context, actor: Actor, node_id: str) -> list[dict[str, A
         with context.picture.fresh(connection) as fleet:
             taken: list[Any] = []
             for row in rows:
-                why = hindrance(row)
+                why = hindrance(connection, row)
                 to: str | None = None
                 if why is None:
                     ask = replace(_ask_of(row), avoid_nodes=frozenset({node_id}))

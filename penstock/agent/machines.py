@@ -10,7 +10,7 @@ from penstock.base.errors import InvalidInputError, StartupError
 from penstock.drivers.base import Driver
 from penstock.drivers.libvirt import binding
 from penstock.drivers.libvirt.settings import Acceleration, Settings
-from penstock.drivers.libvirt.store import ImageSource
+from penstock.drivers.libvirt.store import ImageSource, KeySource
 
 _FILE = "machines.json"
 
@@ -28,6 +28,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="address that other hosts move machines to, for example qemu+tls://host2/system; remembered",
     )
     parser.add_argument(
+        "--volumes-nfs",
+        metavar="FOLDER",
+        help="keep volumes of the kind nfs in this folder, where a file server is mounted, at the same path on every host; "
+        "remembered ('none': not any more)",
+    )
+    parser.add_argument(
         "--acceleration",
         choices=[one.value for one in Acceleration],
         help="auto: KVM if a guest really starts on it; kvm; tcg: in software; remembered (default: auto)",
@@ -36,13 +42,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def remember(state_dir: Path, chosen: argparse.Namespace) -> None:
     """Keep what was said; nothing said keeps what was said before. InvalidInputError if it cannot be."""
-    if chosen.libvirt is None and chosen.libvirt_arrivals is None and chosen.acceleration is None:
+    names = ("libvirt", "libvirt_arrivals", "acceleration", "volumes_nfs")
+    if all(getattr(chosen, name) is None for name in names):
         return
     known = _read(state_dir)
-    for name in ("libvirt", "libvirt_arrivals", "acceleration"):
+    for name in names:
         said = getattr(chosen, name)
         if said is not None:
             known[name] = said
+    nfs = known.get("volumes_nfs", "none")
+    if nfs == "none":
+        known.pop("volumes_nfs", None)
+    elif not nfs.startswith("/"):
+        raise InvalidInputError(f"'{nfs}' is no absolute path of a folder", field="volumes_nfs")
     uri, arrivals = known.get("libvirt", "none"), known.get("libvirt_arrivals")
     if uri == "none":
         known.pop("libvirt", None)
@@ -67,19 +79,29 @@ def _read(state_dir: Path) -> dict[str, str]:
         raise StartupError(f"{state_dir / _FILE} cannot be read: {error}; give --libvirt again") from error
 
 
-def drivers(state_dir: Path, clock: Clock, images: ImageSource) -> list[Driver]:
-    """Return the driver of virtual machines, none where none were asked for; StartupError without libvirt's binding."""
+def drivers(state_dir: Path, clock: Clock, images: ImageSource, keys: KeySource) -> list[Driver]:
+    """Return the drivers of virtual machines and of their volumes, none where none were asked for; StartupError without libvirt's binding."""
     known = _read(state_dir)
     uri = known.get("libvirt")
     if uri is None:
         return []
     if not binding.is_available():
         raise StartupError(binding.MISSING)
+    nfs = Path(known["volumes_nfs"]) if "volumes_nfs" in known else None
     settings = Settings(
         uri=uri,
         arrivals=known.get("libvirt_arrivals"),
         acceleration=Acceleration(known.get("acceleration", Acceleration.AUTO)),
+        nfs=nfs,
     )
     # Imported here: a machine that runs none needs none of it.
     driver = import_module("penstock.drivers.libvirt.driver").LibvirtDriver
-    return [driver(state_dir / "libvirt", clock, images, settings)]
+    local = import_module("penstock.drivers.qcow2.driver").Qcow2VolumeDriver
+    found: list[Driver] = [
+        driver(state_dir / "libvirt", clock, images, settings, keys),
+        local(state_dir / "volumes-qcow2", clock, state_dir / "libvirt" / "volumes", keys),
+    ]
+    if nfs is not None:
+        shared = import_module("penstock.drivers.nfs.driver").NfsVolumeDriver
+        found.append(shared(state_dir / "volumes-nfs", clock, nfs, keys))
+    return found

@@ -32,6 +32,7 @@ from penstock.agent.images import HttpsImages
 from penstock.agent.join import join
 from penstock.agent.loop import Agent
 from penstock.agent.relay import Relay
+from penstock.agent.volume_keys import HttpsKeys
 from penstock.agent.weights import HttpsWeights
 from penstock.agent.weights_report import WeightsReport
 from penstock.base import limits
@@ -245,7 +246,7 @@ def _engines(state_dir: Path, clock: Clock, folder: IdentityFolder, cache: Weigh
     networks = import_module("penstock.drivers.nftables.driver")
     if networks.unavailable() is None:
         found.append(networks.NftablesNetworkDriver(clock))
-    found += machines.drivers(state_dir, clock, HttpsImages(folder))
+    found += machines.drivers(state_dir, clock, HttpsImages(folder), HttpsKeys(folder))
     return {driver.name: driver for driver in found}
 
 

@@ -29,6 +29,7 @@ from penstock.actions import image as image_actions
 from penstock.actions import join_token as join_token_actions
 from penstock.actions import node as node_actions
 from penstock.actions import vm_console as console_actions
+from penstock.actions import volume as volume_actions
 from penstock.actions import weights as weights_actions
 from penstock.actions.context import Context
 from penstock.actions.node import Reach, SiteFacts
@@ -87,6 +88,7 @@ def create_agent_app(context: Context, ca: FactoryCa, bell: AgentBell) -> FastAP
     app.add_api_route("/v1/agents/self/allocations", handlers.allocations, methods=["GET"])
     app.add_api_route("/v1/agents/self/observations", handlers.observations, methods=["POST"])
     app.add_api_route("/v1/agents/self/consoles", handlers.console, methods=["POST"])
+    app.add_api_route("/v1/agents/self/volumes/{volume_id}/key", handlers.volume_key, methods=["GET"])
     app.add_api_route("/v1/agents/self/images/{image_id}", handlers.image, methods=["GET"])
     app.add_api_route("/v1/agents/self/weights", handlers.weights, methods=["POST"])
     app.add_api_route("/v1/agents/self/weights/{sha256}", handlers.weights_listing, methods=["GET"])
@@ -198,6 +200,14 @@ class _Handlers:
         agent_id = await self._agent(request)
         path, _ = await run_in_threadpool(lambda: weights_actions.file(self._context, agent_id, sha256, name))
         return FileResponse(path, media_type="application/octet-stream")
+
+    async def volume_key(self, request: Request, volume_id: str) -> Response:
+        """Give the key of a volume that the agent's nodes keep or use; it is for their memory only."""
+        agent_id = await self._agent(request)
+        key = await run_in_threadpool(
+            lambda: volume_actions.key_for_agent(self._context, agent_id, volume_id)
+        )
+        return Response(key, media_type="text/plain", headers={"Cache-Control": "no-store"})
 
     async def _agent(self, request: Request) -> str:
         """Return the agent of the connection's certificate; raises UnauthenticatedError."""

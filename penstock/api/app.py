@@ -64,6 +64,7 @@ ROUTERS = (
     "image",
     "vm",
     "weights",
+    "volume",
     "drain",
     "network",
     "subnet",

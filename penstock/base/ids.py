@@ -63,6 +63,8 @@ PREFIXES: dict[str, str] = {
     "ssh_key": "ssh",
     "image": "img",
     "vm_snapshot": "snp",
+    "volume": "vol",
+    "volume_snapshot": "vsn",
     "site": "sit",
     "rack": "rck",
     "node": "nod",

@@ -47,6 +47,7 @@ GROUPS: tuple[tuple[str, str, str], ...] = (
     ("document", "document", "Documents of knowledge bases: add, list, index again, delete with proof."),
     ("weights", "weights", "Copies of models' weights on nodes: list, prune."),
     ("vm", "vm", "Machines: launch, list, power, snapshots, console, terminate."),
+    ("volume", "volume", "Disks with a life of their own: attach, grow, snapshot, put back."),
     ("image", "image", "Images that machines begin with."),
     ("ssh-key", "ssh_key", "Public SSH keys by name."),
     ("network", "network", "Networks of a project: make, list, show, delete."),

@@ -23,6 +23,8 @@ class Measure(StrEnum):
     DOCUMENT_BYTES = "document_bytes"
     CHUNKS = "chunks"
     FILE_BYTES = "file_bytes"
+    VOLUMES = "volumes"
+    VOLUME_GIB = "volume_gib"
     NETWORKS = "networks"
     PORTS = "ports"
     FLOATING_ADDRESSES = "floating_addresses"
@@ -32,14 +34,16 @@ class Measure(StrEnum):
     QUERIES_PER_DAY = "queries_per_day"  # of knowledge bases, since midnight UTC
 
 
-# Held by documents of knowledge bases, by files and by networks; the other held measures are held by services.
+# Held by documents of knowledge bases, by files, volumes and networks; the other held measures are held by services.
 OF_DOCUMENTS = frozenset({Measure.DOCUMENTS, Measure.DOCUMENT_BYTES, Measure.CHUNKS})
 OF_DAYS = frozenset({Measure.QUERIES_PER_DAY})
 OF_FILES = frozenset({Measure.FILE_BYTES})
+OF_VOLUMES = frozenset({Measure.VOLUMES, Measure.VOLUME_GIB})
 OF_NETWORKS = frozenset({Measure.NETWORKS, Measure.PORTS, Measure.FLOATING_ADDRESSES})
 HELD = (
     OF_DOCUMENTS
     | OF_NETWORKS
+    | OF_VOLUMES
     | OF_FILES
     | {Measure.DEVICES, Measure.SLICES, Measure.DEVICE_MEMORY_BYTES, Measure.SERVICES}
 )

@@ -20,7 +20,7 @@ class Role(StrEnum):
 
 
 # Machines and what they begin with; a console shows what a machine writes, so reading it is a right of its own.
-_MACHINES = ("vm:*", "vm_console:open", "ssh_key:*", "image:*")
+_MACHINES = ("vm:*", "vm_console:open", "ssh_key:*", "image:*", "volume:*")
 
 # What belongs to networks: tenants make these themselves, all of them or none.
 _NETWORKS = (

@@ -31,6 +31,7 @@ from penstock.store import port as port_store
 from penstock.store import quota as quota_store
 from penstock.store import service as service_store
 from penstock.store import share as share_store
+from penstock.store import volume as volume_store
 from penstock.store.database import SYSTEM, Database
 from penstock.store.event import NewEvent
 from penstock.store.rows import Row
@@ -194,6 +195,7 @@ class ServiceEngine:
         machines = [row["id"] for row in ended if row["kind"] == "vm"]
         if machines:
             port_store.release(connection, machines, now)
+            volume_store.release(connection, machines)
             self._wakeups.signal("network")
         quota_store.give_back_many(connection, [(r["tenant_id"], r["project_id"], r["holds"]) for r in ended])
         service_store.wake_queued(connection, now, limits.ENGINE_BATCH)

@@ -23,6 +23,7 @@ from penstock.domain.quota import (
     OF_DAYS,
     OF_DOCUMENTS,
     OF_NETWORKS,
+    OF_VOLUMES,
     Breach,
     Measure,
     QuotaLine,
@@ -42,6 +43,7 @@ from penstock.store.schema import (
     quota_use,
     reservation,
     service,
+    volume,
 )
 
 Holds = Mapping[str, int]
@@ -292,6 +294,12 @@ def _count_held(connection: Connection, tenant_id: str, project_id: str | None, 
             document.c.tenant_id == tenant_id
         )
         owner = document.c.project_id
+    elif _measure(dimension) in OF_VOLUMES:
+        counted = sa.func.count() if dimension == Measure.VOLUMES else sa.func.sum(volume.c.size_gib)
+        held = sa.select(sa.cast(sa.func.coalesce(counted, 0), sa.BigInteger)).where(
+            volume.c.tenant_id == tenant_id
+        )
+        owner = volume.c.project_id
     elif _measure(dimension) in OF_NETWORKS:
         table = _COUNTED[_measure(dimension)]
         held = sa.select(sa.func.count()).where(table.c.tenant_id == tenant_id)

@@ -30,7 +30,7 @@ _SELECT = """
         s.ordered_at, s.ordered_by, s.generation AS service_generation, s.running_at, s.released_at, s.kind, s.simulated,
         a.id AS allocation_id, a.node_id, a.generation AS allocation_generation, a.phase, a.phase_generation, a.code,
         a.message AS node_message, a.detail, a.observed_at, a.config, n.name AS node_name, n.state AS node_state,
-        n.cordoned AS node_cordoned, n.agent_id
+        n.cordoned AS node_cordoned, n.agent_id, n.drivers AS node_drivers
     FROM vm v JOIN service s ON s.id = v.service_id
     LEFT JOIN LATERAL (
         SELECT * FROM allocation WHERE service_id = v.service_id AND wanted = 'present'
@@ -114,6 +114,7 @@ def config_of(
     image: Mapping[str, Any],
     nics: Sequence[Mapping[str, Any]],
     snapshots: Sequence[str],
+    volumes: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Return the config that the driver ``libvirt`` takes of a machine."""
     config: dict[str, Any] = {
@@ -131,7 +132,7 @@ def config_of(
         },
         "nics": [dict(nic) for nic in nics],
         "devices": list(row["config"].get("devices", ())) if row.get("config") else [],
-        "volumes": list(row["volumes"]),
+        "volumes": [dict(volume) for volume in volumes],
         "snapshots": list(snapshots),
         "power": row["power"],
         "boots": row["boots"],

@@ -89,13 +89,65 @@ def test_a_rule_opens_and_closes(web: Machine) -> None:
     web.guest.run("killall sh nc; true", check=False)
 
 
-def test_stopped_and_started_it_has_its_address(site: MachineSite, web: Machine) -> None:
-    caller = web.tenant.member
+def test_stopped_and_started_it_has_its_address_and_its_volumes(site: MachineSite, web: Machine) -> None:
+    caller, guest = web.tenant.member, web.guest
+    ids = {name: _volume(web, name, encrypted=name == "vault") for name in ("data", "vault")}
+    for volume_id in ids.values():
+        made(caller.put(f"/v1/volumes/{volume_id}/machine", vm_id=web.id))
+    until(
+        lambda: all(_state(web, one) == "attached" for one in ids.values()),
+        lambda: f"attached: {site.said()}",
+    )
+    disks = {name: guest.disk(volume_id) for name, volume_id in ids.items()}
+    for name, disk in disks.items():
+        guest.run(f"echo {name}-1 > {disk}; sync")
+    assert caller.delete(f"/v1/volumes/{ids['data']}").status_code == 409
+    made(caller.post(f"/v1/volumes/{ids['data']}/snapshots", name="one"))
+    until(lambda: _snapshots(web, ids["data"]) == ["ready"], lambda: f"copied while it runs: {site.said()}")
+    guest.run(f"echo data-2 > {disks['data']}; sync")
+    made(caller.put(f"/v1/volumes/{ids['data']}/size", size_gib=2))
+    blocks = f"cat /sys/block/{disks['data'].rpartition('/')[2]}/size"
+    until(lambda: guest.run(blocks).strip() == str(2 << 21), "the guest sees the new size")
+
     for action, state in (("stop", "stopped"), ("start", "running")):
         made(caller.post(f"/v1/vms/{web.id}/power", action=action))
         site.wait(web, state)
-    web.guest.wait()
-    assert web.port["address"] in web.guest.run("ip -4 -o addr show eth0")
+    guest.wait()
+    assert web.port["address"] in guest.run("ip -4 -o addr show eth0")
+    assert [guest.run(f"head -n 1 {guest.disk(ids[name])}").strip() for name in ids] == ["data-2", "vault-1"]
+    assert b"vault-1" not in site.volume_file(ids["vault"]).read_bytes()
+    assert b"data-2" in site.volume_file(ids["data"]).read_bytes()
+
+    for volume_id in ids.values():
+        made(caller.delete(f"/v1/volumes/{volume_id}/machine"))
+    until(
+        lambda: all(_state(web, one) == "available" for one in ids.values()), lambda: f"free: {site.said()}"
+    )
+    assert "vdb" not in guest.run("ls /sys/block")
+    (snapshot,) = caller.get(f"/v1/volumes/{ids['data']}/snapshots").json()["items"]
+    made(caller.post(f"/v1/volumes/{ids['data']}/restore", snapshot_id=snapshot["id"]))
+    made(caller.put(f"/v1/volumes/{ids['data']}/machine", vm_id=web.id))
+    until(lambda: _state(web, ids["data"]) == "attached", lambda: f"attached again: {site.said()}")
+    assert guest.run(f"head -n 1 {guest.disk(ids['data'])}").strip() == "data-1"
+    for volume_id in ids.values():
+        made(caller.delete(f"/v1/volumes/{volume_id}/machine"))
+        until(lambda one=volume_id: _state(web, one) == "available", "free")
+        made(caller.delete(f"/v1/volumes/{volume_id}"))
+    until(lambda: caller.get("/v1/volumes").json()["items"] == [], lambda: f"volumes go: {site.said()}")
+
+
+def _volume(machine: Machine, name: str, **more: bool) -> str:
+    body = {"project_id": machine.tenant.project_id, "name": name, "size_gib": 1, **more}
+    return str(made(machine.tenant.member.post("/v1/volumes", **body))["id"])
+
+
+def _state(machine: Machine, volume_id: str) -> str:
+    return str(machine.tenant.member.get(f"/v1/volumes/{volume_id}").json()["state"])
+
+
+def _snapshots(machine: Machine, volume_id: str) -> list[str]:
+    path = f"/v1/volumes/{volume_id}/snapshots"
+    return [one["state"] for one in machine.tenant.member.get(path).json()["items"]]
 
 
 def test_moved_while_it_runs_it_stays_reachable(site: MachineSite, web: Machine) -> None:

@@ -109,6 +109,12 @@ class Guest:
             raise AssertionError(f"'{command}' failed in the guest: {done.returncode} {done.stderr}")
         return done.stdout if done.returncode == 0 else ""
 
+    def disk(self, volume_id: str) -> str:
+        """Return the device that a volume is in the guest, found by its serial."""
+        look = f"grep -l {volume_id[-20:]} /sys/block/vd*/serial"
+        until(lambda: self.run(look, check=False), f"{volume_id} in the guest")
+        return f"/dev/{self.run(look).split('/')[3]}"
+
     def knock(self, port: int) -> str:
         """Return what is said at a TCP port, '' if nothing is within a second."""
         command = self.fabric.enter("busybox", "nc", "-w", "1", self.address, str(port))

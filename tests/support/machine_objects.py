@@ -63,12 +63,18 @@ def send_image(tenant: Tenant, image_id: str, data: bytes) -> Any:
     return tenant.member.request("PUT", f"/v1/images/{image_id}/content", content=data)
 
 
-def make_host(plane: ControlPlane, name: str = "hv1", *, memory_bytes: int = 64 * GIB) -> tuple[str, str]:
+def make_host(
+    plane: ControlPlane,
+    name: str = "hv1",
+    *,
+    memory_bytes: int = 64 * GIB,
+    drivers: tuple[str, ...] = ("libvirt",),
+) -> tuple[str, str]:
     """Enrol a node that says it runs machines; return the ids of its agent and of the node."""
     agent_id = agent_actions.ensure_in_process(plane.context, f"agent-{name}")
     facts = NodeFacts(name, "x86_64", "EPYC", 16, 16, memory_bytes)
     ids = node_actions.enroll(
-        plane.context, agent_id, SiteFacts("local", simulated=False), [facts], {name: ("libvirt",)}
+        plane.context, agent_id, SiteFacts("local", simulated=False), [facts], {name: drivers}
     )
     return agent_id, ids[name]
 
@@ -81,6 +87,12 @@ def make_vm(plane: ControlPlane, tenant: Tenant, name: str, **spec: Any) -> str:
     made(send_image(tenant, image_id, qcow2()))
     body = {"project_id": tenant.project_id, "name": name, "spec": {"image": image_id, **spec}}
     return str(made(tenant.member.post("/v1/vms", **body))["id"])
+
+
+def make_volume(tenant: Tenant, name: str, **more: Any) -> str:
+    """Make a volume of 1 GiB and return its id."""
+    body = {"project_id": tenant.project_id, "name": name, "size_gib": 1, **more}
+    return str(made(tenant.member.post("/v1/volumes", **body))["id"])
 
 
 def sha256_of(data: bytes) -> str:

@@ -93,6 +93,11 @@ class MachineSite:
         )
         return self.vm(machine)
 
+    def volume_file(self, volume_id: str) -> Path:
+        """Return where a volume of a host's own is."""
+        files = [agent.state / "libvirt" / "volumes" / f"{volume_id}.qcow2" for agent in self.agents]
+        return next(file for file in files if file.exists())
+
     def said(self) -> str:
         """Return the end of what each agent logged."""
         return "\n".join(agent.log.read_text()[-1_500:] for agent in self.agents)

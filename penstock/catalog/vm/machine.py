@@ -8,6 +8,7 @@ from penstock.store import device as device_store
 from penstock.store import owned
 from penstock.store import port as port_store
 from penstock.store import vm as vm_store
+from penstock.store import volume as volume_store
 from penstock.store.rows import Row
 from penstock.store.schema import image
 
@@ -38,7 +39,22 @@ def config_of(connection: Connection, row: Row) -> dict[str, Any]:
         for one in port_store.attachments_of(connection, row["service_id"])
     ]
     snapshots = [one["id"] for one in vm_store.snapshots(connection, row["service_id"])]
-    return vm_store.config_of(row, disk, [*nics, *row["nics"]], snapshots)
+    volumes = [
+        attached(one, [each["id"] for each in volume_store.snapshots(connection, one["id"])])
+        for one in volume_store.of_machine(connection, row["volumes"])
+    ]
+    return vm_store.config_of(row, disk, [*nics, *row["nics"]], snapshots, volumes)
+
+
+def attached(volume: Row, snapshots: list[str]) -> dict[str, Any]:
+    """Return what a machine's driver is told of a volume that is plugged in."""
+    return {
+        "id": volume["id"],
+        "driver": volume["driver"],
+        "size_gib": volume["size_gib"],
+        "snapshots": snapshots,
+        **({"encrypted": 1} if volume["sealed_key"] else {}),
+    }
 
 
 def devices_at(connection: Connection, node_id: str, positions: list[int]) -> list[dict[str, Any]]:

@@ -20,12 +20,13 @@ from penstock.base.errors import PenstockError, UnavailableError
 from penstock.base.units import BYTES_PER_GIB
 from penstock.drivers.base import Wanted
 from penstock.drivers.libvirt import programs
-from penstock.drivers.libvirt.domain_xml import Disk, as_text, disk_element, domain_xml, targets
+from penstock.drivers.libvirt.domain_xml import Disk, as_text, domain_xml
 from penstock.drivers.libvirt.hypervisor import Hypervisor
 from penstock.drivers.libvirt.machine import Machine, Move, parse
 from penstock.drivers.libvirt.moving import move_away
 from penstock.drivers.libvirt.seed import meta_data, write_seed
-from penstock.drivers.libvirt.store import MachineStore, Record
+from penstock.drivers.libvirt.store import KeySource, MachineStore, Record
+from penstock.drivers.libvirt.volumes import Volumes
 
 _LOOK_SECONDS = 0.1
 
@@ -53,6 +54,7 @@ class Convergence:
         wanted: Wanted,
         *,
         accelerated: bool,
+        keys: KeySource | None = None,
         stop_seconds: float = limits.VM_STOP_SECONDS,
     ) -> None:
         self._hypervisor = hypervisor
@@ -62,6 +64,7 @@ class Convergence:
         self._id = wanted.allocation_id
         self._machine: Machine = parse(wanted.config)
         self._accelerated = accelerated
+        self._volumes = Volumes(hypervisor, store, self._machine, keys)
         self._stop_seconds = stop_seconds
         self._places = store.places(self._id)
         self._problems: dict[str, str] = {}
@@ -102,6 +105,7 @@ class Convergence:
             record = self._store.note(self._id, restores=machine.restores)
         self._disks(record)
         if machine.arriving:
+            self._data_disks()  # libvirt here must know the keys of what arrives
             return self._store.note(self._id, hardware=digest(machine.hardware))
         if machine.power == "on":
             self._start()
@@ -195,55 +199,14 @@ class Convergence:
     # -- volumes
 
     def _data_disks(self) -> list[Disk]:
-        """Return the attached volumes that are here; one that is not is a problem, not a reason to stay down."""
-        disks: list[Disk] = []
-        for volume_id in self._machine.volumes:
-            file = self._store.volumes / f"{volume_id}.qcow2"
-            if not file.exists():
-                self._problems[f"volume:{volume_id}"] = "this volume is not on this node"
-                continue
-            disks.append(Disk(volume_id, file, self._secret(volume_id)))
+        disks, problems = self._volumes.disks()
+        self._problems |= problems
         return disks
 
-    def _secret(self, volume_id: str) -> str | None:
-        """Give libvirt the key of an encrypted volume, for its memory only; return its name there."""
-        key = self._store.volumes / f"{volume_id}.key"
-        if not key.exists():
-            return None
-        secret = ET.Element("secret", {"ephemeral": "yes", "private": "yes"})
-        name = f"penstock-{volume_id}"
-        ET.SubElement(secret, "description").text = name
-        usage = ET.SubElement(secret, "usage", {"type": "volume"})
-        ET.SubElement(usage, "volume").text = name
-        api = self._hypervisor.api
-        with self._hypervisor.speaking() as connection:
-            try:
-                found = connection.secretLookupByUsage(api.VIR_SECRET_USAGE_TYPE_VOLUME, name)
-            except api.libvirtError:
-                found = connection.secretDefineXML(as_text(secret))
-            found.setValue(key.read_bytes())
-            return str(found.UUIDString())
-
     def _sync_volumes(self) -> None:
-        """Plug in and pull out until the running machine has exactly the wanted volumes."""
-        if not self._active():
-            return
-        wanted = {str(disk.file): disk for disk in self._data_disks()}
-        api = self._hypervisor.api
-        both = api.VIR_DOMAIN_AFFECT_LIVE | api.VIR_DOMAIN_AFFECT_CONFIG
-        with self._hypervisor.speaking() as connection:
-            domain = connection.lookupByName(self._id)
-            has = data_disks_of(domain.XMLDesc())
-            for file, element in has.items():
-                if file not in wanted:
-                    domain.detachDeviceFlags(as_text(element), both)
-            free = iter([one for one in targets(limits.VM_VOLUMES_MAX * 2) if one not in _targets_of(has)])
-            for file, disk in wanted.items():
-                if file not in has:
-                    domain.attachDeviceFlags(as_text(disk_element(disk, next(free))), both)
-            self._until(
-                lambda: set(data_disks_of(domain.XMLDesc())) == set(wanted), "the guest let go of no disk"
-            )
+        if self._active():
+            self._volumes.sync(self._id, self._data_disks(), self._until)
+            self._problems |= self._volumes.change(self._id, self._back_up)
 
     def _until(self, reached: Callable[[], bool], otherwise: str) -> None:
         end = self._clock.monotonic() + self._stop_seconds
@@ -273,14 +236,14 @@ class Convergence:
         partial = file.with_suffix(".new")
         partial.unlink(missing_ok=True)
         if self._active():
-            self._back_up(str(partial))
+            self._back_up("vda", str(partial))
         else:
             programs.run(["qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", self._places.root, partial])
         partial.replace(file)
 
-    def _back_up(self, file: str) -> None:
+    def _back_up(self, target: str, file: str) -> None:
         backup = ET.Element("domainbackup", {"mode": "push"})
-        disk = ET.SubElement(ET.SubElement(backup, "disks"), "disk", {"name": "vda", "type": "file"})
+        disk = ET.SubElement(ET.SubElement(backup, "disks"), "disk", {"name": target, "type": "file"})
         ET.SubElement(disk, "driver", {"type": "qcow2"})
         ET.SubElement(disk, "target", {"file": file})
         api = self._hypervisor.api
@@ -296,7 +259,9 @@ class Convergence:
     # -- moving
 
     def _move(self, move: Move) -> None:
-        move_away(self._hypervisor, self._id, move, str(self._places.root.parent), str(self._store.volumes))
+        shared = bool(self._machine.volumes)
+        home = (str(self._places.root.parent), str(self._store.volumes))
+        move_away(self._hypervisor, self._id, move, *home, shared=shared)
         self._store.note(self._id, moved_to=move.name)
 
     def _try(self, step: str, work: Callable[[], None]) -> bool:
@@ -310,17 +275,3 @@ class Convergence:
         except OSError as error:
             self._problems[step] = str(error.strerror or error)
         return step not in self._problems
-
-
-def data_disks_of(xml: str) -> dict[str, ET.Element]:
-    """Return the data disks of a running domain by file: what stands in libvirt's own XML, without the first disk."""
-    found: dict[str, ET.Element] = {}
-    for disk in ET.fromstring(xml).iterfind("./devices/disk[@device='disk']"):  # noqa: S314 - libvirt's own words
-        target, source = disk.find("target"), disk.find("source")
-        if target is not None and source is not None and target.get("dev") != "vda":
-            found[source.get("file", "")] = disk
-    return found
-
-
-def _targets_of(disks: dict[str, ET.Element]) -> set[str]:
-    return {target.get("dev", "") for disk in disks.values() if (target := disk.find("target")) is not None}

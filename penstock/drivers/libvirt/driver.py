@@ -26,7 +26,7 @@ from penstock.drivers.libvirt.hypervisor import Hypervisor
 from penstock.drivers.libvirt.machine import parse
 from penstock.drivers.libvirt.meters import meters_of, power_of
 from penstock.drivers.libvirt.settings import Settings
-from penstock.drivers.libvirt.store import ImageSource, MachineStore, Record
+from penstock.drivers.libvirt.store import ImageSource, KeySource, MachineStore, Record
 
 log = structlog.get_logger(__name__)
 CHANGING = "changing"
@@ -56,11 +56,17 @@ class LibvirtDriver:
     simulated: ClassVar[bool] = False
 
     def __init__(
-        self, state_dir: Path, clock: Clock, source: ImageSource, settings: Settings | None = None
+        self,
+        state_dir: Path,
+        clock: Clock,
+        source: ImageSource,
+        settings: Settings | None = None,
+        keys: KeySource | None = None,
     ) -> None:
         self._settings = settings or Settings()
         self._clock = clock
-        self._store = MachineStore(state_dir, source)
+        self._keys = keys
+        self._store = MachineStore(state_dir, source, self._settings.nfs)
         self._hypervisor = Hypervisor(self._settings.uri)
         self._accelerator = Accelerator(self._settings.acceleration, state_dir)
         self._consoles = Consoles(self._store)
@@ -195,6 +201,7 @@ class LibvirtDriver:
             self._clock,
             wanted,
             accelerated=self._accelerator.is_on(),
+            keys=self._keys,
             stop_seconds=self._settings.stop_seconds,
         )
         job = _Job(wanted.generation, digest(wanted.config), convergence)

@@ -13,6 +13,7 @@ from penstock.base.errors import InvalidInputError
 from penstock.drivers.wire_fields import Fields
 
 ARCHITECTURES = ("x86_64", "aarch64")
+VOLUME_DRIVERS = ("qcow2", "nfs")
 _HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 _MAC = re.compile(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}\Z")  # not a group address
 _LINK = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,14}\Z")  # a network device of Linux
@@ -61,6 +62,17 @@ class Passthrough:
 
 
 @dataclass(frozen=True, slots=True)
+class Attached:
+    """A volume that is plugged in. ``driver`` says where its file is; size and snapshots are brought about while it runs."""
+
+    volume_id: str
+    driver: str
+    encrypted: bool
+    size_gib: int
+    snapshots: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Move:
     """Where a machine goes: the other libvirtd, the name and the folders that it has there."""
 
@@ -85,7 +97,7 @@ class Machine:
     seed: Seed
     nics: tuple[Nic, ...]
     devices: tuple[Passthrough, ...]
-    volumes: tuple[str, ...]
+    volumes: tuple[Attached, ...]
     snapshots: tuple[str, ...]
     power: str
     boots: int
@@ -115,7 +127,7 @@ def parse(config: Mapping[str, Any]) -> Machine:
         seed=_seed(Fields(given.mapping("seed"), "seed"), host_name),
         nics=tuple(_nic(row) for row in given.objects("nics", limits.VM_NICS_MAX)),
         devices=tuple(_device(row) for row in given.objects("devices", limits.VM_DEVICES_MAX)),
-        volumes=_tokens(given, "volumes", limits.VM_VOLUMES_MAX),
+        volumes=tuple(_attached(one) for one in given.objects("volumes", limits.VM_VOLUMES_MAX)),
         snapshots=_tokens(given, "snapshots", limits.VM_SNAPSHOTS_MAX),
         power=given.choice("power", ("on", "off"), default="on"),
         boots=given.optional_count("boots") or 0,
@@ -127,6 +139,8 @@ def parse(config: Mapping[str, Any]) -> Machine:
     given.refuse_others()
     if len({nic.mac for nic in machine.nics}) != len(machine.nics):
         raise InvalidInputError("two interfaces have the same MAC", field="nics")
+    if len({one.volume_id for one in machine.volumes}) != len(machine.volumes):
+        raise InvalidInputError("the same volume is named twice", field="volumes")
     if machine.restore_from is not None and machine.restore_from not in machine.snapshots:
         raise InvalidInputError("a restore names a snapshot of this machine", field="restore_from")
     return machine
@@ -226,6 +240,18 @@ def _device(given: Fields) -> Passthrough:
         except ValueError as error:
             raise InvalidInputError("this must be a uuid", field=given.place("mdev_uuid")) from error
     return device
+
+
+def _attached(given: Fields) -> Attached:
+    volume = Attached(
+        volume_id=_match(given, "id", _TOKEN, "the id of a volume"),
+        driver=given.choice("driver", VOLUME_DRIVERS),
+        encrypted=bool(given.optional_count("encrypted", 1)),
+        size_gib=_from_one(given, "size_gib", limits.VOLUME_GIB_MAX),
+        snapshots=_tokens(given, "snapshots", limits.VOLUME_SNAPSHOTS_MAX),
+    )
+    given.refuse_others()
+    return volume
 
 
 def _tokens(given: Fields, name: str, items_max: int) -> tuple[str, ...]:

@@ -4,11 +4,14 @@ from penstock.drivers.libvirt.hypervisor import Hypervisor
 from penstock.drivers.libvirt.machine import Move
 
 
-def move_away(hypervisor: Hypervisor, name: str, move: Move, folder: str, volumes: str) -> None:
+def move_away(
+    hypervisor: Hypervisor, name: str, move: Move, folder: str, volumes: str, *, shared: bool = False
+) -> None:
     """Migrate the running domain ``name`` as ``move`` says; already gone is success.
 
-    What of its disks lies over the same base image is copied; the other side has made empty ones. HypervisorError if
-    libvirt cannot, and then the machine runs on where it was.
+    What of its disks lies over the same base image is copied; the other side has made empty ones. ``shared``: it has
+    volumes, on storage that both sides see, so the first disk alone is copied. HypervisorError if libvirt cannot, and
+    then the machine runs on where it was.
     """
     api = hypervisor.api
     with hypervisor.speaking() as connection:
@@ -28,15 +31,14 @@ def move_away(hypervisor: Hypervisor, name: str, move: Move, folder: str, volume
         kept = domain.XMLDesc(
             api.VIR_DOMAIN_XML_MIGRATABLE | api.VIR_DOMAIN_XML_SECURE | api.VIR_DOMAIN_XML_INACTIVE
         )
-        domain.migrateToURI3(
-            move.uri,
-            {
-                api.VIR_MIGRATE_PARAM_DEST_NAME: move.name,
-                api.VIR_MIGRATE_PARAM_DEST_XML: at_home(live, folder, volumes, move),
-                api.VIR_MIGRATE_PARAM_PERSIST_XML: at_home(kept, folder, volumes, move),
-            },
-            flags,
-        )
+        parameters: dict[str, object] = {
+            api.VIR_MIGRATE_PARAM_DEST_NAME: move.name,
+            api.VIR_MIGRATE_PARAM_DEST_XML: at_home(live, folder, volumes, move),
+            api.VIR_MIGRATE_PARAM_PERSIST_XML: at_home(kept, folder, volumes, move),
+        }
+        if shared:
+            parameters[api.VIR_MIGRATE_PARAM_MIGRATE_DISKS] = ["vda"]
+        domain.migrateToURI3(move.uri, parameters, flags)
 
 
 def at_home(xml: str, folder: str, volumes: str, move: Move) -> str:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 from penstock.base import limits
 
@@ -21,4 +22,5 @@ class Settings:
     uri: str = "qemu:///system"
     arrivals: str | None = None
     acceleration: Acceleration = Acceleration.AUTO
+    nfs: Path | None = None  # where a file server with volumes is mounted
     stop_seconds: float = limits.VM_STOP_SECONDS

@@ -16,12 +16,20 @@ from typing import Any, Protocol
 
 import orjson
 
-from penstock.base.errors import InvalidInputError, StartupError
+from penstock.base.errors import InvalidInputError, StartupError, UnavailableError
 from penstock.drivers.libvirt import programs
 from penstock.drivers.libvirt.domain_xml import Places
-from penstock.drivers.libvirt.machine import Image
+from penstock.drivers.libvirt.machine import Attached, Image
 
 _FOLDER_MODE = 0o711  # QEMU's user passes through and finds what it is given by name
+
+
+class KeySource(Protocol):
+    """Where keys of encrypted volumes come from."""
+
+    def key(self, volume_id: str) -> bytes:
+        """Return a volume's key; UnavailableError if it is not given now."""
+        ...
 
 
 class ImageSource(Protocol):
@@ -55,10 +63,11 @@ class Record:
 class MachineStore:
     """The folder of one node; several driver objects may look at it, one works with it."""
 
-    def __init__(self, folder: Path, source: ImageSource) -> None:
+    def __init__(self, folder: Path, source: ImageSource, nfs: Path | None = None) -> None:
         self._machines = folder / "machines"
         self._images = folder / "images"
         self.volumes = folder / "volumes"
+        self._nfs = nfs
         self._source = source
         self._fetching = threading.Lock()
         try:
@@ -81,6 +90,14 @@ class MachineStore:
     def snapshot_file(self, allocation_id: str, snapshot_id: str) -> Path:
         """Return where a snapshot of a machine is."""
         return self._machines / allocation_id / f"snapshot-{snapshot_id}.qcow2"
+
+    def volume_file(self, volume: Attached, snapshot_id: str | None = None) -> Path:
+        """Return where a volume, or a snapshot of it, is; UnavailableError if this node has no such storage."""
+        folder = self.volumes if volume.driver == "qcow2" else self._nfs
+        if folder is None:
+            raise UnavailableError(f"this node has no volumes of the kind '{volume.driver}'")
+        name = volume.volume_id if snapshot_id is None else f"{volume.volume_id}-{snapshot_id}"
+        return folder / f"{name}.qcow2"
 
     def read(self, allocation_id: str) -> Record | None:
         """Return what was done for a machine; None if nothing was."""

@@ -71,6 +71,7 @@ from penstock.store.schema.tenancy import (
     tenant,
     totp,
 )
+from penstock.store.schema.volume import volume, volume_snapshot, volume_usage
 
 __all__ = [
     "TENANT_TABLES",
@@ -143,5 +144,8 @@ __all__ = [
     "vm",
     "vm_console",
     "vm_snapshot",
+    "volume",
+    "volume_snapshot",
+    "volume_usage",
     "weights",
 ]

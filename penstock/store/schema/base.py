@@ -67,6 +67,9 @@ TENANT_TABLES = (
     "image",
     "vm",
     "vm_snapshot",
+    "volume",
+    "volume_snapshot",
+    "volume_usage",
     "vm_console",
     "reservation",
 )

@@ -82,7 +82,7 @@ vm = Table(
     document("nics"),  # of bridges that an offer names; those of ports are in the ports' rows
     Column(
         "volumes", ARRAY(Text), nullable=False, server_default=text("'{}'::text[]")
-    ),  # allocations, in order
+    ),  # that its node is told to plug in, in order
     Column("power", Text, nullable=False, server_default="on"),
     Column("boots", Integer, nullable=False, server_default=text("0")),
     Column("restores", Integer, nullable=False, server_default=text("0")),

@@ -104,3 +104,21 @@ def _snapshots(penstock: CommandLine, host: _Host) -> None:
     assert penstock("vm", "restore", "web-1", "one", "--yes").exit_code == 0
     host.say("off", snapshots={made["id"]: 5})
     assert penstock("vm", "delete-snapshot", "web-1", "one", "--yes").exit_code == 0
+
+
+def test_a_volume_is_made_grown_and_deleted_by_commands(served: str, acme: Tenant) -> None:
+    penstock = CommandLine(served, acme.member.key)
+    made = penstock.json("volume", "create", "data", "--size", "2", "--encrypted", "--driver", "nfs")
+    assert (made["state"], made["encrypted"], made["driver"]) == ("available", True, "nfs")
+    assert penstock("volume", "create", "data", "--size", "2").exit_code != 0
+    assert penstock.json("volume", "grow", "data", "--size", "3")["size_gib"] == 3
+    assert penstock("volume", "grow", "data", "--size", "1").exit_code != 0
+    assert "data" in penstock("volume", "list").stdout
+    assert "no machine has it" in penstock("volume", "show", "data").stdout
+    assert penstock("volume", "attach", "data", "nobody").exit_code != 0
+    assert penstock.json("volume", "detach", "data")["state"] == "available"
+    assert penstock("volume", "snapshot", "data", "one").exit_code != 0
+    assert penstock("volume", "restore", "data", "one", "--yes").exit_code == 2
+    assert penstock("volume", "snapshots", "data").exit_code == 0
+    assert penstock("volume", "usage", "data").exit_code == 0
+    assert penstock("volume", "delete", "data", "--yes").exit_code == 0

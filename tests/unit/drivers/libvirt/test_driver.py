@@ -21,6 +21,7 @@ from tests.support.machines import config, facts_of
 
 pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("vm"), pytest.mark.timeout(400)]
 MAC, ADDRESS = "52:54:00:00:00:21", "10.77.0.121"
+VOLUME = {"id": "vol_1", "driver": "qcow2", "size_gib": 1, "snapshots": []}
 
 
 class _Image:
@@ -122,9 +123,9 @@ def test_a_guest_lives_and_keeps_what_is_its_own(site: _Site) -> None:
     # A volume comes and goes while it runs; power goes and comes, and the address stays.
     volumes = first._store.volumes
     subprocess.run(
-        ["qemu-img", "create", "-q", "-f", "qcow2", str(volumes / "vol_1.qcow2"), "16M"], check=True
+        ["qemu-img", "create", "-q", "-f", "qcow2", str(volumes / "vol_1.qcow2"), "1G"], check=True
     )
-    site.reach(first, volumes=["vol_1"])
+    site.reach(first, volumes=[dict(VOLUME)])
     until(lambda: "vdb" in guest_.run("ls /sys/block"), "the guest sees the volume")
     guest_.run("echo bytes > /dev/vdb; sync")
     assert site.reach(first, power="off").detail["power"] == "off"

@@ -11,6 +11,7 @@ from penstock.drivers.libvirt.machine import parse
 from tests.support.machines import config
 
 IMAGE = {"id": "img_1", "sha256": "0" * 64, "size_bytes": 1}
+VOLUME = {"id": "vol_1", "driver": "qcow2", "size_gib": 1, "snapshots": []}
 MOVE = {"uri": "qemu+tls://there/system", "name": "two", "folder": "/f", "volumes": "/v", "live": 1}
 
 
@@ -23,7 +24,7 @@ def test_a_whole_config() -> None:
     machine = parse(
         _config(
             seed=seed,
-            volumes=["vol_1"],
+            volumes=[dict(VOLUME)],
             snapshots=["one"],
             restores=1,
             restore_from="one",
@@ -33,7 +34,7 @@ def test_a_whole_config() -> None:
         )
     )
     assert machine.seed.user_data == b"\0\xff"
-    assert (machine.volumes, machine.restore_from, machine.power) == (("vol_1",), "one", "on")
+    assert (machine.volumes[0].volume_id, machine.restore_from, machine.power) == ("vol_1", "one", "on")
     assert machine.move is not None
     assert machine.move.name == "two"
 
@@ -58,8 +59,9 @@ def test_a_whole_config() -> None:
         ({"devices": [{}]}, "devices.0.pci_address"),
         ({"devices": [{"pci_address": "3b:00.0"}]}, "devices.0.pci_address"),
         ({"devices": [{"mdev_uuid": "x"}]}, "devices.0.mdev_uuid"),
-        ({"volumes": ["../root"]}, "volumes.0"),
-        ({"volumes": ["a", "a"]}, "volumes"),
+        ({"volumes": [{**VOLUME, "id": "../root"}]}, "volumes.0.id"),
+        ({"volumes": [{**VOLUME, "driver": "tape"}]}, "volumes.0.driver"),
+        ({"volumes": [VOLUME, VOLUME]}, "volumes"),
         ({"snapshots": ["x/y"]}, "snapshots.0"),
         ({"restores": 1, "restore_from": "gone"}, "restore_from"),
         ({"power": "maybe"}, "power"),
@@ -84,5 +86,5 @@ def test_user_data_has_a_limit() -> None:
 
 def test_hardware_is_what_a_running_machine_cannot_change() -> None:
     one = _config()
-    same, other = {**one, "power": "off", "volumes": ["v"]}, {**one, "vcpus": 2}
+    same, other = {**one, "power": "off", "volumes": [VOLUME]}, {**one, "vcpus": 2}
     assert parse(one).hardware == parse(same).hardware != parse(other).hardware

@@ -1,0 +1,31 @@
+"""Telling a node what a volume is to be: the config from the rows, in a transaction of the caller."""
+
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from penstock.store import vm as vm_store
+from penstock.store import volume as volume_store
+from penstock.store.rows import Row
+
+
+def config_of(connection: Connection, row: Row) -> dict[str, Any]:
+    """Return what the driver is told of a volume; never its key, which it asks for."""
+    config: dict[str, Any] = {
+        "volume": row["id"],
+        "size_gib": row["size_gib"],
+        "snapshots": [one["id"] for one in volume_store.snapshots(connection, row["id"])],
+        "restores": row["restores"],
+    }
+    if row["sealed_key"]:
+        config["encrypted"] = 1
+    if row["restore_from"] is not None:
+        config["restore_from"] = row["restore_from"]
+    return config
+
+
+def tell(connection: Connection, volume_id: str) -> None:
+    """Write a volume's config for the node that keeps it; nothing if none does yet. Signal ``allocation``."""
+    row = volume_store.get(connection, volume_id)
+    if row is not None and row["allocation_id"] is not None:
+        vm_store.push(connection, row["allocation_id"], config_of(connection, row))

@@ -1,0 +1,1 @@
+"""Volumes as qcow2 files on the host's own disk."""

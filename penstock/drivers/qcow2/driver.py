@@ -1,0 +1,15 @@
+"""Volumes on the host's own disk: they stay there, so the machines that they are attached to do, too."""
+
+from typing import ClassVar
+
+from penstock.drivers.volumes.driver import VolumeDriver
+
+
+class Qcow2VolumeDriver(VolumeDriver):
+    """Volumes of one host; the folder is made at first use."""
+
+    name: ClassVar[str] = "qcow2"
+
+    def require_folder(self) -> None:
+        """Make the folder unless it is there."""
+        self._files.folder.mkdir(mode=0o711, parents=True, exist_ok=True)

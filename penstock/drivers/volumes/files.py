@@ -1,0 +1,149 @@
+"""Volumes as qcow2 files of one folder: made, grown, copied, put back, removed. Every step may be done again.
+
+Keys go to qemu-img on its standard input and are written nowhere. What a running machine has open is not touched: the
+driver of machines grows and copies it through QEMU, and this one sees that it is done.
+"""
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import orjson
+
+from penstock.base import limits
+from penstock.base.errors import PenstockError, UnavailableError
+from penstock.drivers.volumes.locks import InUseError, unwritten
+from penstock.drivers.volumes.model import KeySource, Volume
+
+_SAID_MAX = 300
+_LOCKED = ("lock", "another process")
+# The key is random over its whole length, so stretching it adds nothing and costs seconds.
+_STRETCH_MILLISECONDS = 10
+
+
+class VolumeError(PenstockError):
+    """qemu-img refused its work; the sentence ends with what it said."""
+
+    code = "volume_failed"
+    status = 500
+
+
+class VolumeFiles:
+    """The files of a folder; ``keys`` is where keys of encrypted volumes come from."""
+
+    def __init__(self, folder: Path, keys: KeySource | None) -> None:
+        self.folder = folder
+        self._keys = keys
+
+    def file(self, volume_id: str) -> Path:
+        """Return where a volume is."""
+        return self.folder / f"{volume_id}.qcow2"
+
+    def snapshot_file(self, volume_id: str, snapshot_id: str) -> Path:
+        """Return where a snapshot of a volume is."""
+        return self.folder / f"{volume_id}-{snapshot_id}.qcow2"
+
+    def make(self, volume: Volume) -> None:
+        """Make a volume unless it is there."""
+        file = self.file(volume.volume_id)
+        if file.exists():
+            return
+        partial = file.with_suffix(".new")
+        partial.unlink(missing_ok=True)
+        luks = ["-o", f"encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time={_STRETCH_MILLISECONDS}"]
+        more = [*self._secret(volume), *luks] if volume.encrypted else []
+        self._run(["create", "-q", "-f", "qcow2", *more, str(partial), str(volume.size_bytes)], volume)
+        partial.chmod(0o600)
+        partial.replace(file)
+
+    def grow(self, volume: Volume) -> None:
+        """Grow a volume to its size; InUseError if a running machine has it open."""
+        file = self.file(volume.volume_id)
+        if self.size_bytes(volume.volume_id) >= volume.size_bytes:
+            return
+        key = "encrypt.key-secret=key," if volume.encrypted else ""
+        image = f"driver=qcow2,{key}file.driver=file,file.filename={file}"
+        command = ["resize", "-q", *self._secret(volume), "--image-opts", image, str(volume.size_bytes)]
+        self._run(command, volume)
+
+    def sync_snapshots(self, volume: Volume) -> None:
+        """Copy the volume for each snapshot that is missing, remove those that nobody wants."""
+        has = set(self.snapshots(volume.volume_id))
+        for snapshot_id in has - set(volume.snapshots):
+            self.snapshot_file(volume.volume_id, snapshot_id).unlink(missing_ok=True)
+        for snapshot_id in [one for one in volume.snapshots if one not in has]:
+            self._copy(self.file(volume.volume_id), self.snapshot_file(volume.volume_id, snapshot_id))
+
+    def restore(self, volume: Volume, snapshot_id: str) -> None:
+        """Put a volume back to a snapshot; what came after is lost."""
+        file = self.file(volume.volume_id)
+        with unwritten(file):
+            self._copy(self.snapshot_file(volume.volume_id, snapshot_id), file)
+
+    def remove(self, volume_id: str) -> None:
+        """Remove a volume with its snapshots; InUseError if a running machine has it open."""
+        file = self.file(volume_id)
+        if file.exists():
+            with unwritten(file):
+                file.unlink()
+        file.with_suffix(".new").unlink(missing_ok=True)
+        for snapshot_id in self.snapshots(volume_id):
+            self.snapshot_file(volume_id, snapshot_id).unlink(missing_ok=True)
+
+    def size_bytes(self, volume_id: str) -> int:
+        """Return the size of the disk that a volume stands for."""
+        command = ["info", "--output=json", "-U", "-f", "qcow2", str(self.file(volume_id))]
+        facts: dict[str, int] = orjson.loads(self._run(command, None))
+        return facts["virtual-size"]
+
+    def used_bytes(self, volume_id: str) -> int:
+        """Return what a volume occupies."""
+        return self.file(volume_id).stat().st_blocks * 512
+
+    def snapshots(self, volume_id: str) -> dict[str, int]:
+        """Return the snapshots that are there: id and bytes that each occupies."""
+        head = f"{volume_id}-"
+        return {
+            file.stem.removeprefix(head): file.stat().st_blocks * 512
+            for file in sorted(self.folder.glob(f"{head}*.qcow2"))
+        }
+
+    def _copy(self, source: Path, target: Path) -> None:
+        partial = target.with_suffix(".copy")
+        with unwritten(source):
+            self._program(["cp", "--sparse=always", "--reflink=auto", "--", str(source), str(partial)], b"")
+        partial.replace(target)
+
+    def _secret(self, volume: Volume) -> list[str]:
+        return ["--object", "secret,id=key,file=/dev/stdin"] if volume.encrypted else []
+
+    def _run(self, arguments: Sequence[str], volume: Volume | None) -> bytes:
+        key = b""
+        if volume is not None and volume.encrypted:
+            if self._keys is None:
+                raise UnavailableError("this machine is given no keys of volumes")
+            key = self._keys.key(volume.volume_id)
+        return self._program(["qemu-img", *arguments], key)
+
+    @staticmethod
+    def _program(arguments: Sequence[str], key: bytes) -> bytes:
+        found = shutil.which(arguments[0])
+        if found is None:
+            raise UnavailableError(f"'{arguments[0]}' is not on this machine: install qemu-utils")
+        try:
+            done = subprocess.run(  # noqa: S603 - a program of our choice with a list of arguments, no shell
+                [found, *arguments[1:]],
+                input=key,
+                capture_output=True,
+                check=False,
+                timeout=limits.VM_PROGRAM_SECONDS,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise UnavailableError(f"'{arguments[0]}' did not end in time") from error
+        if done.returncode == 0:
+            return done.stdout
+        said = done.stderr.decode("utf-8", "replace").strip()[:_SAID_MAX]
+        if any(word in said for word in _LOCKED):
+            raise InUseError("a running machine has this volume open")
+        raise VolumeError(f"'{arguments[0]}' failed: {said or done.returncode}")
