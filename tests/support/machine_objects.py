@@ -16,6 +16,25 @@ from tests.support.tenancy import Tenant
 
 SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEn7h3Z0b6Zb8pXx3p4K4d0m4nq3H0yX4o4kCk1mYQ2r ada@initech.test"
 
+GONE = "0" * 26  # of an id that nobody has
+# Bodies that pass, for requests about machines.
+MACHINE_BODIES: dict[str, dict[str, Any]] = {
+    "POST /v1/ssh-keys": {"name": "x", "project_id": f"prj_{GONE}", "public_key": SSH_KEY},
+    "POST /v1/images": {"name": "x", "project_id": f"prj_{GONE}"},
+    "POST /v1/vms": {"project_id": f"prj_{GONE}", "spec": {"image": "x"}},
+    "POST /v1/volumes": {"name": "x", "project_id": f"prj_{GONE}", "size_gib": 1},
+    "PUT /v1/volumes/{volume_id}/machine": {"vm_id": f"svc_{GONE}"},
+    "PUT /v1/volumes/{volume_id}/size": {"size_gib": 2},
+    "POST /v1/volumes/{volume_id}/snapshots": {"name": "x"},
+    "POST /v1/volumes/{volume_id}/restore": {"snapshot_id": f"vsn_{GONE}"},
+    "PUT /v1/vms/{vm_id}/tags": {"tags": {"a": "b"}},
+    "POST /v1/vms/{vm_id}/power": {"action": "stop"},
+    "POST /v1/vms/{vm_id}/shape": {"vcpus": 2},
+    "POST /v1/vms/{vm_id}/snapshots": {"name": "x"},
+    "POST /v1/vms/{vm_id}/move": {"node_id": None},
+    "POST /v1/vms/{vm_id}/restore": {"snapshot_id": f"snp_{GONE}"},
+}
+
 
 def qcow2(*, virtual_bytes: int = GIB, **fields: int) -> bytes:
     """Return the smallest thing that passes for a qcow2: a header and room; ``fields`` overwrite it by offset and size."""

@@ -35,11 +35,9 @@ from tests.support.batches import upload_file
 from tests.support.commerce import Market, make_market
 from tests.support.infrastructure import node_facts
 from tests.support.knowledge import add_endpoint, make_base, upload
-from tests.support.machine_objects import SSH_KEY, make_image, make_ssh_key, make_vm, make_volume
+from tests.support.machine_objects import GONE, MACHINE_BODIES, make_image, make_ssh_key, make_vm, make_volume
 from tests.support.networks import make_network, make_pool, make_port, make_subnet
 from tests.support.tenancy import Caller, Tenant, make_caller
-
-GONE = "0" * 26
 
 
 class Whose(Enum):
@@ -347,20 +345,7 @@ OBJECTS: dict[str, Object] = {
 
 PASSWORD = "correct horse battery"
 BODIES: dict[str, dict[str, Any]] = {
-    "POST /v1/ssh-keys": {"name": "x", "project_id": f"prj_{GONE}", "public_key": SSH_KEY},
-    "POST /v1/images": {"name": "x", "project_id": f"prj_{GONE}"},
-    "POST /v1/vms": {"project_id": f"prj_{GONE}", "spec": {"image": "x"}},
-    "POST /v1/volumes": {"name": "x", "project_id": f"prj_{GONE}", "size_gib": 1},
-    "PUT /v1/volumes/{volume_id}/machine": {"vm_id": f"svc_{GONE}"},
-    "PUT /v1/volumes/{volume_id}/size": {"size_gib": 2},
-    "POST /v1/volumes/{volume_id}/snapshots": {"name": "x"},
-    "POST /v1/volumes/{volume_id}/restore": {"snapshot_id": f"vsn_{GONE}"},
-    "PUT /v1/vms/{vm_id}/tags": {"tags": {"a": "b"}},
-    "POST /v1/vms/{vm_id}/power": {"action": "stop"},
-    "POST /v1/vms/{vm_id}/shape": {"vcpus": 2},
-    "POST /v1/vms/{vm_id}/snapshots": {"name": "x"},
-    "POST /v1/vms/{vm_id}/move": {"node_id": None},
-    "POST /v1/vms/{vm_id}/restore": {"snapshot_id": f"snp_{GONE}"},
+    **MACHINE_BODIES,
     "POST /v1/maintenance": {"nodes": [f"nod_{GONE}"], "duration_s": 60},
     "POST /v1/reservations": {
         "offer": "gpu",
