@@ -3,6 +3,8 @@
 import hashlib
 import secrets
 from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
 
 from penstock.actions import file as file_actions
 from penstock.actions.change import change
@@ -10,10 +12,16 @@ from penstock.actions.context import Actor, Context, not_found
 from penstock.actions.scope import tenant_for_list
 from penstock.base import limits
 from penstock.base.errors import ConflictError, ForbiddenError, InvalidInputError
+from penstock.catalog.usage import Metered
 from penstock.domain.batch import COMPLETION_WINDOW, ENDED, ENDPOINTS, BatchState, pass_purpose
+from penstock.domain.invoice import total_microeur
 from penstock.store import batch as batch_store
+from penstock.store import price_book as price_book_store
+from penstock.store import usage as usage_store
 from penstock.store.rows import Row
+from penstock.store.usage import UsageFilter
 
+_MOMENT = timedelta(microseconds=1)
 PASS_PREFIX = "bps_"  # noqa: S105 - how a pass begins, no secret
 
 
@@ -87,6 +95,26 @@ def show(context: Context, actor: Actor, batch_id: str) -> Row:
     actor.require_visible("batch", row["tenant_id"], row["project_id"], batch_id)
     actor.require("batch:read", row["tenant_id"], row["project_id"])
     return row
+
+
+def cost(context: Context, actor: Actor, batch_id: str) -> dict[str, Any]:
+    """Return the tokens that a batch used until now and their price; ``unpriced`` tells whether some have none."""
+    row = show(context, actor, batch_id)
+    actor.require("usage:read", row["tenant_id"], row["project_id"])
+    now = context.clock.now()
+    asked = UsageFilter(
+        row["created_at"], now + _MOMENT, now, row["tenant_id"], {row["project_id"]}, batch_id=batch_id
+    )
+    with context.db.transaction(actor.scope) as connection:
+        used = usage_store.tokens(connection, asked, limits.RATED_GROUPS_MAX)
+        books = price_book_store.read(connection, sorted({one.price_book_id for one in used})) if used else {}
+    priced, unpriced = Metered((), tuple(used), books).rated_apart()
+    return {
+        "input_tokens": sum(one.input_tokens for one in used),
+        "output_tokens": sum(one.output_tokens for one in used),
+        "total_microeur": total_microeur(priced),
+        "unpriced": bool(unpriced),
+    }
 
 
 def list_page(context: Context, actor: Actor, *, after: str | None, limit: int) -> list[Row]:

@@ -100,7 +100,7 @@ def _body_limit(scope: Scope) -> int:
     """Return the limit of a body: documents and files are larger than everything else that is sent here."""
     if _DOCUMENTS.match(scope["path"]) and scope["method"] == "POST":
         return limits.DOCUMENT_BYTES_MAX
-    if scope["path"] == "/v1/files" and scope["method"] == "POST":
+    if scope["path"] in ("/v1/files", "/console/batches/files") and scope["method"] == "POST":
         return limits.FILE_BYTES_MAX + _FORM_BYTES
     if _IMAGES.match(scope["path"]) and scope["method"] in ("PUT", "POST"):
         return limits.IMAGE_BYTES_MAX

@@ -8,6 +8,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
 from penstock.actions import policy as policy_actions
+from penstock.actions import share as share_actions
 from penstock.api.edge import ERRORS, Caller, Strict, answer
 from penstock.domain.policy import TIME_MAX_S, Queue, Reclaim
 
@@ -49,6 +50,42 @@ class PolicyOut(BaseModel):
     bound_s: int
     fresh_s: int
     starve_s: int
+
+
+class ShareOut(BaseModel):
+    """A share: devices guaranteed, and thousandths of devices used, borrowed above that, or left idle of it.
+
+    ``project_id`` null: of the whole tenant; ``device_class`` null: of all classes together.
+    """
+
+    tenant_id: str
+    project_id: str | None
+    device_class: str | None
+    guaranteed: int
+    used_milli: int
+    borrowed_milli: int
+    idle_milli: int
+
+
+class ClassOut(BaseModel):
+    """What there is of a class, and what is guaranteed to nobody."""
+
+    device_class: str
+    devices: int
+    unpromised: int
+
+
+class SharesOut(BaseModel):
+    """The shares that the caller may see; classes are for the factory's people."""
+
+    items: list[ShareOut]
+    classes: list[ClassOut]
+
+
+@router.get("/shares", responses={200: {"model": SharesOut}, **ERRORS})
+def shares(call: Caller) -> Response:
+    """Say what is guaranteed to whom, what of it is used, and what is borrowed."""
+    return answer(share_actions.show(call.context, call.actor()))
 
 
 @router.get("", responses={200: {"model": PolicyOut}, **ERRORS})

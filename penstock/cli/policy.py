@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from penstock.cli.errors import USAGE, CliError
-from penstock.cli.output import Column
+from penstock.cli.output import Column, Format, Kind
 from penstock.cli.session import Session, command
 
 app = typer.Typer(no_args_is_help=True)
@@ -23,6 +23,35 @@ FIELDS = (
 def show(session: Session) -> None:
     """Show the policies in force."""
     session.show(session.client.get("/v1/policy"), FIELDS)
+
+
+_SHARES = (
+    Column("TENANT", "tenant_id"),
+    Column("PROJECT", "project_id"),
+    Column("CLASS", "class"),
+    Column("GUARANTEED", "guaranteed", Kind.COUNT),
+    Column("USED", "used"),
+    Column("BORROWED", "borrowed"),
+    Column("IDLE", "idle"),
+)
+
+
+@command(app, "shares", examples=["penstock policy shares"])
+def shares(session: Session) -> None:
+    """Say what is guaranteed to whom, what of it is used, and what is borrowed; in devices."""
+    found = session.client.get("/v1/policy/shares")
+    if session.output is not Format.TABLE:
+        session.show(found, ())
+        return
+    rows = [
+        {
+            **row,
+            "class": row["device_class"] or "all",
+            **{name: f"{row[f'{name}_milli'] / 1_000:g}" for name in ("used", "borrowed", "idle")},
+        }
+        for row in found["items"]
+    ]
+    session.show_items(rows, _SHARES, empty="nothing is guaranteed and nothing runs")
 
 
 @command(

@@ -15,11 +15,20 @@ def meter(used: int, limit: int, label: str) -> Markup:
     """Return a bar of what is used of a limit; full, nearly full and over look different."""
     share = 1.0 if limit <= 0 else used / limit
     look = "over" if share > 1 or (limit <= 0 and used > 0) else "full" if share >= WARN_AT else "fine"
+    return _bar(look, share, label)
+
+
+def _bar(look: str, share: float, label: str) -> Markup:
     width = round(min(share, 1.0) * WIDTH)
     return Markup(
         '<svg class="meter {}" viewBox="0 0 {} 10" preserveAspectRatio="none" role="img" aria-label="{}">'
         '<rect class="back" width="{}" height="10"/><rect class="fill" width="{}" height="10"/></svg>'
     ).format(look, WIDTH, label, WIDTH, width)
+
+
+def progress(done: int, total: int, label: str) -> Markup:
+    """Return a bar of what is done; unlike a meter it looks the same when it is full."""
+    return _bar("fine", done / max(total, 1), label)
 
 
 def shares(parts: Sequence[tuple[str, int]], label: str) -> Markup:
@@ -40,6 +49,22 @@ def shares(parts: Sequence[tuple[str, int]], label: str) -> Markup:
     return Markup(
         '<svg class="shares" viewBox="0 0 {} 24" preserveAspectRatio="none" role="img" aria-label="{}">{}</svg>'
     ).format(WIDTH, label, Markup().join(drawn))
+
+
+def share_bar(guaranteed: int, used: int, most: int, label: str) -> Markup:
+    """Return a share as one bar: used within what is guaranteed, then what of it is idle, or what is borrowed above it."""
+
+    def rect(look: str, start: int, end: int) -> Markup:
+        left, right = (round(amount * WIDTH / max(most, 1)) for amount in (start, end))
+        if right <= left:
+            return Markup()
+        return Markup('<rect class="c-{}" x="{}" width="{}" height="14"/>').format(look, left, right - left)
+
+    within = min(used, guaranteed)
+    drawn = rect("in_use", 0, within) + rect("idle", within, guaranteed) + rect("borrowed", guaranteed, used)
+    return Markup(
+        '<svg class="share" viewBox="0 0 {} 14" preserveAspectRatio="none" role="img" aria-label="{}">{}</svg>'
+    ).format(WIDTH, label, drawn)
 
 
 def spark(values: Sequence[int], most: int, label: str) -> Markup:

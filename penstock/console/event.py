@@ -56,6 +56,7 @@ PAGES = {
     "inv": "/invoices/",
     "off": "/offers/",
     "rsv": "/reservations/",
+    "bat": "/batches/",
     "mnt": "/maintenance/",
 }
 

@@ -120,6 +120,7 @@ def set_quota(visit: Visit) -> Response:
     tenant_id = visit.path("tenant_id")
     try:
         dimension, amount = amount_of(visit)
+        guaranteed = visit.whole("guaranteed", "Guaranteed") if visit.field("guaranteed") else None
         quota_actions.put(
             visit.context,
             visit.actor,
@@ -127,7 +128,8 @@ def set_quota(visit: Visit) -> Response:
             project_id=None,
             dimension=dimension,
             limit=amount,
-            keep_guaranteed=True,
+            guaranteed=guaranteed,
+            keep_guaranteed=guaranteed is None,
         )
     except PenstockError as error:
         return _page(visit, error)

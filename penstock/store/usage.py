@@ -32,6 +32,7 @@ class UsageFilter:
     tenant_id: str | None = None
     project_ids: Collection[str] | None = None
     service_id: str | None = None
+    batch_id: str | None = None  # of tokens only: devices have none
 
 
 # One row each for what has one price and one owner. A segment's time inside the period in slice-microseconds
@@ -201,7 +202,8 @@ def _filters(asked: UsageFilter, table: str) -> tuple[str, dict[str, Any]]:
     """Return the conditions in SQL, names being constants, and their values."""
     conditions: list[str] = []
     values: dict[str, Any] = {}
-    for column, value in (("tenant_id", asked.tenant_id), ("service_id", asked.service_id)):
+    named = {"tenant_id": asked.tenant_id, "service_id": asked.service_id, "batch_id": asked.batch_id}
+    for column, value in named.items():
         if value is not None:
             conditions.append(f"AND {table}{column} = :{column}")
             values[column] = value

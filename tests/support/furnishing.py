@@ -6,6 +6,7 @@ from pathlib import Path
 from playwright.sync_api import expect
 
 from penstock.base.clock import SystemClock
+from tests.support.batches import CHAT, jsonl, request_line
 from tests.support.browser import Site
 from tests.support.machine_objects import SSH_KEY, qcow2
 
@@ -36,6 +37,7 @@ def furnish(site: Site) -> dict[str, str]:
     return {
         **calendar(site),
         **machines(site),
+        **traffic(site, endpoint, tenant),
         "base": base,
         "document": document,
         "endpoint": endpoint,
@@ -87,6 +89,24 @@ def calendar(site: Site) -> dict[str, str]:
     )
     busy = next(one for one in nodes if one["devices_used"])
     return {"reservation": ids[0], "window": window["id"], "node_name": busy["name"]}
+
+
+def traffic(site: Site, endpoint: str, tenant: str) -> dict[str, str]:
+    """Let an endpoint scale and promise, limit its project, guarantee devices, and make a batch."""
+    project = site.api("demo", "GET", "/v1/projects")["items"][0]["id"]
+    policy = {"replicas_min": 1, "replicas_max": 2, "queue_target": 4}
+    site.api("demo", "PUT", f"/v1/services/{endpoint}/scaling", json=policy)
+    promise = {"ttft_ms": 2_000, "percent": 95, "availability_percent": 99.5}
+    site.api("demo", "PUT", f"/v1/services/{endpoint}/objective", json=promise)
+    limited = {"subject_id": project, "requests_per_minute": 600, "microeur_per_month": 50_000_000}
+    site.api("demo", "PUT", "/v1/rate-limits", json=limited)
+    body = {"dimension": "devices:H100", "limit": 40, "guaranteed": 6, "tenant_id": tenant}
+    site.api("operator", "PUT", "/v1/quotas", json=body)
+    lines = [request_line(f"q{number}", model="assistant", max_tokens=8) for number in range(3)]
+    sent = {"data": {"purpose": "batch"}, "files": {"file": ("questions.jsonl", jsonl(lines))}}
+    file = site.api("demo", "POST", "/v1/files", **sent)["id"]
+    body = {"input_file_id": file, "endpoint": CHAT, "completion_window": "24h"}
+    return {"batch": site.api("demo", "POST", "/v1/batches", json=body)["id"]}
 
 
 def machines(site: Site) -> dict[str, str]:

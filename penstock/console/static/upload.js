@@ -32,7 +32,7 @@ for (const drop of document.querySelectorAll(".drop[data-to]")) {
     busy = true;
     const { file, bar, said } = one;
     const request = new XMLHttpRequest();
-    request.open("POST", `${drop.dataset.to}?name=${encodeURIComponent(file.name)}`);
+    request.open("POST", `${drop.dataset.to}${drop.dataset.to.includes("?") ? "&" : "?"}name=${encodeURIComponent(file.name)}`);
     request.setRequestHeader("X-CSRF-Token", drop.dataset.csrf);
     request.setRequestHeader("Content-Type", file.type || "application/octet-stream");
     request.upload.addEventListener("progress", (event) => {

@@ -141,3 +141,5 @@ def test_shares_and_policies(penstock: CommandLine) -> None:
     assert "lottery" not in penstock("policy", "set", "--queue", "lottery").stdout
     assert penstock("policy", "set").exit_code == 2
     assert penstock.json("policy", "show") == changed
+    assert penstock.json("policy", "shares") == {"items": [], "classes": []}
+    assert penstock("policy", "shares").exit_code == 0

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.console.charts import WIDTH, meter, pipe, shares
+from penstock.console.charts import WIDTH, meter, pipe, progress, share_bar, shares
 
 AT = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -32,6 +32,24 @@ def test_a_meter_is_as_long_as_the_share_and_never_longer(
     assert f'class="meter {look}"' in drawn
     assert f'class="fill" width="{width}"' in drawn
     assert 'aria-label="Services: x"' in drawn
+
+
+def test_progress_looks_the_same_when_it_is_full() -> None:
+    assert 'class="meter fine"' in progress(3, 3, "x")
+    assert 'class="fill" width="500"' in progress(1, 2, "x")
+    assert 'class="fill" width="0"' in progress(0, 0, "x")
+
+
+@pytest.mark.parametrize(
+    ("guaranteed", "used", "looks"),
+    [(4, 6, ["in_use", "borrowed"]), (4, 1, ["in_use", "idle"]), (0, 3, ["borrowed"]), (4, 0, ["idle"])],
+)
+def test_a_share_shows_what_is_used_idle_and_borrowed(guaranteed: int, used: int, looks: list[str]) -> None:
+    drawn = share_bar(guaranteed, used, 8, "H100")
+    assert re.findall(r'class="c-(\w+)"', drawn) == looks
+    assert (
+        sum(int(width) for width in re.findall(r'width="(\d+)"', drawn)) == WIDTH * max(guaranteed, used) // 8
+    )
 
 
 @given(st.lists(st.tuples(st.sampled_from(["free", "dark", "repair"]), st.integers(0, 10**15)), max_size=9))
