@@ -28,6 +28,7 @@ from penstock.engine.loop import Loop
 from penstock.engine.network import NetworkEngine
 from penstock.engine.node import NodeEngine
 from penstock.engine.power import PowerEngine
+from penstock.engine.rag import RagEngine
 from penstock.engine.reservation import ReservationEngine
 from penstock.engine.retention import RetentionEngine
 from penstock.engine.service import ServiceEngine
@@ -67,6 +68,7 @@ class ControlPlane:
         self.vms = VmEngine(self.db, clock, self.wakeups)
         self.volumes = VolumeEngine(self.db, clock, self.wakeups)
         self.documents = DocumentEngine(self.db, clock, self.wakeups, self.context.inference, self.deletions)
+        self.rag = RagEngine(self.db, clock, self.wakeups, self.context.inference)
         self.gateway_url: str | None = None  # where the workers of batches send their requests
         self.batches = BatchEngine(
             self.db, clock, self.wakeups, self.context.vault, gateway_url=lambda: self.gateway_url
@@ -98,6 +100,7 @@ class ControlPlane:
             self._loop("node", self.nodes.tick, None, limits.NODE_TICK_SECONDS),
             self._loop("power", self.power.tick, None, limits.POWER_TICK_SECONDS),
             self._loop("knowledge", self.documents.tick, "knowledge", limits.KNOWLEDGE_TICK_SECONDS),
+            self._loop("rag", self.rag.tick, "service", limits.KNOWLEDGE_TICK_SECONDS),
             self._loop("network", self.networks.tick, "network", limits.NETWORK_TICK_SECONDS),
             self._loop("batch", self.batches.tick, "batch", limits.BATCH_TICK_SECONDS),
             self._loop("invoice", self.invoices.tick, None, limits.INVOICE_TICK_SECONDS),

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 
 from penstock.actions.context import Context
 from penstock.base.errors import InvalidInputError
-from penstock.catalog.llm.engine import CTRANSLATE2, VLLM
+from penstock.catalog.replica import CTRANSLATE2, VLLM
 from penstock.drivers.base import NodeFacts, Observed, Phase
 from penstock.store import agent as agent_store
 from penstock.store import event as event_store

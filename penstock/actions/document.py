@@ -19,11 +19,11 @@ from penstock.base.errors import (
     QuotaExceededError,
     TooLargeError,
 )
+from penstock.catalog.deletion import delete_document
 from penstock.domain.document import DocumentState
 from penstock.domain.quota import Breach, Measure, check
 from penstock.drivers.documents.kinds import media_of
 from penstock.drivers.web.fetch import check_url
-from penstock.store import deletion_proof as proof_store
 from penstock.store import document as document_store
 from penstock.store import knowledge_base as base_store
 from penstock.store import quota as quota_store
@@ -260,27 +260,13 @@ def delete(context: Context, actor: Actor, document_id: str) -> Row:
         actor.require("knowledge_base:write", row["tenant_id"], row["project_id"])
         row = document_store.lock(made.connection, document_id) or row
         if row["wanted"] != "deleted":
-            now = context.clock.now()
-            proof_id = context.new_id("deletion_proof")
-            proof_store.insert(
-                made.connection,
-                base_actions.proof_row(actor, row, proof_id, row["knowledge_base_id"], document_id, now),
-            )
-            values: dict[str, Any] = {
-                "wanted": "deleted",
-                "state": DocumentState.DELETING,
-                "proof_id": proof_id,
-                "updated_at": now,
-                "due_at": now,
-            }
-            document_store.change(made.connection, document_id, values)
+            row |= delete_document(made.connection, row, actor.principal_id, context.clock.now())
             made.done(
                 "document.delete_asked",
                 document_id,
                 tenant_id=row["tenant_id"],
                 project_id=row["project_id"],
-                detail={"name": row["name"], "proof": proof_id},
+                detail={"name": row["name"], "proof": row["proof_id"]},
             )
-            row = {**row, **values}
     context.wakeups.signal("knowledge")
     return row

@@ -23,6 +23,7 @@ from penstock.base.clock import to_epoch_us
 from penstock.base.errors import TooLargeError, UnauthenticatedError, UnavailableError
 from penstock.base.limits import USAGE_RECORDS_BATCH_MAX
 from penstock.domain.autoscale import Policy
+from penstock.domain.knowledge_base import base_id_of
 from penstock.domain.price import Meter
 from penstock.domain.quota import Measure, month_start
 from penstock.domain.rate_limit import LIMITS, Subject
@@ -272,6 +273,8 @@ def _models(
                 **row["terms"],
                 **({"plain": True} if any(found.get("external") for found in row["upstreams"]) else {}),
             }
+            if row["kind"] == "rag":
+                named[row["name"]]["knowledge_base"] = base_id_of(row["id"])
             if Policy.of(row["spec"]) is not None:
                 named[row["name"]]["elastic"] = True
     return list(named.values())

@@ -14,6 +14,7 @@ from penstock.actions.context import Actor, Context, not_found
 from penstock.base import limits
 from penstock.base.errors import InvalidInputError
 from penstock.domain.knowledge_base import Mode
+from penstock.domain.passage import NOTHING_FOUND, citations, fitting, messages
 from penstock.domain.price import Meter
 from penstock.store import endpoint as endpoint_store
 from penstock.store import knowledge_base as base_store
@@ -66,13 +67,13 @@ def ground(context: Context, asked: Conversation) -> dict[str, Any]:
         context, actor, base["id"], query=question, mode=Mode.HYBRID, limit=limits.PASSAGES_DEFAULT
     )
     room = min((row["context_tokens"] for row in replicas), default=0) - asked.tokens_max
-    passages = passage_actions.fitting(found.passages, room)
+    passages = fitting(found.passages, room)
     return {
         "knowledge_base": base["id"],
         "found": bool(passages),
-        "text": passage_actions.NOTHING_FOUND,
-        "messages": passage_actions.messages(asked.question, passages),
-        "citations": passage_actions.citations(passages),
+        "text": NOTHING_FOUND,
+        "messages": messages(asked.question, passages),
+        "citations": citations(passages),
         "costs": [cost.shown for cost in found.costs],
         **charged(found.parts),
         "prices": _prices(context, actor, service),

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any
 
 from sqlalchemy.engine import Connection
 
@@ -13,13 +12,13 @@ from penstock.actions.context import Actor, Context, not_found
 from penstock.actions.scope import tenant_for_list
 from penstock.base import limits
 from penstock.base.errors import ConflictError, InvalidInputError
+from penstock.catalog.deletion import delete_base
 from penstock.domain.knowledge_base import (
     CHUNK_CHARACTERS_DEFAULT,
     LANGUAGES,
     OVERLAP_CHARACTERS_DEFAULT,
 )
 from penstock.domain.price import COUNTED
-from penstock.store import deletion_proof as proof_store
 from penstock.store import endpoint as endpoint_store
 from penstock.store import knowledge_base as base_store
 from penstock.store import price_book as price_book_store
@@ -58,34 +57,22 @@ def create(
     with change(context, actor, "knowledge_base.create", base_id) as made:
         project = project_actions.visible(made.connection, actor, project_id)
         actor.require("knowledge_base:create", project["tenant_id"], project_id)
-        if project_store.hold(made.connection, project_id) is None:
-            raise not_found("project", project_id)
-        if base_store.count_in_project(made.connection, project_id) >= limits.KNOWLEDGE_BASES_PER_PROJECT_MAX:
-            raise ConflictError(
-                f"a project has at most {limits.KNOWLEDGE_BASES_PER_PROJECT_MAX} knowledge bases; delete one first"
-            )
-        endpoint = _embedding_service(made.connection, project_id, service)
-        row: Row = {
-            "id": base_id,
-            "tenant_id": project["tenant_id"],
-            "project_id": project_id,
-            "name": name,
-            "description": description,
-            "service_id": endpoint["service_id"],
-            "model": endpoint["model"],
-            "dimensions": endpoint["dimensions"],
-            "language": settings.language,
-            "chunk_characters": settings.chunk_characters,
-            "overlap_characters": settings.overlap_characters,
-            "created_by": actor.principal_id,
-            "created_at": context.clock.now(),
-            "metered_until": context.clock.now(),
-            "price_book_id": _priced(context, made.connection, endpoint["model"]),
-        }
-        if not base_store.insert(made.connection, row):
-            raise ConflictError(
-                f"the project has a knowledge base '{name}' already; choose another name", field="name"
-            )
+        endpoint = embedding_service(made.connection, project_id, service)
+        book_id = pricing(
+            context, made.connection, endpoint["model"], price_book_store.latest_id(made.connection)
+        )
+        row = new_row(
+            context,
+            actor,
+            project,
+            base_id=base_id,
+            name=name,
+            description=description,
+            endpoint=endpoint,
+            settings=settings,
+            price_book_id=book_id,
+        )
+        insert(made.connection, row)
         detail = {"name": name, "service": row["service_id"], "model": row["model"]}
         made.done(
             "knowledge_base.created",
@@ -97,10 +84,59 @@ def create(
     return {**row, "wanted": "active", "proof_id": None, "documents": {}}
 
 
-def _priced(context: Context, connection: Connection, model: str) -> str | None:
-    """Return the price book in force if it prices all that knowledge bases count, else None: then nothing is charged."""
-    book = price_book(context, connection, price_book_store.latest_id(connection))
+def pricing(context: Context, connection: Connection, model: str, price_book_id: str | None) -> str | None:
+    """Return the price book if it prices all that knowledge bases count, else None: then nothing is charged."""
+    book = price_book(context, connection, price_book_id)
     return book.price_book_id if book is not None and book.prices_all(COUNTED, model) else None
+
+
+def new_row(
+    context: Context,
+    actor: Actor,
+    project: Row,
+    *,
+    base_id: str,
+    name: str,
+    description: str,
+    endpoint: Row,
+    settings: Settings,
+    price_book_id: str | None,
+    owner_id: str | None = None,
+) -> Row:
+    """Return a new knowledge base whose vectors come from ``endpoint`` (service_id, model, dimensions)."""
+    return {
+        "id": base_id,
+        "tenant_id": project["tenant_id"],
+        "project_id": project["id"],
+        "name": name,
+        "description": description,
+        "service_id": endpoint["service_id"],
+        "model": endpoint["model"],
+        "dimensions": endpoint["dimensions"],
+        "language": settings.language,
+        "chunk_characters": settings.chunk_characters,
+        "overlap_characters": settings.overlap_characters,
+        "created_by": actor.principal_id,
+        "created_at": context.clock.now(),
+        "metered_until": context.clock.now(),
+        "price_book_id": price_book_id,
+        "owner_id": owner_id,
+    }
+
+
+def insert(connection: Connection, row: Row) -> None:
+    """Write a new knowledge base; ConflictError if its name is taken or the project has as many as it may."""
+    if project_store.hold(connection, row["project_id"]) is None:
+        raise not_found("project", row["project_id"])
+    if base_store.count_in_project(connection, row["project_id"]) >= limits.KNOWLEDGE_BASES_PER_PROJECT_MAX:
+        raise ConflictError(
+            f"a project has at most {limits.KNOWLEDGE_BASES_PER_PROJECT_MAX} knowledge bases; delete one first"
+        )
+    if not base_store.insert(connection, row):
+        raise ConflictError(
+            f"the project has a knowledge base '{row['name']}', maybe on its way out; choose another name",
+            field="name",
+        )
 
 
 def _check(settings: Settings) -> None:
@@ -112,18 +148,19 @@ def _check(settings: Settings) -> None:
         raise InvalidInputError("the overlap may be at most half of a chunk", field="overlap_characters")
 
 
-def _embedding_service(connection: Connection, project_id: str, service: str) -> Row:
+def embedding_service(connection: Connection, project_id: str, service: str, field: str = "service") -> Row:
+    """Return the running embedding endpoint of that name or id in a project; InvalidInputError names ``field``."""
     endpoint = endpoint_store.find(connection, project_id, service)
     if endpoint is None or endpoint["wanted"] != "running":
         raise InvalidInputError(
             f"the project has no service '{service}' that makes vectors; order one: penstock service order embedding",
-            field="service",
+            field=field,
         )
     if endpoint["kind"] != "embedding" or endpoint["dimensions"] is None:
         raise InvalidInputError(
             f"'{service}' serves {endpoint['model']}, which writes text; a knowledge base needs a service that makes "
             "vectors: penstock service order embedding",
-            field="service",
+            field=field,
         )
     return endpoint
 
@@ -188,10 +225,11 @@ def delete(context: Context, actor: Actor, base_id: str) -> Row:
         actor.require("knowledge_base:delete", row["tenant_id"], row["project_id"])
         row = base_store.lock(made.connection, base_id) or row
         if row["wanted"] != "deleted":
-            now = context.clock.now()
-            proof_id = context.new_id("deletion_proof")
-            proof_store.insert(made.connection, proof_row(actor, row, proof_id, base_id, base_id, now))
-            base_store.want_deleted(made.connection, base_id, proof_id, now)
+            if row["owner_id"] is not None:
+                raise ConflictError(
+                    f"it belongs to the service '{row['name']}'; release that: penstock service release {row['name']}"
+                )
+            proof_id = delete_base(made.connection, row, actor.principal_id, context.clock.now())
             made.done(
                 "knowledge_base.delete_asked",
                 base_id,
@@ -203,21 +241,6 @@ def delete(context: Context, actor: Actor, base_id: str) -> Row:
         shown = _with_documents(made.connection, [row])[0]
     context.wakeups.signal("knowledge")
     return shown
-
-
-def proof_row(
-    actor: Actor, row: Row, proof_id: str, base_id: str, subject_id: str, now: object
-) -> dict[str, Any]:
-    """Return a proof that is yet to be signed."""
-    return {
-        "id": proof_id,
-        "tenant_id": row["tenant_id"],
-        "project_id": row["project_id"],
-        "knowledge_base_id": base_id,
-        "subject_id": subject_id,
-        "requested_by": actor.principal_id,
-        "requested_at": now,
-    }
 
 
 def usage(context: Context, actor: Actor, base_id: str, *, start: date | None, end: date | None) -> list[Row]:

@@ -33,8 +33,8 @@ def put(
     with change(context, actor, "service.promise", service_id) as made:
         row = visible(made.connection, actor, service_id)
         actor.require("service:promise", row["tenant_id"], row["project_id"])
-        if row["kind"] != "llm":
-            raise ConflictError("only endpoints (services of kind llm) promise something")
+        if row["kind"] not in ("llm", "rag"):
+            raise ConflictError("only endpoints (services of kind llm or rag) promise something")
         promise = {
             "ttft_ms": ttft_ms,
             "token_ms": token_ms,

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from sqlalchemy.engine import Connection
 
-from penstock.actions import vm_order
+from penstock.actions import rag_order, vm_order
 from penstock.actions.context import Actor, Context, not_found
 from penstock.base import limits
 from penstock.base.errors import ConflictError, InvalidInputError, ModelNotApprovedError, NotFoundError
@@ -121,6 +121,8 @@ def prepare(context: Context, actor: Actor, connection: Connection, order: Order
     kind = kind_named(offer["kind"])
     known = known_from(context.device_classes, inputs["models"] or ())
     spec = merge_order(kind.form, offer["fixed"], order.spec)
+    if offer["kind"] == "rag":
+        spec = rag_order.resolve(connection, project, spec)
     (known,) = known_for(connection, known, [(spec, price_book_id)])
     compiled = kind.compile(spec, known)
     _check_named(connection, project, offer["kind"], spec)
@@ -137,13 +139,17 @@ def prepare(context: Context, actor: Actor, connection: Connection, order: Order
 
 def _check_named(connection: Connection, project: Row, kind: str, spec: Mapping[str, Any]) -> None:
     """Raise ModelNotApprovedError or InvalidInputError unless the tenant may use the models and has the secret named."""
-    models = [spec["model"], *spec.get("adapters", ())] if kind == "llm" else []
+    models = [spec["model"], *spec.get("adapters", ())] if kind in ("llm", "rag") else []
+    if kind == "rag" and spec.get("embedding_service") is None:
+        models.append(spec["embedding_model"])
     missing = model_store.not_approved(connection, project["tenant_id"], models)
     if missing:
         raise ModelNotApprovedError(
             f"your tenant is not approved for the model '{missing[0]}'; read its licence with `penstock model show "
             f"{missing[0]}` and ask an operator to approve it",
-            field="spec.model" if missing[0] == spec["model"] else "spec.adapters",
+            field=next(
+                (f"spec.{name}" for name, value in spec.items() if value == missing[0]), "spec.adapters"
+            ),
             data={"models": missing},
         )
     named = spec.get("secret")

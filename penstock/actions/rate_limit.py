@@ -72,9 +72,9 @@ def _owner(connection: Connection, actor: Actor, subject: Subject, subject_id: s
     else:
         row = service_store.get(connection, subject_id)
         project_id = "" if row is None else row["project_id"]
-        if row is not None and row["kind"] != "llm":
+        if row is not None and row["kind"] not in ("llm", "rag"):
             actor.require_visible("service", row["tenant_id"], project_id, subject_id)
-            raise ConflictError("only endpoints (services of kind llm) have limits of token traffic")
+            raise ConflictError("only endpoints (services of kind llm or rag) have limits of token traffic")
     if row is None:
         raise not_found(subject, subject_id)
     noun = "project" if subject is Subject.PROJECT else "service"

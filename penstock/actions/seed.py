@@ -94,6 +94,20 @@ START_OFFERS: tuple[dict[str, Any], ...] = (
         "fixed": {"model": "all-minilm-l6-v2"},
     },
     {
+        "name": "rag",
+        "kind": "rag",
+        "title": "Answers from your documents",
+        "description": "A knowledge base, what makes its vectors, and an OpenAI-compatible endpoint that answers from it and cites.",
+        "fixed": {},
+    },
+    {
+        "name": "rag-demo",
+        "kind": "rag",
+        "title": "Answers from your documents (demonstration model)",
+        "description": "The same with a tiny demonstration model: what is found is to be relied on, how it is put into words is not.",
+        "fixed": {"model": "penstock-demo-5m"},
+    },
+    {
         "name": "vm",
         "kind": "vm",
         "title": "Virtual machine",

@@ -7,7 +7,7 @@ from prometheus_client import Counter
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
-from penstock.actions import vm_order
+from penstock.actions import rag_order, vm_order
 from penstock.actions.booking import Wanted, make, quota_error, without_devices
 from penstock.actions.change import record_refusal
 from penstock.actions.context import Actor, Context, not_found
@@ -21,6 +21,7 @@ from penstock.base.errors import (
     ModelNotApprovedError,
     QuotaExceededError,
 )
+from penstock.catalog.deletion import delete_bases_of
 from penstock.domain.reservation import interval
 from penstock.domain.service import ServiceState
 from penstock.domain.service import Wanted as ServiceWanted
@@ -114,6 +115,8 @@ def _insert(context: Context, actor: Actor, prepared: Prepared, connection: Conn
     )
     if prepared.machine is not None:
         vm_order.keep(context, connection, row, prepared.machine)
+    if row["kind"] == "rag":
+        rag_order.keep(context, actor, connection, row)
 
 
 def _replayed(actor: Actor, asked: Order, connection: Connection) -> Row | None:
@@ -241,6 +244,8 @@ def release(context: Context, actor: Actor, service_id: str) -> Row:
         if service_store.want_released(connection, service_id, now):
             if row["reservation_id"] is not None:
                 reservation_store.look_again(connection, row["reservation_id"], now)
+            if row["kind"] == "rag":
+                delete_bases_of(connection, [service_id], actor.principal_id, now)
             context.audit(connection, actor, "service.release", service_id, tenant_id=row["tenant_id"])
             event_store.emit(
                 connection,
@@ -254,4 +259,5 @@ def release(context: Context, actor: Actor, service_id: str) -> Row:
         row = service_store.get(connection, service_id) or row
     context.wakeups.signal("service")
     context.wakeups.signal("reservation")
+    context.wakeups.signal("knowledge")
     return row

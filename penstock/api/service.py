@@ -13,6 +13,7 @@ from penstock.actions.order import Order, When
 from penstock.api.edge import ERRORS, After, Caller, Limit, Strict, answer, page
 from penstock.api.fields import Id, Instant
 from penstock.base import limits
+from penstock.domain.knowledge_base import base_id_of
 from penstock.domain.service import PHASES, REASON_SENTENCES, STATE_SENTENCES, Reason, ServiceState
 from penstock.domain.weights import fetching_sentence
 from penstock.store.rows import Row
@@ -118,6 +119,7 @@ class ServiceOut(BaseModel):
     duration_s: int | None
     phases: list[PhaseOut]
     order_to_first_token_seconds: float | None
+    knowledge_base_id: str | None  # of kind rag: what its documents go into; its proof of deletion names it
     allocations: list[AllocationOut] | None = None
 
 
@@ -159,6 +161,7 @@ def out(row: Row) -> dict[str, Any]:
     ]
     first_token = row.get("first_token_at")
     shown: dict[str, Any] = {name: row[name] for name in SHOWN}
+    shown["knowledge_base_id"] = base_id_of(row["id"]) if row["kind"] == "rag" else None
     shown["state_sentence"] = STATE_SENTENCES[ServiceState(row["state"])]
     shown["message"] = row["message"] or REASON_SENTENCES[Reason(row["reason"])]
     shown["phases"] = sorted(phases, key=lambda phase: phase["at"])

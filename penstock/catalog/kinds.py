@@ -7,9 +7,12 @@ from penstock.catalog.base import Kind
 from penstock.catalog.gpu.recipe import GpuKind
 from penstock.catalog.llm.recipe import LlmKind
 from penstock.catalog.llm_external.recipe import LlmExternalKind
+from penstock.catalog.rag.recipe import RagKind
 from penstock.catalog.vm.recipe import VmKind
 
-KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (GpuKind(), LlmKind(), LlmExternalKind(), VmKind())}
+KINDS: Mapping[str, Kind] = {
+    kind.name: kind for kind in (GpuKind(), LlmKind(), LlmExternalKind(), RagKind(), VmKind())
+}
 
 
 def kind_named(name: str) -> Kind:

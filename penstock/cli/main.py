@@ -11,6 +11,7 @@ from penstock import __version__
 
 # Command group, module, one line of help. A group's module is imported when one of its commands is used, and
 # what is slow (HTTP, tables) inside the functions, so that `penstock --help` and completion answer at once.
+_ALSO = {"kb": "knowledge-base"}  # what groups are called, too
 GROUPS: tuple[tuple[str, str, str], ...] = (
     ("service", "service", "Services: order, list, show, release."),
     ("reservation", "reservation", "Reservations: book devices for a time to come, list, show, cancel."),
@@ -43,7 +44,7 @@ GROUPS: tuple[tuple[str, str, str], ...] = (
     ("model", "model", "Models that LLM services can serve."),
     ("secret", "secret", "Secrets of a project: keys of other people's servers."),
     ("batch", "batch", "Batches: many requests in one file, answered when there is room, for less."),
-    ("knowledge-base", "knowledge_base", "Knowledge bases: make, search, ask, delete with proof."),
+    ("knowledge-base", "knowledge_base", "Knowledge bases: make, search, ask, delete with proof; also `kb`."),
     ("document", "document", "Documents of knowledge bases: add, list, index again, delete with proof."),
     ("weights", "weights", "Copies of models' weights on nodes: list, prune."),
     ("vm", "vm", "Machines: launch, list, power, snapshots, console, terminate."),
@@ -82,6 +83,7 @@ class Groups(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command that ``args`` begin with, loaded."""
         if args:
+            args = [_ALSO.get(args[0], args[0]), *args[1:]]
             self.load(args[0])
         return super().resolve_command(ctx, args)
 

@@ -38,6 +38,7 @@ _FIELDS = (
     Column("Simulated", "simulated", Kind.FLAG),
     Column("Ordered as", "spec_text"),
     Column("On", "places"),
+    Column("Knowledge base", "knowledge_base_id"),
     Column("Ends", "ends_at", Kind.TIME),
     Column("In reservation", "reservation_id"),
     Column("Project", "project_id"),
@@ -59,6 +60,7 @@ _PLAN = (
     Column("Price per hour", "price.microeur_per_hour", Kind.MICROEUR),
     Column("Price book version", "price.price_book_version"),
     Column("Tokens", "tokens"),
+    Column("And", "counted", Kind.LIST),
     Column("Where", "where"),
     Column("Instead", "instead", Kind.LIST),
 )
@@ -368,6 +370,7 @@ def affects(service: Mapping[str, Any]) -> str:
     what = {
         "llm": "its endpoint stops answering; requests in progress are cut off",
         "llm_external": "its endpoint stops answering here; the servers elsewhere go on",
+        "rag": "its endpoint stops answering, and its documents are deleted, with a signed proof",
         "gpu": "what runs on its devices ends and the devices are wiped",
     }.get(str(service["kind"]), "what runs in it ends")
     return f"Release '{service['name']}' ({service['state']}{where})? Then {what}; this cannot be undone."
@@ -402,6 +405,14 @@ def steps(phases: list[Document]) -> list[Document]:
     return found
 
 
+def _counted(price: Mapping[str, Any]) -> str:
+    """Return the price of what is counted in words."""
+    per = {"chunk_days": "1,000 chunks kept for a day"}.get(
+        price["meter"], f"{price['quantity_per_price']:,} {price['meter'].replace('_', ' ')}"
+    )
+    return f"{format_eur(price['microeur'], 3)} for {per}"
+
+
 def show_plan(session: Session, plan: Document) -> None:
     """Show what an order would do."""
     if session.output is not Format.TABLE:
@@ -420,6 +431,7 @@ def show_plan(session: Session, plan: Document) -> None:
         {
             **plan,
             "tokens": "; ".join(tokens),
+            "counted": [_counted(one) for one in plan["price"]["counted"]],
             "where": ", ".join(where),
             "instead": [one["sentence"] for one in plan["alternatives"]],
         },

@@ -40,6 +40,7 @@ KINDS: Mapping[str, str] = {
     "gpu": "Accelerators",
     "llm": "Endpoints for language models",
     "llm_external": "Endpoints that run elsewhere",
+    "rag": "Answers from documents",
     "vm": "Machines",
 }
 QUERY_TEXT_MAX = 200

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from penstock.base.ids import PREFIXES
+
 # Languages whose words full-text search knows how to reduce to stems; ``simple`` leaves words as they are.
 LANGUAGES = (
     "simple", "danish", "dutch", "english", "finnish", "french", "german", "italian", "norwegian",
@@ -35,6 +37,11 @@ class KnowledgeMeter(StrEnum):
     CHUNKS_INDEXED = "chunks_indexed"
     BYTE_SECONDS = "byte_seconds"  # stored bytes of documents, by the time they were stored
     CHUNK_SECONDS = "chunk_seconds"
+
+
+def base_id_of(service_id: str) -> str:
+    """Return the id of the knowledge base that a service of kind ``rag`` brings: the same but for the prefix."""
+    return f"{PREFIXES['knowledge_base']}_{service_id.partition('_')[2]}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,7 @@ def decide(service: Row, allocations: Sequence[Row], now: datetime) -> Move:
             message = str(failed[0]["message"] or REASON_SENTENCES[Reason.DRIVER_FAILED])
             return _stay(service, Reason.DRIVER_FAILED, message, now)
         return _after_failure(service, failed, now)
-    if all(is_current(a, "ready") for a in allocations):
+    if all(is_current(a, "ready") for a in allocations) and service.get("proved", True):
         return _run(service, allocations, now)
     if service["state"] == ServiceState.RUNNING and all(_is_being_changed(a) for a in allocations):
         return _run(service, allocations, now)

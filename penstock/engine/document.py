@@ -125,7 +125,9 @@ class DocumentEngine:
         data, media = self._content(row, token)
         with self._db.transaction(SYSTEM) as connection:
             base = base_store.get(connection, row["knowledge_base_id"])
-            replicas = [] if base is None else endpoint_store.replicas(connection, base["service_id"])
+            replicas = (
+                [] if base is None else endpoint_store.replicas(connection, base["service_id"], embeds=True)
+            )
             needed = base is not None and autoscale_store.demand(
                 connection, base["service_id"], self._clock.now()
             )

@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection
 
 from penstock.base import limits
 from penstock.base.clock import Clock
+from penstock.catalog.deletion import delete_bases_of
 from penstock.domain.autoscale import is_elastic, replicas_wanted, spec_for
 from penstock.domain.device import DeviceClass
 from penstock.domain.segment import SegmentState
@@ -27,6 +28,7 @@ from penstock.engine.reserve import Reserver
 from penstock.store import autoscale as autoscale_store
 from penstock.store import claim as gate
 from penstock.store import event as event_store
+from penstock.store import knowledge_base as base_store
 from penstock.store import port as port_store
 from penstock.store import quota as quota_store
 from penstock.store import service as service_store
@@ -107,6 +109,7 @@ class ServiceEngine:
         now = self._clock.now()
         held = service_store.lock_leased(connection, [row["id"] for row in rows], token)
         mine = [row for row in rows if row["id"] in held]
+        _note_proofs(connection, mine)
         allocations = service_store.allocations_of(connection, [row["id"] for row in mine])
         moves = {row["id"]: decide(row, allocations[row["id"]], now) for row in mine}
         self._act(connection, mine, moves, now)
@@ -192,6 +195,9 @@ class ServiceEngine:
         ended = [
             row for row in rows if moves[row["id"]].state in (ServiceState.RELEASED, ServiceState.FAILED)
         ]
+        bases = [row["id"] for row in ended if row["kind"] == "rag"]
+        if bases and delete_bases_of(connection, bases, None, now):
+            self._wakeups.signal("knowledge")
         machines = [row["id"] for row in ended if row["kind"] == "vm"]
         if machines:
             port_store.release(connection, machines, now)
@@ -231,6 +237,14 @@ class ServiceEngine:
 
 def _leaves(row: Row) -> bool:
     return row["wanted"] == "released" or row["state"] == ServiceState.RELEASING
+
+
+def _note_proofs(connection: Connection, rows: Sequence[Row]) -> None:
+    """Say of each service with a knowledge base whether that has answered a first question: before, it does not run."""
+    owners = [row["id"] for row in rows if row["kind"] == "rag"]
+    proved = base_store.proved(connection, owners) if owners else set[str]()
+    for row in rows:
+        row["proved"] = row["kind"] != "rag" or row["id"] in proved
 
 
 def _note(connection: Connection, row: Row, state: ServiceState, reason: Reason, now: datetime) -> None:

@@ -102,17 +102,19 @@ class App:
             )
         ask = parse(request.body, kind)
         model = key.models.get(ask.model)
-        if model is None:
+        if model is None or model.entry.knowledge_base:
             self._ground(client, request, key, ask)
             return
         self._admitted(client, request, key, model, ask)
 
     def _ground(self, client: ClientConnection, request: Request, key: Key, ask: Ask) -> None:
-        """Find what a knowledge base says first, if the model's name ends in one; raises ApiError."""
-        name, suffix, knowledge_base = ask.model.partition(SUFFIX)
+        """Find what a knowledge base says first, if the model's name ends in one or it has one; raises ApiError."""
+        name, _, knowledge_base = ask.model.partition(SUFFIX)
         model = key.models.get(name)
         groundings = self._core.groundings
-        if model is None or not suffix or not knowledge_base or groundings is None:
+        if model is not None and name == ask.model:
+            knowledge_base = model.entry.knowledge_base  # of a service that is one
+        if model is None or not knowledge_base or groundings is None:
             raise errors.model_not_found(ask.model)
 
         def found(grounding: Mapping[str, object]) -> None:

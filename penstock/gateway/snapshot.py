@@ -79,6 +79,7 @@ class ModelEntry:
     plain: bool = False  # its engines take OpenAI's fields and no others
     owner: str = ""  # the project that owns the service, where ``project`` names a set of them
     priority: str = ""
+    knowledge_base: str = ""  # it answers from this one
     elastic: bool = False  # its replicas follow the load: without one, requests are held while one starts
 
     @property
@@ -272,6 +273,7 @@ def _model(value: object, place: str) -> ModelEntry:
         owner=_text(entry, "owner", place) if "owner" in entry else "",
         priority=_priority(entry, place),
         elastic=entry.get("elastic") is True,
+        knowledge_base=_text(entry, "knowledge_base", place) if "knowledge_base" in entry else "",
     )
 
 

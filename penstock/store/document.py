@@ -7,6 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from penstock.domain.document import DocumentState
 from penstock.store.rows import Row, every, one
 from penstock.store.schema import document, document_version
 
@@ -59,6 +60,19 @@ def insert(connection: Connection, row: Mapping[str, Any]) -> None:
 def change(connection: Connection, document_id: str, values: Mapping[str, Any]) -> None:
     """Write what changed about a document."""
     connection.execute(sa.update(document).where(document.c.id == document_id).values(**values))
+
+
+def want_deleted(connection: Connection, document_id: str, proof_id: str, at: datetime) -> dict[str, Any]:
+    """Hide a document from searches at once, and let the engine remove it; return what changed."""
+    values: dict[str, Any] = {
+        "wanted": "deleted",
+        "state": DocumentState.DELETING,
+        "proof_id": proof_id,
+        "updated_at": at,
+        "due_at": at,
+    }
+    change(connection, document_id, values)
+    return values
 
 
 # ---- versions ----------------------------------------------------------------------------------------------

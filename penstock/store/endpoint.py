@@ -16,7 +16,7 @@ _MODEL = sa.text(
     SELECT s.id AS service_id, s.name, s.tenant_id, s.project_id, s.wanted, s.state, s.price_book_id,
         m.name AS model, m.kind, m.dimensions, m.context_tokens
     FROM service s JOIN model m ON m.name = s.spec ->> 'model'
-    WHERE s.kind = 'llm' AND s.project_id = :project AND (s.id = :service OR s.name = :service)
+    WHERE s.kind IN ('llm', 'rag') AND s.project_id = :project AND (s.id = :service OR s.name = :service)
     ORDER BY s.wanted = 'running' DESC, s.id DESC LIMIT 1
     """
 )
@@ -24,7 +24,9 @@ _REPLICAS = sa.text(
     """
     SELECT a.id AS allocation_id, a.endpoint AS url, a.config ->> 'served_model_name' AS model, s.id AS service_id,
         s.price_book_id, m.name AS catalogue_model, m.context_tokens
-    FROM service s JOIN allocation a ON a.service_id = s.id JOIN model m ON m.name = s.spec ->> 'model'
+    FROM service s JOIN allocation a ON a.service_id = s.id
+        AND (s.kind <> 'rag' OR (a.config ->> 'served_model_name' = s.name) <> :embeds)
+    JOIN model m ON m.name = s.spec ->> CASE WHEN s.kind = 'rag' AND :embeds THEN 'embedding_model' ELSE 'model' END
     WHERE s.id = :service AND s.wanted = 'running' AND a.wanted = 'present' AND a.phase = 'ready'
         AND a.phase_generation = a.generation AND a.endpoint IS NOT NULL
     ORDER BY a.id
@@ -38,7 +40,7 @@ _OF_MODEL = sa.text(
         SELECT a.id FROM allocation a WHERE a.service_id = s.id AND a.wanted = 'present' ORDER BY a.phase = 'ready' DESC, a.id LIMIT 1
     ), '') AS allocation_id
     FROM service s
-    WHERE s.project_id = :project AND s.kind IN ('llm', 'llm_external') AND starts_with(:model, s.name)
+    WHERE s.project_id = :project AND s.kind IN ('llm', 'llm_external', 'rag') AND starts_with(:model, s.name)
     ORDER BY length(s.name) DESC, s.wanted = 'running' DESC, s.id DESC LIMIT 1
     """
 )
@@ -54,9 +56,12 @@ def find(connection: Connection, project_id: str, service: str) -> Row | None:
     return one(connection.execute(_MODEL, {"project": project_id, "service": service}))
 
 
-def replicas(connection: Connection, service_id: str) -> list[Row]:
-    """Return the ready replicas of a service: url, model (the name to call), ids, price book, model of the catalogue, context_tokens."""
-    return every(connection.execute(_REPLICAS, {"service": service_id}))
+def replicas(connection: Connection, service_id: str, *, embeds: bool = False) -> list[Row]:
+    """Return the ready replicas of a service: url, model (the name to call), ids, price book, model of the catalogue, context_tokens.
+
+    Of a service of kind ``rag`` those that answer, or with ``embeds`` those that make its vectors.
+    """
+    return every(connection.execute(_REPLICAS, {"service": service_id, "embeds": embeds}))
 
 
 def record_call(

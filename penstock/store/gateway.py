@@ -27,7 +27,7 @@ _KEYS = sa.text(
 # An endpoint whose replicas follow the load is shown also without one: who asks then is what starts it.
 _ENDPOINTS = sa.text(
     """
-    SELECT s.id, s.name, s.tenant_id, s.project_id, s.spec, s.price_book_id, COALESCE(a.model, s.name) AS model,
+    SELECT s.id, s.kind, s.name, s.tenant_id, s.project_id, s.spec, s.price_book_id, COALESCE(a.model, s.name) AS model,
         COALESCE(a.upstreams, '[]'::jsonb) AS upstreams
     FROM service s JOIN tenant t ON t.id = s.tenant_id AND t.state = 'active'
     LEFT JOIN LATERAL (
@@ -40,10 +40,11 @@ _ENDPOINTS = sa.text(
                 ORDER BY a.id) AS upstreams
         FROM allocation a JOIN agent g ON g.id = a.agent_id
         LEFT JOIN secret x ON x.project_id = a.project_id AND x.name = a.config ->> 'secret'
-        WHERE a.service_id = s.id AND a.wanted = 'present' AND a.draining_at IS NULL AND a.phase = 'ready'
+        WHERE a.service_id = s.id AND (s.kind <> 'rag' OR a.config ->> 'served_model_name' = s.name)
+            AND a.wanted = 'present' AND a.draining_at IS NULL AND a.phase = 'ready'
             AND a.phase_generation = a.generation AND a.endpoint IS NOT NULL
     ) a ON true
-    WHERE s.kind IN ('llm', 'llm_external') AND s.wanted = 'running' AND s.state NOT IN ('released', 'failed', 'releasing')
+    WHERE s.kind IN ('llm', 'llm_external', 'rag') AND s.wanted = 'running' AND s.state NOT IN ('released', 'failed', 'releasing')
         AND (a.upstreams IS NOT NULL AND s.state IN ('running', 'degraded')
             OR s.running_at IS NOT NULL AND jsonb_exists_any(s.spec, ARRAY['replicas_min', 'replicas_max']))
     ORDER BY s.id
@@ -109,7 +110,8 @@ _RECORD_USAGE = sa.text(
             prompt_tokens bigint, completion_tokens bigint, ending text, streamed boolean, estimated boolean,
             started_at timestamptz, first_token_at timestamptz, ended_at timestamptz, batch text)
     ), known AS (
-        SELECT r.*, s.project_id, s.price_book_id, COALESCE(s.spec ->> 'model', r.model) AS served
+        SELECT r.*, s.project_id, s.price_book_id, CASE WHEN s.kind = 'rag' AND r.model <> s.name
+            THEN s.spec ->> 'embedding_model' ELSE COALESCE(s.spec ->> 'model', r.model) END AS served
         FROM said r JOIN service s ON s.id = r.service AND s.tenant_id = r.tenant
     ), written AS (
         INSERT INTO token_usage (id, tenant_id, project_id, principal_id, service_id, key_id, allocation_id,

@@ -52,6 +52,50 @@ def get(connection: Connection, base_id: str) -> Row | None:
     return one(connection.execute(_GET, {"id": base_id}))
 
 
+def of_owners(connection: Connection, owner_ids: Collection[str]) -> list[Row]:
+    """Return the knowledge bases of these services, locked."""
+    query = sa.select(knowledge_base).where(knowledge_base.c.owner_id.in_(sorted(owner_ids)))
+    return every(connection.execute(query.order_by(knowledge_base.c.id).with_for_update()))
+
+
+def proved(connection: Connection, owner_ids: Collection[str]) -> set[str]:
+    """Return those of these services whose knowledge base has answered a first question."""
+    query = sa.select(knowledge_base.c.owner_id).where(
+        knowledge_base.c.owner_id.in_(sorted(owner_ids)), knowledge_base.c.proved_at.is_not(None)
+    )
+    return set(connection.execute(query).scalars())
+
+
+_TO_PROVE = sa.text(
+    """
+    SELECT b.*, s.name AS service_name FROM knowledge_base b JOIN service s ON s.id = b.owner_id
+    WHERE b.proved_at IS NULL AND b.wanted = 'active' AND s.wanted = 'running' AND s.state IN ('starting', 'degraded')
+        AND EXISTS (SELECT 1 FROM allocation a WHERE a.service_id = s.id AND a.wanted = 'present')
+        AND NOT EXISTS (SELECT 1 FROM allocation a WHERE a.service_id = s.id AND a.wanted = 'present'
+            AND (a.phase <> 'ready' OR a.phase_generation <> a.generation))
+    ORDER BY b.id LIMIT :limit
+    """
+)
+_PROVED = sa.text(
+    """
+    WITH moved AS (
+        UPDATE knowledge_base SET proved_at = :now WHERE id = :id AND proved_at IS NULL AND wanted = 'active' RETURNING owner_id
+    )
+    UPDATE service s SET due_at = :now, message = '' FROM moved WHERE s.id = moved.owner_id AND s.wanted = 'running'
+    """
+)
+
+
+def to_prove(connection: Connection, limit: int) -> list[Row]:
+    """Return knowledge bases of services whose parts run all, and that have not answered a first question yet."""
+    return every(connection.execute(_TO_PROVE, {"limit": limit}))
+
+
+def prove(connection: Connection, base_id: str, now: datetime) -> None:
+    """Write that a first question went all the way, and let the engine look at the service."""
+    connection.execute(_PROVED, {"id": base_id, "now": now})
+
+
 def hold(connection: Connection, base_id: str) -> Row | None:
     """Return a knowledge base and keep it from being removed until the transaction ends."""
     return one(connection.execute(_GET.with_for_update(key_share=True, read=True), {"id": base_id}))
@@ -206,8 +250,8 @@ def read_chunks(connection: Connection, base_id: str, keys: Sequence[Mapping[str
 
 
 def charged_to(base: Mapping[str, Any]) -> str:
-    """Return the id that a knowledge base's invoice lines name: its own."""
-    return str(base["id"])
+    """Return the id that a knowledge base's invoice lines name: its service's, else its own."""
+    return str(base["owner_id"] or base["id"])
 
 
 def meter(
@@ -248,7 +292,7 @@ def meter(
 # What is stored, by whole seconds since it was metered last, cut at midnights of UTC so that each day has its own.
 _METER_STORED = """
     WITH due AS (
-        SELECT id, tenant_id, project_id, model, price_book_id, metered_until,
+        SELECT id, tenant_id, project_id, model, price_book_id, metered_until, coalesce(owner_id, id) AS charged_to,
             metered_until + make_interval(secs => floor(
                 extract(epoch FROM CAST(:now AS timestamptz) - metered_until))) AS until
         FROM knowledge_base WHERE {which} FOR UPDATE {others}
@@ -260,7 +304,7 @@ _METER_STORED = """
     )
     INSERT INTO knowledge_usage (knowledge_base_id, day, meter, key_id, tenant_id, project_id, service_id, item,
         price_book_id, quantity)
-    SELECT due.id, CAST(day AS date), m.meter, '', due.tenant_id, due.project_id, due.id, due.model,
+    SELECT due.id, CAST(day AS date), m.meter, '', due.tenant_id, due.project_id, due.charged_to, due.model,
         due.price_book_id, CAST(m.amount * extract(epoch FROM
             LEAST(timezone('UTC', due.until), day + interval '1 day') - GREATEST(timezone('UTC', due.metered_until), day)
         ) AS bigint)

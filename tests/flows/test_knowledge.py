@@ -1,4 +1,6 @@
-"""Knowledge bases in a whole factory: ordered endpoints, indexing through a kill, chat with citations, books that agree."""
+"""Knowledge bases in a whole factory: a RAG service from its order to its proof of deletion, indexing through a kill, chat
+with citations, books that agree.
+"""
 
 import json
 from collections.abc import Iterator
@@ -9,6 +11,7 @@ import httpx
 import openai
 import pytest
 
+from penstock.base.units import div_round_half_even
 from tests.support.factory_process import FactoryProcess, demo_project
 from tests.support.gateway_peers import eventually
 from tests.support.ports import free_port
@@ -26,12 +29,12 @@ def factory(tmp_path: Path) -> Iterator[FactoryProcess]:
     process.stop()
 
 
-def order(client: httpx.Client, offer: str, name: str) -> None:
+def order(client: httpx.Client, offer: str, name: str) -> dict[str, Any]:
     body = {"offer": offer, "project": demo_project(client), "name": name}
-    service = client.post("/v1/services", json=body).raise_for_status().json()["id"]
-    eventually(
-        f"{name} runs", lambda: client.get(f"/v1/services/{service}").json()["state"] == "running", SECONDS
-    )
+    service: dict[str, Any] = client.post("/v1/services", json=body).raise_for_status().json()
+    path = f"/v1/services/{service['id']}"
+    eventually(f"{name} runs", lambda: client.get(path).json()["state"] == "running", SECONDS)
+    return service
 
 
 def upload(client: httpx.Client, base: str, name: str, text: str) -> str:
@@ -49,18 +52,38 @@ def document(client: httpx.Client, document_id: str) -> dict[str, Any]:
     return found
 
 
-def billed(client: httpx.Client, key: str) -> dict[str, int]:
-    """Return tokens by meter of one key (or of a knowledge base that is indexed) in the usage view."""
-    items = client.get("/v1/usage", params={"group_by": "key"}).raise_for_status().json()["items"]
-    return {line["meter"]: line["quantity"] for line in items if line["key_id"] == key}
+def billed(client: httpx.Client, key: str) -> dict[tuple[str, str, str], tuple[int, int]]:
+    """Return quantity and micro-euro by service, meter and item of one key in the usage view."""
+    asked = {"group_by": "service,key,model"}
+    items = client.get("/v1/usage", params=asked).raise_for_status().json()["items"]
+    return {
+        (line["service_id"], line["meter"], line["item"]): (line["quantity"], line["amount_microeur"])
+        for line in items
+        if line["key_id"] == key
+    }
+
+
+def added_up(costs: list[Any]) -> dict[tuple[str, str, str], tuple[int, int]]:
+    """Return the same from what answers said they cost: exact sums, each rounded once."""
+    sums: dict[tuple[str, str, str], tuple[int, int]] = {}
+    for charge in (charge for cost in costs for charge in cost["charges"]):
+        line = charge["service_id"], charge["meter"], charge["item"]
+        quantity, picoeur = sums.get(line, (0, 0))
+        sums[line] = quantity + charge["quantity"], picoeur + charge["price_picoeur"]
+    return {
+        line: (quantity, div_round_half_even(picoeur, 1_000_000))
+        for line, (quantity, picoeur) in sums.items()
+    }
 
 
 def test_documents_are_indexed_through_a_kill_and_chat_cites_them(factory: FactoryProcess) -> None:
     with factory.client(factory.keys().demo) as client:
-        order(client, "embedding", "embedding")
+        service = order(client, "rag-demo", "handbook")
         order(client, "llm-demo", "hello")
-        body = {"name": "handbook", "project_id": demo_project(client), "service": "embedding"}
-        base = client.post("/v1/knowledge_bases", json=body).raise_for_status().json()["id"]
+        base = service["knowledge_base_id"]
+        assert client.delete(f"/v1/knowledge_bases/{base}").status_code == 409, (
+            "its service is released instead"
+        )
         long = upload(client, base, "long.md", "".join(PARAGRAPH.format(n=n) for n in range(1_500)))
 
         # SIGKILL in the middle of indexing; the next start goes on after what is there, and nothing is billed twice.
@@ -80,6 +103,7 @@ def test_documents_are_indexed_through_a_kill_and_chat_cites_them(factory: Facto
         short = upload(client, base, "handbook.md", HANDBOOK)
         eventually("so is the other", lambda: document(client, short)["state"] == "ready", SECONDS)
         chat_with_it(factory, client)
+        release(client, service)
 
 
 def chat_with_it(factory: FactoryProcess, client: httpx.Client) -> None:
@@ -93,8 +117,7 @@ def chat_with_it(factory: FactoryProcess, client: httpx.Client) -> None:
     assert answer.choices[0].message.content
     assert answer.citations[0]["document_name"] == "handbook.md"
     assert "after the coolant pump runs" in answer.citations[0]["text"]
-    spent = [answer.usage]
-    costs = list(answer.grounding["costs"])
+    costs = [answer.cost]
 
     stream: Any = api.chat.completions.create(
         model="hello+kb:handbook",
@@ -106,8 +129,12 @@ def chat_with_it(factory: FactoryProcess, client: httpx.Client) -> None:
     events = list(stream)
     assert events[0].citations[0]["document_name"] == "handbook.md"
     assert any(event.choices and event.choices[0].delta.content for event in events)
-    spent.append(events[-1].usage)
-    costs += events[0].grounding["costs"]
+    costs += [event.cost for event in events if getattr(event, "cost", None)]
+    assert len(costs) == 2
+
+    own: Any = api.chat.completions.create(model="handbook", messages=question, max_tokens=12)
+    assert own.citations[0]["document_name"] == "handbook.md", "the service answers from its own documents"
+    costs.append(own.cost)
 
     nothing: Any = api.chat.completions.create(
         model="hello+kb:handbook",
@@ -115,13 +142,11 @@ def chat_with_it(factory: FactoryProcess, client: httpx.Client) -> None:
     )
     assert nothing.choices[0].message.content.startswith("No answer found")
     assert (nothing.citations, nothing.usage.total_tokens) == ([], 0)
-    costs += nothing.grounding["costs"]
+    costs.append(nothing.cost)
 
-    # What the answers said they cost is what the books say: tokens of the model, and of the questions' vectors.
-    read = sum(usage.prompt_tokens for usage in spent) + sum(cost["prompt_tokens"] for cost in costs)
-    written = sum(usage.completion_tokens for usage in spent)
-    wanted = {"input_tokens": read, "output_tokens": written}
-    eventually("the books agree", lambda: billed(client, key["id"]) == wanted, SECONDS)
+    # What the answers said they cost is what the books say, line by line, to the micro-euro.
+    assert all(cost["price_microeur"] > 0 for cost in costs)
+    eventually("the books agree", lambda: billed(client, key["id"]) == added_up(costs), SECONDS)
 
     # Without the control plane, models go on and knowledge bases say why they do not.
     factory.kill()
@@ -132,6 +157,21 @@ def chat_with_it(factory: FactoryProcess, client: httpx.Client) -> None:
     assert away.value.status_code == 503
     assert json.loads(away.value.response.text)["error"]["code"] == "knowledge_unavailable"
     factory.start()  # so that it can be stopped cleanly
+
+
+def release(client: httpx.Client, service: dict[str, Any]) -> None:
+    path, base = f"/v1/services/{service['id']}", service["knowledge_base_id"]
+    client.delete(path).raise_for_status()
+    eventually("it is released", lambda: client.get(path).json()["state"] == "released", SECONDS)
+    asked = {"subject_id": base}
+
+    def proof() -> dict[str, Any]:
+        (found,) = client.get("/v1/deletion_proofs", params=asked).raise_for_status().json()["items"]
+        return dict(found)
+
+    eventually("its deletion is proved", lambda: proof()["state"] == "signed", SECONDS)
+    assert set(proof()["report"]["left"].values()) == {0}
+    assert client.get(f"/v1/knowledge_bases/{base}").status_code == 404
 
 
 def _models(api: openai.OpenAI) -> bool:

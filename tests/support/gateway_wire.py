@@ -74,6 +74,7 @@ class Bench:
         tenants: list[dict[str, Any]] | None = None,
         upstreams: list[dict[str, Any]] | None = None,
         engine_model: str = "engine-model",
+        **model: Any,
     ) -> None:
         self.loop = asyncio.new_event_loop()
         self.settings = settings or Settings()
@@ -84,7 +85,7 @@ class Bench:
         self.core = Core(
             loop=self.loop, clock=clock or SystemClock(), settings=self.settings, journal=self.journal
         )
-        changes: dict[str, Any] = {"model": engine_model}
+        changes: dict[str, Any] = {"model": engine_model, **model}
         if upstreams is not None:
             changes["upstreams"] = upstreams
         self.core.directory.apply(

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from penstock.catalog.base import Compiled, Draft, Known, Place, Spec
-from penstock.catalog.llm.engine import draft_of
 from penstock.catalog.llm.spec import FORM, compile_order, model_of
+from penstock.catalog.replica import draft_of
 from penstock.domain.claim import Grant
 from penstock.domain.price import Meter
 

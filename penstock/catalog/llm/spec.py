@@ -7,7 +7,7 @@ from typing import Any
 from penstock.base import limits
 from penstock.base.errors import InvalidInputError
 from penstock.catalog.base import Compiled, Known, ModelFacts, Spec
-from penstock.catalog.llm.engine import ENGINE_FIELDS, replica_of
+from penstock.catalog.replica import ENGINE_FIELDS, replica_of
 from penstock.domain.autoscale import Policy
 from penstock.domain.quota import Measure, dimensions_of
 

@@ -43,6 +43,10 @@ knowledge_base = Table(
     instant("created_at"),
     instant("metered_until"),
     Column("price_book_id", Text, ForeignKey("price_book.id")),  # NULL: made before there were prices
+    Column(
+        "owner_id", Text, ForeignKey("service.id"), unique=True
+    ),  # the service of kind rag that brought it
+    instant("proved_at", nullable=True),  # when a first question went all the way
     Index(None, "tenant_id"),
     Index(None, "metered_until"),
     Index("uq_knowledge_base_name", "project_id", "name", unique=True),

@@ -56,6 +56,11 @@ def test_a_group_is_loaded_when_it_is_used(name: str) -> None:
     assert all(child in result.stdout for child in expected)
 
 
+def test_a_group_answers_to_its_short_name_too() -> None:
+    short, long = (CliRunner().invoke(app, [name, "--help"]).stdout for name in ("kb", "knowledge-base"))
+    assert short == long
+
+
 def test_completion_can_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     # The shell is named: who runs the tests may have none, and then there would be nothing to detect.
     monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")

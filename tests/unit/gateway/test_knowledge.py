@@ -112,6 +112,24 @@ def test_the_engine_gets_quotations_and_the_client_citations(bench: Bench, tmp_p
     assert (record["prompt_tokens"], record["completion_tokens"]) == (3, 5)
 
 
+def test_a_service_that_is_a_knowledge_base_answers_from_its_own(tmp_path: Path) -> None:
+    bench = Bench(folder=tmp_path, knowledge_base="knb_own")
+    bench.core.groundings = Asked()
+    bench.client.data_received(post(question(model="test-model")))
+    assert asked(bench).questions[-1]["knowledge_base"] == "knb_own"
+    asked(bench).answer()
+    bench.engines[0][0].data_received(whole(tokens=5))
+    status, answer = only(bench.wire.take())
+    assert (status, answer["citations"]) == (200, CITED)
+    bench.client.data_received(post(question()))
+    assert asked(bench).questions[-1]["knowledge_base"] == "handbook", "or from the one that is named"
+    bench.core.groundings = None
+    client, wire = bench.connect()
+    client.data_received(post(question(model="test-model")))
+    assert code(wire.take()) == (404, "model_not_found")
+    bench.close()
+
+
 def test_a_stream_says_what_it_stands_on_first(bench: Bench) -> None:
     bench.client.data_received(post(question(stream=True)))
     asked(bench).answer()

@@ -6,8 +6,8 @@ import pytest
 
 from penstock.base.errors import InvalidInputError
 from penstock.catalog.base import Known, ModelFacts, Place
-from penstock.catalog.llm.engine import devices_needed, draft_of, engine_of
 from penstock.catalog.llm.spec import compile_order
+from penstock.catalog.replica import devices_needed, draft_of, engine_of
 from penstock.domain.claim import Grant, Level
 from penstock.domain.device import load_device_classes
 
