@@ -63,6 +63,7 @@ ROUTERS = (
     "ssh_key",
     "image",
     "vm",
+    "vm_series",
     "weights",
     "volume",
     "drain",

@@ -7,7 +7,9 @@ from pydantic import BaseModel
 
 from penstock import __version__
 from penstock.actions import deletion_proof as proof_actions
+from penstock.actions import vm_series as series_actions
 from penstock.api.edge import ERRORS, Caller, answer
+from penstock.api.vm_series import text_of
 from penstock.base.errors import UnavailableError
 from penstock.store import service as service_store
 
@@ -48,6 +50,13 @@ def healthz(call: Caller) -> Response:
         **ERRORS,
     },
 )
-def metrics() -> Response:
-    """Return the metrics of this process in Prometheus' text format; no credential needed, no tenant named."""
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+def metrics(call: Caller) -> Response:
+    """Return the metrics of this process and the counters of machines in Prometheus' text format.
+
+    No credential is needed and no tenant is named: machines are named by their ids.
+    """
+    try:
+        machines = text_of(series_actions.every_one(call.context), named=False)
+    except UnavailableError:
+        machines = ""  # whoever watches still learns of this process
+    return Response(generate_latest() + machines.encode(), media_type=CONTENT_TYPE_LATEST)

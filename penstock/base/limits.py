@@ -272,4 +272,6 @@ CONSOLE_PIECE_BYTES = 64 << 10
 CONSOLE_KEPT = timedelta(days=30)
 CONSOLE_READ_BYTES_MAX = 1 << 20
 VM_TICK_SECONDS = 1.0
+VM_SERIES_MAX = 10_000  # machines in one answer of counters
+VM_SERIES_FRESH = timedelta(seconds=60)  # what is older is left out
 VM_MOVE_DEADLINE = timedelta(minutes=30)

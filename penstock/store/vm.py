@@ -196,6 +196,34 @@ def has_snapshots(row: Mapping[str, Any]) -> bool:
     return bool(config.get("snapshots"))
 
 
+_SERIES = sa.text(
+    """
+    SELECT v.service_id, s.name, n.name AS node_name, a.detail -> 'meters' AS meters
+    FROM vm v JOIN service s ON s.id = v.service_id
+    JOIN allocation a ON a.service_id = v.service_id AND a.wanted = 'present' AND NOT jsonb_exists(a.config, 'arriving')
+    JOIN node n ON n.id = a.node_id
+    WHERE a.observed_at >= :since AND a.detail ->> 'power' = 'on' AND a.detail -> 'meters' IS NOT NULL
+        AND (CAST(:tenant_id AS text) IS NULL OR v.tenant_id = :tenant_id)
+        AND (CAST(:project_ids AS text[]) IS NULL OR v.project_id = ANY(:project_ids))
+    ORDER BY v.service_id LIMIT :limit
+    """
+)
+
+
+def series(
+    connection: Connection,
+    *,
+    since: datetime,
+    tenant_id: str | None,
+    project_ids: Collection[str] | None,
+    limit: int,
+) -> list[Row]:
+    """Return what nodes have counted since then of each running machine."""
+    values = {"since": since, "tenant_id": tenant_id, "limit": limit}
+    ids = None if project_ids is None else sorted(project_ids)
+    return every(connection.execute(_SERIES, {**values, "project_ids": ids}))
+
+
 _ON_NODE = sa.text(
     f"{_SELECT} WHERE a.node_id = :node_id AND s.state NOT IN ('released', 'failed') ORDER BY v.service_id"
 )

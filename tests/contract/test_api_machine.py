@@ -1,6 +1,7 @@
 """Machines, images and keys over the API; what nodes are told is what the driver takes, and no machine really starts."""
 
 import base64
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from penstock.actions import vm_console as console_actions
 from penstock.base import limits
+from penstock.base.clock import ManualClock
 from penstock.control_plane import ControlPlane
 from penstock.drivers.base import Phase
 from penstock.drivers.libvirt.machine import parse
@@ -47,7 +49,9 @@ def images(control_plane: ControlPlane, tmp_path: Path) -> Path:
     return tmp_path / "images"
 
 
-def test_a_machine_lives(control_plane: ControlPlane, acme: Tenant, host: Host) -> None:
+def test_a_machine_lives(
+    control_plane: ControlPlane, clock: ManualClock, acme: Tenant, globex: Tenant, host: Host
+) -> None:
     make_ssh_key(acme, "laptop")
     data = base64.b64encode(b"\0\xff#!/bin/sh").decode()
     vm_id = make_vm(
@@ -72,6 +76,14 @@ def test_a_machine_lives(control_plane: ControlPlane, acme: Tenant, host: Host) 
     host.say(meters={"cpu_time_us": 5})
     assert state() == "running"
     assert acme.member.get(path).json()["meters"] == {"cpu_time_us": 5}
+
+    line = f'penstock_vm_cpu_seconds_total{{vm="{vm_id}",host="hv1"'
+    assert f'{line},name="web-1"}} 5e-06' in acme.member.get("/v1/vm-series").text
+    assert vm_id not in globex.member.get("/v1/vm-series").text
+    assert f"{line}}} 5e-06" in acme.member.get("/metrics").text
+    assert "web-1" not in acme.member.get("/metrics").text
+    clock.advance(timedelta(seconds=61))
+    assert line not in acme.member.get("/metrics").text, "what is old is left out"
 
     made(acme.member.post(f"{path}/power", action="stop"))
     assert state() == "stopping"

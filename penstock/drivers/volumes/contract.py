@@ -7,7 +7,7 @@ an image as QEMU does.
 
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ class VolumeDriverContract(DriverContract):
         assert not list(file.parent.glob("*vsn_one*"))
 
     def test_an_encrypted_volume_is_nothing_without_its_key(self) -> None:
-        driver, config, wish = self.volume_driver(), {**a_volume(), "encrypted": 1}, _Wish()
+        driver, config, wish = self.volume_driver(), a_volume(encrypted=1), _Wish()
         wish.reach(driver, config)
         wish.reach(driver, {**config, "size_gib": 2, "snapshots": ["vsn_one"]})
         file = driver._files.file(config["volume"])  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - where a guest would write
@@ -123,7 +123,9 @@ class _Wish:
         """Ask for a config until the driver says why not."""
         self._ask(driver, config, lambda one: one.code == code)
 
-    def _ask(self, driver: VolumeDriver, config: Mapping[str, Any], good: Any) -> Observed:
+    def _ask(
+        self, driver: VolumeDriver, config: Mapping[str, Any], good: Callable[[Observed], bool]
+    ) -> Observed:
         self.generation += 1
         wanted = Wanted(self.allocation_id, self.generation, config)
         seen: list[Observed] = []
