@@ -92,8 +92,8 @@ class ControlPlane:
         self._start(
             self._loop("service", self.services.tick, "service", limits.IDLE_TICK_SECONDS),
             self._loop("autoscale", self.autoscaler.tick, "autoscale", limits.IDLE_TICK_SECONDS),
-            self._loop("vm", self.vms.tick, "allocation", limits.VM_TICK_SECONDS),
-            self._loop("volume", self.volumes.tick, "allocation", limits.VOLUME_TICK_SECONDS),
+            self._loop("vm", self.vms.tick, "report", limits.VM_TICK_SECONDS),
+            self._loop("volume", self.volumes.tick, "report", limits.VOLUME_TICK_SECONDS),
             self._loop("volume-meter", self.volumes.meter, None, limits.RETENTION_TICK_SECONDS),
             self._loop("console", self.vms.forget_old, None, limits.RETENTION_TICK_SECONDS),
             self._loop("reservation", self.reservations.tick, "reservation", limits.RESERVATION_TICK_SECONDS),

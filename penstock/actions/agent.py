@@ -126,6 +126,8 @@ def push(
         context.wakeups.signal("service")
     if any(woken.values()):
         context.wakeups.signal("gateway")
+    if woken or any("meters" not in (one.detail or {}) for one in latest.values()):
+        context.wakeups.signal("report")  # counters that a machine's host sends now and then move nothing on
     return len(woken)
 
 

@@ -16,6 +16,7 @@ from penstock.base.errors import UnavailableError
 TOPICS = (
     "service",
     "allocation",
+    "report",  # agents said how something is; who waits for this hears of new allocations too
     "gateway",
     "event",
     "device_class",
@@ -25,6 +26,7 @@ TOPICS = (
     "reservation",
     "batch",
 )
+_IMPLIED = {"allocation": ("report",)}
 _CHANNEL = "penstock"
 _COALESCE_SECONDS = 0.02
 _RECONNECT_SECONDS = 1.0
@@ -47,8 +49,9 @@ class Wakeups:
 
     def signal(self, topic: str) -> None:
         """Wake whoever waits for ``topic``, here and in the other replicas."""
-        self._bump((topic,))
-        self._dirty.add(topic)
+        topics = (topic, *_IMPLIED.get(topic, ()))
+        self._bump(topics)
+        self._dirty.update(topics)
         self._dirty_event.set()
 
     def count(self, topic: str) -> int:

@@ -67,19 +67,34 @@ class MachineSite:
 
     def order(self, tenant: Tenant, name: str) -> Machine:
         """Order a machine on a network of its tenant, with SSH and ping let in at a floating address."""
+        return self.launch(self.place(tenant, self.network(tenant, name), name))
+
+    def network(self, tenant: Tenant, name: str) -> tuple[str, str]:
+        """Make a network; return the ids of its subnet, and of its group that lets SSH and ping in."""
         caller = tenant.member
         network_id = make_network(tenant, f"net-{name}")
         subnet_id = make_subnet(tenant, network_id, "front", PREFIX)
         group = made(caller.post("/v1/security-groups", network_id=network_id, name="in"))
         for rule in ({"protocol": "icmp"}, {"protocol": "tcp", "port_min": 22, "port_max": 22}):
             made(caller.post(f"/v1/security-groups/{group['id']}/rules", direction="in", **rule))
-        port = make_port(tenant, subnet_id, name, security_group_ids=[group["id"]])
+        return subnet_id, group["id"]
+
+    def place(self, tenant: Tenant, network: tuple[str, str], name: str) -> Machine:
+        """Make a port with a floating address, and return what is to be a machine there."""
+        subnet_id, group_id = network
+        port = make_port(tenant, subnet_id, name, security_group_ids=[group_id])
+        caller = tenant.member
         body = {"project_id": tenant.project_id, "pool_id": self.pool_id, "name": name}
         floating = made(caller.post("/v1/floating-addresses", **body))
         made(caller.put(f"/v1/floating-addresses/{floating['id']}/port", port_id=port["id"]))
-        spec = {**SPEC, "ports": [port["id"]]}
-        vm = made(caller.post("/v1/vms", project_id=tenant.project_id, name=name, spec=spec))
-        return Machine(vm["id"], tenant, port, group["id"], Guest(self.fabric, floating["address"], self.key))
+        return Machine("", tenant, port, group_id, Guest(self.fabric, floating["address"], self.key))
+
+    def launch(self, machine: Machine) -> Machine:
+        """Order a machine at its port."""
+        spec = {**SPEC, "ports": [machine.port["id"]]}
+        body = {"project_id": machine.tenant.project_id, "name": machine.port["name"], "spec": spec}
+        machine.id = made(machine.tenant.member.post("/v1/vms", **body))["id"]
+        return machine
 
     def vm(self, machine: Machine) -> dict[str, Any]:
         """Return a machine as its tenant sees it."""
