@@ -95,6 +95,7 @@ class ControlPlane:
             self._loop("vm", self.vms.tick, "report", limits.VM_TICK_SECONDS),
             self._loop("volume", self.volumes.tick, "report", limits.VOLUME_TICK_SECONDS),
             self._loop("volume-meter", self.volumes.meter, None, limits.RETENTION_TICK_SECONDS),
+            self._loop("vm-meter", self.vms.meter, None, limits.VM_METER_TICK_SECONDS),
             self._loop("console", self.vms.forget_old, None, limits.RETENTION_TICK_SECONDS),
             self._loop("reservation", self.reservations.tick, "reservation", limits.RESERVATION_TICK_SECONDS),
             self._loop("node", self.nodes.tick, None, limits.NODE_TICK_SECONDS),

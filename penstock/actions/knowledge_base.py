@@ -18,7 +18,7 @@ from penstock.domain.knowledge_base import (
     LANGUAGES,
     OVERLAP_CHARACTERS_DEFAULT,
 )
-from penstock.domain.price import COUNTED
+from penstock.domain.price import OF_KNOWLEDGE
 from penstock.store import endpoint as endpoint_store
 from penstock.store import knowledge_base as base_store
 from penstock.store import price_book as price_book_store
@@ -87,7 +87,7 @@ def create(
 def pricing(context: Context, connection: Connection, model: str, price_book_id: str | None) -> str | None:
     """Return the price book if it prices all that knowledge bases count, else None: then nothing is charged."""
     book = price_book(context, connection, price_book_id)
-    return book.price_book_id if book is not None and book.prices_all(COUNTED, model) else None
+    return book.price_book_id if book is not None and book.prices_all(OF_KNOWLEDGE, model) else None
 
 
 def new_row(

@@ -183,7 +183,7 @@ def price_of(
             if isinstance(plan, Plan) and plan.device_class is not None:
                 total = context.device_classes[plan.device_class].slices
                 gpus.append(GpuOrder(plan.device_class, ask.count, ask.slices or total, total))
-    priced = estimate(book, gpus, compiled.priced_models, compiled.priced_counts)
+    priced = estimate(book, gpus, compiled.priced_models, compiled.priced_counts, compiled.priced_hours)
     return {
         "price_book_id": book.price_book_id,
         "price_book_version": book.version,

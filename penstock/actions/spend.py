@@ -9,7 +9,7 @@ from penstock.actions.scope import tenant_for_list
 from penstock.actions.usage import UsageAsked
 from penstock.base.units import div_round_half_even
 from penstock.domain.invoice import period_of
-from penstock.domain.price import Meter
+from penstock.domain.price import COUNTED, Meter
 from penstock.store import price_book as price_book_store
 from penstock.store import usage as usage_store
 
@@ -20,7 +20,7 @@ _US_PER_HOUR = 3_600_000_000
 class Spend:
     """Amounts in micro-euro.
 
-    ``microeur_per_hour`` is that of the devices held now, by service in ``by_service``; tokens are charged when
+    ``microeur_per_hour`` is that of the devices and machines held now, by service in ``by_service``; tokens are charged when
     they are used and are in ``month_microeur`` alone. ``month_end_microeur`` adds the hours that are left at
     today's rate. ``has_unpriced``: something has no price, so that all of these are too small.
     """
@@ -37,7 +37,7 @@ class Spend:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Micro-euro per hour of the devices held now, by service; ``has_unpriced``: some have no price."""
+    """Micro-euro per hour of the devices and machines held now, by service; ``has_unpriced``: some have no price."""
 
     by_service: dict[str, int]
     has_unpriced: bool
@@ -48,7 +48,8 @@ def rates(context: Context, actor: Actor) -> Rates:
     tenant_id = tenant_for_list(actor, "usage:read", None)
     with context.db.transaction(actor.scope) as connection:
         held = usage_store.held_now(connection, tenant_id, actor.project_ids)
-        books = price_book_store.read(connection, sorted({row.price_book_id for row in held}))
+        machines = usage_store.machines_now(connection, tenant_id, actor.project_ids)
+        books = price_book_store.read(connection, sorted({row.price_book_id for row in (*held, *machines)}))
     by_service: dict[str, int] = {}
     unpriced = False
     for row in held:
@@ -60,6 +61,11 @@ def rates(context: Context, actor: Actor) -> Rates:
             continue
         amount = div_round_half_even(row.slices * price.microeur_per_unit, row.slices_of_device)
         by_service[row.service_id] = by_service.get(row.service_id, 0) + amount
+    for one in machines:
+        price = books[one.price_book_id].find(one.meter, one.architecture)
+        if price is not None:  # a book without prices of machines charges nothing for them
+            amount = div_round_half_even(one.quantity_per_hour * price.microeur_per_unit, COUNTED[one.meter])
+            by_service[one.service_id] = by_service.get(one.service_id, 0) + amount
     return Rates(by_service, unpriced)
 
 

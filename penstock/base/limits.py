@@ -274,4 +274,5 @@ CONSOLE_READ_BYTES_MAX = 1 << 20
 VM_TICK_SECONDS = 1.0
 VM_SERIES_MAX = 10_000  # machines in one answer of counters
 VM_SERIES_FRESH = timedelta(seconds=60)  # what is older is left out
+VM_METER_TICK_SECONDS = 5.0
 VM_MOVE_DEADLINE = timedelta(minutes=30)

@@ -6,6 +6,12 @@ Money is an integer number of micro-euro (1 EUR = 1,000,000), time an integer nu
 MICROEUR_PER_EUR = 1_000_000
 US_PER_SECOND = 1_000_000
 US_PER_HOUR = 3_600 * US_PER_SECOND
+# What machines are metered in: how many make the hour that is priced, and what it is called.
+HOURS_BY_UNIT = {
+    "vcpu_us": (US_PER_HOUR, "vCPU-hours"),
+    "mib_us": (1_024 * US_PER_HOUR, "GiB-hours of memory"),
+    "gib_us": (US_PER_HOUR, "GiB-hours of disk"),
+}
 TOKENS_PER_PRICE_UNIT = 1_000_000
 BYTES_PER_GIB = 1 << 30
 HOURS_PER_YEAR = 8_760

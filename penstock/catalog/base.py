@@ -53,6 +53,7 @@ class Compiled:
     gpu_orders: tuple[GpuOrder, ...] = ()
     priced_models: tuple[str, ...] = ()
     priced_counts: tuple[tuple[Meter, str], ...] = ()
+    priced_hours: tuple[tuple[Meter, str, int], ...] = ()  # quantities of one hour
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,9 @@ _UNITS: Mapping[Unit, tuple[str, str]] = {
     Unit.TOKEN: (f"{TOKENS_PER_PRICE_UNIT} Tokens", "Tokens"),
     Unit.QUERY: ("1000 Requests", "Requests"),
     Unit.DOCUMENT: ("1000 Documents", "Documents"),
+    Unit.VCPU_US: ("vCPU Hours", "vCPU Microseconds"),
+    Unit.MIB_US: ("GiB Hours", "MiB Microseconds"),
+    Unit.GIB_US: ("GiB Hours", "GiB Microseconds"),
     Unit.CHUNK_SECOND: ("1000 Chunk Days", "Chunk Seconds"),
 }
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")

@@ -54,6 +54,7 @@ def read_metered(connection: Connection, asked: UsageFilter) -> Metered:
     devices = usage_store.devices(connection, asked, limits.RATED_GROUPS_MAX + 1)
     tokens = usage_store.tokens(connection, asked, limits.RATED_GROUPS_MAX + 1)
     counted = usage_store.counted(connection, asked, limits.RATED_GROUPS_MAX + 1)
+    counted += usage_store.machines(connection, asked, limits.RATED_GROUPS_MAX + 1)
     if len(devices) + len(tokens) + len(counted) > limits.RATED_GROUPS_MAX:
         raise TooLargeError(
             f"this covers more than {limits.RATED_GROUPS_MAX:,} lines; ask for a shorter time, one tenant, "

@@ -8,6 +8,7 @@ import typer
 from penstock.base.units import format_eur
 from penstock.cli.errors import USAGE, CliError
 from penstock.cli.output import Column, Format, Kind
+from penstock.cli.price_book import PER
 from penstock.cli.session import Document, ListLimit, Session, Yes, command
 from penstock.cli.spec import read_document
 
@@ -39,7 +40,13 @@ _FORM = (
     Column("RANGE", "range"),
     Column("MEANING", "description"),
 )
-_UNITS = {"gpu_hours": "GPU-hour", "input_tokens": "million tokens in", "output_tokens": "million tokens out"}
+_UNITS = {
+    **PER,
+    "input_tokens": "million tokens in",
+    "output_tokens": "million tokens out",
+    "memory_gib_hours": "GiB-hour of memory",
+    "disk_gib_hours": "GiB-hour of disk",
+}
 _PRICES_SHOWN = 4
 Offer = Annotated[str, typer.Argument(help="Its name or id.")]
 Title = Annotated[str | None, typer.Option("--title", help="A few words for lists.")]
@@ -202,7 +209,7 @@ def price_text(price: Mapping[str, Any] | None) -> str | None:
     prices: list[Document] = price["prices"]
     items = {line["item"] for line in prices}
     texts = [
-        f"{'' if len(items) == 1 else line['item'] + ' '}{format_eur(line['microeur_per_unit'])} per {_UNITS[line['meter']]}"
+        f"{'' if len(items) == 1 or line['item'] == '*' else line['item'] + ' '}{format_eur(line['microeur_per_unit'])} per {_UNITS[line['meter']]}"
         for line in prices[:_PRICES_SHOWN]
     ]
     more = ["..."] if len(prices) > _PRICES_SHOWN else []

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from penstock.base.units import MICROEUR_PER_EUR, format_eur
+from penstock.base.units import MICROEURPER_EUR, format_eur
 from penstock.cli.errors import USAGE, CliError
 from penstock.cli.output import Column, Format, Kind
 from penstock.cli.session import Document, ListLimit, Session, Yes, command
@@ -29,10 +29,13 @@ _FIELDS = (
 )
 _PRICES = (Column("METER", "meter"), Column("ITEM", "item"), Column("PRICE", "price"), Column("PER", "per"))
 _TOKENS = ("input_tokens", "output_tokens", "batch_input_tokens", "batch_output_tokens")
-_PER = {
+PER = {
     "gpu_hours": "GPU-hour",
     "reserved_gpu_hours": "GPU-hour",
     **dict.fromkeys(_TOKENS, "1,000,000 tokens"),
+    "vcpu_hours": "vCPU-hour",
+    "memory_gib_hours": "GiB-hour",
+    "disk_gib_hours": "GiB-hour",
     "queries": "1,000 queries",
     "documents_indexed": "1,000 documents",
     "chunk_days": "1,000 chunks for a day",
@@ -96,7 +99,7 @@ def price(text: str) -> Document:
     """Return the price that ``METER/ITEM=EUR`` names; CliError if it is of another form."""
     key, equals, amount = text.rpartition("=")
     try:
-        microeur = Decimal(amount) * MICROEUR_PER_EUR
+        microeur = Decimal(amount) * MICROEURPER_EUR
     except InvalidOperation:
         microeur = Decimal("NaN")
     if not equals or not microeur.is_finite() or microeur != microeur.to_integral_value():
@@ -108,8 +111,8 @@ def price(text: str) -> Document:
 
 def _key(text: str) -> Document:
     meter, slash, item = text.partition("/")
-    if not slash or meter not in _PER:
-        raise CliError(f"'{text}' names no price; write METER/ITEM with one of {', '.join(_PER)}", USAGE)
+    if not slash or meter not in PER:
+        raise CliError(f"'{text}' names no price; write METER/ITEM with one of {', '.join(PER)}", USAGE)
     return {"meter": meter, "item": item}
 
 
@@ -121,6 +124,6 @@ def _show(session: Session, book: Document) -> None:
 
 def _readable(prices: Sequence[Any]) -> list[Document]:
     return [
-        {**line, "price": format_eur(line["microeur_per_unit"], 6), "per": _PER[line["meter"]]}
+        {**line, "price": format_eur(line["microeur_per_unit"], 6), "per": PER[line["meter"]]}
         for line in prices
     ]

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from penstock.base.units import US_PER_HOUR, format_eur
+from penstock.base.units import HOURS_BY_UNIT, US_PER_HOUR, format_eur
 from penstock.cli.errors import USAGE, CliError
 from penstock.cli.output import Column, Format, Kind
 from penstock.cli.service import find as find_service
@@ -110,6 +110,9 @@ def counted(quantity: int, unit: str) -> str:
     """Return a quantity in words, for example ``'1,000 tokens'``; chunks by the days that they were kept."""
     if unit == "chunk_second":
         return f"{quantity / _SECONDS_PER_DAY:,.3f} chunk-days"
+    if unit in HOURS_BY_UNIT:
+        per_hour, name = HOURS_BY_UNIT[unit]
+        return f"{quantity / per_hour:,.3f} {name}"
     plural = f"{unit[:-1]}ies" if unit.endswith("y") else f"{unit}s"
     return f"{quantity:,} {unit if quantity == 1 else plural}"
 

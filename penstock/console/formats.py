@@ -7,7 +7,8 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from penstock.base.units import BYTES_PER_GIB, format_bytes, format_duration, format_eur
+from penstock.base.units import BYTES_PER_GIB, HOURS_BY_UNIT, format_bytes, format_duration, format_eur
+from penstock.domain.price import Meter
 
 # How a state looks: good, busy (on its way), idle, bad or over.
 TONES: Mapping[str, str] = {
@@ -185,12 +186,37 @@ def quota_name(dimension: str) -> str:
     return f"{name}, {device_class}" if device_class else name
 
 
+# What one price is for.
+METERS = {
+    Meter.GPU_HOURS: "a GPU-hour",
+    Meter.RESERVED_GPU_HOURS: "a GPU-hour reserved and not used",
+    Meter.INPUT_TOKENS: "a million tokens in",
+    Meter.OUTPUT_TOKENS: "a million tokens out",
+    Meter.BATCH_INPUT_TOKENS: "a million tokens in, of batches",
+    Meter.BATCH_OUTPUT_TOKENS: "a million tokens out, of batches",
+    Meter.VCPU_HOURS: "a virtual processor for an hour",
+    Meter.MEMORY_GIB_HOURS: "a GiB of a machine's memory for an hour",
+    Meter.DISK_GIB_HOURS: "a GiB of a machine's disk for an hour",
+    Meter.QUERIES: "a thousand questions to knowledge bases",
+    Meter.DOCUMENTS_INDEXED: "a thousand documents indexed",
+    Meter.CHUNK_DAYS: "a thousand chunks kept for a day",
+}
+
+
+def priced_for(meter: str) -> str:
+    """Return what one price of a meter is for."""
+    return METERS[Meter(meter)]
+
+
 def usage_quantity(quantity: int, unit: str) -> str:
     """Return a metered quantity: device time in GPU-hours, storage in chunk-days, the rest as it is counted."""
     if unit == "device_us":
         return f"{quantity / 3_600_000_000:,.4f} GPU-h"
     if unit == "chunk_second":
         return f"{quantity / 86_400:,.3f} chunk-days"
+    if unit in HOURS_BY_UNIT:
+        per_hour, name = HOURS_BY_UNIT[unit]
+        return f"{quantity / per_hour:,.3f} {name}"
     plural = f"{unit[:-1]}ies" if unit.endswith("y") else f"{unit}s"
     return f"{quantity:,} {unit if quantity == 1 else plural}"
 
@@ -280,6 +306,7 @@ FILTERS = {
     "bytes": format_bytes,
     "quota_amount": quota_amount,
     "quota_name": quota_name,
+    "priced_for": priced_for,
     "usage_quantity": usage_quantity,
     "value": value,
     "mib": mib,

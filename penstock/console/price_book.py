@@ -11,19 +11,9 @@ from penstock.base.errors import InvalidInputError, PenstockError
 from penstock.base.units import MICROEUR_PER_EUR
 from penstock.console.edge import Visit, get, post
 from penstock.console.event import number
+from penstock.console.formats import METERS
 from penstock.domain.price import Meter, Price
 
-METERS = {
-    Meter.GPU_HOURS: "a GPU-hour",
-    Meter.RESERVED_GPU_HOURS: "a GPU-hour reserved and not used",
-    Meter.INPUT_TOKENS: "a million tokens in",
-    Meter.OUTPUT_TOKENS: "a million tokens out",
-    Meter.BATCH_INPUT_TOKENS: "a million tokens in, of batches",
-    Meter.BATCH_OUTPUT_TOKENS: "a million tokens out, of batches",
-    Meter.QUERIES: "a thousand questions to knowledge bases",
-    Meter.DOCUMENTS_INDEXED: "a thousand documents indexed",
-    Meter.CHUNK_DAYS: "a thousand chunks kept for a day",
-}
 VERSIONS_SHOWN = 50
 
 

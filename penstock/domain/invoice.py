@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from penstock.base.errors import ConflictError, InvalidInputError
-from penstock.base.units import div_round_half_even
-from penstock.domain.price import OF_DEVICES, ORDINARY, Meter
+from penstock.base.units import HOURS_BY_UNIT, div_round_half_even
+from penstock.domain.price import OF_DEVICES, OF_MACHINES, ORDINARY, Meter
 
 
 class InvoiceState(StrEnum):
@@ -45,6 +45,9 @@ class Unit(StrEnum):
     TOKEN = "token"  # noqa: S105 - a language-model token, not a credential
     QUERY = "query"
     DOCUMENT = "document"
+    VCPU_US = "vcpu_us"  # one virtual processor for one microsecond
+    MIB_US = "mib_us"  # one MiB of memory for one microsecond
+    GIB_US = "gib_us"  # one GiB of disk for one microsecond
     CHUNK_SECOND = "chunk_second"  # one piece of a document kept for a second
 
 
@@ -52,6 +55,9 @@ COUNTED_UNITS: Mapping[Meter, Unit] = {
     Meter.QUERIES: Unit.QUERY,
     Meter.DOCUMENTS_INDEXED: Unit.DOCUMENT,
     Meter.CHUNK_DAYS: Unit.CHUNK_SECOND,
+    Meter.VCPU_HOURS: Unit.VCPU_US,
+    Meter.MEMORY_GIB_HOURS: Unit.MIB_US,
+    Meter.DISK_GIB_HOURS: Unit.GIB_US,
 }
 _SECONDS_PER_DAY = 86_400
 
@@ -125,6 +131,8 @@ def describe(meter: Meter, item: str, quantity: int, quantity_per_unit: int, *, 
         text = f"{item}: {_thousandths(quantity, quantity_per_unit)} {what}"
     elif meter is Meter.CHUNK_DAYS:
         text = f"{item}: {_thousandths(quantity, _SECONDS_PER_DAY)} chunk-days"
+    elif meter in OF_MACHINES:
+        text = f"{item}: {_thousandths(quantity, quantity_per_unit)} {HOURS_BY_UNIT[COUNTED_UNITS[meter]][1]}"
     elif meter in COUNTED_UNITS:
         text = f"{item}: {quantity:,} {meter.value.replace('_', ' ')}"
     else:

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from penstock.base.units import US_PER_HOUR
+
 
 class Meter(StrEnum):
     """What is metered, with the unit its price is per."""
@@ -16,16 +18,24 @@ class Meter(StrEnum):
     BATCH_OUTPUT_TOKENS = "batch_output_tokens"
     QUERIES = "queries"  # of knowledge bases, by the model that makes their vectors; priced per 1,000
     DOCUMENTS_INDEXED = "documents_indexed"  # each time one is indexed; priced per 1,000
+    VCPU_HOURS = "vcpu_hours"  # vCPU-microseconds of machines, priced per vCPU-hour of the architecture
+    MEMORY_GIB_HOURS = "memory_gib_hours"  # MiB-microseconds of their memory, priced per GiB-hour
+    DISK_GIB_HOURS = "disk_gib_hours"  # GiB-microseconds of their own disks, priced per GiB-hour
     CHUNK_DAYS = "chunk_days"  # chunk-seconds that pieces of documents are kept, priced per 1,000 chunk-days
 
 
 # Meters of device time: their quantities are slice-microseconds.
 OF_DEVICES = frozenset({Meter.GPU_HOURS, Meter.RESERVED_GPU_HOURS})
+OF_KNOWLEDGE = (Meter.QUERIES, Meter.DOCUMENTS_INDEXED, Meter.CHUNK_DAYS)
+OF_MACHINES = (Meter.VCPU_HOURS, Meter.MEMORY_GIB_HOURS, Meter.DISK_GIB_HOURS)
 # Meters that count, with how many of what they count one price is for.
 COUNTED: Mapping[Meter, int] = {
     Meter.QUERIES: 1_000,
     Meter.DOCUMENTS_INDEXED: 1_000,
     Meter.CHUNK_DAYS: 1_000 * 86_400,
+    Meter.VCPU_HOURS: US_PER_HOUR,
+    Meter.MEMORY_GIB_HOURS: 1_024 * US_PER_HOUR,
+    Meter.DISK_GIB_HOURS: US_PER_HOUR,
 }
 # What has no price of its own costs what the other meter costs.
 FALLS_BACK: Mapping[Meter, Meter] = {Meter.RESERVED_GPU_HOURS: Meter.GPU_HOURS}

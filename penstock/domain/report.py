@@ -87,6 +87,7 @@ class CountedUsage:
     item: str
     price_book_id: str
     quantity: int
+    simulated: bool = False
 
     def __post_init__(self) -> None:
         if self.quantity < 0:

@@ -14,6 +14,7 @@ from penstock.engine.vm_move import step
 from penstock.store import port as port_store
 from penstock.store import vm as vm_store
 from penstock.store import vm_console as console_store
+from penstock.store import vm_time as time_store
 from penstock.store.database import SYSTEM, Database
 from penstock.store.rows import Row
 from penstock.store.wakeups import Wakeups
@@ -39,6 +40,10 @@ class VmEngine:
             TOLD.inc(told)
             self._wakeups.signal("allocation")
         return told + self._move_on()
+
+    def meter(self) -> int:
+        """Note since when, until when and in what shape machines are charged; return how many changed."""
+        return self._db.retrying(SYSTEM, lambda c: time_store.settle(c, self._clock.now()))
 
     def _move_on(self) -> int:
         """Bring every move one step on; return how many went on."""

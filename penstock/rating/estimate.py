@@ -56,9 +56,11 @@ def estimate(
     gpus: Iterable[GpuOrder] = (),
     models: Iterable[str] = (),
     counted: Iterable[tuple[Meter, str]] = (),
+    hourly: Iterable[tuple[Meter, str, int]] = (),
 ) -> Estimate:
     """Return what an order costs by ``book``; ``microeur_per_hour`` is what one hour of it will be invoiced at.
 
+    ``hourly`` are quantities of what is counted that one hour holds; what the book has no price for is not charged.
     For "any device with at least N GB", estimate each class that qualifies. Raises UnpricedUsageError listing
     every item without a price, InvalidInputError (fields ``count``, ``slices``) on an order that no device can meet.
     """
@@ -77,10 +79,14 @@ def estimate(
         group = (order.device_class, order.slices_of_device)
         held = order.count * (order.slices or order.slices_of_device)
         slice_us[group] = slice_us.get(group, 0) + held * US_PER_HOUR
-    hourly = sum(
+    every_hour = sum(
         amount_of(quantity, price(Meter.GPU_HOURS, device_class), slices * US_PER_HOUR)
         for (device_class, slices), quantity in slice_us.items()
     )
+    for meter, item, quantity in hourly:
+        found = book.find(meter, item)
+        if found is not None:
+            every_hour += amount_of(quantity, found.microeur_per_unit, COUNTED[meter])
     tokens = tuple(
         _token_price(model, price(Meter.INPUT_TOKENS, model), price(Meter.OUTPUT_TOKENS, model))
         for model in models
@@ -88,7 +94,7 @@ def estimate(
     others = tuple(CountedPrice(meter, item, COUNTED[meter], price(meter, item)) for meter, item in counted)
     if missing:
         raise UnpricedUsageError(tuple(sorted(missing)))
-    return Estimate(book.price_book_id, hourly, tokens, others)
+    return Estimate(book.price_book_id, every_hour, tokens, others)
 
 
 def _check(order: GpuOrder) -> None:

@@ -161,7 +161,7 @@ def _counted_group(one: CountedUsage) -> _Group:
         COUNTED_UNITS[one.meter],
         COUNTED[one.meter],
         one.price_book_id,
-        simulated=False,
+        simulated=one.simulated,
     )
 
 

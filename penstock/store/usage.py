@@ -97,6 +97,44 @@ def counted(connection: Connection, asked: UsageFilter, limit: int) -> list[Coun
     ]
 
 
+# A machine's time inside the period. What was ordered by a book without prices of machines is not charged for it.
+_MACHINES = """
+    SELECT v.tenant_id, v.project_id, v.service_id, v.price_book_id, v.architecture, v.simulated, m.meter,
+        CAST(sum(m.amount * extract(
+            epoch FROM LEAST(COALESCE(v.end_at, :upto), :upto) - GREATEST(v.start_at, :start)) * 1000000) AS bigint) AS quantity
+    FROM vm_time v CROSS JOIN LATERAL (
+        VALUES ('vcpu_hours', v.vcpus), ('memory_gib_hours', v.memory_mib), ('disk_gib_hours', v.disk_gib)
+    ) AS m (meter, amount)
+    WHERE v.start_at < :upto AND (v.end_at IS NULL OR v.end_at > :start) {filters} AND EXISTS (
+        SELECT FROM price p
+        WHERE p.price_book_id = v.price_book_id AND p.meter = m.meter AND p.item IN ('*', v.architecture))
+    GROUP BY 1, 2, 3, 4, 5, 6, 7 LIMIT :limit
+"""
+
+
+def machines(connection: Connection, asked: UsageFilter, limit: int) -> list[CountedUsage]:
+    """Return processors, memory and disks of machines by owner, architecture and price book; at most ``limit`` groups."""
+    upto = min(asked.end, asked.now)
+    if upto <= asked.start:
+        return []
+    filters, values = _filters(asked, "v.")
+    values |= {"start": asked.start, "upto": upto, "limit": limit}
+    return [
+        CountedUsage(
+            tenant_id=row.tenant_id,
+            project_id=row.project_id,
+            service_id=row.service_id,
+            key_id=None,
+            meter=Meter(row.meter),
+            item=row.architecture,
+            price_book_id=row.price_book_id,
+            quantity=row.quantity,
+            simulated=row.simulated,
+        )
+        for row in connection.execute(sa.text(_MACHINES.format(filters=filters)), values)
+    ]
+
+
 def devices(connection: Connection, asked: UsageFilter, limit: int) -> list[DeviceUsage]:
     """Return charged device time by owner, offer, class, price book, simulated and reserved; at most ``limit`` groups."""
     upto = min(asked.end, asked.now)
@@ -168,6 +206,12 @@ def held_now(
     connection: Connection, tenant_id: str | None, project_ids: Collection[str] | None
 ) -> list[HeldNow]:
     """Return what is sold now by service, class and price book; a filter of None is open."""
+    filters, values = _owner(tenant_id, project_ids)
+    rows = connection.execute(sa.text(_HELD.format(filters=filters)), values)
+    return [HeldNow(*row) for row in rows]
+
+
+def _owner(tenant_id: str | None, project_ids: Collection[str] | None) -> tuple[str, dict[str, Any]]:
     filters = ""
     values: dict[str, Any] = {}
     if tenant_id is not None:
@@ -176,8 +220,36 @@ def held_now(
     if project_ids is not None:
         filters += " AND project_id = ANY(CAST(:project_ids AS text[]))"
         values["project_ids"] = sorted(project_ids)
-    rows = connection.execute(sa.text(_HELD.format(filters=filters)), values)
-    return [HeldNow(*row) for row in rows]
+    return filters, values
+
+
+@dataclass(frozen=True, slots=True)
+class MachineNow:
+    """A quantity of a meter of machines that one hour of a machine makes now."""
+
+    service_id: str
+    architecture: str
+    price_book_id: str
+    meter: Meter
+    quantity_per_hour: int
+
+
+_MACHINES_NOW = """
+    SELECT v.service_id, v.architecture, v.price_book_id, m.meter, m.amount * 3600000000 AS quantity
+    FROM vm_time v CROSS JOIN LATERAL (
+        VALUES ('vcpu_hours', CAST(v.vcpus AS bigint)), ('memory_gib_hours', v.memory_mib), ('disk_gib_hours', v.disk_gib)
+    ) AS m (meter, amount)
+    WHERE v.end_at IS NULL {filters}
+"""
+
+
+def machines_now(
+    connection: Connection, tenant_id: str | None, project_ids: Collection[str] | None
+) -> list[MachineNow]:
+    """Return what machines hold now; a filter of None is open."""
+    filters, values = _owner(tenant_id, project_ids)
+    rows = connection.execute(sa.text(_MACHINES_NOW.format(filters=filters)), values)
+    return [MachineNow(row[0], row[1], row[2], Meter(row[3]), row[4]) for row in rows]
 
 
 _CONSUMERS = sa.text(
@@ -185,6 +257,7 @@ _CONSUMERS = sa.text(
     SELECT DISTINCT tenant_id FROM segment
     WHERE {_CHARGED} AND start_at < :end AND (end_at IS NULL OR end_at > :start)
     UNION SELECT DISTINCT tenant_id FROM token_usage WHERE ended_at >= :start AND ended_at < :end
+    UNION SELECT DISTINCT tenant_id FROM vm_time WHERE start_at < :end AND (end_at IS NULL OR end_at > :start)
     UNION SELECT DISTINCT tenant_id FROM knowledge_usage
         WHERE CAST(day AS timestamp) >= timezone('UTC', CAST(:start AS timestamptz))
             AND CAST(day AS timestamp) < timezone('UTC', CAST(:end AS timestamptz)) AND price_book_id IS NOT NULL

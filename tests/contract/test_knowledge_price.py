@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from penstock.base.clock import ManualClock
 from penstock.base.units import div_round_half_even
 from penstock.control_plane import ControlPlane
-from penstock.domain.price import COUNTED, PRICED, Meter, Price
+from penstock.domain.price import OF_KNOWLEDGE, PRICED, Meter, Price
 from penstock.domain.role import Role
 from penstock.store import price_book as price_book_store
 from penstock.store.database import SYSTEM
@@ -158,7 +158,7 @@ def test_what_was_made_without_prices_is_not_charged(
     said = acme.member.post(f"/v1/knowledge_bases/{free}/search", query="valve").json()
     assert [charge["meter"] for charge in said["charges"]] == ["input_tokens"]
     usage = acme.member.get("/v1/usage").json()
-    assert not {item["meter"] for item in usage["items"]} & {meter.value for meter in COUNTED}
+    assert not {item["meter"] for item in usage["items"]} & {meter.value for meter in OF_KNOWLEDGE}
     assert usage["unpriced"] == []
 
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from penstock.catalog.base import Compiled, Draft, Known, Place, Spec
 from penstock.catalog.vm.spec import ENGINE, FORM, compile_order
 from penstock.domain.claim import Grant
-from penstock.domain.price import Meter
+from penstock.domain.price import OF_MACHINES, Meter
 
 
 class VmKind:
@@ -15,9 +15,8 @@ class VmKind:
     name: ClassVar[str] = "vm"
     form: ClassVar[Mapping[str, Any]] = FORM
     movable: ClassVar[bool] = False
-    meters: ClassVar[tuple[Meter, ...]] = (
-        Meter.GPU_HOURS,
-    )  # of devices passed through; others hold no meter yet
+    # Its processors, memory and disk, and devices that are passed through.
+    meters: ClassVar[tuple[Meter, ...]] = (*OF_MACHINES, Meter.GPU_HOURS)
 
     def compile(self, spec: Spec, known: Known) -> Compiled:
         """Turn a spec into asks, holds and prices."""

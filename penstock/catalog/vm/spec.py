@@ -5,9 +5,10 @@ from typing import Any
 
 from penstock.base import limits
 from penstock.base.errors import InvalidInputError
-from penstock.base.units import BYTES_PER_GIB
+from penstock.base.units import BYTES_PER_GIB, US_PER_HOUR
 from penstock.catalog.base import Compiled, Known, Spec
 from penstock.domain.claim import Ask
+from penstock.domain.price import OF_MACHINES
 from penstock.domain.quota import Measure, dimensions_of
 from penstock.domain.vm import OVERHEAD_MIB
 from penstock.rating.estimate import GpuOrder
@@ -146,7 +147,13 @@ def compile_order(spec: Spec, known: Known) -> Compiled:
         architecture=spec["architecture"],
         driver=ENGINE,
     )
-    return Compiled((ask,), dimensions_of(holds), gpu_orders=tuple(gpus))
+    hours = tuple(
+        (meter, spec["architecture"], amount * US_PER_HOUR)
+        for meter, amount in zip(
+            OF_MACHINES, (spec["vcpus"], spec["memory_mib"], spec["disk_gib"]), strict=True
+        )
+    )
+    return Compiled((ask,), dimensions_of(holds), gpu_orders=tuple(gpus), priced_hours=hours)
 
 
 def disk_fits(disk_gib: int, virtual_bytes: int) -> bool:

@@ -41,7 +41,7 @@ from penstock.store.schema.knowledge import (
     knowledge_usage,
 )
 from penstock.store.schema.ledger import invoice, invoice_line, segment, token_usage
-from penstock.store.schema.machine import image, ssh_key, vm, vm_console, vm_snapshot
+from penstock.store.schema.machine import image, ssh_key, vm, vm_console, vm_snapshot, vm_time
 from penstock.store.schema.network import (
     address_pool,
     dns_record,
@@ -144,6 +144,7 @@ __all__ = [
     "vm",
     "vm_console",
     "vm_snapshot",
+    "vm_time",
     "volume",
     "volume_snapshot",
     "volume_usage",

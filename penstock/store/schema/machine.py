@@ -12,6 +12,7 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
+    PrimaryKeyConstraint,
     Table,
     Text,
     UniqueConstraint,
@@ -107,6 +108,26 @@ vm_snapshot = Table(
     instant("created_at"),
     UniqueConstraint("service_id", "name"),
     Index(None, "tenant_id"),
+)
+
+vm_time = Table(
+    "vm_time",
+    metadata,
+    # One row for each shape that a machine had, from its first readiness to its end; it is what is charged.
+    Column("service_id", Text, ForeignKey("vm.service_id"), nullable=False),
+    instant("start_at"),
+    instant("end_at", nullable=True),
+    Column("tenant_id", Text, nullable=False),
+    Column("project_id", Text, nullable=False),
+    Column("price_book_id", Text, nullable=False),
+    Column("architecture", Text, nullable=False),
+    Column("vcpus", Integer, nullable=False),
+    Column("memory_mib", Integer, nullable=False),
+    Column("disk_gib", Integer, nullable=False),
+    Column("simulated", Boolean, nullable=False),
+    PrimaryKeyConstraint("service_id", "start_at"),
+    Index(None, "tenant_id", "end_at"),
+    Index("uq_vm_time_open", "service_id", unique=True, postgresql_where=text("end_at IS NULL")),
 )
 
 vm_console = Table(
