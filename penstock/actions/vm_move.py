@@ -48,6 +48,12 @@ def hindrance(connection: Connection, row: Row) -> str | None:
     return None
 
 
+def hindrance_now(context: Context, actor: Actor, row: Row) -> str | None:
+    """Return what ``hindrance`` says of a machine that the caller sees."""
+    with context.db.transaction(actor.scope) as connection:
+        return hindrance(connection, row)
+
+
 def move(context: Context, actor: Actor, vm_id: str, *, node_id: str | None) -> Row:
     """Begin to move a running machine to ``node_id``, None: to the host that fits best.
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from penstock.base.units import MICROEURPER_EUR, format_eur
+from penstock.base.units import MICROEUR_PER_EUR, format_eur
 from penstock.cli.errors import USAGE, CliError
 from penstock.cli.output import Column, Format, Kind
 from penstock.cli.session import Document, ListLimit, Session, Yes, command
@@ -99,7 +99,7 @@ def price(text: str) -> Document:
     """Return the price that ``METER/ITEM=EUR`` names; CliError if it is of another form."""
     key, equals, amount = text.rpartition("=")
     try:
-        microeur = Decimal(amount) * MICROEURPER_EUR
+        microeur = Decimal(amount) * MICROEUR_PER_EUR
     except InvalidOperation:
         microeur = Decimal("NaN")
     if not equals or not microeur.is_finite() or microeur != microeur.to_integral_value():

@@ -230,7 +230,12 @@ def ask_move(visit: Visit) -> Response:
         limit=limits.PAGE_MAX,
     )
     hosts = [one for one in nodes if "libvirt" in one["drivers"] and one["id"] != row["node_id"]]
-    return visit.page("machine_move.html", vm=row, hosts=hosts, hindrance=move_actions.hindrance(row))
+    return visit.page(
+        "machine_move.html",
+        vm=row,
+        hosts=hosts,
+        hindrance=move_actions.hindrance_now(visit.context, visit.actor, row),
+    )
 
 
 def move(visit: Visit) -> Response:

@@ -10,6 +10,7 @@ from penstock.actions.context import Actor
 from penstock.base.clock import ManualClock
 from penstock.control_plane import ControlPlane
 from penstock.domain.price import PRICED, Price
+from penstock.domain.role import Binding, Role
 from penstock.store import price_book as price_book_store
 from penstock.store.database import SYSTEM
 from tests.support.infrastructure import query
@@ -19,6 +20,9 @@ from tests.support.tenancy import Caller, Tenant
 
 # 2 x 20,000 + 1 x 5,000 + 10 x 100 micro-euro: two processors, 1 GiB, 10 GiB of disk.
 HOURLY_MICROEUR = 46_000
+OPERATOR = Actor(
+    "prn_op", "op", None, None, None, (Binding(Role.OPERATOR, None, None),), ("*",), "::1", "test", "req_1"
+)
 
 
 @pytest.fixture
@@ -99,11 +103,11 @@ def test_invoice_quota_and_view_say_the_same(
         3 * HOURLY_MICROEUR
     ]
     drafted = made(operator.post("/v1/invoices", tenant_id=acme.id, period="2026-11"))
-    lines = operator.get(f"/v1/invoices/{drafted['id']}").json()["lines"]
+    lines = operator.get(f"/v1/invoices/{drafted['id']}/lines").json()["items"]
     assert sum(line["amount_microeur"] for line in lines) == 3 * HOURLY_MICROEUR
     assert "x86_64: 6.000 vCPU-hours" in {line["description"] for line in lines}
     assert usage(acme)["total_microeur"] == 3 * HOURLY_MICROEUR
-    spent = spend_actions.show(control_plane.context, Actor.system())
+    spent = spend_actions.show(control_plane.context, OPERATOR)
     assert (spent.microeur_per_hour, spent.month_microeur) == (HOURLY_MICROEUR, 3 * HOURLY_MICROEUR)
 
 
@@ -112,7 +116,7 @@ def test_a_dry_run_says_the_price_of_an_hour(control_plane: ControlPlane, acme: 
     make_vm(control_plane, acme, "web-1")
     offer = next(row for row in acme.member.get("/v1/offers").json()["items"] if row["kind"] == "vm")
     spec = {"image": "image-web-1", "vcpus": 2, "memory_mib": 1_024, "disk_gib": 10}
-    body = {"offer_id": offer["id"], "project_id": acme.project_id, "spec": spec}
+    body = {"offer": offer["id"], "project": acme.project_id, "spec": spec}
     planned = made(acme.member.request("POST", "/v1/services?dry_run=true", json=body))
     assert planned["price"]["microeur_per_hour"] == HOURLY_MICROEUR
 

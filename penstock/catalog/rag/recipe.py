@@ -11,7 +11,7 @@ from penstock.catalog.base import Compiled, Draft, Known, Place, Spec
 from penstock.catalog.rag.spec import FORM, compile_order, embedding_name
 from penstock.catalog.replica import CTRANSLATE2, draft_of
 from penstock.domain.claim import Grant
-from penstock.domain.price import COUNTED, Meter
+from penstock.domain.price import OF_KNOWLEDGE, Meter
 
 
 class RagKind:
@@ -19,7 +19,7 @@ class RagKind:
 
     name: ClassVar[str] = "rag"
     form: ClassVar[Mapping[str, Any]] = FORM
-    meters: ClassVar[tuple[Meter, ...]] = (Meter.INPUT_TOKENS, Meter.OUTPUT_TOKENS, *COUNTED)
+    meters: ClassVar[tuple[Meter, ...]] = (Meter.INPUT_TOKENS, Meter.OUTPUT_TOKENS, *OF_KNOWLEDGE)
     movable: ClassVar[bool] = True
 
     def compile(self, spec: Spec, known: Known) -> Compiled:

@@ -14,7 +14,7 @@ from penstock.domain.knowledge_base import (
     LANGUAGES,
     OVERLAP_CHARACTERS_DEFAULT,
 )
-from penstock.domain.price import COUNTED
+from penstock.domain.price import OF_KNOWLEDGE
 from penstock.domain.quota import Measure, dimensions_of
 
 EMBEDDING_MODEL_DEFAULT = "all-minilm-l6-v2"
@@ -117,5 +117,5 @@ def compile_order(spec: Spec, known: Known) -> Compiled:
         dimensions_of({(Measure.SERVICES, None): 1, **holds}),
         gpu_orders=replica.gpu_orders * spec["replicas"],
         priced_models=priced,
-        priced_counts=tuple((meter, spec["embedding_model"]) for meter in COUNTED),
+        priced_counts=tuple((meter, spec["embedding_model"]) for meter in OF_KNOWLEDGE),
     )

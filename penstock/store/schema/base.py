@@ -67,6 +67,7 @@ TENANT_TABLES = (
     "image",
     "vm",
     "vm_snapshot",
+    "vm_time",
     "volume",
     "volume_snapshot",
     "volume_usage",

@@ -36,6 +36,7 @@ def test_a_moment_is_told_in_utc_and_marked_for_the_readers_own_zone() -> None:
 def test_quantities_carry_their_unit() -> None:
     assert formats.usage_quantity(3_600_000_000, "device_us") == "1.0000 GPU-h"
     assert formats.usage_quantity(1, "token") == "1 token"
+    assert formats.usage_quantity(1_024 * 3_600_000_000, "mib_us") == "1.000 GiB-hours of memory"
     assert formats.usage_quantity(12_000, "token") == "12,000 tokens"
     assert formats.quota_amount(5_000_000, "microeur_per_month") == "5.00 EUR"
     assert formats.quota_amount(1 << 40, "device_memory_bytes:H100") == "1,024 GiB"

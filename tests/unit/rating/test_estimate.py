@@ -65,6 +65,17 @@ def test_what_is_counted_is_told_with_how_many_a_price_is_for() -> None:
         estimate(book, counted=[(Meter.DOCUMENTS_INDEXED, "mini")])
 
 
+def test_hours_of_machines_are_in_the_price_of_an_hour_where_the_book_prices_them() -> None:
+    book = PriceBook("pbk_2", 2, (Price(Meter.VCPU_HOURS, "*", 20_000), Price(Meter.VCPU_HOURS, "arm", 7)))
+    hour = 3_600_000_000
+    hourly = [
+        (Meter.VCPU_HOURS, "x86", 2 * hour),
+        (Meter.VCPU_HOURS, "arm", hour),
+        (Meter.DISK_GIB_HOURS, "x86", hour),
+    ]
+    assert estimate(book, hourly=hourly).microeur_per_hour == 40_007
+
+
 def test_everything_without_a_price_is_listed_at_once() -> None:
     with pytest.raises(UnpricedUsageError) as refusal:
         estimate(BOOK, [GpuOrder("B200", 1, 0, 7)], ["other"])
