@@ -1,7 +1,8 @@
 """Order, dry-run, list, show and release services."""
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
 
 from prometheus_client import Counter
 from sqlalchemy.engine import Connection
@@ -13,6 +14,7 @@ from penstock.actions.change import record_refusal
 from penstock.actions.context import Actor, Context, not_found
 from penstock.actions.order import Order, Prepared, prepare
 from penstock.actions.reservation_use import use_of
+from penstock.base import limits
 from penstock.base.errors import (
     ConflictError,
     ForbiddenError,
@@ -31,6 +33,7 @@ from penstock.store import reservation as reservation_store
 from penstock.store import service as service_store
 from penstock.store.rows import Row
 
+RELEASES_KEPT = Counter("penstock_releases_taken_back_total", "Releases that were taken back in time.")
 ORDERS = Counter("penstock_orders_total", "Orders by kind and outcome.", ("kind", "outcome"))
 
 
@@ -235,29 +238,69 @@ def visible(connection: Connection, actor: Actor, service_id: str) -> Row:
     return row
 
 
-def release(context: Context, actor: Actor, service_id: str) -> Row:
-    """Ask for a service to be taken down; asking again is the same answer."""
+def release(context: Context, actor: Actor, service_id: str, *, grace_s: int = 0) -> Row:
+    """Ask for a service to be taken down; asking again is the same answer.
+
+    With ``grace_s`` it runs on, and is paid for, so many seconds more, and ``keep`` takes the release back until then.
+    Asked again without, it is taken down now. Raises InvalidInputError for a grace that cannot be.
+    """
+    if not 0 <= grace_s <= limits.RELEASE_GRACE_SECONDS_MAX:
+        raise InvalidInputError(
+            f"0 to {limits.RELEASE_GRACE_SECONDS_MAX} seconds are possible", field="grace_s"
+        )
     now = context.clock.now()
     with context.db.transaction(actor.scope) as connection:
         row = visible(connection, actor, service_id)
         actor.require("service:release", row["tenant_id"], row["project_id"])
-        if service_store.want_released(connection, service_id, now):
+        if grace_s:
+            at = now + timedelta(seconds=grace_s)
+            if service_store.release_later(connection, service_id, at):
+                _told(context, connection, actor, row, "service.release", {"release_at": at.isoformat()})
+        elif service_store.want_released(connection, service_id, now):
             if row["reservation_id"] is not None:
                 reservation_store.look_again(connection, row["reservation_id"], now)
             if row["kind"] == "rag":
                 delete_bases_of(connection, [service_id], actor.principal_id, now)
-            context.audit(connection, actor, "service.release", service_id, tenant_id=row["tenant_id"])
-            event_store.emit(
-                connection,
-                at=now,
-                kind="service.release_asked",
-                subject_id=service_id,
-                tenant_id=row["tenant_id"],
-                project_id=row["project_id"],
-                data={"name": row["name"], "kind": row["kind"]},
-            )
+            _told(context, connection, actor, row, "service.release", {})
         row = service_store.get(connection, service_id) or row
     context.wakeups.signal("service")
     context.wakeups.signal("reservation")
     context.wakeups.signal("knowledge")
     return row
+
+
+def keep(context: Context, actor: Actor, service_id: str) -> Row:
+    """Take back a release whose grace is not over; asking again is the same answer.
+
+    ConflictError once it is being taken down: then it can be ordered again, and what it held may be somebody else's.
+    """
+    with context.db.transaction(actor.scope) as connection:
+        row = visible(connection, actor, service_id)
+        actor.require("service:release", row["tenant_id"], row["project_id"])
+        if service_store.keep(connection, service_id):
+            RELEASES_KEPT.inc()
+            _told(context, connection, actor, row, "service.keep", {})
+        row = service_store.get(connection, service_id) or row
+        if row["wanted"] == ServiceWanted.RELEASED:
+            raise ConflictError("it is being taken down or gone already; order the same again")
+    context.wakeups.signal("event")
+    return row
+
+
+_KINDS = {"service.release": "service.release_asked", "service.keep": "service.release_taken_back"}
+
+
+def _told(
+    context: Context, connection: Connection, actor: Actor, row: Row, action: str, more: Mapping[str, Any]
+) -> None:
+    """Write audit row and event of a release that was asked for or taken back."""
+    context.audit(connection, actor, action, row["id"], tenant_id=row["tenant_id"], detail=more)
+    event_store.emit(
+        connection,
+        at=context.clock.now(),
+        kind=_KINDS[action],
+        subject_id=row["id"],
+        tenant_id=row["tenant_id"],
+        project_id=row["project_id"],
+        data={"name": row["name"], "kind": row["kind"], **more},
+    )

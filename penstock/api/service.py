@@ -117,6 +117,7 @@ class ServiceOut(BaseModel):
     reservation_id: str | None
     ends_at: datetime | None
     duration_s: int | None
+    release_at: datetime | None
     phases: list[PhaseOut]
     order_to_first_token_seconds: float | None
     knowledge_base_id: str | None  # of kind rag: what its documents go into; its proof of deletion names it
@@ -160,7 +161,7 @@ def out(row: Row) -> dict[str, Any]:
         if row.get(phase.column) is not None
     ]
     first_token = row.get("first_token_at")
-    shown: dict[str, Any] = {name: row[name] for name in SHOWN}
+    shown: dict[str, Any] = {name: row[name] for name in SHOWN} | {"release_at": row.get("release_at")}
     shown["knowledge_base_id"] = base_id_of(row["id"]) if row["kind"] == "rag" else None
     shown["state_sentence"] = STATE_SENTENCES[ServiceState(row["state"])]
     shown["message"] = row["message"] or REASON_SENTENCES[Reason(row["reason"])]
@@ -248,9 +249,27 @@ def show(call: Caller, service_id: str) -> Response:
 
 
 @router.delete("/{service_id}", responses={202: {"model": ServiceOut}, **ERRORS}, status_code=202)
-def release(call: Caller, service_id: str) -> Response:
+def release(
+    call: Caller,
+    service_id: str,
+    grace_s: Annotated[
+        int,
+        Query(
+            ge=0,
+            le=limits.RELEASE_GRACE_SECONDS_MAX,
+            description="run on, and be paid for, so many seconds more; `/keep` takes it back until then",
+        ),
+    ] = 0,
+) -> Response:
     """Release a service; what it held is given back and its meter stops. Repeating it is harmless."""
-    return answer(out(service_actions.release(call.context, call.actor(), service_id)), 202)
+    row = service_actions.release(call.context, call.actor(), service_id, grace_s=grace_s)
+    return answer(out(row), 202)
+
+
+@router.post("/{service_id}/keep", responses={200: {"model": ServiceOut}, **ERRORS})
+def keep(call: Caller, service_id: str) -> Response:
+    """Take back a release whose grace is not over. Repeating it is harmless."""
+    return answer(out(service_actions.keep(call.context, call.actor(), service_id)))
 
 
 @router.get("/{service_id}/explain", responses={200: {"description": "the decision in words"}, **ERRORS})

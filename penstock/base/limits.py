@@ -140,6 +140,7 @@ MAINTENANCE_TARGETS_MAX = 256
 MAINTENANCE_SHOWN_MAX = 500
 CALENDAR_TIME_DEFAULT = timedelta(days=7)
 CALENDAR_ITEMS_MAX = 2_000
+RELEASE_GRACE_SECONDS_MAX = 86_400
 
 # How long what is no part of the books is kept after its end, and how much is removed at a time.
 SESSION_KEPT = timedelta(days=1)

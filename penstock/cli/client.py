@@ -54,9 +54,9 @@ class Client:
         """Replace what is at ``path`` and return the answer."""
         return self.request("PUT", path, body=body)
 
-    def delete(self, path: str) -> Document:
+    def delete(self, path: str, params: Mapping[str, Any] | None = None) -> Document:
         """Remove what is at ``path`` and return the answer, empty if there is none."""
-        return self.request("DELETE", path)
+        return self.request("DELETE", path, params=params)
 
     def request(
         self,

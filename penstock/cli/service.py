@@ -40,6 +40,7 @@ _FIELDS = (
     Column("On", "places"),
     Column("Knowledge base", "knowledge_base_id"),
     Column("Ends", "ends_at", Kind.TIME),
+    Column("Released at", "release_at", Kind.TIME),
     Column("In reservation", "reservation_id"),
     Column("Project", "project_id"),
     Column("Offer", "offer_id"),
@@ -242,14 +243,27 @@ def release(
     yes: Yes = False,  # noqa: FBT002 - the form of a Typer flag
     wait: Wait = False,  # noqa: FBT002 - the form of a Typer flag
     timeout: Timeout = DEFAULT_TIMEOUT_SECONDS,
+    grace: Annotated[
+        str | None,
+        typer.Option(
+            "--grace", help="Run on, paid for, so long (30s, 10m); `keep` takes it back until then."
+        ),
+    ] = None,
 ) -> None:
     """Release a service: it ends, what it holds is given back and its meter stops."""
     found = session.client.get(f"/v1/services/{find(session, service)}")
-    session.confirm(affects(found), yes=yes)
-    answer = session.client.delete(f"/v1/services/{found['id']}")
+    session.confirm(affects(found, grace), yes=yes)
+    params: Document = {} if grace is None else {"grace_s": span_seconds(grace)}
+    answer = session.client.delete(f"/v1/services/{found['id']}", params=params)
     if wait:
         answer = _watch(session, answer, timeout, until=("released", "failed"))
     show_service(session, answer)
+
+
+@command(app, "keep", examples=["penstock service keep chat"])
+def keep(session: Session, service: Service) -> None:
+    """Take back a release whose grace is not over."""
+    show_service(session, session.client.post(f"/v1/services/{find(session, service)}/keep", {}))
 
 
 @command(
@@ -362,7 +376,7 @@ def _burn(milli: int | None) -> str | None:
     return None if milli is None else f"{milli / 1000:.2f}"
 
 
-def affects(service: Mapping[str, Any]) -> str:
+def affects(service: Mapping[str, Any], grace: str | None = None) -> str:
     """Return the question before a release, with what will be gone."""
     parts = service.get("allocations") or ()
     nodes = sorted({str(part["node_name"]) for part in parts})
@@ -373,7 +387,10 @@ def affects(service: Mapping[str, Any]) -> str:
         "rag": "its endpoint stops answering, and its documents are deleted, with a signed proof",
         "gpu": "what runs on its devices ends and the devices are wiped",
     }.get(str(service["kind"]), "what runs in it ends")
-    return f"Release '{service['name']}' ({service['state']}{where})? Then {what}; this cannot be undone."
+    asked = f"Release '{service['name']}' ({service['state']}{where})?"
+    if grace is not None:
+        return f"{asked} After {grace} {what}; until then `penstock service keep` takes it back."
+    return f"{asked} Then {what}; this cannot be undone."
 
 
 def show_service(session: Session, service: Document) -> None:

@@ -33,6 +33,7 @@ from penstock.store.rows import Row
 PAGE = 50
 EVENTS_SHOWN = 30
 SEGMENTS_SHOWN = 100
+UNDO_SECONDS = 30  # a release waits so long, so that it can be taken back
 OVER_STATES = tuple(state.value for state in TERMINAL)
 
 
@@ -170,13 +171,29 @@ def ask_release(visit: Visit) -> Response:
             and key["project_id"] in (None, row["project_id"])
             and {"*", "llm"} & set(key["scopes"])
         ]
-    return visit.page("release.html", service=row, cost=_cost(visit, row), keys=keys)
+    return visit.page(
+        "release.html", undo_seconds=UNDO_SECONDS, service=row, cost=_cost(visit, row), keys=keys
+    )
+
+
+def keep(visit: Visit) -> Response:
+    """Take a release back; too late is said on the page of the service."""
+    row = service_actions.keep(visit.context, visit.actor, visit.path("service_id"))
+    return visit.go(f"/services/{row['id']}", f"'{row['name']}' is kept; nothing was stopped.")
 
 
 def release(visit: Visit) -> Response:
     """Release a service."""
-    row = service_actions.release(visit.context, visit.actor, visit.path("service_id"))
-    return visit.go(f"/services/{row['id']}", f"'{row['name']}' is being released; its meter stops with it.")
+    now = visit.field("now") == "yes"
+    row = service_actions.release(
+        visit.context, visit.actor, visit.path("service_id"), grace_s=0 if now else UNDO_SECONDS
+    )
+    said = (
+        f"'{row['name']}' is being released; its meter stops with it."
+        if now or row["wanted"] == "released"
+        else f"'{row['name']}' is released in {UNDO_SECONDS} seconds; until then you can keep it."
+    )
+    return visit.go(f"/services/{row['id']}", said)
 
 
 routes = [
@@ -185,4 +202,5 @@ routes = [
     get("/services/{service_id}/segments", segments),
     get("/services/{service_id}/release", ask_release),
     post("/services/{service_id}/release", release),
+    post("/services/{service_id}/keep", keep),
 ]

@@ -61,7 +61,11 @@ class ReservationEngine:
         rows = reservation_store.release_ended(connection, now, limits.ENGINE_BATCH)
         event_store.emit_many(connection, [_time_over(row, now) for row in rows])
         TIME_OVER.inc(len(rows))
-        return len(rows)
+        asked = reservation_store.release_asked(connection, now, limits.ENGINE_BATCH)
+        event_store.emit_many(connection, [_event("service.release_begun", row, now) for row in asked])
+        for one in {row["reservation_id"] for row in asked if row["reservation_id"] is not None}:
+            reservation_store.look_again(connection, one, now)
+        return len(rows) + len(asked)
 
     def _step_due(self, connection: Connection) -> int:
         now = self._clock.now()
@@ -215,5 +219,9 @@ def _finish(connection: Connection, row: Row, now: datetime) -> None:
 
 
 def _time_over(row: Row, now: datetime) -> NewEvent:
+    return _event("service.time_over", row, now)
+
+
+def _event(kind: str, row: Row, now: datetime) -> NewEvent:
     data = {"name": row["name"], "kind": row["kind"]}
-    return NewEvent(now, "service.time_over", row["id"], row["tenant_id"], row["project_id"], data)
+    return NewEvent(now, kind, row["id"], row["tenant_id"], row["project_id"], data)

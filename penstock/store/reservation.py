@@ -303,10 +303,11 @@ _RELEASE = """
     WHERE id IN (
         SELECT id FROM service WHERE {which} AND wanted = 'running' AND state NOT IN ('released', 'failed')
         ORDER BY id LIMIT :limit FOR NO KEY UPDATE)
-    RETURNING id, tenant_id, project_id, name, kind
+    RETURNING id, tenant_id, project_id, name, kind, reservation_id, release_at
 """
 _RELEASE_INSIDE = sa.text(_RELEASE.format(which="reservation_id = :id"))
 _RELEASE_ENDED = sa.text(_RELEASE.format(which="ends_at <= :now"))
+_RELEASE_ASKED = sa.text(_RELEASE.format(which="release_at <= :now"))
 
 
 def release_inside(connection: Connection, reservation_id: str, now: datetime, limit: int) -> list[Row]:
@@ -318,6 +319,11 @@ def release_inside(connection: Connection, reservation_id: str, now: datetime, l
 def release_ended(connection: Connection, now: datetime, limit: int) -> list[Row]:
     """Ask for the release of services whose time is over; return what was asked now."""
     return every(connection.execute(_RELEASE_ENDED, {"now": now, "limit": limit}))
+
+
+def release_asked(connection: Connection, now: datetime, limit: int) -> list[Row]:
+    """Ask for the release of services whose release was asked for a moment ahead that has come; return them."""
+    return every(connection.execute(_RELEASE_ASKED, {"now": now, "limit": limit}))
 
 
 _IN_THE_WAY = sa.text(

@@ -242,6 +242,27 @@ def want_released(connection: Connection, service_id: str, now: datetime) -> boo
     return connection.execute(_WANT_RELEASED, {"id": service_id, "now": now}).rowcount == 1
 
 
+_RELEASE_LATER = sa.text(
+    """
+    UPDATE service SET release_at = :at
+    WHERE id = :id AND wanted <> 'released' AND release_at IS NULL AND state NOT IN ('released', 'failed')
+    """
+)
+_KEEP = sa.text(
+    "UPDATE service SET release_at = NULL WHERE id = :id AND wanted <> 'released' AND release_at IS NOT NULL"
+)
+
+
+def release_later(connection: Connection, service_id: str, at: datetime) -> bool:
+    """Ask for a release at a moment to come; nothing else changes until then. False if one was asked for before."""
+    return connection.execute(_RELEASE_LATER, {"id": service_id, "at": at}).rowcount == 1
+
+
+def keep(connection: Connection, service_id: str) -> bool:
+    """Take back a release whose moment has not come; False if there is none to take back."""
+    return connection.execute(_KEEP, {"id": service_id}).rowcount == 1
+
+
 _REQUEUE = sa.text(
     """
     UPDATE service SET due_at = :now WHERE id IN (

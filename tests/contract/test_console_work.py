@@ -62,12 +62,43 @@ def test_an_order_from_the_catalogue_to_running_and_back(people: People, clock: 
     asked = words(people.member.get(f"{path}/release").text)
     assert "5.00 EUR/h less" in asked
     assert "1.67 EUR, stays on the bill" in asked
-    assert service_path(people.member.send(f"{path}/release")) == path
+    assert "can be kept until then" in asked
+    assert service_path(people.member.send(f"{path}/release", {"now": "yes"})) == path
     people.factory.turn(4)
     assert "gone; nothing is held" in words(people.member.get(path).text).lower()
     segments = words(people.member.get(f"{path}/segments").text)
     assert segments.count("20 min 00 s") == 2, "two devices, twenty minutes each"
     assert "train" in people.member.get("/services?show=over").text
+
+
+def test_a_release_can_be_taken_back_for_half_a_minute(people: People, clock: ManualClock) -> None:
+    path = service_path(ordered(people.member, people, count="2", device_class="H100", name="train"))
+    people.factory.turn(4)
+    assert service_path(people.member.send(f"{path}/release")) == path
+    clock.advance(timedelta(seconds=20))
+    people.plane.reservations.tick()
+    people.factory.turn(2)
+    page = people.member.get(path).text
+    assert "Until then it runs on, holds its place and is paid for" in words(page)
+    assert 'class="badge good">running' in page
+    assert "released soon" in people.member.get("/services").text
+    assert people.auditor.send(f"{path}/keep").status_code == 403
+    assert people.stranger.send(f"{path}/keep").status_code == 404
+    assert service_path(people.member.send(f"{path}/keep")) == path
+    assert "is kept; nothing was stopped" in words(people.member.get(path).text)
+    clock.advance(timedelta(minutes=5))
+    people.plane.reservations.tick()
+    people.factory.turn(2)
+    assert "running" in words(people.member.get(path).text)
+    people.member.send(f"{path}/release")
+    clock.advance(timedelta(seconds=31))
+    people.plane.reservations.tick()
+    people.factory.turn(4)
+    late = people.member.send(f"{path}/keep")
+    assert (late.status_code, "order the same again" in late.text) == (409, True)
+    assert "gone; nothing is held" in words(people.member.get(path).text).lower()
+    segments = words(people.member.get(f"{path}/segments").text)
+    assert segments.count("5 min 51 s") == 2, "the meter goes on until it is taken down"
 
 
 def test_sending_the_order_form_twice_orders_once(people: People) -> None:

@@ -122,6 +122,7 @@ service = Table(
     Column("reservation_id", Text, ForeignKey("reservation.id")),  # it runs inside, and nowhere else
     instant("ends_at", nullable=True),  # it is released then
     Column("duration_s", Integer),  # ends_at is so long after it was placed
+    instant("release_at", nullable=True),  # its release was asked for then; until then it can be taken back
     Column("generation", BigInteger, nullable=False, server_default=text("1")),
     Column("attempts", Integer, nullable=False, server_default=text("0")),
     # A leased row is due again when the lease ends; NULL: nothing will happen by itself.
@@ -145,6 +146,13 @@ service = Table(
         "ends_at",
         postgresql_where=text(
             "ends_at IS NOT NULL AND wanted = 'running' AND state NOT IN ('released', 'failed')"
+        ),
+    ),
+    Index(
+        "ix_service_release_at",
+        "release_at",
+        postgresql_where=text(
+            "release_at IS NOT NULL AND wanted = 'running' AND state NOT IN ('released', 'failed')"
         ),
     ),
     Index("ix_service_reservation_id", "reservation_id", postgresql_where=text("reservation_id IS NOT NULL")),

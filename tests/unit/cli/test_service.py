@@ -114,6 +114,17 @@ def test_the_list_leaves_out_what_is_over_unless_asked(
     )
 
 
+def test_a_release_with_a_grace_is_taken_back(penstock: CommandLine, simulated: SimulatedFactory) -> None:
+    penstock.json("service", "order", "gpu", "--name", "kept")
+    simulated.turn(4)
+    asked = penstock("service", "release", "kept", "--grace", "10m")
+    assert "`penstock service keep` takes it back" in asked.stderr
+    later = penstock.json("service", "release", "kept", "--grace", "10m", "--yes")
+    assert (later["wanted"], later["release_at"] is None) == ("running", False)
+    assert penstock.json("service", "keep", "kept")["release_at"] is None
+    assert penstock("service", "release", "kept", "--grace", "soon", "--yes").exit_code == 2
+
+
 def test_a_release_says_what_it_affects_before_it_is_done(
     penstock: CommandLine, simulated: SimulatedFactory
 ) -> None:
