@@ -1,5 +1,6 @@
 """Ports: where guests are plugged into a network, with addresses that stay."""
 
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Network
 from typing import Any
 
@@ -43,30 +44,61 @@ def create(
     with change(context, actor, "port.create", port_id) as made:
         within = network_part.visible(made.connection, actor, subnet, subnet_id)
         network = network_actions.held(made, actor, within["network_id"], "port:create")
-        network_part.require_room(made.connection, port, network, limits.PORTS_PER_NETWORK_MAX)
         _require_service(made, network, service_id)
-        network_actions.take_quota(context, made, network["tenant_id"], network["project_id"], Measure.PORTS)
-        row: Row = {
-            **network_part.base_row(context, network, port_id, name, description),
-            "subnet_id": subnet_id,
-            "vni": network["vni"],
-            "mac": "",
-            "address": _address(made, within, address),
-            "service_id": service_id,
-            "node_id": None,
-            "egress_kbit_per_second": egress_kbit_per_second,
-        }
-        _insert(made, row)
-        for group_id in dict.fromkeys(security_group_ids):
-            group = network_part.within(made.connection, network, security_group, group_id)
-            group_store.bind(made.connection, _binding(context, group, port_id))
-        network_actions.touch(context, made, network["id"])
-        network_actions.record(
-            made, "port.created", row, name=name, address=row["address"], groups=security_group_ids
+        shown = make(
+            context,
+            made,
+            network,
+            within,
+            name=name,
+            groups=[
+                network_part.within(made.connection, network, security_group, group_id)
+                for group_id in dict.fromkeys(security_group_ids)
+            ],
+            address=address,
+            port_id=port_id,
+            of_machine={
+                "description": description,
+                "service_id": service_id,
+                "egress_kbit_per_second": egress_kbit_per_second,
+            },
         )
-        shown = owned.get(made.connection, port, port_id) or row
     context.wakeups.signal("network")
     return shown
+
+
+def make(
+    context: Context,
+    made: Change,
+    network: Row,
+    within: Row,
+    *,
+    name: str,
+    groups: Sequence[Row],
+    of_machine: Mapping[str, Any],
+    address: str | None = None,
+    port_id: str | None = None,
+) -> Row:
+    """Make a port in a change that is under way and has locked its network; ``of_machine``: further columns."""
+    network_part.require_room(made.connection, port, network, limits.PORTS_PER_NETWORK_MAX)
+    network_actions.take_quota(context, made, network["tenant_id"], network["project_id"], Measure.PORTS)
+    port_id = port_id or context.new_id("port")
+    row: Row = {
+        **network_part.base_row(context, network, port_id, name, ""),
+        "subnet_id": within["id"],
+        "vni": network["vni"],
+        "mac": "",
+        "address": _address(made, within, address),
+        "node_id": None,
+        **of_machine,
+    }
+    _insert(made, row)
+    for group in groups:
+        group_store.bind(made.connection, _binding(context, group, port_id))
+    network_actions.touch(context, made, network["id"])
+    ids = [group["id"] for group in groups]
+    network_actions.record(made, "port.created", row, name=name, address=row["address"], groups=ids)
+    return owned.get(made.connection, port, port_id) or row
 
 
 def _binding(context: Context, group: Row, port_id: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from penstock.actions import rag_order, vm_order
 from penstock.actions.booking import Wanted, make, quota_error, without_devices
-from penstock.actions.change import record_refusal
+from penstock.actions.change import Change, record_refusal
 from penstock.actions.context import Actor, Context, not_found
 from penstock.actions.order import Order, Prepared, prepare
 from penstock.actions.reservation_use import use_of
@@ -117,7 +117,8 @@ def _insert(context: Context, actor: Actor, prepared: Prepared, connection: Conn
         data={"name": row["name"], "kind": row["kind"], "spec": prepared.spec},
     )
     if prepared.machine is not None:
-        vm_order.keep(context, connection, row, prepared.machine)
+        made = Change(context, connection, actor, "service.order")
+        vm_order.keep(context, made, row, prepared.machine)
     if row["kind"] == "rag":
         rag_order.keep(context, actor, connection, row)
 

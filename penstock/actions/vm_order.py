@@ -3,13 +3,16 @@
 import base64
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
+import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from penstock.actions import port as port_actions
+from penstock.actions.change import Change
 from penstock.actions.context import Actor, Context
 from penstock.base import limits
 from penstock.base.errors import ConflictError, ForbiddenError, InvalidInputError
@@ -17,10 +20,11 @@ from penstock.catalog.vm.spec import disk_fits
 from penstock.domain.image import ImageState
 from penstock.domain.port import mac_of
 from penstock.store import image as image_store
+from penstock.store import network as network_store
 from penstock.store import owned
 from penstock.store import vm as vm_store
 from penstock.store.rows import Row
-from penstock.store.schema import port, ssh_key
+from penstock.store.schema import port, security_group, ssh_key, subnet
 
 _HOST_CHARACTERS = re.compile(r"[^a-z0-9-]")
 
@@ -34,6 +38,16 @@ class Machine:
     keys: tuple[str, ...]
     user_data: bytes
     ports: tuple[Row, ...]
+    places: tuple["NewPort", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NewPort:
+    """A port that is made with a machine: in a subnet of a network, with groups of it."""
+
+    subnet: Row
+    network: Row
+    groups: tuple[Row, ...]
 
 
 def look_up(
@@ -69,6 +83,7 @@ def look_up(
         _keys(connection, project, spec["ssh_keys"]),
         user_data,
         _ports(connection, project, spec["ports"]),
+        _places(connection, actor, project, spec),
     )
 
 
@@ -118,9 +133,67 @@ def _ports(connection: Connection, project: Row, names: list[str]) -> tuple[Row,
     return tuple(rows)
 
 
-def keep(context: Context, connection: Connection, service: Row, machine: Machine) -> None:
+def _places(
+    connection: Connection, actor: Actor, project: Row, spec: Mapping[str, Any]
+) -> tuple[NewPort, ...]:
+    """Return the ports to be made; their networks are locked before anything else of the order is."""
+    if not spec["subnets"]:
+        if spec["security_groups"]:
+            raise InvalidInputError(
+                "groups hold for the ports that are made in 'subnets'; name these too",
+                field="spec.security_groups",
+            )
+        return ()
+    if len(spec["subnets"]) + len(spec["ports"]) + len(spec["bridges"]) > limits.VM_NICS_MAX:
+        raise InvalidInputError(
+            f"a machine has at most {limits.VM_NICS_MAX} interfaces", field="spec.subnets"
+        )
+    actor.require("port:create", project["tenant_id"], project["id"])
+    subnets = [
+        _named(connection, subnet, project, text, f"spec.subnets.{number}")
+        for number, text in enumerate(spec["subnets"])
+    ]
+    networks = {
+        one: network_store.lock(connection, one) for one in sorted({row["network_id"] for row in subnets})
+    }
+    groups = [
+        _named(connection, security_group, project, text, f"spec.security_groups.{number}", set(networks))
+        for number, text in enumerate(spec["security_groups"])
+    ]
+    places: list[NewPort] = []
+    for number, row in enumerate(subnets):
+        network = networks[row["network_id"]]
+        if network is None or network["wanted"] != "active":
+            raise InvalidInputError("this network is being deleted", field=f"spec.subnets.{number}")
+        of_network = [one for one in groups if one["network_id"] == network["id"]]
+        places.append(NewPort(row, network, tuple(of_network)))
+    return tuple(places)
+
+
+def _named(
+    connection: Connection,
+    table: sa.Table,
+    project: Row,
+    text: str,
+    field: str,
+    networks: Collection[str] | None = None,
+) -> Row:
+    """Return the project's row of that id or name; of one of ``networks`` if they are given."""
+    what = table.name.replace("_", " ")
+    found = owned.find(connection, table, project_id=project["id"], id=text)
+    found = found or owned.find(connection, table, project_id=project["id"], name=text)
+    if networks is not None:
+        found = [row for row in found if row["network_id"] in networks]
+    if len(found) > 1:
+        raise InvalidInputError(f"more than one {what} is called '{text}'; give the id", field=field)
+    if not found:
+        raise InvalidInputError(f"the project has no {what} '{text}' here", field=field)
+    return found[0]
+
+
+def keep(context: Context, made: Change, service: Row, machine: Machine) -> None:
     """Write what makes a service a machine, and plug its ports into it; in the transaction of the order."""
-    service_id = service["id"]
+    service_id, connection = service["id"], made.connection
     spec = machine.spec
     digest = sha256(service_id.encode()).hexdigest()
     vm_store.insert(
@@ -148,15 +221,39 @@ def keep(context: Context, connection: Connection, service: Row, machine: Machin
         },
     )
     for row in machine.ports:
-        if not _take_port(connection, row["id"], service_id):
+        if not _take_port(connection, row["id"], service_id, _metadata(service, machine)):
             raise ConflictError(
                 f"the port '{row['name']}' was taken by another machine meanwhile", field="spec.ports"
             )
 
+    for number, place in enumerate(machine.places):
+        port_actions.make(
+            context,
+            made,
+            place.network,
+            place.subnet,
+            name=f"{host_name(service['name'])[:40]}-{service_id[-6:]}-{number}",
+            groups=place.groups,
+            of_machine={
+                "service_id": service_id,
+                "goes_with_machine": True,
+                "metadata": _metadata(service, machine),
+            },
+        )
 
-def _take_port(connection: Connection, port_id: str, service_id: str) -> bool:
+
+def _metadata(service: Row, machine: Machine) -> dict[str, Any]:
+    """Return what a guest may read of itself beside what its port says."""
+    keys = {str(number): {"openssh-key": line} for number, line in enumerate(machine.keys)}
+    named = {"local-hostname": host_name(service["name"])}
+    return {**named, "public-keys": keys} if keys else named
+
+
+def _take_port(connection: Connection, port_id: str, service_id: str, metadata: dict[str, Any]) -> bool:
     statement = (
-        port.update().where(port.c.id == port_id, port.c.service_id.is_(None)).values(service_id=service_id)
+        port.update()
+        .where(port.c.id == port_id, port.c.service_id.is_(None))
+        .values(service_id=service_id, metadata=metadata)
     )
     return connection.execute(statement).rowcount == 1
 

@@ -69,6 +69,12 @@ def launch(
     image: Annotated[str, typer.Option("--image", "-i", help="See `penstock image list`.")],
     key: Annotated[list[str] | None, typer.Option("--key", "-k", help="Name of an SSH key.")] = None,
     port: Annotated[list[str] | None, typer.Option("--port", help="A port of your networks.")] = None,
+    subnet: Annotated[
+        list[str] | None, typer.Option("--subnet", help="A port is made there and goes with the machine.")
+    ] = None,
+    group: Annotated[
+        list[str] | None, typer.Option("--group", help="A security group for ports made by --subnet.")
+    ] = None,
     vcpus: Annotated[int, typer.Option("--vcpus", min=1, help="Virtual processors.")] = 1,
     memory: Annotated[int, typer.Option("--memory", min=64, help="In MiB.")] = 1_024,
     disk: Annotated[int, typer.Option("--disk", min=1, help="In GiB.")] = 10,
@@ -86,6 +92,8 @@ def launch(
         "image": image,
         "ssh_keys": key or [],
         "ports": port or [],
+        "subnets": subnet or [],
+        "security_groups": group or [],
         "vcpus": vcpus,
         "memory_mib": memory,
         "disk_gib": disk,

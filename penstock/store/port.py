@@ -9,10 +9,13 @@ from sqlalchemy.engine import Connection
 
 from penstock.domain.network import bridge_name
 from penstock.domain.port import Attachment, tap_name
+from penstock.domain.quota import Measure
 from penstock.store import network as network_store
 from penstock.store import owned
+from penstock.store import quota as quota_store
+from penstock.store import security_group as group_store
 from penstock.store.rows import Row, every, one
-from penstock.store.schema import network, port, subnet
+from penstock.store.schema import floating_address, network, network_route, port, subnet
 
 # The lowest free address: the first of the prefix, or the one after some port's. The subnet's row is locked.
 _FREE = sa.text(
@@ -75,7 +78,7 @@ def unbind(connection: Connection, port_id: str, *, at: datetime, forget_service
     """Unplug a port; it keeps its addresses, and its service unless that is to be forgotten."""
     values: dict[str, Any] = {"node_id": None, "arriving_node_id": None}
     if forget_service:
-        values["service_id"] = None
+        values |= {"service_id": None, "metadata": {}}
     return _place(connection, port_id, values, at)
 
 
@@ -140,10 +143,23 @@ def attachments_of(connection: Connection, service_id: str) -> list[Attachment]:
 
 
 def release(connection: Connection, service_ids: Sequence[str], at: datetime) -> None:
-    """Unplug every port of services that are gone and forget the services; the ports stay their project's."""
-    query = sa.select(port.c.id).where(port.c.service_id.in_(list(service_ids)))
-    for port_id in connection.execute(query).scalars().all():
-        unbind(connection, port_id, at=at, forget_service=True)
+    """Unplug every port of services that are gone and forget the services; the ports stay their project's.
+
+    Those that an order made go, unless a route leads to them; floating addresses that led there lead nowhere.
+    """
+    for row in owned.find_any(connection, port, "service_id", service_ids):
+        unbind(connection, row["id"], at=at, forget_service=True)
+        if row["goes_with_machine"] and not owned.count(connection, network_route, port_id=row["id"]):
+            _remove(connection, row)
+
+
+def _remove(connection: Connection, row: Row) -> None:
+    leads = sa.update(floating_address).where(floating_address.c.port_id == row["id"])
+    connection.execute(leads.values(port_id=None, network_id=None))
+    group_store.unbind_target(connection, row["id"])
+    owned.remove(connection, port, row["id"])
+    held = {Measure.PORTS.value: 1}
+    quota_store.give_back_many(connection, [(row["tenant_id"], row["project_id"], held)])
 
 
 def _attachment(row: Row) -> Attachment:

@@ -199,6 +199,8 @@ def test_a_cordoned_host_asks_for_maintenance(
         ({"architecture": "aarch64"}, "spec.architecture"),
         ({"ssh_keys": ["nobody"]}, "spec.ssh_keys.0"),
         ({"ports": ["nowhere"]}, "spec.ports.0"),
+        ({"subnets": ["nowhere"]}, "spec.subnets.0"),
+        ({"security_groups": ["web"]}, "spec.security_groups"),
         ({"user_data": "not base64"}, "spec.user_data"),
         ({"user_data": "A" * (1 << 19)}, "spec.user_data"),
         ({"bridges": ["br0"]}, "spec.bridges"),
@@ -440,3 +442,31 @@ def test_a_host_is_emptied_with_the_plan_shown_first(
     assert there.machine().arriving
     assert operator.get(f"/v1/nodes/{here.node_id}").json()["cordoned"] is True
     assert acme.member.get(path).status_code in (403, 404)
+
+
+def test_ports_that_an_order_makes_go_with_their_machine(
+    control_plane: ControlPlane, acme: Tenant, operator: Caller, host: Host
+) -> None:
+    network_id = make_network(acme, "prod")
+    make_subnet(acme, network_id, "front", "10.0.0.0/24")
+    group = made(acme.member.post("/v1/security-groups", network_id=network_id, name="web"))
+    made(operator.put("/v1/quotas", tenant_id=acme.id, dimension="ports", limit=1))
+    make_ssh_key(acme, "laptop")
+    named = {"subnets": ["front"], "security_groups": ["web"], "ssh_keys": ["laptop"]}
+    vm_id = make_vm(control_plane, acme, "web-1", **named)
+    (port,) = acme.member.get("/v1/ports", service_id=vm_id).json()["items"]
+    assert (port["address"], port["service_id"]) == ("10.0.0.2", vm_id)
+    bound = acme.member.get(f"/v1/security-groups/{group['id']}").json()
+    assert port["id"] in str(bound)
+    (row,) = query(control_plane.context, "SELECT metadata FROM port")
+    assert row["metadata"]["local-hostname"] == "web-1"
+    assert row["metadata"]["public-keys"]["0"]["openssh-key"].endswith(" laptop")
+    body = {"project_id": acme.project_id, "name": "web-2", "spec": {"image": "image-web-1", **named}}
+    assert "'ports'" in refused(acme.member.post("/v1/vms", **body), 409)
+    assert acme.member.get("/v1/vms", name="web-2").json()["items"] == [], "no half-made machine"
+    acme.member.delete(f"/v1/vms/{vm_id}")
+    for _ in range(3):
+        host.say("off")
+    assert acme.member.get("/v1/ports").json()["items"] == []
+    used = {row["dimension"]: row["used"] for row in acme.admin.get("/v1/quotas").json()["items"]}
+    assert used["ports"] == 0

@@ -56,6 +56,9 @@ def test_a_guest_reads_what_it_is_with_a_token(web: Machine) -> None:
     token = _say(web, _TOKEN)
     assert _say(web, _ASK.format("local-ipv4", token)) == web.port["address"]
     assert _say(web, _ASK.format("instance-id", token)) == web.id
+    assert _say(web, _ASK.format("local-hostname", token)) == "web"
+    assert _say(web, _ASK.format("public-keys", token)) == "0=key-0"
+    assert _say(web, _ASK.format("public-keys/0/openssh-key", token)).endswith(" laptop")
     assert "token is needed" in _say(web, _ASK.format("local-ipv4", "x"))
 
 

@@ -75,6 +75,23 @@ FORM: Mapping[str, Any] = {
             "title": "Ports",
             "description": "names or ids of ports of your networks, one interface each; see `penstock port list`",
         },
+        "subnets": {
+            "type": "array",
+            "items": _NAME,
+            "maxItems": limits.VM_NICS_MAX,
+            "default": [],
+            "title": "Subnets",
+            "description": "names or ids of subnets: a port is made in each, and goes with the machine",
+        },
+        "security_groups": {
+            "type": "array",
+            "items": _NAME,
+            "maxItems": limits.VM_GROUPS_MAX,
+            "uniqueItems": True,
+            "default": [],
+            "title": "Security groups",
+            "description": "names or ids of groups that hold for those ports; in none, nobody comes in",
+        },
         "bridges": {
             **_MORE,
             "type": "array",

@@ -155,6 +155,9 @@ def look_up(guest: Mapping[str, Any], path: str) -> str | None:
         return cast("str | None", guest.get("user-data"))
     if parts[:1] != ["meta-data"]:
         return None
+    if parts[1:] == ["public-keys"] and isinstance(guest.get("public-keys"), Mapping):
+        # In this one list, names stand behind the numbers: that is how clients of the protocol know keys.
+        return "\n".join(f"{number}=key-{number}" for number in guest["public-keys"])
     tree: Any = {name: value for name, value in guest.items() if name != "user-data"}
     for part in parts[1:]:
         if not isinstance(tree, Mapping) or part not in tree:

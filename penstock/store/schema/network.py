@@ -103,6 +103,7 @@ port = Table(
         "arriving_node_id", Text, ForeignKey("node.id")
     ),  # where it is prepared too: its guest is to go there
     Column("egress_kbit_per_second", BigInteger),
+    Column("goes_with_machine", Boolean, nullable=False, server_default=text("false")),
     Column(
         "metadata", JSONB, nullable=False, server_default=text("'{}'::jsonb")
     ),  # what its guest may read of itself
