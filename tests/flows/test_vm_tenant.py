@@ -3,6 +3,7 @@
 The module shares two hosts and two machines of two tenants, which have the same prefix and the same address.
 """
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -167,3 +168,26 @@ def test_moved_while_it_runs_it_stays_reachable(site: MachineSite, web: Machine)
         assert session.say("cat /run/kept") == "in-memory", "the same connection goes on"
     assert site.wait(web, "running")["node_name"] == there
     assert pings.longest_gap_seconds < 1.0, pings.longest_gap_seconds
+
+
+def test_killed_in_mid_launch_all_of_it_converges(
+    site: MachineSite, machines: tuple[Machine, Machine]
+) -> None:
+    """SIGKILL of the engine with its listener, then of the agents, while one more machine is brought up."""
+    third = site.order(machines[1].tenant, "third")
+    site.engine.kill()
+    until(lambda: site.vm(third)["state"] == "provisioning", "the API goes on")
+    site.engine.start()
+    until(lambda: len(site.folders("machines")) == 3, lambda: f"a host has begun: {site.said()}")
+    site.engine.kill()
+    for agent in site.agents:
+        agent.end(signal.SIGKILL)
+        agent.start("run")
+    site.engine.start()
+    site.wait(third, "running")
+    domains = [name for agent in site.agents for name in agent.host.domains()]
+    assert len(domains) == len(site.folders("machines")) == 3
+    assert machines[0].guest.answers(), "what ran runs on"
+    made(third.tenant.member.delete(f"/v1/vms/{third.id}"))
+    site.wait(third, "terminated")
+    until(lambda: len(site.folders("machines")) == 2, "nothing of it is left")

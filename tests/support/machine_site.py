@@ -14,20 +14,20 @@ import psycopg
 import pytest
 from fastapi.testclient import TestClient
 
-from penstock.api.agent_listener import serve_agents
 from penstock.api.app import create_app
 from penstock.base.clock import SystemClock
 from penstock.control_plane import ControlPlane
 from penstock.domain.role import Role
 from penstock.drivers.nftables.driver import NftablesNetworkDriver
-from penstock.drivers.pki.authority import FactoryCa
 from tests.fixtures.factory import plain, swap_database
 from tests.support import guest_image
 from tests.support.agent_process import AgentProcess
 from tests.support.guests import Guest, Key, make_key, until
 from tests.support.hypervisors import Fabric, Host
 from tests.support.infrastructure import query
+from tests.support.machine_engine import Engine, prepared
 from tests.support.networks import made, make_network, make_pool, make_port, make_subnet
+from tests.support.ports import free_port
 from tests.support.tenancy import Caller, Tenant, make_caller, make_tenant
 
 PREFIX = "10.0.0.0/24"
@@ -55,6 +55,7 @@ class MachineSite:
     fabric: Fabric
     key: Key
     agents: list[AgentProcess]
+    engine: Engine
     pool_id: str = ""
     node_ids: list[str] = field(default_factory=list[str])
 
@@ -115,7 +116,13 @@ class MachineSite:
 
     def said(self) -> str:
         """Return the end of what each agent logged."""
-        return "\n".join(agent.log.read_text()[-1_500:] for agent in self.agents)
+        logs = [self.engine.log, *(agent.log for agent in self.agents)]
+        return "\n".join(log.read_text()[-1_500:] for log in logs if log.exists())
+
+    def folders(self, *parts: str) -> list[str]:
+        """Return what hosts keep of machines or volumes, by name."""
+        places = [agent.state / "libvirt" / part for agent in self.agents for part in parts]
+        return [one.name for place in places for one in place.glob("*")]
 
     def left(self) -> dict[str, list[Any]]:
         """Return what hosts and books still hold of machines and networks."""
@@ -123,13 +130,10 @@ class MachineSite:
         for agent in self.agents:
             found["domains"] += agent.host.domains()
             found["links"] += agent.host.links()
-            parts = ("machines", "volumes")
-            found["folders"] += [
-                one.name for part in parts for one in (agent.state / "libvirt" / part).glob("*")
-            ]
             driver = NftablesNetworkDriver(SystemClock(), host=agent.host.network)
             found["networks"] += [*driver.leaks(), *(one.allocation_id for one in driver.observe())]
         held = "SELECT id FROM claim WHERE released_at IS NULL"
+        found["folders"] = self.folders("machines", "volumes")
         found["claims"] = list(query(self.plane.context, held))
         found["allocations"] = list(query(self.plane.context, "SELECT id, driver, wanted FROM allocation"))
         return found
@@ -163,22 +167,26 @@ def machine_site(
         with psycopg.connect(plain(template_url), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name} TEMPLATE template_penstock")
         stack.callback(_drop, template_url, name)
-        plane = ControlPlane(swap_database(template_url, name), SystemClock(), connections=8)
+        folder.mkdir(exist_ok=True)
+        plane = prepared(swap_database(template_url, name), folder)
         stack.callback(plane.close)
-        plane.context.vault.load(folder / "secrets.key")
-        plane.sign_with(folder / "keys" / "proof-signing.pem", owner=True)
-        plane.keep_images_in(folder / "images")
         plane.seed()
-        plane.start_loops(alone=True)
+        plane.listen()
         client = stack.enter_context(TestClient(create_app(plane)))
-        handle = serve_agents(plane, FactoryCa(folder / "pki", plane.clock), "127.0.0.1", 0)
-        stack.callback(handle.stop)
+        engine = Engine(swap_database(template_url, name), folder, free_port())
+        engine.start()
+        stack.callback(engine.kill)
         operator = make_caller(plane, client, "op@factory.test", Role.OPERATOR, kind="user")
         agents = [AgentProcess(folder / host.name, host, inside=True) for host in hosts]
-        site = MachineSite(plane, client, operator, fabric, make_key(folder), agents)
+        site = MachineSite(plane, client, operator, fabric, make_key(folder), agents, engine)
+        body = {"life_seconds": 300}
+        until(
+            lambda: operator.post("/v1/join-tokens", **body).status_code < 300,
+            lambda: f"engine: {site.said()}",
+        )
         for agent in agents:
-            token = made(operator.post("/v1/join-tokens", life_seconds=300))["token"]
-            agent.join(handle.url, token)
+            token = made(operator.post("/v1/join-tokens", **body))["token"]
+            agent.join(engine.url, token)
             stack.callback(agent.close)
             stack.callback(_end, agent)
         _publish(site, hosts)
