@@ -182,5 +182,6 @@ class ControlPlane:
         for loop in self.loops:
             loop.join()
         self.batches.close()
+        self.context.searches.shutdown(cancel_futures=True)
         self.context.inference.close()
         self.db.dispose()

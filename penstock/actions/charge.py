@@ -53,6 +53,7 @@ def book_call(
     prompt_tokens: int,
     completion_tokens: int,
     started: datetime,
+    estimated: bool = False,
 ) -> Cost:
     """Write a call of a replica for a knowledge base into the books; return it with its charges."""
     record_id = endpoint_store.record_call(
@@ -66,6 +67,7 @@ def book_call(
         completion_tokens=completion_tokens,
         started_at=started,
         ended_at=context.clock.now(),
+        estimated=estimated,
     )
     model, service_id = str(replica["catalogue_model"]), str(replica["service_id"])
     charges = charges_of(

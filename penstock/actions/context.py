@@ -1,6 +1,7 @@
 """Who asks, and what every action works with."""
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -113,6 +114,9 @@ class Context:
     vault: Vault = field(default_factory=Vault)
     providers: dict[str, Provider] = field(default_factory=dict[str, Provider])  # to sign in through, by name
     images: ImageFolder = field(default_factory=ImageFolder)
+    searches: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(limits.SEARCHES_AT_ONCE_MAX, "searches")
+    )
     price_books: dict[str, PriceBook] = field(
         default_factory=dict[str, PriceBook]
     )  # read before; they never change

@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from prometheus_client import Counter, Histogram
@@ -11,6 +13,7 @@ from sqlalchemy.engine import Connection
 from penstock.actions import knowledge_base as base_actions
 from penstock.actions.charge import Cost, book_call, charged, charges_of, price_book
 from penstock.actions.context import Actor, Context
+from penstock.actions.rerank import rank, reranker
 from penstock.base import limits
 from penstock.base.errors import InvalidInputError, QuotaExceededError, UnavailableError
 from penstock.domain.knowledge_base import SIMILARITY_FLOOR_PPM, KnowledgeMeter, Mode, Ranked, fuse
@@ -50,61 +53,123 @@ class Found:
         return [*(cost.charges for cost in self.costs), self.asked]
 
 
-def search(context: Context, actor: Actor, base_id: str, *, query: str, mode: Mode, limit: int) -> Found:
+def search(
+    context: Context,
+    actor: Actor,
+    base_id: str,
+    *,
+    query: str,
+    mode: Mode,
+    limit: int,
+    rerank: str | None = None,
+) -> Found:
     """Return the passages of a knowledge base that speak of ``query``, best first; none, if nothing does.
 
-    A passage that holds no word of the question must be near it (cosine of at least 0.3). Raises
-    UnavailableError if the embedding service does not answer, QuotaExceededError without tokens left.
+    A passage that holds no word of the question must be near it (cosine of at least 0.3). ``rerank`` names a service of
+    the project that gives the best ones their order. Raises UnavailableError if that or the embedding service does not
+    answer, QuotaExceededError without tokens left.
     """
     began = context.clock.monotonic()
     with context.db.transaction(actor.scope) as connection:
         base = base_actions.active(connection, actor, base_id)
         actor.require("knowledge_base:search", base["tenant_id"], base["project_id"])
-        _check_tokens(context, connection, base)
+        limited = _check_tokens(context, connection, base)
         replicas = endpoint_store.replicas(connection, base["service_id"], embeds=True)
         needed = mode is not Mode.TEXT and autoscale_store.demand(
             connection, base["service_id"], context.clock.now()
         )
+        ranks = None if rerank is None else reranker(connection, actor, base, rerank)
     if needed:
         context.wakeups.signal("autoscale")
     if not query.strip():
         raise InvalidInputError("the question is empty", field="query")
-    vector, read = None, None
+    most = max(limits.PASSAGES_PER_RANKING, limit)
+    wide = limit if ranks is None else max(limits.PASSAGES_RERANKED, 2 * limit)
+    vector: str | None = None
+    calls: list[_Call] = []
+    words: Future[list[Row]] | None = None
+    if mode is Mode.HYBRID:  # while the question's vector is made
+        words = context.searches.submit(_words, context, actor, base, query, most)
     started = context.clock.now()
     if mode is not Mode.TEXT:
         replica = _some(replicas, "the embedding service of this knowledge base is not running")
         made = context.inference.embed(
             _target(replica), [query], base["dimensions"], replica["context_tokens"]
         )
-        vector, read = made.vectors[0], (replica, made.tokens)
+        vector = made.vectors[0]
+        calls.append(_Call(replica, made.tokens, started))
+    near = [] if vector is None else _near(context, actor, base, vector, most)
+    if words is not None:  # with no connection in hand: that search may wait for one
+        worded = words.result()
+    else:
+        worded = _words(context, actor, base, query, most) if mode is Mode.TEXT else []
     with context.db.transaction(actor.scope) as connection:
-        passages = _passages(connection, base, query, vector, limit, mode)
-        costs: tuple[Cost, ...] = ()
-        if read is not None:
-            costs = (
-                book_call(
-                    context,
-                    connection,
-                    actor,
-                    base,
-                    read[0],
-                    prompt_tokens=read[1],
-                    completion_tokens=0,
-                    started=started,
-                ),
-            )
-        charges = _count(context, connection, actor, base)
+        passages = _passages(connection, base, near, worded, wide)
+    if ranks is not None and passages:
+        passages = _ranked(context, ranks, query, passages, calls)[:limit]
+    with context.db.transaction(actor.scope) as connection:
+        costs, charges = _settle(context, connection, actor, base, calls, limited=limited)
     SEARCHES.labels(mode, "yes" if passages else "no").inc()
     SECONDS.observe(context.clock.monotonic() - began)
     return Found(passages, costs, charges)
 
 
-def _count(context: Context, connection: Connection, actor: Actor, base: Row) -> tuple[Charge, ...]:
-    """Count a question, unless the quota of questions a day is used up; return what it is charged."""
+def _ranked(
+    context: Context, ranks: Row, query: str, passages: list[dict[str, Any]], calls: "list[_Call]"
+) -> list[dict[str, Any]]:
+    """Return passages in the order that a reranker gives them, and add its call to ``calls``."""
+    asked = context.clock.now()
+    ranking = rank(context, ranks, query, passages)
+    calls.append(_Call(ranks, ranking.tokens, asked, estimated=ranking.estimated))
+    return [{**passages[at], "rerank_score": score} for at, score in ranking.order]
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A call that read something, to be written into the books."""
+
+    replica: Row
+    tokens: int
+    started: datetime
+    estimated: bool = False
+
+
+def _settle(
+    context: Context,
+    connection: Connection,
+    actor: Actor,
+    base: Row,
+    calls: Sequence[_Call],
+    *,
+    limited: bool,
+) -> tuple[tuple[Cost, ...], tuple[Charge, ...]]:
+    """Write calls and the question itself into the books; return what each is charged."""
+    costs = tuple(
+        book_call(
+            context,
+            connection,
+            actor,
+            base,
+            call.replica,
+            prompt_tokens=call.tokens,
+            completion_tokens=0,
+            started=call.started,
+            estimated=call.estimated,
+        )
+        for call in calls
+    )
+    return costs, _count(context, connection, actor, base, limited=limited)
+
+
+def _count(
+    context: Context, connection: Connection, actor: Actor, base: Row, *, limited: bool
+) -> tuple[Charge, ...]:
+    """Count a question, unless the quota of questions a day (``limited``) is used up; return what it is charged."""
     now = context.clock.now()
-    breach = quota_store.check_query(connection, base["tenant_id"], base["project_id"], now)
-    if breach is not None:
-        raise QuotaExceededError(breach.sentence, data={"dimension": breach.line.dimension})
+    if limited:
+        breach = quota_store.check_query(connection, base["tenant_id"], base["project_id"], now)
+        if breach is not None:
+            raise QuotaExceededError(breach.sentence, data={"dimension": breach.line.dimension})
     base_store.meter(connection, base, now.date(), {KnowledgeMeter.QUERIES: 1}, actor.key_id)
     book = price_book(context, connection, base["price_book_id"])
     if book is None:  # made before there were prices: not charged
@@ -112,13 +177,23 @@ def _count(context: Context, connection: Connection, actor: Actor, base: Row) ->
     return charges_of(book, base_store.charged_to(base), base["model"], {Meter.QUERIES: 1}) or ()
 
 
+def _near(context: Context, actor: Actor, base: Row, vector: str, most: int) -> list[Row]:
+    """Return the passages nearest to a vector, nearest first."""
+    with context.db.transaction(actor.scope) as connection:
+        return base_store.near(connection, base["id"], vector, most)
+
+
+def _words(context: Context, actor: Actor, base: Row, query: str, most: int) -> list[Row]:
+    """Return the passages that hold words of a question, best first, in a transaction of its own."""
+    with context.db.transaction(actor.scope) as connection:
+        return base_store.with_words(connection, base, query, most)
+
+
 def _passages(
-    connection: Connection, base: Row, query: str, vector: str | None, limit: int, mode: Mode
+    connection: Connection, base: Row, near: list[Row], words: list[Row], limit: int
 ) -> list[dict[str, Any]]:
-    most = max(limits.PASSAGES_PER_RANKING, limit)
-    near = [] if vector is None else base_store.near(connection, base["id"], vector, most)
+    """Return what stands in the best passages of both rankings."""
     near = [row for row in near if row["score"] * _PPM >= SIMILARITY_FLOOR_PPM]
-    words = [] if mode is Mode.VECTOR else base_store.with_words(connection, base, query, most)
     rankings = {"vector": [_key(row) for row in near], "text": [_key(row) for row in words]}
     similar = {_key(row): row["score"] for row in near}
     best = fuse(rankings, limit)
@@ -151,6 +226,7 @@ def _shown(one: Ranked, row: Row, similarity: float | None) -> dict[str, Any]:
         "similarity": None if similarity is None else round(similarity, 4),
         "rank_vector": one.places.get("vector"),
         "rank_text": one.places.get("text"),
+        "rerank_score": None,
     }
 
 
@@ -212,7 +288,8 @@ def _answered(
     }
 
 
-def _check_tokens(context: Context, connection: Connection, base: Row) -> None:
+def _check_tokens(context: Context, connection: Connection, base: Row) -> bool:
+    """Raise QuotaExceededError if nothing may be asked; tell whether there is a quota of questions a day."""
     asked = (Measure.QUERIES_PER_DAY.value,)
     lines = quota_store.lines_for_order(
         connection, base["tenant_id"], base["project_id"], asked, context.clock.now()
@@ -220,6 +297,7 @@ def _check_tokens(context: Context, connection: Connection, base: Row) -> None:
     breach = check_call(lines)
     if breach is not None:
         raise QuotaExceededError(breach.sentence, data={"dimension": breach.line.dimension})
+    return any(line.dimension in asked for line in lines)
 
 
 def _some(replicas: Sequence[Row], sentence: str) -> Row:

@@ -23,6 +23,13 @@ class SearchBody(Strict):
     query: str = Field(min_length=1, max_length=limits.QUERY_CHARACTERS_MAX, pattern=TEXT_PATTERN)
     mode: Literal["hybrid", "vector", "text"] = "hybrid"
     limit: int = Field(default=limits.PASSAGES_DEFAULT, ge=1, le=limits.PASSAGES_MAX)
+    rerank: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=limits.NAME_CHARACTERS_MAX,
+        pattern=TEXT_PATTERN,
+        description="name or id of an endpoint of the project that ranks passages (`/v1/rerank` of its engine). null: none does",
+    )
 
 
 class QuestionBody(Strict):
@@ -55,6 +62,7 @@ class PassageOut(BaseModel):
     similarity: float | None
     rank_vector: int | None
     rank_text: int | None
+    rerank_score: float | None
 
 
 class CostOut(BaseModel):
@@ -124,6 +132,7 @@ def search(call: Caller, knowledge_base_id: PathId, body: SearchBody) -> Respons
         query=body.query,
         mode=Mode(body.mode),
         limit=body.limit,
+        rerank=body.rerank,
     )
     shown: dict[str, Any] = {
         "passages": found.passages,

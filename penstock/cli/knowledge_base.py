@@ -91,12 +91,16 @@ def search(
     base: Base,
     query: Annotated[str, typer.Argument(help="A question, or words.")],
     mode: Annotated[str, typer.Option("--mode", help="hybrid, vector or text.")] = "hybrid",
+    rerank: Annotated[
+        str | None, typer.Option("--rerank", help="An endpoint that ranks what is found.")
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", help="At most so many passages.")] = 8,
 ) -> None:
     """Search by meaning and by words."""
     base_id = session.find("knowledge_bases", base)
     found = session.client.post(
-        f"/v1/knowledge_bases/{base_id}/search", {"query": query, "mode": mode, "limit": limit}
+        f"/v1/knowledge_bases/{base_id}/search",
+        {"query": query, "mode": mode, "limit": limit, "rerank": rerank},
     )
     session.show_items([_shown(passage) for passage in found["passages"]], PASSAGES)
 

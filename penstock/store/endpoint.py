@@ -46,6 +46,27 @@ _OF_MODEL = sa.text(
 )
 
 
+# One replica of an endpoint that may rank texts; url is null while none is ready.
+_RERANKER = sa.text(
+    """
+    SELECT s.id AS service_id, s.kind, s.price_book_id, s.spec ->> 'model' AS catalogue_model, a.id AS allocation_id,
+        a.endpoint AS url, COALESCE(a.config ->> 'served_model_name', s.name) AS model, x.id AS secret_id, x.sealed
+    FROM service s
+    LEFT JOIN allocation a ON a.service_id = s.id AND a.wanted = 'present' AND a.phase = 'ready'
+        AND a.phase_generation = a.generation AND a.endpoint IS NOT NULL
+    LEFT JOIN secret x ON x.project_id = s.project_id AND x.name = a.config ->> 'secret'
+    WHERE s.kind IN ('llm', 'llm_external') AND s.project_id = :project AND (s.id = :service OR s.name = :service)
+        AND s.wanted = 'running'
+    ORDER BY s.id DESC, random() LIMIT 1
+    """
+)
+
+
+def reranker(connection: Connection, project_id: str, service: str) -> Row | None:
+    """Return an endpoint of a project with one of its replicas (``url`` None: none is ready), or None."""
+    return one(connection.execute(_RERANKER, {"project": project_id, "service": service}))
+
+
 def of_model(connection: Connection, project_id: str, model: str) -> Row | None:
     """Return the endpoint of a project that answers to a model name, as ``record_call`` takes it; or None."""
     return one(connection.execute(_OF_MODEL, {"project": project_id, "model": model}))
@@ -77,6 +98,7 @@ def record_call(
     started_at: datetime,
     ended_at: datetime,
     batch: str | None = None,
+    estimated: bool = False,
 ) -> str:
     """Write the usage record of a call into the books, once for each ``what``; return the record's id.
 
@@ -95,7 +117,7 @@ def record_call(
         "completion_tokens": completion_tokens,
         "ending": "stop",
         "streamed": False,
-        "estimated": False,
+        "estimated": estimated,
         "started_at": started_at,
         "first_token_at": None,
         "ended_at": ended_at,

@@ -262,33 +262,28 @@ def meter(
     key_id: str | None = None,
 ) -> None:
     """Add quantities by meter to a knowledge base's day (UTC), for whoever asked with ``key_id``."""
-    rows = [
-        {
-            "knowledge_base_id": base["id"],
-            "day": day,
-            "meter": name,
-            "key_id": key_id or "",
-            "tenant_id": base["tenant_id"],
-            "project_id": base["project_id"],
-            "service_id": charged_to(base),
-            "item": base["model"],
-            "price_book_id": base["price_book_id"],
-            "quantity": quantity,
-        }
-        for name, quantity in sorted(quantities.items())
-        if quantity
-    ]
-    if not rows:
-        return
-    statement = upsert(knowledge_usage).values(rows)
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["knowledge_base_id", "day", "meter", "key_id"],
-            set_={"quantity": knowledge_usage.c.quantity + statement.excluded.quantity},
-        )
-    )
+    for name, quantity in sorted(quantities.items()):
+        if quantity:
+            parameters = {
+                "base": base["id"],
+                "day": day,
+                "meter": name,
+                "key": key_id or "",
+                "quantity": quantity,
+            }
+            connection.execute(_METER, parameters)
 
 
+_METER = sa.text(
+    """
+    INSERT INTO knowledge_usage (knowledge_base_id, day, meter, key_id, tenant_id, project_id, service_id, item,
+        price_book_id, quantity)
+    SELECT id, :day, :meter, :key, tenant_id, project_id, coalesce(owner_id, id), model, price_book_id, :quantity
+    FROM knowledge_base WHERE id = :base
+    ON CONFLICT (knowledge_base_id, day, meter, key_id)
+        DO UPDATE SET quantity = knowledge_usage.quantity + excluded.quantity
+    """
+)
 # What is stored, by whole seconds since it was metered last, cut at midnights of UTC so that each day has its own.
 _METER_STORED = """
     WITH due AS (

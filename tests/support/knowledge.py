@@ -117,7 +117,10 @@ def work(plane: ControlPlane) -> None:
 
 
 class Writer(ThreadingHTTPServer):
-    """A protocol-true stand-in for an engine that writes text: it cites its first passage, and remembers what it was asked."""
+    """A protocol-true stand-in for an engine that writes text: it cites its first passage, and remembers what it was asked.
+
+    At ``/rerank`` it ranks, simulated: the shortest text first.
+    """
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Writer)
@@ -132,14 +135,11 @@ class _Writer(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         assert isinstance(self.server, Writer)
-        self.server.asked.append(body)
-        usage = {"prompt_tokens": 100, "completion_tokens": 7, "total_tokens": 107}
-        choice = {
-            "index": 0,
-            "message": {"role": "assistant", "content": "The pump runs first [1]."},
-            "finish_reason": "stop",
-        }
-        raw = json.dumps({"choices": [choice], "usage": usage}).encode()
+        self.server.asked.append({**body, "authorization": self.headers.get("authorization")})
+        self._say(_ranked(body) if self.path.endswith("/rerank") else _written())
+
+    def _say(self, document: dict[str, Any]) -> None:
+        raw = json.dumps(document).encode()
         self.send_response(200)
         self.send_header("content-length", str(len(raw)))
         self.end_headers()
@@ -147,6 +147,20 @@ class _Writer(BaseHTTPRequestHandler):
 
     def log_message(self, *arguments: Any) -> None:
         del arguments
+
+
+def _ranked(body: dict[str, Any]) -> dict[str, Any]:
+    """Simulated: the shortest text is the best, as no real reranker would have it."""
+    texts = body["documents"]
+    order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
+    results = [{"index": at, "relevance_score": 1 / (place + 1)} for place, at in enumerate(order)]
+    return {"results": results, "usage": {"total_tokens": 50}}
+
+
+def _written() -> dict[str, Any]:
+    usage = {"prompt_tokens": 100, "completion_tokens": 7, "total_tokens": 107}
+    message = {"role": "assistant", "content": "The pump runs first [1]."}
+    return {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": usage}
 
 
 @contextlib.contextmanager

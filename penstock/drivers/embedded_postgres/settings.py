@@ -27,8 +27,9 @@ _SETTINGS: dict[str, str] = {
     "max_parallel_workers_per_gather": "0",
     "max_parallel_maintenance_workers": "0",
     "io_method": "sync",
-    # Memory for a control plane's tables, not for a warehouse.
-    "shared_buffers": "'64MB'",
+    # Memory for a control plane's tables, not for a warehouse; and for the vectors of a large knowledge base, which a
+    # search walks at random. What is not used is not touched, so a small factory takes no more of it.
+    "shared_buffers": "'256MB'",
     "work_mem": "'8MB'",
     "maintenance_work_mem": "'64MB'",
     "effective_cache_size": "'512MB'",

@@ -95,6 +95,10 @@ class InferenceClient:
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise UnavailableError(_NONSENSE, internal=repr(error)) from error
 
+    def rerank(self, target: Target, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what an engine that ranks texts answers; raises UnavailableError."""
+        return self._post(f"{target.url}/v1/rerank", body, limits.EMBEDDING_SECONDS)
+
     def _post(self, url: str, body: Mapping[str, Any], seconds: float) -> dict[str, Any]:
         try:
             with self._client().stream("POST", url, json=body, timeout=seconds) as response:

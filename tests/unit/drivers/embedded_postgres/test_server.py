@@ -107,7 +107,7 @@ def test_commits_are_durable_and_no_port_is_open(server: EmbeddedPostgres) -> No
         assert setting("fsync") == "on"
         assert setting("synchronous_commit") == "on"
         assert setting("listen_addresses") == ""
-        assert setting("shared_buffers") == "64MB"
+        assert setting("shared_buffers") == "256MB"
         assert setting("max_connections") == "60"
         assert setting("jit") == "off"
         assert setting("TimeZone") == "UTC"
