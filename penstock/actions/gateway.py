@@ -318,8 +318,10 @@ def _upstream(found: Mapping[str, Any]) -> dict[str, Any]:
     shown = {name: found[name] for name in ("id", "url", "cancel", "continues")}
     if found["agent"] is not None:
         shown["server_name"] = relay_name(found["id"], found["agent"])
+    if found["slots"]:
+        shown["slots"] = int(found["slots"])
     if found.get("external"):
-        shown |= {"slots": found["slots"] or 0, "guard": [str(one) for one in allowed_networks()]}
+        shown |= {"guard": [str(one) for one in allowed_networks()]}
         if "api_key" in found:
             shown["api_key"] = found["api_key"]
     return shown

@@ -92,6 +92,11 @@ BATCH_PARALLEL = 4
 BATCH_TRIES_MAX = 5
 BATCHES_PER_PROJECT_MAX = 20
 
+# Files and batches that gateways pass on, each process.
+FORWARDS_AT_ONCE_MAX = 64
+FORWARD_STALL_SECONDS = 60.0
+FORWARD_BODY_SECONDS = 600.0  # for the whole body
+
 # Tokens.
 USAGE_RECORDS_BATCH_MAX = 1_000
 

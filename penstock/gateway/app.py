@@ -10,7 +10,7 @@ from penstock import __version__
 from penstock.gateway import openai_errors as errors
 from penstock.gateway import wire
 from penstock.gateway.body import KINDS, RERANK, Ask, Kind, for_engine, parse, prompt_tokens_estimate
-from penstock.gateway.client import ClientConnection, Request
+from penstock.gateway.client import ClientConnection
 from penstock.gateway.core import Core
 from penstock.gateway.directory import Key, Model
 from penstock.gateway.exchange import Exchange
@@ -18,6 +18,7 @@ from penstock.gateway.fair_queue import WEIGHTS
 from penstock.gateway.knowledge import SUFFIX, CitedExchange, Retrieval
 from penstock.gateway.limits import Refused, Reservation, Scope, admit
 from penstock.gateway.metrics import Board, Family, families, render
+from penstock.gateway.request import Request
 
 _KINDS = {b"/v1" + kind.path: kind for kind in KINDS} | {b"/rerank": RERANK, b"/v2/rerank": RERANK}
 

@@ -6,64 +6,28 @@ meanwhile, because only reading tells that the client has left.
 
 import asyncio
 from collections.abc import Mapping
-from typing import Protocol, cast
+from typing import NoReturn, cast
 
 import httptools
 
+from penstock.base.limits import FORWARD_BODY_SECONDS
 from penstock.gateway import log, wire
 from penstock.gateway import openai_errors as errors
 from penstock.gateway.core import Core, Served
 from penstock.gateway.directory import Key
+from penstock.gateway.forwarding import Forward, is_forwarded
 from penstock.gateway.known_head import KnownHead
 from penstock.gateway.openai_errors import ApiError
+from penstock.gateway.request import Application, Request
 
 _LEARN_MAX = 16  # heads of one connection
-
-
-class Request:
-    """One parsed request."""
-
-    __slots__ = (
-        "authorization",
-        "body",
-        "chunked",
-        "held_until",
-        "keep_alive",
-        "method",
-        "priority",
-        "session",
-        "target",
-    )
-
-    def __init__(
-        self,
-        method: bytes,
-        target: bytes,
-        authorization: bytes,
-        body: bytes,
-        *,
-        keep_alive: bool,
-        chunked: bool,
-        priority: bytes = b"",
-        session: bytes = b"",
-    ) -> None:
-        self.method = method
-        self.target = target
-        self.authorization = authorization
-        self.body = body
-        self.keep_alive = keep_alive
-        self.priority = priority
-        self.session = session
-        self.held_until: float | None = None  # it came before the news of its key or model
-        self.chunked = chunked  # the client understands chunks: HTTP/1.1
-
-
-class Application(Protocol):
-    """What answers requests."""
-
-    def handle(self, client: "ClientConnection", request: Request) -> None:
-        """Reply through ``client``, now or later; may raise ApiError."""
-        ...
+_KEPT = {
+    b"authorization": "_authorization",
+    b"content-length": "_length",
+    b"x-priority": "_priority",
+    b"x-session-id": "_session",
+}
+_KEPT_SIZES = frozenset(map(len, _KEPT))
 
 
 class ClientConnection(asyncio.Protocol):
@@ -85,6 +49,7 @@ class ClientConnection(asyncio.Protocol):
         "_head_bytes",
         "_in_head",
         "_in_message",
+        "_kept",
         "_known",
         "_length",
         "_lingering",
@@ -99,6 +64,8 @@ class ClientConnection(asyncio.Protocol):
         "_target",
         "_transport",
         "_unknown_left",
+        "_upload",
+        "_upload_until",
         "_wire_bytes",
         "exchange",
         "looked_up",
@@ -121,6 +88,9 @@ class ClientConnection(asyncio.Protocol):
         self._target = self._authorization = self._length = self._priority = self._session = b""
         self._head_bytes = self._body_bytes = self._wire_bytes = 0
         self._body: list[bytes] = []
+        self._kept: list[tuple[bytes, bytes]] | None = None  # the headers, if they are passed on
+        self._upload: Forward | None = None  # takes the body that arrives now
+        self._upload_until = 0.0
         # What waits, and the request being answered.
         self._pending: list[Request] = []  # few: a deque would take 600 bytes of every idle connection
         self._backlog: list[bytes] = []
@@ -187,7 +157,7 @@ class ClientConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse, or keep for after the request in flight."""
-        if self._busy:
+        if self._busy and self._upload is None:
             self._backlog.append(data)
             self._backlog_bytes += len(data)
             if self._backlog_bytes > self._core.settings.backlog_bytes_max and self._transport is not None:
@@ -229,7 +199,7 @@ class ClientConnection(asyncio.Protocol):
                 self._refusal = self._defect(error.__context__ or error)
         except httptools.HttpParserError:
             self._refusal = errors.malformed()
-        if self._in_message and self._refusal is None:
+        if self._in_message and self._refusal is None and self._upload is None:
             self._bound_wire_bytes(len(data))
         elif fresh and self._unknown_left and len(self._pending) == 1:
             self._learn(data, self._pending[0])
@@ -271,23 +241,17 @@ class ClientConnection(asyncio.Protocol):
         self._target += url
         if len(self._target) > self._core.settings.head_bytes_max:
             self._refuse(errors.head_too_large())
+        self._kept = [] if self._core.forwarding is not None and is_forwarded(self._target) else None
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep the credential and what decides early; the size counts as in HTTP/2 (RFC 9113 section 6.5.2)."""
         size = len(name)
         self._head_bytes += size + len(value) + 32
-        if size == 13:
-            if name.lower() == b"authorization":
-                self._authorization = value
-        elif size == 14:
-            if name.lower() == b"content-length":
-                self._length = value
-        elif size == 10:
-            if name.lower() == b"x-priority":
-                self._priority = value
-        elif size == 12:
-            if name.lower() == b"x-session-id":
-                self._session = value
+        if self._kept is not None:
+            self._kept.append((name, value))
+        kept = _KEPT.get(name.lower()) if size in _KEPT_SIZES else None
+        if kept is not None:
+            setattr(self, kept, value)
         elif size == 6 and name.lower() == b"expect" and value.lower() == b"100-continue":
             self._expects = True
 
@@ -298,14 +262,38 @@ class ClientConnection(asyncio.Protocol):
         settings = core.settings
         if self._head_bytes > settings.head_bytes_max:
             self._refuse(errors.head_too_large())
-        if len(self._length) > 6 and int(self._length) > settings.body_bytes_max:
+        if self._kept is not None and not self._pending:
+            self._forward(self._kept)
+        elif len(self._length) > 6 and int(self._length) > settings.body_bytes_max:
             self._refuse(errors.body_too_large(settings.body_bytes_max))
         self._deadline = core.now + settings.body_seconds
         if self._expects and not self._pending and self._transport is not None:
             self._transport.write(wire.CONTINUE)
 
+    def _forward(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """Pass the request on: its body is the control plane's, as it comes."""
+        method, chunked = self._parser.get_method(), self._parser.get_http_version() != "1.0"
+        keep_alive, way = self._parser.should_keep_alive(), self._core.forwarding
+        if way is None:
+            return
+        try:
+            upload = way.start(self, method, self._target, headers, chunked=chunked)
+        except ApiError as error:
+            self._core.metrics.refuse(error.code)
+            self._refuse(error)
+        self._request = Request(method, self._target, b"", b"", keep_alive=keep_alive, chunked=chunked)
+        self._busy, self.exchange, self._upload = True, upload, upload
+        self._upload_until = self._core.now + FORWARD_BODY_SECONDS
+
     def on_body(self, body: bytes) -> None:
-        """Collect the body up to its limit."""
+        """Collect the body up to its limit, or pass it on."""
+        if self._upload is not None:
+            self._deadline = min(self._core.now + self._core.settings.body_seconds, self._upload_until)
+            try:
+                self._upload.body(body)
+            except ApiError as error:
+                self._refuse(error)
+            return
         self._body_bytes += len(body)
         if self._body_bytes > self._core.settings.body_bytes_max:
             self._refuse(errors.body_too_large(self._core.settings.body_bytes_max))
@@ -315,6 +303,11 @@ class ClientConnection(asyncio.Protocol):
         """Queue the request; requests are answered in order."""
         self._in_message = False
         self._completed = True
+        if self._upload is not None:
+            self._deadline = float("inf")
+            self._upload.end()
+            self._upload = None
+            return
         if len(self._pending) >= self._core.settings.pipeline_max:
             self._refuse(errors.too_many_pipelined())
         body = self._body
@@ -332,7 +325,7 @@ class ClientConnection(asyncio.Protocol):
         )
         self._body = []
 
-    def _refuse(self, error: ApiError) -> None:
+    def _refuse(self, error: ApiError) -> NoReturn:
         """Stop parsing: the error is answered after what came before it."""
         self._refusal = error
         raise error
@@ -343,6 +336,9 @@ class ClientConnection(asyncio.Protocol):
         """Answer what waits, one request at a time."""
         if self._pumping:
             return
+        if self._refusal is not None and self._upload is not None:
+            self._upload.client_gone()
+            self._upload, self._busy = None, False
         self._pumping = True
         try:
             while not self._busy and not self._lingering and self._transport is not None:
@@ -430,7 +426,7 @@ class ClientConnection(asyncio.Protocol):
 
     def reply_error(self, error: ApiError, headers: bytes = b"") -> None:
         """Send a refusal in OpenAI's shape."""
-        close = error.close or self._closes
+        close, self._upload = error.close or self._closes or self._upload is not None, None
         if self._transport is not None:
             body = error.body()
             self._transport.write(
@@ -462,6 +458,21 @@ class ClientConnection(asyncio.Protocol):
             return
         self._transport.write(wire.chunk(data) + wire.LAST_CHUNK if request.chunked else data)
         self._answered(close=close or self._closes or not request.chunked)
+
+    def hold_body(self, *, held: bool) -> None:
+        """Read no more of a body that is passed on, or go on."""
+        if self._transport is not None and self._reading and not self._transport.is_closing():
+            (self._transport.pause_reading if held else self._transport.resume_reading)()
+
+    def pass_on(self, data: bytes) -> None:
+        """Send a piece of an answer of the control plane's."""
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def passed_on(self, *, close: bool) -> None:
+        """Take note that it is whole; the rest of a body that nobody wants ends with the connection."""
+        close, self._upload = close or self._closes or self._upload is not None, None
+        self._answered(close=close)
 
     def drop(self) -> None:
         """Cut the connection."""

@@ -4,8 +4,8 @@ import asyncio
 import hashlib
 import ssl
 from calendar import monthrange
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 from penstock.base.clock import Clock, to_epoch_us
 from penstock.gateway.directory import Directory
@@ -101,6 +101,22 @@ class Grounds(Protocol):
         ...
 
 
+class Forwards(Protocol):
+    """Who passes files and batches on."""
+
+    def start(
+        self,
+        client: Any,
+        method: bytes,
+        target: bytes,
+        headers: Sequence[tuple[bytes, bytes]],
+        *,
+        chunked: bool,
+    ) -> Any:
+        """Pass a request on; raises ApiError."""
+        ...
+
+
 def instant_of(clock: Clock) -> Instant:
     """Return where in the day and the month, UTC, a clock stands, and its monotonic second."""
     now = clock.now()
@@ -142,6 +158,7 @@ class Core:
         self.ids = RecordIds()
         self.newcomers = Newcomers(loop)
         self.groundings: Grounds | None = None  # only in a factory
+        self.forwarding: Forwards | None = None  # only in a factory
         self.in_flight: set[Running] = set()
         self.now = 0.0
         self._instant = instant

@@ -164,7 +164,7 @@ class Exchange(Leaving):
             return
         self.model.serve_queue()  # all who waited before may be gone
         if self._queued_us and self.priority != BATCH:
-            make_room(self._core.in_flight, self.model)
+            make_room(self._core.in_flight, self.model.router)
 
     @property
     def holds_engine(self) -> bool:

@@ -29,10 +29,14 @@ def crowded(priority: str, engines: Sequence[E]) -> tuple[E, ...]:
     return tuple(engine for engine in engines if engine.in_flight >= spare(engine))
 
 
-def make_room(running: Iterable[object], model: object) -> None:
-    """Give up one request of a batch that holds an engine of ``model``: its slot is free once its engine stops."""
+def make_room(running: Iterable[object], router: object) -> None:
+    """Give up one request of a batch that holds an engine of ``router``: its slot is free once its engine stops.
+
+    Keys that see other sets of projects have another model, and so have requests from before a change; its router is the same.
+    """
     for other in running:
-        if getattr(other, "model", None) is model and getattr(other, "priority", "") == BATCH:
+        theirs = getattr(getattr(other, "model", None), "router", None)
+        if theirs is router and getattr(other, "priority", "") == BATCH:
             found = cast("Yielding", other)
             if found.holds_engine:
                 found.give_way()

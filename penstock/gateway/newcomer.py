@@ -13,7 +13,8 @@ from penstock.base import limits
 from penstock.gateway.openai_errors import ApiError
 
 if TYPE_CHECKING:
-    from penstock.gateway.client import ClientConnection, Request
+    from penstock.gateway.client import ClientConnection
+from penstock.gateway.request import Request
 
 _CODES = frozenset({"invalid_api_key", "model_not_found"})
 

@@ -87,7 +87,7 @@ def no_route(path: str) -> ApiError:
     """Return the answer to an unknown path."""
     message = (
         f"There is nothing at {path[:200]}; this gateway serves /v1/chat/completions, /v1/completions, "
-        "/v1/embeddings, /v1/rerank and /v1/models."
+        "/v1/embeddings, /v1/rerank, /v1/models, and in a factory /v1/files and /v1/batches."
     )
     return ApiError(404, "unknown_url", message)
 

@@ -16,6 +16,7 @@ from penstock.gateway import log
 from penstock.gateway.cached_secrets import opened
 from penstock.gateway.control import Deliverer, Link, SnapshotPoller
 from penstock.gateway.core import Core
+from penstock.gateway.forwarding import Forwarding
 from penstock.gateway.journal import Journal
 from penstock.gateway.knowledge import Groundings
 from penstock.gateway.limit_table import LimitTable
@@ -222,4 +223,5 @@ def _source(
         core.directory.apply(cached)
     core.newcomers.enabled = True
     core.groundings = Groundings(plan.control_plane, core.loop)
+    core.forwarding = Forwarding(plan.control_plane[0], core)
     return _threads(core, plan.control_plane, cache if process == 0 else None, name)

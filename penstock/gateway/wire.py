@@ -28,6 +28,11 @@ def answer_head(
     )
 
 
+def status_line(status: int) -> bytes:
+    """Return the first line of an answer."""
+    return b"HTTP/1.1 %d %s\r\n" % (status, _REASONS.get(status, b"Unknown"))
+
+
 def stream_head(headers: bytes, *, chunked: bool, close: bool) -> bytes:
     """Return the head of a stream of server-sent events; not chunked for HTTP/1.0, which ends by closing."""
     return (

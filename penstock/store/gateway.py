@@ -36,7 +36,7 @@ _ENDPOINTS = sa.text(
                 'continues', a.driver IN ('ctranslate2', 'vllm'),
                 'agent', CASE WHEN g.transport = 'https' AND a.endpoint LIKE 'https:%' THEN g.id END,
                 'adapters', a.config -> 'adapters', 'external', a.driver = 'openai_compatible',
-                'slots', a.config -> 'slots', 'secret', x.id, 'sealed', x.sealed)
+                'slots', COALESCE(a.config -> 'slots', a.detail -> 'slots'), 'secret', x.id, 'sealed', x.sealed)
                 ORDER BY a.id) AS upstreams
         FROM allocation a JOIN agent g ON g.id = a.agent_id
         LEFT JOIN secret x ON x.project_id = a.project_id AND x.name = a.config ->> 'secret'

@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.support.passed_on import PassedOn
+
 _ROOT = Path(__file__).parents[2]
 _ENGINE = _ROOT / "bench" / "mock_engine.py"
 _GATEWAY = "import sys; from penstock.gateway.main import run; sys.exit(run(sys.argv[1:]))"
@@ -212,6 +214,7 @@ class ControlPlane:
         self.refuse_ids: set[str] = set()
         self.closing = False
         self.polls: list[int] = []
+        self.forwarded: list[tuple[str, str, dict[str, str], str, int]] = []  # what gateways passed on
         self._server: http.server.ThreadingHTTPServer | None = None
         self.port = 0
 
@@ -219,8 +222,9 @@ class ControlPlane:
         """Listen; again on the same port after ``stop``."""
         plane = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
+        class Handler(PassedOn):
             protocol_version = "HTTP/1.1"
+            seen = plane.forwarded
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's signature
                 del format, args
@@ -233,7 +237,7 @@ class ControlPlane:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def do_GET(self) -> None:
+            def tell(self) -> None:
                 if self.headers["authorization"] != f"Bearer {TOKEN}":
                     self.reply(401, {})
                     return
@@ -243,7 +247,7 @@ class ControlPlane:
                 query = dict(part.split("=") for part in self.path.partition("?")[2].split("&"))
                 self.reply(200, plane.wait(int(query["since"]), float(query["wait_seconds"])))
 
-            def do_POST(self) -> None:
+            def take(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 if self.headers["authorization"] != f"Bearer {TOKEN}":
                     self.reply(401, {})

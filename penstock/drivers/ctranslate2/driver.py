@@ -91,5 +91,6 @@ class CTranslate2Driver(ProcessDriver):
         except (ValueError, KeyError, TypeError):
             return Finding(Health.FAILED)
         if status == "ready" and isinstance(loaded, int):
-            return Finding(Health.READY, loaded)
+            slots = document.get("slots")
+            return Finding(Health.READY, loaded, slots if isinstance(slots, int) else None)
         return Finding(Health.LOADING if status in {"loading", "draining"} else Health.FAILED)

@@ -99,7 +99,15 @@ class Server:
 
     async def _health(self, exchange: Exchange) -> None:
         status = "draining" if self.site.draining else "loading" if self.loaded_at_us is None else "ready"
-        body = {"status": status, "model": self.served_name, "loaded_at_us": self.loaded_at_us}
+        body: dict[str, object] = {
+            "status": status,
+            "model": self.served_name,
+            "loaded_at_us": self.loaded_at_us,
+        }
+        if isinstance(self.engine, Engine):
+            body["slots"] = (
+                self.engine.parallel
+            )  # what is more waits at the gateway, where it is seen and fair
         exchange.send(200 if status == "ready" else 503, orjson.dumps(body))
 
     async def _models(self, exchange: Exchange) -> None:

@@ -341,7 +341,8 @@ class ProcessDriver(ABC):
         if finding.health is Health.READY and ready_at_us is not None:
             at_us["ready"] = ready_at_us
             url = f"http://127.0.0.1:{watch.port}"
-            return Observed(state.allocation_id, state.generation, Phase.READY, at_us, url)
+            detail = None if finding.slots is None else {"slots": finding.slots}
+            return Observed(state.allocation_id, state.generation, Phase.READY, at_us, url, detail=detail)
         return Observed(state.allocation_id, state.generation, Phase.STARTED, at_us)
 
     def _watch(self, replica: Replica, state: State) -> Watch | None:

@@ -26,10 +26,14 @@ class Health(Enum):
 
 @dataclass(slots=True)
 class Finding:
-    """The outcome of one question; ``loaded_at_us`` is the engine's own stamp of when it was ready, if it has one."""
+    """The outcome of one question; ``loaded_at_us`` is the engine's own stamp of when it was ready, if it has one.
+
+    ``slots``: how many requests it works on at a time; None: it does not say.
+    """
 
     health: Health
     loaded_at_us: int | None = None
+    slots: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
