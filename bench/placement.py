@@ -13,6 +13,7 @@ import time
 from penstock.base.units import BYTES_PER_GIB
 from penstock.domain.claim import Ask, DeviceState, Level, NodeState
 from penstock.domain.device import load_device_classes
+from penstock.domain.power_budget import PowerBudget, PowerLevel
 from penstock.scheduler import Fleet, Plan, place, place_many
 
 CLASSES = load_device_classes()
@@ -55,6 +56,22 @@ def fleet_of(nodes: int, per_node: int, nodes_per_domain: int, device_class: str
         for position in range(per_node)
     )
     return fleet
+
+
+def limit(fleet: Fleet, nodes_per_domain: int) -> None:
+    """Give every rack and the site a power budget: room for all, for half, or for one device more, by rack.
+
+    What is held is taken as nothing before the first claim: only what claims add counts here.
+    """
+    kind = CLASSES["GB200"]
+    racks = sorted({fleet.node_at(row).rack_id or "" for row in range(fleet.node_count)})
+    most_mw = nodes_per_domain * 4 * (kind.load_mw - kind.idle_mw)
+    shares = (1.0, 1.0, 0.5, 1 / 72)
+    fleet.limit(
+        PowerBudget(f"pbu-{rack}", PowerLevel.RACK, rack, rack, int(most_mw * shares[number % 4]), 0)
+        for number, rack in enumerate(racks)
+    )
+    fleet.limit([PowerBudget("pbu-site", PowerLevel.SITE, "site", "site", most_mw * len(racks) // 2, 0)])
 
 
 def asks_of(mix: str, count: int, device_class: str) -> list[Ask]:
@@ -135,8 +152,17 @@ def main() -> None:
                 orders = "gangs in shapes" if mix == "gangs" else f"{mix} orders"
                 case = f"{orders}, {'batches of 256' if batch else 'one at a time'}"
                 figures = [run_case(case, fleet, asks, batch=batch) for _ in range(arguments.runs)]
-                figures.sort(key=lambda figure: str(figure["decisions_per_s"]).zfill(9))
-                print(json.dumps(figures[len(figures) // 2]), flush=True)
+                print(json.dumps(median(figures)), flush=True)
+    limit(fleet, nodes_per_domain)
+    for mix, share in (("mixed orders", 2), ("gangs in shapes", 4)):
+        asks = asks_of(mix.split()[0], arguments.decisions // share, device_class)
+        case = f"{mix} under power budgets, one at a time"
+        print(json.dumps(median([run_case(case, fleet, asks, batch=False) for _ in range(arguments.runs)])))
+
+
+def median(figures: list[dict[str, object]]) -> dict[str, object]:
+    """Return the line of the middle run."""
+    return sorted(figures, key=lambda figure: str(figure["decisions_per_s"]).zfill(9))[len(figures) // 2]
 
 
 if __name__ == "__main__":

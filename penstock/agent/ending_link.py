@@ -1,7 +1,7 @@
 """A link that ends the agent when its factory does not accept it any more: trying again would never help."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from penstock.agent.link import Link, Pulled
 from penstock.base.errors import UnauthenticatedError
@@ -37,6 +37,14 @@ class EndingLink:
         """Send a piece of a console."""
         try:
             return self._link.push_console(allocation_id, begin, content)
+        except UnauthenticatedError as error:
+            self._end(error)
+            raise
+
+    def push_power(self, states: Mapping[str, str]) -> Mapping[str, bool]:
+        """Say how nodes are powered."""
+        try:
+            return self._link.push_power(states)
         except UnauthenticatedError as error:
             self._end(error)
             raise

@@ -71,6 +71,10 @@ class EnrollingLink:
         """Send a piece of a console."""
         return self._link.push_console(allocation_id, begin, content)
 
+    def push_power(self, states: Mapping[str, str]) -> Mapping[str, bool]:
+        """Say how nodes are powered."""
+        return self._link.push_power(states)
+
     def push_weights(self, copies: Sequence[Copy]) -> Sequence[str]:
         """Say what weights there are."""
         return self._link.push_weights(copies)

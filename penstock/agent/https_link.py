@@ -92,6 +92,11 @@ class HttpsLink:
         body = wire.console_to_json(allocation_id, begin, content)
         return wire.console_answer_from_json(self._call("POST", "/v1/agents/self/consoles", body))
 
+    def push_power(self, states: Mapping[str, str]) -> Mapping[str, bool]:
+        """Say how nodes are powered; return which shall be on or off and are not."""
+        body = wire.power_to_json(states)
+        return wire.power_wanted_from_json(self._call("POST", "/v1/agents/self/power", body))
+
     def push_weights(self, copies: Sequence[Copy]) -> Sequence[str]:
         """Say what weights this machine has; return the digests of those it is to give up."""
         body = wire.weights_to_json(copies)

@@ -1,8 +1,9 @@
 """The link of an agent that lives in the control plane's own process: the same actions, without HTTP."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from penstock.actions import agent as agent_actions
+from penstock.actions import sleep as sleep_actions
 from penstock.actions import vm_console as console_actions
 from penstock.actions import weights as weights_actions
 from penstock.actions.context import Context
@@ -34,6 +35,10 @@ class InProcessLink:
     def push_console(self, allocation_id: str, begin: int, content: bytes) -> int:
         """Send a piece of a console; see ``actions.vm_console.take``."""
         return console_actions.take(self._context, self._agent_id, allocation_id, begin, content)
+
+    def push_power(self, states: Mapping[str, str]) -> Mapping[str, bool]:
+        """Say how nodes are powered; see ``actions.sleep.take``."""
+        return sleep_actions.take(self._context, self._agent_id, states)
 
     def push_weights(self, copies: Sequence[Copy]) -> Sequence[str]:
         """Say what weights there are; see ``actions.weights.take``."""

@@ -44,6 +44,10 @@ class Link(Protocol):
         """Send a piece of a machine's console; return the offset to go on from."""
         ...
 
+    def push_power(self, states: Mapping[str, str]) -> Mapping[str, bool]:
+        """Say of nodes whether they are on, waking or off; return which shall be on (True) or off and are not."""
+        ...
+
     def push_weights(self, copies: Sequence[Copy]) -> Sequence[str]:
         """Say what weights this agent's node has; return the digests of those it is to give up."""
         ...

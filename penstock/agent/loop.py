@@ -15,6 +15,7 @@ from prometheus_client import Counter
 from penstock.agent.desired import DesiredFile
 from penstock.agent.doors import Doors
 from penstock.agent.link import Item, Link, Pulled
+from penstock.agent.power_report import PowerReport
 from penstock.agent.weights_report import WeightsReport
 from penstock.base import limits
 from penstock.base.clock import Clock
@@ -64,6 +65,7 @@ class Agent:
         self._file = desired_file
         self._doors = doors
         self._weights = weights
+        self._power = PowerReport(drivers.values(), clock)
         self._cursor = 0
         self._heard = False
         self._desired: dict[str, Item] = {}
@@ -125,6 +127,7 @@ class Agent:
         self._drive()
         pushed = self._push()
         self._send_consoles()
+        self._power.send(self._link)
         if self._weights is not None:
             self._weights.send(self._link)
         return pushed

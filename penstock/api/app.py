@@ -47,6 +47,7 @@ ROUTERS = (
     "rack",
     "power_feed",
     "power_budget",
+    "sleep",
     "node",
     "device",
     "device_class",

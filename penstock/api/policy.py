@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from penstock.actions import policy as policy_actions
 from penstock.actions import share as share_actions
 from penstock.api.edge import ERRORS, Caller, Strict, answer
-from penstock.domain.policy import TIME_MAX_S, Queue, Reclaim
+from penstock.domain.policy import READY_MAX, TIME_MAX_S, Queue, Reclaim, Sleeping
 
 router = APIRouter(prefix="/v1/policy", tags=["quotas"])
 
@@ -39,6 +39,24 @@ class PolicyBody(Strict):
     starve_s: int | None = Field(
         default=None, ge=0, le=TIME_MAX_S, description="waiting, until other borrowers stand back"
     )
+    power_weight_percent: int | None = Field(
+        default=None, ge=0, le=100, description="how much the power that a place adds counts; 0: not at all"
+    )
+    sleep: Literal["never", "propose", "automatic"] | None = Field(
+        default=None, description="who turns idle nodes off"
+    )
+    sleep_idle_s: int | None = Field(
+        default=None, ge=0, le=TIME_MAX_S, description="idle, until a node may sleep"
+    )
+    sleep_up_s: int | None = Field(
+        default=None, ge=0, le=TIME_MAX_S, description="up, until a node may sleep"
+    )
+    sleep_ready: int | None = Field(
+        default=None, ge=0, le=READY_MAX, description="idle nodes of each kind that stay on"
+    )
+    wake_s: int | None = Field(
+        default=None, ge=0, le=TIME_MAX_S, description="what waking a node is taken to last"
+    )
 
 
 class PolicyOut(BaseModel):
@@ -50,6 +68,12 @@ class PolicyOut(BaseModel):
     bound_s: int
     fresh_s: int
     starve_s: int
+    power_weight_percent: int
+    sleep: Sleeping
+    sleep_idle_s: int
+    sleep_up_s: int
+    sleep_ready: int
+    wake_s: int
 
 
 class ShareOut(BaseModel):

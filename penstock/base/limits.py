@@ -25,13 +25,17 @@ LEASE_TIME = timedelta(seconds=30)
 RETRY_FIRST = timedelta(milliseconds=250)
 RETRY_MAX = timedelta(seconds=30)
 PLACES_TRIED_MAX = 3
-POWER_TRIES_MAX = 32  # plans of one order that overdraw a power budget, each placed again around it
+POWER_TRIES_MAX = 8  # plans of one order that overdraw a power budget, each placed again around it
 START_DEADLINE = timedelta(minutes=15)
 RELEASE_DEADLINE = timedelta(minutes=15)
 QUEUED_RECHECK = timedelta(seconds=2)
 IDLE_TICK_SECONDS = 1.0
 NODE_TICK_SECONDS = 1.0
 POWER_TICK_SECONDS = 2.0
+POWER_REPORT_SECONDS = 2.0
+POWER_REPORT_NODES_MAX = 20_000
+SLEEP_LOOK = timedelta(seconds=30)  # how often nodes are put to sleep by policy
+SLEEP_BATCH = 64
 CLASSES_TICK_SECONDS = 60.0
 
 # Agents.

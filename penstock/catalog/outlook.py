@@ -10,7 +10,8 @@ from penstock.base.errors import PenstockError
 from penstock.catalog.kinds import kind_named
 from penstock.catalog.known import read_known
 from penstock.domain.device import DeviceClass
-from penstock.scheduler.outlook import Demand, Outlook, demand_of
+from penstock.scheduler.outlook import Demand, Outlook, PowerWeight, demand_of
+from penstock.store import policy as policy_store
 from penstock.store import service as service_store
 
 
@@ -20,10 +21,17 @@ class OutlookReader:
     def __init__(self, classes: Mapping[str, DeviceClass]) -> None:
         self._classes = classes
         self._seen: str | None = None
-        self.outlook = _outlook(classes, Counter())
+        self._demands: Counter[Demand] = Counter()
+        self._percent: int = 0
+        self.outlook = _outlook(classes, Counter(), 0)
 
     def refresh(self, connection: Connection) -> bool:
         """Look again if it is time (``connection`` is of the system scope); return whether the outlook changed."""
+        percent = policy_store.read(connection).power_weight_percent
+        if percent != self._percent:
+            self._percent, before = percent, self.outlook
+            self.outlook = _outlook(self._classes, self._demands, percent)
+            return self.outlook.digest != before.digest
         if self._seen is not None:
             wanted = limits.OUTLOOK_EVERY_ORDERS
             if service_store.ordered_since(connection, self._seen, wanted)[0] < wanted:
@@ -39,9 +47,12 @@ class OutlookReader:
                 continue  # a class or model of it is gone: nothing like it is to be expected
             for ask in order.asks:
                 seen[demand_of(ask)] += row["orders"]
-        before, self.outlook = self.outlook, _outlook(self._classes, seen)
+        self._demands = seen
+        before, self.outlook = self.outlook, _outlook(self._classes, seen, percent)
         return self.outlook.digest != before.digest
 
 
-def _outlook(classes: Mapping[str, DeviceClass], seen: Counter[Demand]) -> Outlook:
-    return Outlook(seen.items(), {name: one.slices for name, one in classes.items()})
+def _outlook(classes: Mapping[str, DeviceClass], seen: Counter[Demand], percent: int) -> Outlook:
+    draws_mw = {name: (one.idle_mw, one.load_mw) for name, one in classes.items()}
+    slices = {name: one.slices for name, one in classes.items()}
+    return Outlook(seen.items(), slices, PowerWeight(percent, draws_mw))

@@ -16,6 +16,12 @@ FIELDS = (
     Column("Bound (s)", "bound_s"),
     Column("Fresh (s)", "fresh_s"),
     Column("Starving after (s)", "starve_s"),
+    Column("Power weight (%)", "power_weight_percent"),
+    Column("Sleep", "sleep"),
+    Column("Sleeps after idle (s)", "sleep_idle_s"),
+    Column("Sleeps after up (s)", "sleep_up_s"),
+    Column("Kept ready", "sleep_ready"),
+    Column("Waking takes (s)", "wake_s"),
 )
 
 
@@ -61,6 +67,7 @@ def shares(session: Session) -> None:
         "penstock policy set --reclaim yielding",
         "penstock policy set --queue first-come",
         "penstock policy set --patience-s 60 --bound-s 300",
+        "penstock policy set --sleep automatic --sleep-idle-s 900",
     ],
 )
 def set_(
@@ -84,6 +91,25 @@ def set_(
     starve_s: Annotated[
         int | None, typer.Option("--starve-s", min=0, help="Waiting, until other borrowers stand back.")
     ] = None,
+    power_weight_percent: Annotated[
+        int | None,
+        typer.Option("--power-weight-percent", min=0, max=100, help="How much power counts in placement."),
+    ] = None,
+    sleep: Annotated[
+        str | None, typer.Option("--sleep", help="never, propose, or automatic: who turns idle nodes off.")
+    ] = None,
+    sleep_idle_s: Annotated[
+        int | None, typer.Option("--sleep-idle-s", min=0, help="Idle, until a node may sleep.")
+    ] = None,
+    sleep_up_s: Annotated[
+        int | None, typer.Option("--sleep-up-s", min=0, help="Up, until a node may sleep.")
+    ] = None,
+    sleep_ready: Annotated[
+        int | None, typer.Option("--sleep-ready", min=0, help="Idle nodes of each kind that stay on.")
+    ] = None,
+    wake_s: Annotated[
+        int | None, typer.Option("--wake-s", min=0, help="What waking a node is taken to last.")
+    ] = None,
 ) -> None:
     """Change policies; what is not named stays as it is."""
     given = {
@@ -93,6 +119,12 @@ def set_(
         "bound_s": bound_s,
         "fresh_s": fresh_s,
         "starve_s": starve_s,
+        "power_weight_percent": power_weight_percent,
+        "sleep": sleep,
+        "sleep_idle_s": sleep_idle_s,
+        "sleep_up_s": sleep_up_s,
+        "sleep_ready": sleep_ready,
+        "wake_s": wake_s,
     }
     body = {name: value for name, value in given.items() if value is not None}
     if not body:

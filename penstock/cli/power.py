@@ -11,6 +11,8 @@ from penstock.cli.session import ListLimit, Session, Yes, command
 app = typer.Typer(no_args_is_help=True)
 budget = typer.Typer(no_args_is_help=True, help="Budgets: how much may be drawn where.")
 app.add_typer(budget, name="budget")
+sleep = typer.Typer(no_args_is_help=True, help="Nodes that sleep: list, accept, wake.")
+app.add_typer(sleep, name="sleep")
 LEVELS = ("site", "row", "rack", "node")
 NOUNS = {"site": "sites", "rack": "racks", "node": "nodes", "device": "devices"}
 SiteOption = Annotated[str | None, typer.Option("--site", help="Of this site: its name or id.")]
@@ -36,6 +38,19 @@ PLACES = (
     Column("HEADROOM W", "headroom_watts", Kind.COUNT),
     Column("SIMULATED", "simulated", Kind.FLAG),
 )
+
+SLEEPERS = (
+    Column("ID", "id"),
+    Column("SITE", "site"),
+    Column("NAME", "name"),
+    Column("IDLE S", "idle_s", Kind.COUNT),
+    Column("SAVES W", "saved_watts", Kind.COUNT),
+    Column("WANTED", "power_wanted"),
+    Column("IS", "power_state"),
+    Column("SINCE", "power_at", Kind.TIME),
+    Column("SIMULATED", "simulated", Kind.FLAG),
+)
+NodeNames = Annotated[list[str], typer.Argument(metavar="NODE...", help="Names or ids.")]
 
 
 @command(app, "show", examples=["penstock power show", "penstock power show --site nvl72 --nodes"])
@@ -136,3 +151,32 @@ def row_(
     for rack in [session.find("racks", one, within) for one in racks]:
         answer = session.client.put(f"/v1/racks/{rack}/row", {"row": row or None})
         session.say(f"{answer['name']}: {answer['row'] or 'in no row'}")
+
+
+@command(sleep, "list", examples=["penstock power sleep list", "penstock power sleep list --asleep"])
+def list_sleep(
+    session: Session,
+    asleep: Annotated[bool, typer.Option("--asleep", help="Those that sleep, fall asleep or wake.")] = False,  # noqa: FBT002 - the form of a Typer flag
+) -> None:
+    """List nodes that may be powered down now, the longest idle first, with what that saves."""
+    params = {"state": "asleep" if asleep else "proposed", "limit": 1_000}
+    items = session.client.get("/v1/power/sleep", params)["items"]
+    session.show_items(items, SLEEPERS, empty="no node sleeps" if asleep else "no node may sleep now")
+
+
+@command(sleep, "accept", examples=["penstock power sleep accept r03t07 r03t08"])
+def accept(session: Session, nodes: NodeNames) -> None:
+    """Power nodes down that are proposed; the first order or booking that needs one wakes it."""
+    for node in nodes:
+        answer = session.client.post(f"/v1/nodes/{session.find('nodes', node)}/sleep")
+        session.say(f"{answer['name']}: asked to sleep")
+
+
+@command(sleep, "wake", examples=["penstock power sleep wake r03t07"])
+def wake(session: Session, nodes: NodeNames) -> None:
+    """Wake nodes that sleep."""
+    for node in nodes:
+        answer = session.client.post(f"/v1/nodes/{session.find('nodes', node)}/wake")
+        session.say(
+            f"{answer['name']}: {answer['power_state'] if answer['power_state'] != 'off' else 'asked to wake'}"
+        )

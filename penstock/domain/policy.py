@@ -22,6 +22,14 @@ class Reclaim(StrEnum):
     NEVER = "never"
 
 
+class Sleeping(StrEnum):
+    """Who turns idle nodes off."""
+
+    NEVER = "never"
+    PROPOSE = "propose"  # they are listed, an operator accepts
+    AUTOMATIC = "automatic"
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """The switches and bounds; times in seconds.
@@ -29,6 +37,10 @@ class Policy:
     ``patience_s``: from then on an order within its guaranteed share stops borrowers that have only just started
     (less than ``fresh_s`` ago). ``bound_s``: from then on it stops whatever borrowers it takes. ``starve_s``: from
     then on an order above its share makes the others above theirs stand back.
+
+    ``power_weight_percent``: how much the power that a place adds counts against what is lost there; 0: not at all.
+    A node may sleep once it is idle for ``sleep_idle_s`` and up for ``sleep_up_s``, while ``sleep_ready`` idle ones of
+    its kind stay on; waking one is taken to last ``wake_s``.
     """
 
     queue: Queue = Queue.FAIR_SHARE
@@ -37,14 +49,22 @@ class Policy:
     bound_s: int = 600
     fresh_s: int = 300
     starve_s: int = 86_400
+    power_weight_percent: int = 0
+    sleep: Sleeping = Sleeping.PROPOSE
+    sleep_idle_s: int = 600
+    sleep_up_s: int = 1_800
+    sleep_ready: int = 1
+    wake_s: int = 90
 
 
 TIME_MAX_S = 30 * 86_400
+READY_MAX = 100_000
+_MOST = {"power_weight_percent": (100, "percent"), "sleep_ready": (READY_MAX, "nodes")}
 
 
 def policy_from(values: Mapping[str, object]) -> Policy:
     """Return the policy with ``values`` in place of the defaults; InvalidInputError names a field that cannot be."""
-    kinds = {"queue": Queue, "reclaim": Reclaim}
+    kinds = {"queue": Queue, "reclaim": Reclaim, "sleep": Sleeping}
     known = {one.name for one in fields(Policy)}
     made: dict[str, object] = {}
     for name, value in values.items():
@@ -55,9 +75,10 @@ def policy_from(values: Mapping[str, object]) -> Policy:
             if value not in choices:
                 raise InvalidInputError(f"'{name}' is one of {', '.join(choices)}", field=name)
             made[name] = kinds[name](str(value))
-        elif isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= TIME_MAX_S:
-            raise InvalidInputError(f"'{name}' is from 0 to {TIME_MAX_S} seconds", field=name)
         else:
+            most, unit = _MOST.get(name, (TIME_MAX_S, "seconds"))
+            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+                raise InvalidInputError(f"'{name}' is from 0 to {most} {unit}", field=name)
             made[name] = value
     policy = Policy(**made)  # pyright: ignore[reportArgumentType] - checked above, field by field
     if policy.patience_s > policy.bound_s:

@@ -179,6 +179,19 @@ class ReportsSilentNodes(Protocol):
 
 
 @runtime_checkable
+class PowersNodes(Protocol):
+    """Option of drivers that reach nodes from outside: turn them off and on."""
+
+    def power(self) -> Mapping[str, str]:
+        """Return by node name whether it is ``on``, ``off`` or ``waking`` (on, and not to be used yet)."""
+        ...
+
+    def set_power(self, node_name: str, *, on: bool) -> None:
+        """Turn a node on or off; what is so already is left alone. A node on which anything runs is not asked to be off."""
+        ...
+
+
+@runtime_checkable
 class ReadsMeters(Protocol):
     """Option of engine drivers: what each replica is busy with, as the engine itself counts it."""
 

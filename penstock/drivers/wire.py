@@ -15,6 +15,7 @@ from typing import Any
 
 from penstock.base import limits
 from penstock.base.errors import InvalidInputError
+from penstock.domain.sleep import PowerState
 from penstock.domain.weights import Copy, WeightsState
 from penstock.drivers.base import DeviceFacts, NodeFacts, Observed, Phase
 from penstock.drivers.wire_fields import COUNT_MAX, Fields, fitting
@@ -352,6 +353,30 @@ def _copy(given: Fields) -> Copy:
     )
     given.refuse_others()
     return copy
+
+
+def power_to_json(states: Mapping[str, str]) -> dict[str, Any]:
+    """Return how nodes are powered, as an agent says it."""
+    return {"states": [{"node": node, "state": state} for node, state in states.items()]}
+
+
+def power_from_json(body: object) -> dict[str, str]:
+    """Read how nodes are powered; InvalidInputError names the field."""
+    given = Fields(body, "")
+    rows = given.objects("states", limits.POWER_REPORT_NODES_MAX)
+    given.refuse_others()
+    return {row.text("node", 253): row.choice("state", tuple(PowerState)) for row in rows}
+
+
+def power_wanted_to_json(wanted: Mapping[str, bool]) -> dict[str, Any]:
+    """Return which nodes shall be on or off."""
+    return {"wanted": [{"node": node, "on": on} for node, on in wanted.items()]}
+
+
+def power_wanted_from_json(body: object) -> dict[str, bool]:
+    """Read which nodes shall be on or off."""
+    rows = Fields(body, "").objects("wanted", limits.POWER_REPORT_NODES_MAX)
+    return {row.text("node", 253): row.flag("on") for row in rows}
 
 
 def unwanted_from_json(body: object) -> list[str]:

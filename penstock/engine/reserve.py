@@ -27,7 +27,7 @@ from penstock.domain.service import REASON_SENTENCES, Reason, ServiceState
 from penstock.engine.class_quota import ClassQuotas, Taken
 from penstock.engine.fair_share import Turn, look
 from penstock.engine.preempt import ask_to_yield, preemptions
-from penstock.engine.timed import ending_of, event_of, timed
+from penstock.engine.timed import ending_of, event_of, timed, waking_words
 from penstock.scheduler import NoPlan, Plan, place_many
 from penstock.scheduler.preempt import Preemption
 from penstock.store import claim as gate
@@ -302,7 +302,8 @@ class Reserver:
             if pieces is not None:
                 simulated = any(reserved.nodes[piece.node_id]["simulated"] for piece in pieces)
                 move = _starting(p.row, now, simulated=simulated, holds=_holds(taken, p))
-                moves.append({**move, "ends_at": p.compiled.asks[0].ends_at})
+                words = waking_words(connection, [reserved.nodes[piece.node_id] for piece in pieces])
+                moves.append({**move, "ends_at": p.compiled.asks[0].ends_at, "message": words})
             elif p.failed_everywhere:
                 moves.append(
                     ending_of(

@@ -1,13 +1,16 @@
 """What the step *reserve* says of time and ends: when an order ends, what is given up, the event of either."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from sqlalchemy.engine import Connection
+
 from penstock.base import limits
 from penstock.catalog.base import Compiled
 from penstock.domain.service import Reason, ServiceState
+from penstock.store import policy as policy_store
 from penstock.store.event import NewEvent
 from penstock.store.rows import Row
 
@@ -48,3 +51,14 @@ def ending_of(row: Row, reason: Reason, sentence: str, now: datetime) -> dict[st
         "deadline_at": now + limits.RELEASE_DEADLINE,
         "attempts": 0,
     }
+
+
+def waking_words(connection: Connection, nodes: Iterable[Row]) -> str:
+    """Say which of the nodes that work was placed on must wake first, and how long that takes; empty if none must."""
+    names = sorted(
+        {str(row["name"]) for row in nodes if row["power_wanted"] == "off" or row["power_state"] != "on"}
+    )
+    if not names:
+        return ""
+    what = f"node {names[0]}" if len(names) == 1 else f"{len(names)} nodes"
+    return f"waking {what}, about {policy_store.read(connection).wake_s} s"

@@ -54,8 +54,11 @@ def states_of(fleet: Fleet, pool: Pool, groups: I64) -> States:
     left.sort(axis=1)
     nodes = pool.groups.data[CELL_NODE, groups]
     cpu = fleet.nodes.data[CPU, nodes] - fleet.nodes.data[CPU_USED, nodes]
-    none = np.full(len(groups), -1, dtype=np.int64)
-    return States(cpu, left, left, none, np.zeros(len(groups), dtype=np.bool_))
+    if not fleet.outlook.weighs_power:
+        none = np.full(len(groups), -1, dtype=np.int64)
+        return States(cpu, left, left, none, np.zeros(len(groups), dtype=np.bool_))
+    unused = (fleet.nodes.data[CPU_USED, nodes] == 0) & ((left == WHOLE_MILLI) | (left < 0)).all(axis=1)
+    return States(cpu, left, left, np.zeros(len(groups), dtype=np.int64), unused)
 
 
 def losses(scorer: Lookahead, states: States) -> tuple[I64, I64]:
@@ -66,6 +69,7 @@ def losses(scorer: Lookahead, states: States) -> tuple[I64, I64]:
     key = states.cpu_milli.copy()
     for column in range(states.devices.shape[1]):
         key = (key ^ (key >> 29)) * _ODD + states.devices[:, column]
+    key = (key ^ (key >> 29)) * _ODD + states.unused
     _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
     parts = [scorer.costs(states.take(first[at : at + _AT_ONCE])) for at in range(0, len(first), _AT_ONCE)]
     cost = np.concatenate([part[0][:, 0] for part in parts] or [np.zeros(0, dtype=np.int64)])

@@ -14,7 +14,10 @@ import numpy as np
 
 from penstock.base.limits import OUTLOOK_SCORERS_MAX
 from penstock.domain.claim import Ask
-from penstock.scheduler.packing.lookahead import Lookahead, Prospects
+from penstock.domain.power_budget import HOST_FULL_MW_PER_THREAD, HOST_IDLE_MW_PER_THREAD
+from penstock.scheduler.packing.lookahead import Lookahead, PowerCost, Prospects
+from penstock.scheduler.packing.power import PowerModel
+from penstock.scheduler.packing.residual import NodeKind
 from penstock.scheduler.packing.shape import ANY_MODEL, WHOLE_MILLI, Mix, shapes_of
 
 
@@ -47,15 +50,47 @@ def piece_milli(slices: int, slices_total: int) -> int:
     return WHOLE_MILLI if slices >= slices_total else slices * (WHOLE_MILLI // slices_total)
 
 
+@dataclass(frozen=True, slots=True)
+class PowerWeight:
+    """How much power counts against what is lost, in percent, and what devices draw by class: (idle, load) in mW."""
+
+    percent: int
+    draws_mw: Mapping[str, tuple[int, int]]
+
+    def cost(self, device_class: str) -> PowerCost | None:
+        """Return the price of power on nodes of a class; None if it does not count or nobody knows what they draw."""
+        if not self.percent or device_class not in self.draws_mw:
+            return None
+        idle_mw, load_mw = self.draws_mw[device_class]
+        used_mw = HOST_FULL_MW_PER_THREAD - HOST_IDLE_MW_PER_THREAD
+        model = PowerModel((idle_mw,), (load_mw,), HOST_IDLE_MW_PER_THREAD, used_mw)
+        return PowerCost(model, [NodeKind(0, 0, 1, 0)], self.percent / 100)
+
+
+UNWEIGHED = PowerWeight(0, {})
+
+
 class Outlook:
     """Expected orders, each with its weight, for devices that have ``slices`` by class (absent: whole ones only)."""
 
-    def __init__(self, demands: Iterable[tuple[Demand, int]], slices: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        demands: Iterable[tuple[Demand, int]],
+        slices: Mapping[str, int],
+        power: PowerWeight = UNWEIGHED,
+    ) -> None:
         self.demands = tuple(sorted((*demands, *PRIOR)))
-        self.digest = f"{crc32(repr(self.demands).encode()):08x}"
+        weighed = f" {power.percent} % power" if power.percent else ""
+        self.digest = f"{crc32((repr(self.demands) + weighed).encode()):08x}"
         self._slices = slices
+        self._power = power
         self._prospects: dict[str, Prospects] = {}
         self._scorers: OrderedDict[tuple[str, int, int, int], Lookahead] = OrderedDict()
+
+    @property
+    def weighs_power(self) -> bool:
+        """Tell whether power counts."""
+        return self._power.percent > 0
 
     def prospects(self, device_class: str) -> Prospects:
         """Return what is expected of the devices of one class."""
@@ -78,7 +113,8 @@ class Outlook:
         found = self._scorers.get(key)
         if found is None:
             shapes, _ = shapes_of(np.array([[cpu_milli, 0, devices, milli, ANY_MODEL]], dtype=np.int64).T)
-            found = self._scorers[key] = Lookahead(shapes, self.prospects(device_class))
+            power = self._power.cost(device_class)
+            found = self._scorers[key] = Lookahead(shapes, self.prospects(device_class), power)
             if len(self._scorers) > OUTLOOK_SCORERS_MAX:
                 self._scorers.popitem(last=False)
         else:

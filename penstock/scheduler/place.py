@@ -36,6 +36,7 @@ from penstock.scheduler.power import (
     around,
     draws,
     least_short,
+    shared,
     short_of,
     short_to_wake,
     unwakeable,
@@ -97,12 +98,12 @@ def _preferred(capacity: Capacity, ask: Ask, seed: int) -> list[Grant] | None:
 
 def _within_budgets(capacity: Capacity, ask: Ask, seed: int) -> list[Grant] | None:
     """Choose the grants of one class; where they overdraw a power budget they share, choose again around it."""
-    for _ in range(POWER_TRIES_MAX):
+    for tried in range(POWER_TRIES_MAX):
         grants = _grants(capacity, ask, seed)
         short = () if grants is None else short_of(capacity.fleet, grants)
         if grants is None or not short:
             return grants
-        capacity = around(capacity, grants, short[0])
+        capacity = around(capacity, grants, short[0]) if tried else shared(capacity)
     return None
 
 
@@ -195,7 +196,7 @@ def _whole_devices(capacity: Capacity, ask: Ask, take: Take) -> list[Grant]:
     """Return grants for the first free devices of a cell."""
     fleet, pool = capacity.fleet, capacity.pool
     node_id = fleet.node_name(int(pool.cells.data[CELL_NODE, take.cell]))
-    if capacity.by_device or pool.cells.data[BOOKED_FREE, take.cell] or fleet.budgets.rows:
+    if capacity.by_device or pool.repainted or pool.cells.data[BOOKED_FREE, take.cell]:
         rows = np.array(pool.cell_devices[take.cell], dtype=np.int64)
         _, units = filter_devices(pool, capacity.need, rows)
         rows = rows[units > 0]

@@ -102,6 +102,7 @@ class Pool:
         self.cell_devices: list[list[int]] = []
         self.log = ChangeLog()
         self.total = 0
+        self.repainted = False  # it is shown as it will be at a time to come
         self.capped = 0
         self.topology_version = 0
         self.capacities: OrderedDict[Need, Capacity] = OrderedDict()
@@ -240,6 +241,7 @@ class Pool:
         try:
             self.bookings, self.capacities, self.losses = {}, OrderedDict(), OrderedDict()
             self._starts = self._booked_rows = None
+            self.repainted = True
             devices = self.devices.data
             devices[USED, : self.devices.size] = used
             devices[[YIELDING, BOOKED, BEGUN]] = 0
@@ -250,6 +252,7 @@ class Pool:
             for table, before in zip(tables, data, strict=True):
                 table.data = before
             layout.outer_free[:] = free
+            self.repainted = False
             self.bookings, self.capacities, self.losses = known
             self._starts = self._booked_rows = None
 

@@ -6,12 +6,11 @@ plan; one that is overdrawn is given what it has room for, and the order is plac
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
-from penstock.domain.claim import DeviceState, Grant, NodeState, Refusal
-from penstock.domain.power_budget import Added, PowerShortage, shortages
+from penstock.domain.claim import Grant, Refusal
+from penstock.domain.power_budget import PowerShortage, shortages
 from penstock.scheduler.arrays import I64, UNBOUNDED, Bools
 from penstock.scheduler.filters import Capacity, filter_devices
 from penstock.scheduler.node_columns import PATH, WAKE_MW
@@ -35,12 +34,14 @@ def affordable(capacity: Capacity, count: int) -> Capacity:
     open_ = (wake == 0) | (rooms >= 0)  # what adds nothing is let through, also where too much is held
     fresh = np.where(open_, np.maximum(rooms, 0) // unit if unit else _ALL, 0)
     if (fresh >= np.minimum(capacity.group, count)).all():
-        return capacity
+        return capacity if count <= int(capacity.group.max(initial=0)) else shared(capacity)
     owner, drawing = pool.cells.column(GROUP), _drawing(capacity)
     if capacity.need.slices:
         cell = np.where(fresh[owner] > 0, _ALL, np.where(open_[owner], drawing, 0))
         return capacity.bounded(cell, np.where(open_, _ALL, 0), Refusal.POWER_BUDGET)
     group = fresh + np.where(open_, np.bincount(owner, drawing, len(fresh)).astype(np.int64), 0)
+    if count > int(np.minimum(group, capacity.group).max(initial=0)):
+        group = _shared(capacity, group)  # no node holds all of it: what they share decides
     return capacity.bounded(group[owner], group, Refusal.POWER_BUDGET)
 
 
@@ -76,28 +77,59 @@ def draws(pool: Pool, rows: I64) -> Bools:
     return pool.devices.data[DRAWS, rows] == 1
 
 
-def added_by(fleet: Fleet, grants: Sequence[Grant]) -> Added:
-    """Return what ``grants`` would add to the power that is held, one after the other."""
-    added = Added()
-    nodes: dict[str, NodeState] = {}
-    devices: dict[str, DeviceState] = {}
-    for grant in grants:
-        node = nodes.get(grant.node_id) or fleet.node_state(grant.node_id)
-        device = None
-        if grant.device_id is not None:
-            device = devices.get(grant.device_id) or fleet.device_state(grant.device_id)
-            devices[grant.device_id] = replace(device, power_booked=True)
-        added.add(node, device, 0 if device is None else fleet.budgets.draw_mw(device.device_class))
-        nodes[grant.node_id] = replace(node, wake_mw=0)
-    return added
-
-
 def short_of(fleet: Fleet, grants: Sequence[Grant]) -> tuple[PowerShortage, ...]:
     """Return which budgets ``grants`` would overdraw, by the judge that the gate asks."""
     if not fleet.budgets.rows:
         return ()
-    added = added_by(fleet, grants)
-    return shortages(added.at(fleet.budgets.some(added.mw)))
+    per_node: dict[int, int] = {}
+    seen = set[str]()
+    for grant in grants:
+        node, device_id = fleet.node_row(grant.node_id), grant.device_id or ""
+        starts = 0 if device_id in seen else _starts_mw(fleet, device_id)
+        seen.add(device_id)
+        if node is not None:
+            per_node[node] = per_node.get(node, int(fleet.nodes.data[WAKE_MW, node])) + starts
+    added: dict[int, int] = {}
+    for node, mw in per_node.items():
+        path: list[int] = fleet.nodes.data[PATH, node].tolist()
+        for row in path:
+            if row and mw:
+                added[row] = added.get(row, 0) + mw
+    return shortages((fleet.budgets.at(row), mw) for row, mw in sorted(added.items()))
+
+
+def _starts_mw(fleet: Fleet, device_id: str) -> int:
+    """Return what a device adds that begins to work; 0 if it draws already, or for no device."""
+    home = fleet.device_home(device_id)
+    if home is None or home[0].devices.data[DRAWS, home[1]]:
+        return 0
+    return fleet.budgets.draw_mw(home[0].device_class)
+
+
+def shared(capacity: Capacity) -> Capacity:
+    """Return ``capacity`` with no more under any budget than it has room for: the nodes that hold most keep theirs."""
+    group = _shared(capacity, capacity.group)
+    return capacity.bounded(group[capacity.pool.cells.column(GROUP)], group, Refusal.POWER_BUDGET)
+
+
+def _shared(capacity: Capacity, group: I64) -> I64:
+    fleet, pool = capacity.fleet, capacity.pool
+    unit = fleet.budgets.draw_mw(pool.device_class)
+    left = np.minimum(capacity.group, group)
+    if not unit:
+        return left
+    most = np.maximum(fleet.budgets.row_rooms_mw(), 0) // unit
+    paths: list[I64] = list(fleet.nodes.data[PATH][:, pool.groups.column(CELL_NODE)])
+    for rows in paths:
+        if not rows.any():
+            continue
+        order = np.lexsort((-left, rows))
+        sorted_rows, units = rows[order], left[order]
+        reached = np.cumsum(units)
+        starts = np.searchsorted(sorted_rows, sorted_rows)
+        before = reached - units - (reached - units)[starts]
+        left[order] = np.where(sorted_rows > 0, np.clip(most[sorted_rows] - before, 0, units), units)
+    return left
 
 
 def around(capacity: Capacity, grants: Sequence[Grant], short: PowerShortage) -> Capacity:

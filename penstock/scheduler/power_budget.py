@@ -109,6 +109,11 @@ class Budgets:
         """Return what may still be drawn of one budget; below 0 where it is overcommitted."""
         return int(self._limit[row] - self._held[row])
 
+    def row_rooms_mw(self) -> I64:
+        """Return what may still be drawn of each budget, by row."""
+        rooms: I64 = self._limit - self._held
+        return rooms
+
     def rooms_mw(self, paths: I64) -> I64:
         """Return what may still be drawn at nodes with these ``paths`` (levels, nodes)."""
         rooms: I64 = (self._limit - self._held)[paths].min(axis=0)

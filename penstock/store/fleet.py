@@ -54,6 +54,14 @@ def changes_since(connection: Connection, mark: int) -> Changes:
     return Changes(nodes, devices, bookings_of(connection, devices), budgets, read_to)
 
 
+_NODE = sa.text(f"SELECT n.*, {POWER_OF_NODE} FROM node n WHERE n.id = :id")  # noqa: S608 - constants
+
+
+def node_of(connection: Connection, node_id: str) -> NodeState:
+    """Return one node as it is; raises IndexError for an unknown one."""
+    return node_state(every(connection.execute(_NODE, {"id": node_id}))[0])
+
+
 def node_names(connection: Connection, node_ids: list[str]) -> dict[str, str]:
     """Return the names of nodes by id."""
     rows = connection.execute(sa.text("SELECT id, name FROM node WHERE id = ANY(:ids)"), {"ids": node_ids})

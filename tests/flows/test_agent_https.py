@@ -144,6 +144,10 @@ def test_agent_joins_enrols_pulls_and_reports(peer: Peer, context: Context) -> N
     assert query(context, "SELECT phase, endpoint FROM allocation") == [
         {"phase": "ready", "endpoint": "http://127.0.0.1:1"}
     ]
+    told = {"states": [{"node": "far1", "state": "waking"}, {"node": "n1", "state": "off"}]}
+    assert peer.post("/v1/agents/self/power", told).json() == {"wanted": []}
+    assert query(context, "SELECT name, power_state FROM node") == [{"name": "far1", "power_state": "waking"}]
+    assert peer.post("/v1/agents/self/power", {"states": [{"node": "far1"}]}).status_code == 422
     audited = query(context, "SELECT action, outcome FROM audit WHERE action = 'agent.join'")
     assert audited == [{"action": "agent.join", "outcome": "done"}]
 

@@ -40,6 +40,7 @@ class Factory:
     hang_up_after_answer: bool = False
     hang_ups_instead_of_answers: int = 0
     shown_ca_pem: str = ""
+    powered: dict[str, str] = field(default_factory=dict[str, str])
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def new_token(self) -> str:
@@ -150,6 +151,9 @@ class _Handler(BaseHTTPRequestHandler):
             return factory.enroll(body)
         if path == "/v1/agents/self/allocations":
             return factory.pull(parse_qs(urlsplit(self.path).query))
+        if path == "/v1/agents/self/power":
+            factory.powered = wire.power_from_json(body)
+            return wire.power_wanted_to_json({"node-7": False})
         assert path == "/v1/agents/self/observations"
         return factory.push(body)
 

@@ -21,6 +21,9 @@ from penstock.drivers.simulated.journal import Journal
 from penstock.drivers.simulated.site import SiteSpec, node_facts
 
 JOURNAL_BYTES_MAX = 32 << 20
+WAKE_SECONDS = (
+    90  # from power to use; what a server with eight accelerators takes is minutes, this one is simulated
+)
 _FIELDS = frozenset({"node", "devices", "start_seconds"})
 
 
@@ -64,6 +67,9 @@ class SimulatedDriver:
         self._used: dict[tuple[str, int], int] = {}
         self._ready: dict[str, Observed] = {}  # what is ready says the same until something happens to it
         self._failed_nodes: set[str] = set()
+        self._powered: dict[
+            str, int
+        ] = {}  # by node: since when it is off (negative), or on again; microseconds
         self._compacted_bytes = 0
         self._journal.hold()
         try:
@@ -147,6 +153,30 @@ class SimulatedDriver:
         """Bring a node back; what it held is gone, as after a power cut."""
         self._set_failed(node_name, failed=False)
 
+    def power(self) -> dict[str, str]:
+        """Say of each node whether it is on, off, or was turned on less than WAKE_SECONDS ago."""
+        now_us = to_epoch_us(self._clock.now())
+        with self._lock:
+            return {node: self._power_of(node, now_us) for node in self._devices}
+
+    def set_power(self, node_name: str, *, on: bool) -> None:
+        """Turn a node on or off; InvalidInputError if there is no such node. Turning it off ends what runs there."""
+        if node_name not in self._devices:
+            raise InvalidInputError(f"no node '{node_name}' in this simulated site", field="node")
+        now_us = to_epoch_us(self._clock.now())
+        with self._lock:
+            if on != (self._power_of(node_name, now_us) == "off"):
+                return
+            line = {"powered": node_name, "at_us": now_us if on else -now_us}
+            self._replay(line)
+            self._write([line])
+
+    def _power_of(self, node: str, now_us: int) -> str:
+        since_us = self._powered.get(node, 0)
+        if since_us < 0:
+            return "off"
+        return "waking" if since_us and now_us < since_us + WAKE_SECONDS * US_PER_SECOND else "on"
+
     def silent_nodes(self) -> list[str]:
         """Return the names of failed nodes."""
         with self._lock:
@@ -170,7 +200,7 @@ class SimulatedDriver:
     def _ensure(self, wanted: Wanted, now_us: int, lines: list[dict[str, Any]]) -> Observed:
         node, pieces, start_seconds = _parse(wanted.config)
         held = self._held.get(wanted.allocation_id)
-        if node in self._failed_nodes:
+        if node in self._failed_nodes or self._power_of(node, now_us) != "on":
             return Observed(wanted.allocation_id, wanted.generation, Phase.PENDING)
         if held is not None and (held.node, held.pieces) == (node, pieces):
             if held.generation != wanted.generation:
@@ -250,6 +280,7 @@ class SimulatedDriver:
         self._used.clear()
         self._ready.clear()
         self._failed_nodes.clear()
+        self._powered.clear()
         for line in self._journal.read():
             self._replay(line)
 
@@ -271,6 +302,12 @@ class SimulatedDriver:
             )
         elif "gone" in line and line["gone"] in self._held:
             self._let_go(self._held[line["gone"]])
+        elif "powered" in line:
+            self._powered[line["powered"]] = line["at_us"]
+            for held in [
+                one for one in self._held.values() if line["at_us"] < 0 and one.node == line["powered"]
+            ]:
+                self._let_go(held)
         elif "failed" in line:
             self._failed_nodes.add(line["failed"])
         elif "healed" in line and line["healed"] in self._failed_nodes:
@@ -281,6 +318,7 @@ class SimulatedDriver:
     def _compact(self) -> None:
         lines: list[dict[str, Any]] = [{"held": held.to_json()} for held in self._held.values()]
         lines += [{"failed": node} for node in sorted(self._failed_nodes)]
+        lines += [{"powered": node, "at_us": at_us} for node, at_us in sorted(self._powered.items())]
         self._journal.rewrite(lines)
         self._compacted_bytes = self._journal.size_bytes
 

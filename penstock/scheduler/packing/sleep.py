@@ -5,18 +5,13 @@ enough idle nodes of its kind stay ready. Waking takes time, and no claim starts
 argument, in seconds.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from penstock.base.errors import ConflictError
+from penstock.domain.sleep import PowerState
 
-
-class NodePower(StrEnum):
-    """Whether a node can be used: ``on`` it can, ``waking`` it soon can, ``off`` it must be woken."""
-
-    ON = "on"
-    WAKING = "waking"
-    OFF = "off"
+NodePower = PowerState
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +24,31 @@ class SleepRules:
     ready_per_kind: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """How a node stands: since when it is idle (None: it is not), since when it can be used, whether it is off."""
+
+    kind: str
+    idle_since_s: float | None
+    ready_at_s: float
+    off: bool = False
+
+
 class Sleep:
     """The power states of nodes; ``kinds`` names the kind of each. All are on and idle at the start."""
+
+    @classmethod
+    def resume(cls, nodes: Sequence[Rest], rules: SleepRules) -> "Sleep":
+        """Return the states of nodes that stand so."""
+        made = cls([one.kind for one in nodes], rules, 0.0)
+        made._ready_at = [one.ready_at_s for one in nodes]
+        made._off = {number for number, one in enumerate(nodes) if one.off}
+        made._idle_since = {
+            number: one.idle_since_s
+            for number, one in enumerate(nodes)
+            if one.idle_since_s is not None and not one.off
+        }
+        return made
 
     def __init__(self, kinds: list[str], rules: SleepRules, now_s: float) -> None:
         self._kinds = kinds

@@ -136,6 +136,9 @@ node = Table(
     ),  # it is on, or its power is kept
     Column("power_wanted", Text, nullable=False, server_default="on"),  # on | off
     Column("power_state", Text, nullable=False, server_default="on"),  # on | off | waking
+    Column(
+        "power_switch", Boolean, nullable=False, server_default=text("false")
+    ),  # a driver can turn it off and on
     instant("power_at", nullable=True),  # since when; NULL: since it was enrolled
     Column("generation", BigInteger, nullable=False, server_default=text("1")),
     changed_column(),

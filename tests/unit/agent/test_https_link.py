@@ -83,6 +83,12 @@ def test_wishes_and_reports_go_their_way(joined: Joined, link: HttpsLink) -> Non
     assert factory.silent == ["r01t02"]
 
 
+def test_power_is_told_and_wishes_come_back(joined: Joined, link: HttpsLink) -> None:
+    factory, _ = joined
+    assert link.push_power({"node-7": "on", "node-8": "waking"}) == {"node-7": False}
+    assert factory.powered == {"node-7": "on", "node-8": "waking"}
+
+
 def test_what_is_there_is_enrolled_with_its_drivers_and_site(joined: Joined, link: HttpsLink) -> None:
     factory, _ = joined
     assert link.enroll([NODE], {"node-7": ("ctranslate2",)}) == {"node-7": "nod_node-7"}

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,10 @@ class HeldLink:
         self.pushes.append(len(observations))
         self.pushed += observations
         self.silent = silent_nodes
+
+    def push_power(self, states: Mapping[str, str]) -> Mapping[str, bool]:
+        del states
+        return {}
 
     def phases(self, item: Item) -> list[Phase]:
         return [report.phase for report in self.pushed if report.allocation_id == item.allocation_id]

@@ -263,3 +263,14 @@ def refused_field(reader: Any, body: Any) -> str | None:
     except InvalidInputError as error:
         return error.field or ""
     return None
+
+
+def test_power_goes_both_ways_and_a_state_that_is_none_is_refused() -> None:
+    states = {"n1": "on", "n2": "waking", "n3": "off"}
+    assert wire.power_from_json(json.loads(json.dumps(wire.power_to_json(states)))) == states
+    wanted = {"n1": True, "n2": False}
+    assert wire.power_wanted_from_json(json.loads(json.dumps(wire.power_wanted_to_json(wanted)))) == wanted
+    with pytest.raises(InvalidInputError) as refused:
+        wire.power_from_json({"states": [{"node": "n1", "state": "gone"}]})
+    assert refused.value.field is not None
+    assert "state" in refused.value.field

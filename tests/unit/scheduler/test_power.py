@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from penstock.domain.claim import Ask, DeviceState, Grant, NodeState, Refusal, fits
 from penstock.domain.power_budget import PowerBudget, PowerLevel, Subject
 from penstock.scheduler import Fleet, NoPlan, Plan, explain, place, place_many
+from penstock.scheduler.outlook import Outlook, PowerWeight
 from penstock.scheduler.power import short_of
 from penstock.scheduler.preempt import Yielding, make_room
 from tests.support.fleets import CLASSES as SHIPPED
@@ -202,3 +203,21 @@ def test_stopping_work_that_yields_frees_its_power_too() -> None:
     room = make_room(fleet, Ask(1, "GB200"), [Yielding("svc", held.grants)])
     assert room is not None
     assert room.victims == ("svc",)
+
+
+def test_the_weight_on_power_keeps_unused_nodes_unused_and_without_it_nothing_changes() -> None:
+    def chosen(percent: int) -> str:
+        fleet = Fleet(SHIPPED)
+        fleet.upsert_nodes([node("begun"), node("whole")])
+        fleet.upsert_devices(
+            [device(f"b{n}", "begun", used_mask=127 if n < 3 else 0) for n in range(8)]
+            + [device(f"w{n}", "whole") for n in range(4)]
+        )
+        draws = {name: (one.idle_mw, one.load_mw) for name, one in SHIPPED.items()}
+        fleet.expect(Outlook((), {"H100": 7}, PowerWeight(percent, draws)))
+        (plan,) = place_many(fleet, [Ask(4, "H100")])
+        assert isinstance(plan, Plan)
+        return plan.grants[0].node_id
+
+    assert chosen(0) == "whole", "it is filled exactly, and nothing is lost"
+    assert chosen(20) == "begun", "the other one may sleep"

@@ -324,3 +324,26 @@ def test_a_whole_site_is_driven_in_one_call_and_its_speed_is_reported(
     assert [answer.allocation_id for answer in answers] == [one.allocation_id for one in many]
     with capsys.disabled():
         print(f"\nensure_many: {len(many) / seconds:,.0f} simulated allocations a second")  # noqa: T201 - the report is the point
+
+
+def test_a_node_that_is_off_runs_nothing_and_wakes_in_its_time(
+    driver: SimulatedDriver, clock: ManualClock, tmp_path: Path
+) -> None:
+    driver.set_power("r01t01", on=False)
+    driver.set_power("r01t01", on=False)
+    assert sorted(driver.power().values()) == ["off", "on"]
+    want = wanted((0, 127))
+    assert driver.ensure(want).phase is Phase.PENDING
+    again = reopened(driver, tmp_path, clock)
+    assert again.power()["r01t01"] == "off", "as it was before the restart"
+    again.set_power("r01t01", on=True)
+    assert again.power()["r01t01"] == "waking"
+    assert again.ensure(want).phase is Phase.PENDING
+    clock.advance(timedelta(seconds=module.WAKE_SECONDS))
+    assert again.power()["r01t01"] == "on"
+    assert again.ensure(want).phase is Phase.READY
+    again.set_power("r01t01", on=False)
+    assert again.world() == {}, "turning it off ends what runs there"
+    with pytest.raises(InvalidInputError, match="no node"):
+        again.set_power("elsewhere", on=True)
+    again.close()
