@@ -1,6 +1,6 @@
 """What clients that misbehave cost those that do not. Prints one JSON line per kind of nuisance.
 
-    python -m bench.bad_clients [--rounds 5] [--idle 9900]
+    python -m bench.bad_clients [--rounds 5] [--idle 9900] [--only huge]
 
 One gateway process and the stand-in engine. Eight good clients send whole requests; in each round once alone and once
 beside the nuisance, whose connections are all open before. ``slower_percent`` is the median over the rounds of the
@@ -9,6 +9,7 @@ good clients' p50 beside it against alone, ``rss_mib`` the gateway's resident me
 - ``idle``: connections that send nothing.
 - ``slow``: requests of which one byte comes now and then, never to an end.
 - ``deaf``: endless streams of which nothing is read, from when the engine is held back by that.
+- ``huge``: bodies of 1 GB in chunks, one after another, each sent until the gateway hangs up.
 - ``garbage``: clients whose engine answers with what is no answer, as fast as it goes, one after another.
 """
 
@@ -31,6 +32,7 @@ from bench.gateway import CONFIG, GATEWAY, get, load, rss_mib, start
 
 SLOW, DEAF = 500, 50
 REQUESTS = 6_000
+HUGE_BYTES = 1 << 30
 REQUEST = (
     b"POST /v1/chat/completions HTTP/1.1\r\nauthorization: Bearer sk-bench\r\ncontent-length: %d\r\n\r\n"
 )
@@ -131,6 +133,33 @@ def hammered(port: int) -> Iterator[None]:
         thread.join()
 
 
+@contextlib.contextmanager
+def flooded(port: int) -> Iterator[None]:
+    """Send bodies that do not end below a gigabyte, one after another."""
+    stop = threading.Event()
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nauthorization: Bearer sk-bench\r\ntransfer-encoding: chunked\r\n\r\n"
+    piece = b"10000\r\n" + b"x" * 65_536 + b"\r\n"
+
+    def flood() -> None:
+        while not stop.is_set():
+            with (
+                contextlib.suppress(OSError),  # the gateway hung up, as it should after a megabyte
+                socket.create_connection(("127.0.0.1", port), timeout=5) as own,
+            ):
+                own.sendall(head)
+                for _ in range(HUGE_BYTES // 65_536):
+                    own.sendall(piece)
+            stop.wait(0.02)
+
+    thread = threading.Thread(target=flood, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
 class Broken(asyncio.Protocol):
     """An engine that answers with what is no answer."""
 
@@ -164,6 +193,7 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--idle", type=int, default=9_900, help="connections that send nothing")
+    parser.add_argument("--only", default="", help="the kind whose name begins so")
     options = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -180,11 +210,14 @@ def main() -> None:
             f"idle, {idle}": lambda: held(port, idle),
             f"slow, {SLOW}": lambda: dripping(port, SLOW),
             f"deaf, {DEAF}": lambda: deaf(port, engine_port, DEAF),
+            "huge": lambda: flooded(port),
             "garbage": lambda: hammered(port),
         }
         try:
             load(port, "unary", 8, 500)
             for case, nuisance in kinds.items():
+                if not case.startswith(options.only):
+                    continue
                 compare(case, nuisance, port, gateway.pid, options.rounds)
         finally:
             for process in (gateway, engine):

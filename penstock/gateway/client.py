@@ -10,7 +10,6 @@ from typing import NoReturn, cast
 
 import httptools
 
-from penstock.base.limits import FORWARD_BODY_SECONDS
 from penstock.gateway import log, wire
 from penstock.gateway import openai_errors as errors
 from penstock.gateway.core import Core, Served
@@ -65,7 +64,6 @@ class ClientConnection(asyncio.Protocol):
         "_transport",
         "_unknown_left",
         "_upload",
-        "_upload_until",
         "_wire_bytes",
         "exchange",
         "looked_up",
@@ -90,7 +88,6 @@ class ClientConnection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._kept: list[tuple[bytes, bytes]] | None = None  # the headers, if they are passed on
         self._upload: Forward | None = None  # takes the body that arrives now
-        self._upload_until = 0.0
         # What waits, and the request being answered.
         self._pending: list[Request] = []  # few: a deque would take 600 bytes of every idle connection
         self._backlog: list[bytes] = []
@@ -163,7 +160,11 @@ class ClientConnection(asyncio.Protocol):
             if self._backlog_bytes > self._core.settings.backlog_bytes_max and self._transport is not None:
                 self._reading = False
                 self._transport.pause_reading()
-        elif not self._lingering and self._refusal is None:
+        elif self._lingering:
+            self._backlog_bytes += len(data)
+            if self._backlog_bytes > self._core.settings.body_bytes_max:
+                self.drop()  # it had its answer, and sends on as if nothing was said
+        elif self._refusal is None:
             if self._known is not None and not self._in_message and not self._pending:
                 body = self._known.body(data)
                 if body is not None:
@@ -283,12 +284,11 @@ class ClientConnection(asyncio.Protocol):
             self._refuse(error)
         self._request = Request(method, self._target, b"", b"", keep_alive=keep_alive, chunked=chunked)
         self._busy, self.exchange, self._upload = True, upload, upload
-        self._upload_until = self._core.now + FORWARD_BODY_SECONDS
 
     def on_body(self, body: bytes) -> None:
         """Collect the body up to its limit, or pass it on."""
         if self._upload is not None:
-            self._deadline = min(self._core.now + self._core.settings.body_seconds, self._upload_until)
+            self._deadline = min(self._core.now + self._core.settings.body_seconds, self._upload.until)
             try:
                 self._upload.body(body)
             except ApiError as error:
@@ -327,7 +327,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _refuse(self, error: ApiError) -> NoReturn:
         """Stop parsing: the error is answered after what came before it."""
-        self._refusal = error
+        self._refusal, self._body = error, []
         raise error
 
     # Answering.

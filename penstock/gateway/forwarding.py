@@ -147,6 +147,7 @@ class Forward(asyncio.Protocol):
         self._lines: list[bytes] = []
         self._length_known = self._answering = self._holds = False
         self._moved_at = way.core.now
+        self.until = way.core.now + limits.FORWARD_BODY_SECONDS  # the body must be here
         self._timer: asyncio.TimerHandle | None = None
         self._dialling: asyncio.Task[None] | None = None
 

@@ -100,6 +100,16 @@ def test_a_refusal_is_read_before_the_connection_ends(make: Make) -> None:
     assert bench.wire.aborted
 
 
+def test_who_sends_on_after_a_refusal_as_if_nothing_was_said_is_cut_off(make: Make) -> None:
+    bench = make()
+    bench.client.data_received(b"POST / HTTP/1.1\r\ncontent-length: 9999999\r\n\r\n")
+    for _ in range(bench.core.settings.body_bytes_max // 65_536):
+        bench.client.data_received(b"x" * 65_536)
+    assert not bench.wire.aborted
+    bench.client.data_received(b"x")
+    assert bench.wire.aborted
+
+
 def test_a_chunked_body_over_the_limit_is_refused_while_it_arrives(make: Make) -> None:
     bench = make(settings=replace(Settings(), body_bytes_max=1_000))
     bench.client.data_received(b"POST /v1/completions HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n")
