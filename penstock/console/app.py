@@ -60,6 +60,7 @@ PAGES = (
     "price_book",
     "report",
     "placement",
+    "power_budget",
     "power_feed",
     "offer_editor",
     "search",

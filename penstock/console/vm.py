@@ -14,6 +14,7 @@ from penstock.actions import spend as spend_actions
 from penstock.actions import vm as vm_actions
 from penstock.actions import vm_move as move_actions
 from penstock.actions import vm_snapshot as snapshot_actions
+from penstock.actions import volume as volume_actions
 from penstock.base import limits
 from penstock.base.errors import ConflictError, InvalidInputError, NotFoundError, PenstockError
 from penstock.console import confirm
@@ -84,6 +85,16 @@ def page(visit: Visit, error: PenstockError | None = None) -> Response:
         problems=detail.get("problems", {}),
         meters=detail.get("meters", {}),
         snapshots=snapshot_actions.list_all(visit.context, visit.actor, row["service_id"]),
+        volumes=volume_actions.list_page(
+            visit.context,
+            visit.actor,
+            name=None,
+            vm_id=row["service_id"],
+            after=None,
+            limit=limits.PAGE_DEFAULT,
+        )
+        if may_see(visit.actor, "volume:read")
+        else [],
         image=_image_name(visit, row["image_id"]),
         project=_project_name(visit, row["project_id"]),
         rate=spend_actions.rates(visit.context, visit.actor).by_service.get(row["service_id"])

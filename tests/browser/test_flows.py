@@ -121,9 +121,11 @@ def test_documents_go_in_are_asked_and_leave_a_proof(site: Site, tmp_path: Path)
     with site.signed_in("demo") as window:
         page = window.page
         page.get_by_role("link", name="Knowledge bases").click()
-        page.get_by_role("link", name="Order an embedding endpoint").click()
-        page.get_by_role("button", name="Order", exact=True).click()
-        expect(page.locator(".title .badge").first).to_have_text("running")
+        expect(page.locator("h1")).to_have_text("Knowledge bases")
+        if not site.is_running("embedding"):  # another test may have ordered one
+            page.get_by_role("link", name="Order an embedding endpoint").click()
+            page.get_by_role("button", name="Order", exact=True).click()
+            expect(page.locator(".title .badge").first).to_have_text("running")
         window.open("/knowledge")
         page.get_by_label("Name").fill("insects")
         page.get_by_role("button", name="Make it").click()

@@ -78,7 +78,17 @@ OF_TENANT = {
     "file_id",
     "rate_limit_id",
 }
-OF_FACTORY = {"window_id", "node_id", "device_id", "tenant_id", "agent_id", "token_id", "feed_id", "position"}
+OF_FACTORY = {
+    "budget_id",
+    "window_id",
+    "node_id",
+    "device_id",
+    "tenant_id",
+    "agent_id",
+    "token_id",
+    "feed_id",
+    "position",
+}
 SHARED = {"offer_id", "provider"}
 
 
@@ -132,6 +142,7 @@ def objects(people: People) -> dict[str, str]:
         "tenant_id": acme.id,
         "agent_id": people.factory.agent_id,
         "token_id": f"jtk_{NOBODY}",
+        "budget_id": f"pbg_{NOBODY}",
         "feed_id": feeds[0]["id"] if feeds else f"pfd_{NOBODY}",
         "offer_id": offers[0]["id"],
         "provider": "corp",

@@ -66,7 +66,7 @@ class Window:
         """Return what axe-core finds serious or critical on the page as it is now, by all rules or by ``rules``."""
         self.page.evaluate(axe_source())
         found = self.page.evaluate(
-            "async (rules) => (await axe.run(document, {resultTypes: ['violations'], "
+            "async (rules) => (await axe.run(document, {resultTypes: ['violations'], preload: false, iframes: false, "
             "...(rules.length ? {runOnly: rules} : {})})).violations"
             ".map(v => ({id: v.id, impact: v.impact, nodes: v.nodes.slice(0, 3).map(n => n.html)}))",
             list(rules),
@@ -135,6 +135,9 @@ class Site:
 
     factory: FactoryProcess
     browser: Browser
+    sessions: dict[str, Any] = field(
+        default_factory=dict[str, Any]
+    )  # who logged in already, as a browser keeps it
 
     def password(self, who: str) -> str:
         """Return the first password of ``demo`` or ``operator``."""
@@ -142,9 +145,15 @@ class Site:
 
     @contextmanager
     def signed_in(self, who: str, look: str = "light", **more: Any) -> Iterator[Window]:
-        """Open a window in which ``demo`` or ``operator`` is logged in."""
-        with window(self.browser, self.factory.url, look, **more) as made:
-            made.log_in(f"{who}@factory.local", self.password(who))
+        """Open a window in which ``demo`` or ``operator`` is logged in; through the form once, then by the cookie."""
+        with window(
+            self.browser, self.factory.url, look, storage_state=self.sessions.get(who), **more
+        ) as made:
+            if who in self.sessions:
+                made.open("/")
+            else:
+                made.log_in(f"{who}@factory.local", self.password(who))
+                self.sessions[who] = made.page.context.storage_state()
             yield made
 
     def api(self, who: str, method: str, path: str, **more: Any) -> Any:
@@ -154,6 +163,20 @@ class Site:
             answer = client.request(method, path, **more)
             assert answer.status_code < 400, answer.text
             return json.loads(answer.content) if answer.content else None
+
+    def is_running(self, offer: str) -> bool:
+        """Tell whether the demonstration tenant has a service of ``offer`` that runs."""
+        return self._running(offer) is not None
+
+    def _running(self, offer: str) -> dict[str, Any] | None:
+        wanted = self.api("demo", "GET", "/v1/offers", params={"name": offer})["items"][0]["id"]
+        rows = self.api("demo", "GET", "/v1/services", params={"state": "running"})["items"]
+        return next((row for row in rows if row["offer_id"] == wanted), None)
+
+    def running(self, offer: str, name: str) -> tuple[str, str]:
+        """Return id and name of an endpoint of ``offer`` that runs already, else of one that is ordered as ``name``."""
+        found = self._running(offer)
+        return (found["id"], found["name"]) if found else (self.order(offer, name), name)
 
     def order(self, offer: str, name: str, **spec: Any) -> str:
         """Order as the demonstration tenant and return the service's id."""

@@ -13,7 +13,7 @@ from tests.support.machine_objects import SSH_KEY, qcow2
 
 def furnish(site: Site) -> dict[str, str]:
     """Order things, so that the pages have something to show; return ids by name."""
-    endpoint = site.order("llm-demo", "assistant")
+    endpoint, model = site.running("llm-demo", "assistant")
     train = site.order("gpu", "train", count=4, device_class="H100")
     site.order("gpu", "tune", count=3, device_class="H100")
     site.order("gpu", "notebook", count=1, device_class="H100", slices=2)
@@ -37,7 +37,7 @@ def furnish(site: Site) -> dict[str, str]:
     return {
         **calendar(site),
         **machines(site),
-        **traffic(site, endpoint, tenant),
+        **traffic(site, endpoint, model, tenant),
         "base": base,
         "document": document,
         "endpoint": endpoint,
@@ -50,6 +50,21 @@ def furnish(site: Site) -> dict[str, str]:
         "device": device,
         "key": key,
     }
+
+
+def clear(site: Site, ids: dict[str, str]) -> None:
+    """Give back the devices that ``furnish`` holds and books, so that other tests find the factory as roomy as it was."""
+    site.api("operator", "DELETE", f"/v1/maintenance/{ids['window']}")
+    for row in site.api("demo", "GET", "/v1/reservations", params={"state": "booked"})["items"]:
+        site.api("demo", "DELETE", f"/v1/reservations/{row['id']}")
+    for row in site.api("demo", "GET", "/v1/services", params={"kind": "gpu"})["items"]:
+        if row["state"] not in ("released", "failed"):
+            site.api("demo", "DELETE", f"/v1/services/{row['id']}")
+    for row in site.api("demo", "GET", "/v1/services", params={"kind": "vm"})["items"]:
+        site.api("demo", "DELETE", f"/v1/services/{row['id']}")
+    for row in site.api("operator", "GET", "/v1/quotas")["items"]:
+        if row["tenant_id"] == ids["tenant"]:
+            site.api("operator", "DELETE", f"/v1/quotas/{row['id']}")
 
 
 def month(site: Site) -> str:
@@ -91,7 +106,7 @@ def calendar(site: Site) -> dict[str, str]:
     return {"reservation": ids[0], "window": window["id"], "node_name": busy["name"]}
 
 
-def traffic(site: Site, endpoint: str, tenant: str) -> dict[str, str]:
+def traffic(site: Site, endpoint: str, model: str, tenant: str) -> dict[str, str]:
     """Let an endpoint scale and promise, limit its project, guarantee devices, and make a batch."""
     project = site.api("demo", "GET", "/v1/projects")["items"][0]["id"]
     policy = {"replicas_min": 1, "replicas_max": 2, "queue_target": 4}
@@ -102,7 +117,7 @@ def traffic(site: Site, endpoint: str, tenant: str) -> dict[str, str]:
     site.api("demo", "PUT", "/v1/rate-limits", json=limited)
     body = {"dimension": "devices:H100", "limit": 40, "guaranteed": 6, "tenant_id": tenant}
     site.api("operator", "PUT", "/v1/quotas", json=body)
-    lines = [request_line(f"q{number}", model="assistant", max_tokens=8) for number in range(3)]
+    lines = [request_line(f"q{number}", model=model, max_tokens=8) for number in range(3)]
     sent = {"data": {"purpose": "batch"}, "files": {"file": ("questions.jsonl", jsonl(lines))}}
     file = site.api("demo", "POST", "/v1/files", **sent)["id"]
     body = {"input_file_id": file, "endpoint": CHAT, "completion_window": "24h"}
@@ -126,11 +141,12 @@ def machines(site: Site) -> dict[str, str]:
 
 def knowledge(site: Site) -> tuple[str, str]:
     """Make a knowledge base with one document; return both ids."""
+    service, name = site.running("embedding", "vectors")
     with site.signed_in("demo") as one:
-        one.open(f"/services/{site.order('embedding', 'vectors')}")
+        one.open(f"/services/{service}")
         expect(one.page.locator(".title .badge").first).to_have_text("running")
     project = site.api("demo", "GET", "/v1/projects")["items"][0]["id"]
-    body = {"name": "handbook", "project_id": project, "service": "vectors"}
+    body = {"name": "handbook", "project_id": project, "service": name}
     base = site.api("demo", "POST", "/v1/knowledge_bases", json=body)["id"]
     text = (Path(__file__).parents[2] / "docs" / "guides" / "operate.md").read_bytes()
     path = f"/v1/knowledge_bases/{base}/documents"
