@@ -16,6 +16,16 @@ def gang(job_id: int = 0, gpus: int = 1, queue: str = "a", submit_s: int = 0, ch
     return Gang(job_id, queue, gpus, submit_s, checkpoint_s)
 
 
+def numbered(rows: list[tuple[int, int, str, int, int]]) -> list[Job]:
+    """Return jobs of rows of (seconds after the one before, GPUs, queue, duration, checkpoint interval)."""
+    jobs: list[Job] = []
+    at_s = 0
+    for number, (gap_s, gpus, queue, duration_s, checkpoint_s) in enumerate(rows):
+        at_s += gap_s
+        jobs.append(Job(Gang(number, queue, gpus, at_s, checkpoint_s), duration_s))
+    return jobs
+
+
 def months(sizes: Sequence[int], queues: Sequence[str] = QUEUES) -> st.SearchStrategy[list[Job]]:
     """Make short busy months of gangs of ``sizes``."""
     job = st.tuples(
@@ -25,14 +35,6 @@ def months(sizes: Sequence[int], queues: Sequence[str] = QUEUES) -> st.SearchStr
         st.integers(0, 4_000),
         st.sampled_from((0, 7, 600)),
     )
-
-    def numbered(rows: list[tuple[int, int, str, int, int]]) -> list[Job]:
-        jobs: list[Job] = []
-        at_s = 0
-        for number, (gap_s, gpus, queue, duration_s, checkpoint_s) in enumerate(rows):
-            at_s += gap_s
-            jobs.append(Job(Gang(number, queue, gpus, at_s, checkpoint_s), duration_s))
-        return jobs
 
     return st.lists(job, min_size=1, max_size=40).map(numbered)
 

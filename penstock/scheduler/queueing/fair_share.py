@@ -181,12 +181,18 @@ class FairShare(Policy):
     # -- reclaim and moves ------------------------------------------------------------------------------
 
     def _rescue(self, now_s: int, made: Decisions) -> None:
-        """Look after those who have waited long, of each bucket the oldest first, until one cannot be helped."""
-        buckets = [bucket for _, bucket in self._room.occupied()]
-        buckets.sort(key=lambda bucket: (bucket.oldest().since_s, bucket.oldest().order))
-        for bucket in buckets:
-            while len(bucket) and self._help(bucket.oldest(), now_s, made):
-                pass
+        """Look after those who have waited long, of each bucket the oldest first, until none can be helped.
+
+        Helping one may make room for one that was looked at before it, so all are looked at again then.
+        """
+        helped = True
+        while helped:
+            helped = False
+            buckets = [bucket for _, bucket in self._room.occupied()]
+            buckets.sort(key=lambda bucket: (bucket.oldest().since_s, bucket.oldest().order))
+            for bucket in buckets:
+                while len(bucket) and self._help(bucket.oldest(), now_s, made):
+                    helped = True
 
     def _help(self, waiting: Waiting, now_s: int, made: Decisions) -> bool:
         gang, waited_s = waiting.gang, now_s - waiting.since_s

@@ -1,11 +1,11 @@
 """Penstock's policy: limits hold, guarantees come back within the bound, nobody within a guarantee is touched."""
 
-from hypothesis import given
+from hypothesis import example, given
 
 from penstock.scheduler.queueing import Cluster, Decisions, FairShare, Rules, Run, Share
 from penstock.scheduler.queueing.victims import cheapest_eviction
 from penstock.twin.queue.replay import Job, replay
-from tests.support.gangs import Watch, gang, months
+from tests.support.gangs import Watch, gang, months, numbered
 
 RULES = Rules(patience_s=20, bound_s=50, move_after_s=30, fresh_s=5, resume_s=3, rest_s=60)
 SHARES = (Share("a", 4, 10), Share("b", 8), Share("b/x", 6, 9), Share("b/y", 2))
@@ -81,6 +81,22 @@ def test_a_guarantee_is_back_within_the_bound(jobs: list[Job]) -> None:
     replay(jobs, watched(look, (Share("a", 4), Share("b", 8), Share("b/x", 6), Share("b/y", 2))))
 
 
+# Helping one that is looked at later makes room for one that was looked at before.
+LATE_ROOM = [
+    *[(0, 1, "a", 0, 0)] * 4,
+    (0, 2, "a", 146, 0),
+    (0, 4, "a", 148, 0),
+    (0, 4, "b/x", 148, 0),
+    (50, 1, "a", 98, 0),
+    (0, 1, "b/x", 98, 0),
+    (47, 2, "a", 0, 0),
+    (0, 2, "b/x", 2, 0),
+    (0, 2, "b/x", 0, 0),
+    (0, 1, "b/y", 0, 0),
+]
+
+
+@example(jobs=numbered(LATE_ROOM))
 @given(months(SIZES))
 def test_at_the_bound_a_gang_waits_only_if_nobody_it_may_stop_frees_its_shape(jobs: list[Job]) -> None:
     def look(watch: Watch, made: Decisions, now_s: int) -> None:
