@@ -5,6 +5,8 @@ from typing import Any
 
 from markupsafe import Markup
 
+from penstock.domain.service import ANSWERING
+
 WIDTH = 1_000  # of a bar in units of its own view box
 SPARK_HEIGHT = 200
 WARN_AT = 0.8
@@ -94,8 +96,8 @@ def pipe(service: Mapping[str, Any]) -> list[dict[str, Any]]:
         "running": service["running_at"],
         "first token": service["first_token_at"],
     }
-    names = [name for name in PHASES if name != "first token" or service["kind"] == "llm"]
-    if service["kind"] != "llm" and stamps["loaded"] is None:
+    names = [name for name in PHASES if name != "first token" or service["kind"] in ANSWERING]
+    if service["kind"] not in ANSWERING and stamps["loaded"] is None:
         names.remove("loaded")
     over = service["state"] in ("released", "failed", "releasing")
     phases: list[dict[str, Any]] = []

@@ -7,6 +7,7 @@ from penstock.actions import service as service_actions
 from penstock.base import limits
 from penstock.console.edge import Visit
 from penstock.console.menu import may_see
+from penstock.domain.service import ANSWERING
 
 
 def running_endpoints(visit: Visit, kind: str) -> list[dict[str, Any]]:
@@ -20,14 +21,19 @@ def running_endpoints(visit: Visit, kind: str) -> list[dict[str, Any]]:
         visit.context, visit.actor, state=None, name=None, after=None, limit=limits.PAGE_MAX
     )
     named = {model["name"] for model in models if model["kind"] == kind}
-    services = service_actions.list_page(
-        visit.context,
-        visit.actor,
-        project=None,
-        states=("running", "degraded", "asleep"),
-        kind="llm",
-        name=None,
-        after=None,
-        limit=limits.PAGE_MAX,
-    )
-    return [one for one in services if one["spec"].get("model") in named]
+    # A knowledge base answers by its text model; what an endpoint elsewhere serves is its operator's word.
+    services = [
+        one
+        for called in (ANSWERING if kind == "generation" else ANSWERING[:1])
+        for one in service_actions.list_page(
+            visit.context,
+            visit.actor,
+            project=None,
+            states=("running", "degraded", "asleep"),
+            kind=called,
+            name=None,
+            after=None,
+            limit=limits.PAGE_MAX,
+        )
+    ]
+    return [one for one in services if one["kind"] == "llm_external" or one["spec"].get("model") in named]

@@ -25,6 +25,7 @@ from penstock.console.edge import Values, Visit, check_request, get, read_form, 
 from penstock.console.endpoints import running_endpoints
 from penstock.console.secure import secured
 from penstock.domain.price import Meter, PriceBook
+from penstock.domain.service import ANSWERING
 
 MESSAGES_MAX = 40
 CHARACTERS_MAX = 32_000
@@ -79,7 +80,7 @@ def _question(request: Request, form: Values) -> Question:
     visit = check_request(request, form)
     service = service_actions.show(visit.context, visit.actor, visit.field("service"))
     visit.actor.require("llm:call", service["tenant_id"], service["project_id"])
-    if service["kind"] != "llm" or service["state"] not in ("running", "degraded", "asleep"):
+    if service["kind"] not in ANSWERING or service["state"] not in ("running", "degraded", "asleep"):
         raise ConflictError(f"'{service['name']}' is {service['state']} and cannot be talked to now")
     tokens = visit.whole("max_tokens", "Tokens at most")
     if not 1 <= tokens <= TOKENS_MAX:

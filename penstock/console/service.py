@@ -21,7 +21,9 @@ from penstock.base import limits
 from penstock.console.edge import Visit, get, post
 from penstock.console.home import LIVE_STATES
 from penstock.console.menu import may_see
+from penstock.domain.knowledge_base import base_id_of
 from penstock.domain.service import (
+    ANSWERING,
     REASON_SENTENCES,
     STATE_SENTENCES,
     TERMINAL,
@@ -99,7 +101,9 @@ def show(visit: Visit) -> Response:
         may_release=row["state"] not in TERMINAL
         and row["wanted"] != "released"
         and visit.actor.may("service:release", row["tenant_id"], row["project_id"]),
-        may_call=row["kind"] == "llm" and row["state"] in ("running", "degraded", "asleep"),
+        answers=row["kind"] in ANSWERING,
+        knowledge_base_id=base_id_of(row["id"]) if row["kind"] == "rag" else None,
+        may_call=row["kind"] in ANSWERING and row["state"] in ("running", "degraded", "asleep"),
         alternative=order_again,
         over=row["state"] in TERMINAL,
         gateway_url=visit.request.app.state.gateway_url(),
@@ -153,7 +157,7 @@ def ask_release(visit: Visit) -> Response:
     row = service_actions.show(visit.context, visit.actor, visit.path("service_id"))
     visit.actor.require("service:release", row["tenant_id"], row["project_id"])
     keys = []
-    if row["kind"] == "llm" and may_see(visit.actor, "api_key:read"):
+    if row["kind"] in ANSWERING and may_see(visit.actor, "api_key:read"):
         now = visit.context.clock.now()
         keys = [
             key

@@ -24,6 +24,8 @@ class ServiceState(StrEnum):
     FAILED = "failed"
 
 
+ANSWERING = ("llm", "llm_external", "rag")  # the kinds that gateways lead to by the service's name
+
 STATE_SENTENCES: dict[ServiceState, str] = {
     ServiceState.QUEUED: "accepted and inside every quota; waiting for a place",
     ServiceState.STARTING: "its place is held; the nodes are starting it",

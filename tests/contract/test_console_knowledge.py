@@ -10,7 +10,8 @@ from penstock.console.secure import BASE
 from tests.fixtures.console import People
 from tests.support.commerce import make_market
 from tests.support.console import Person, words
-from tests.support.knowledge import add_endpoint, work
+from tests.support.infrastructure import change, query
+from tests.support.knowledge import TEXT_MODEL, add_endpoint, add_model, work
 
 
 @dataclass
@@ -137,3 +138,26 @@ def test_strangers_and_auditors(desk: Desk) -> None:
     assert desk.people.auditor.get(f"/knowledge/{desk.base_id}").status_code == 200
     assert desk.upload(desk.people.auditor, "a.txt", b"x").status_code == 403
     assert desk.people.auditor.send(f"/knowledge/{desk.base_id}/delete").status_code == 403
+
+
+def test_a_rag_service_leads_to_its_documents_and_may_be_talked_to(desk: Desk) -> None:
+    people = desk.people
+    add_model(people.plane, TEXT_MODEL)
+    (offer,) = query(people.plane.context, "SELECT id FROM offer WHERE name = 'rag'")
+    form = {
+        "project": people.acme.project_id,
+        "name": "guide",
+        "model": "writer",
+        "embedding_service": "embedding",
+    }
+    ordered = people.member.send(f"/catalogue/{offer['id']}", form)
+    assert ordered.status_code == 303, words(ordered.text)
+    path = ordered.headers["location"].removeprefix(BASE)
+    (base,) = query(people.plane.context, "SELECT id FROM knowledge_base WHERE name = 'guide'")
+    assert f"{BASE}/knowledge/{base['id']}" in people.member.get(path).text
+    assert "guide" not in people.member.get("/playground").text
+    change(people.plane.context, "UPDATE service SET state = 'running'")
+    page = people.member.get(path).text
+    assert f"{BASE}/playground?service={path.rpartition('/')[2]}" in page
+    assert "model <code>guide</code>" in page
+    assert "guide" in people.member.get(f"/playground?service={path.rpartition('/')[2]}").text
