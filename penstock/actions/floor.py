@@ -16,6 +16,7 @@ STATES: tuple[str, ...] = tuple(state.value for state in SegmentState)
 HEALTHS: tuple[str, ...] = ("ok", "suspect", "failed")
 NODE_STATES: tuple[str, ...] = ("ready", "recovering", "unreachable")
 NOT_MEASURED = "-"
+COOL_CELSIUS, HOT_CELSIUS = 20, 100
 # Index 0 is "nobody"; characters from here on are letters in every encoding and no quote of JSON.
 _FIRST_TENANT = 0x100
 
@@ -23,13 +24,14 @@ _FIRST_TENANT = 0x100
 def show(context: Context, actor: Actor) -> dict[str, Any]:
     """Return the floor; 100,000 devices are some 100 kB, a few letters each.
 
-    Every node is ``[id, name, state index, cordoned, states, tenants, healths, sold, busy]`` where the last five
-    are texts with one character for each device: indices into ``states`` (from 'a'), into ``tenants`` (from
-    U+0100, first: nobody) and into ``healths`` (from 'a'), and tenths from 0 to 9, '-' where nobody measures.
+    Every node is ``[id, name, state index, cordoned, states, tenants, healths, sold, busy, drawn, warm]`` where
+    the last seven are texts with one character for each device: indices into ``states`` (from 'a'), into ``tenants`` (from
+    U+0100, first: nobody) and into ``healths`` (from 'a'), and tenths from 0 to 9, '-' where nobody measures:
+    of its slices, of its time, of the most it can draw, and of the way from COOL_CELSIUS to HOT_CELSIUS.
     """
     actor.require("device:read")
     with context.db.transaction(actor.scope) as connection:
-        rows = floor_store.read(connection)
+        rows = floor_store.read(connection, context.clock.now() - limits.READING_FRESH)
         tenants = tenant_store.page(connection, tenant_id=None, name=None, after=None, limit=limits.PAGE_MAX)
     names = [tenant["id"] for tenant in tenants]
     index = {tenant_id: at for at, tenant_id in enumerate(names, start=1)}
@@ -49,6 +51,7 @@ def show(context: Context, actor: Actor) -> dict[str, Any]:
         "states": STATES,
         "healths": HEALTHS,
         "node_states": NODE_STATES,
+        "celsius": (COOL_CELSIUS, HOT_CELSIUS),
         "tenants": ["", *(tenant["name"] for tenant in tenants)],
         "sites": sites,
     }
@@ -66,6 +69,8 @@ def _node(row: Row, tenants: Mapping[str, int]) -> list[Any]:
         "".join(_HEALTH_LETTERS.get(health, "c") for health in row["healths"] or ()),
         "".join(_tenth(share) for share in row["sold_permille"] or ()),
         "".join(_tenth(share) for share in row["busy_permille"] or ()),
+        "".join(_tenth(share) for share in row["drawn_permille"] or ()),
+        "".join(_tenth(_warmth(celsius)) for celsius in row["celsius"] or ()),
     ]
 
 
@@ -75,3 +80,10 @@ _HEALTH_LETTERS = {health: chr(ord("a") + at) for at, health in enumerate(HEALTH
 
 def _tenth(permille: int | None) -> str:
     return NOT_MEASURED if permille is None else str(min(9, int(permille) // 100))
+
+
+def _warmth(celsius: int | None) -> int | None:
+    """Return the share of the way from cool to hot, in permille."""
+    if celsius is None:
+        return None
+    return max(0, celsius - COOL_CELSIUS) * 1_000 // (HOT_CELSIUS - COOL_CELSIUS)

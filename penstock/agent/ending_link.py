@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from penstock.agent.link import Link, Pulled
 from penstock.base.errors import UnauthenticatedError
 from penstock.domain.weights import Copy
-from penstock.drivers.base import Observed
+from penstock.drivers.base import Observed, Reading
 
 
 class EndingLink:
@@ -45,6 +45,14 @@ class EndingLink:
         """Say how nodes are powered."""
         try:
             return self._link.push_power(states)
+        except UnauthenticatedError as error:
+            self._end(error)
+            raise
+
+    def push_readings(self, readings: Sequence[Reading]) -> None:
+        """Say what devices measure."""
+        try:
+            self._link.push_readings(readings)
         except UnauthenticatedError as error:
             self._end(error)
             raise

@@ -9,7 +9,7 @@ from penstock.agent.link import Link, Pulled
 from penstock.base.clock import Clock
 from penstock.base.errors import PenstockError, UnauthenticatedError
 from penstock.domain.weights import Copy
-from penstock.drivers.base import NodeFacts, Observed
+from penstock.drivers.base import NodeFacts, Observed, Reading
 
 log = structlog.get_logger(__name__)
 
@@ -74,6 +74,10 @@ class EnrollingLink:
     def push_power(self, states: Mapping[str, str]) -> Mapping[str, bool]:
         """Say how nodes are powered."""
         return self._link.push_power(states)
+
+    def push_readings(self, readings: Sequence[Reading]) -> None:
+        """Say what devices measure."""
+        self._link.push_readings(readings)
 
     def push_weights(self, copies: Sequence[Copy]) -> Sequence[str]:
         """Say what weights there are."""

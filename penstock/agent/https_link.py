@@ -21,7 +21,7 @@ from penstock.base.clock import Clock
 from penstock.base.errors import InvalidInputError, PenstockError, TooLargeError
 from penstock.domain.weights import Copy
 from penstock.drivers import wire
-from penstock.drivers.base import NodeFacts, Observed
+from penstock.drivers.base import NodeFacts, Observed, Reading
 from penstock.drivers.pki import certificates
 
 log = structlog.get_logger(__name__)
@@ -96,6 +96,10 @@ class HttpsLink:
         """Say how nodes are powered; return which shall be on or off and are not."""
         body = wire.power_to_json(states)
         return wire.power_wanted_from_json(self._call("POST", "/v1/agents/self/power", body))
+
+    def push_readings(self, readings: Sequence[Reading]) -> None:
+        """Say what devices measure."""
+        self._call("POST", "/v1/agents/self/readings", wire.readings_to_json(readings))
 
     def push_weights(self, copies: Sequence[Copy]) -> Sequence[str]:
         """Say what weights this machine has; return the digests of those it is to give up."""

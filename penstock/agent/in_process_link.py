@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 
 from penstock.actions import agent as agent_actions
+from penstock.actions import reading as reading_actions
 from penstock.actions import sleep as sleep_actions
 from penstock.actions import vm_console as console_actions
 from penstock.actions import weights as weights_actions
 from penstock.actions.context import Context
 from penstock.agent.link import Item, Pulled
 from penstock.domain.weights import Copy
-from penstock.drivers.base import Observed
+from penstock.drivers.base import Observed, Reading
 
 
 class InProcessLink:
@@ -39,6 +40,10 @@ class InProcessLink:
     def push_power(self, states: Mapping[str, str]) -> Mapping[str, bool]:
         """Say how nodes are powered; see ``actions.sleep.take``."""
         return sleep_actions.take(self._context, self._agent_id, states)
+
+    def push_readings(self, readings: Sequence[Reading]) -> None:
+        """Say what devices measure; see ``actions.reading.take``."""
+        reading_actions.take(self._context, self._agent_id, readings)
 
     def push_weights(self, copies: Sequence[Copy]) -> Sequence[str]:
         """Say what weights there are; see ``actions.weights.take``."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from penstock.domain.weights import Copy
-from penstock.drivers.base import Observed
+from penstock.drivers.base import Observed, Reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,10 @@ class Link(Protocol):
 
     def push_power(self, states: Mapping[str, str]) -> Mapping[str, bool]:
         """Say of nodes whether they are on, waking or off; return which shall be on (True) or off and are not."""
+        ...
+
+    def push_readings(self, readings: Sequence[Reading]) -> None:
+        """Say what devices measure; at most limits.SENSORS_PER_REPORT_MAX of them."""
         ...
 
     def push_weights(self, copies: Sequence[Copy]) -> Sequence[str]:

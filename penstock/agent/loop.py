@@ -16,11 +16,21 @@ from penstock.agent.desired import DesiredFile
 from penstock.agent.doors import Doors
 from penstock.agent.link import Item, Link, Pulled
 from penstock.agent.power_report import PowerReport
+from penstock.agent.sensor_report import SensorReport
 from penstock.agent.weights_report import WeightsReport
 from penstock.base import limits
 from penstock.base.clock import Clock
 from penstock.base.errors import PenstockError
-from penstock.drivers.base import Consoles, Driver, EnsuresMany, Observed, Phase, ReportsSilentNodes, Wanted
+from penstock.drivers.base import (
+    Consoles,
+    Driver,
+    EnsuresMany,
+    Observed,
+    Phase,
+    ReadsSensors,
+    ReportsSilentNodes,
+    Wanted,
+)
 
 log = structlog.get_logger(__name__)
 DRIVEN = Counter("penstock_agent_drives_total", "Driver calls by outcome.", ("driver", "phase"))
@@ -48,6 +58,7 @@ class Agent:
     """Drives the wishes of one control plane through ``drivers`` (by name).
 
     ``doors`` say how what runs here is reached from elsewhere; None: by the address that drivers report.
+    ``sensors`` are read beside those of the drivers.
     """
 
     def __init__(
@@ -58,6 +69,7 @@ class Agent:
         desired_file: DesiredFile | None = None,
         doors: Doors | None = None,
         weights: WeightsReport | None = None,
+        sensors: Sequence[ReadsSensors] = (),
     ) -> None:
         self._link = link
         self._drivers = drivers
@@ -66,6 +78,7 @@ class Agent:
         self._doors = doors
         self._weights = weights
         self._power = PowerReport(drivers.values(), clock)
+        self._sensors = SensorReport([*drivers.values(), *sensors], clock)
         self._cursor = 0
         self._heard = False
         self._desired: dict[str, Item] = {}
@@ -128,6 +141,7 @@ class Agent:
         pushed = self._push()
         self._send_consoles()
         self._power.send(self._link)
+        self._sensors.send(self._link)
         if self._weights is not None:
             self._weights.send(self._link)
         return pushed

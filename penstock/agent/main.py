@@ -198,7 +198,7 @@ def _work(folder: IdentityFolder, chosen: argparse.Namespace) -> int:
         enrolling = EnrollingLink(link, lambda: machine.inventory().nodes, sorted(drivers), clock)
         ending = EndingLink(enrolling, stop)
         desired = DesiredFile(chosen.state_dir / "desired.json")
-        agent = Agent(ending, drivers, clock, desired, Doors(relay), WeightsReport(cache, clock))
+        agent = Agent(ending, drivers, clock, desired, Doors(relay), WeightsReport(cache, clock), [machine])
         log.info(
             "agent_started",
             agent=link.identity.agent_id,

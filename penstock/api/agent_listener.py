@@ -28,6 +28,7 @@ from penstock.actions import agent_identity
 from penstock.actions import image as image_actions
 from penstock.actions import join_token as join_token_actions
 from penstock.actions import node as node_actions
+from penstock.actions import reading as reading_actions
 from penstock.actions import sleep as sleep_actions
 from penstock.actions import vm_console as console_actions
 from penstock.actions import volume as volume_actions
@@ -92,6 +93,7 @@ def create_agent_app(context: Context, ca: FactoryCa, bell: AgentBell) -> FastAP
     app.add_api_route("/v1/agents/self/volumes/{volume_id}/key", handlers.volume_key, methods=["GET"])
     app.add_api_route("/v1/agents/self/images/{image_id}", handlers.image, methods=["GET"])
     app.add_api_route("/v1/agents/self/power", handlers.power, methods=["POST"])
+    app.add_api_route("/v1/agents/self/readings", handlers.readings, methods=["POST"])
     app.add_api_route("/v1/agents/self/weights", handlers.weights, methods=["POST"])
     app.add_api_route("/v1/agents/self/weights/{sha256}", handlers.weights_listing, methods=["GET"])
     app.add_api_route("/v1/agents/self/weights/{sha256}/{name}", handlers.weights_file, methods=["GET"])
@@ -190,6 +192,13 @@ class _Handlers:
         states = wire.power_from_json(await _body(request))
         wanted = await run_in_threadpool(lambda: sleep_actions.take(self._context, agent_id, states))
         return answer(wire.power_wanted_to_json(wanted))
+
+    async def readings(self, request: Request) -> Response:
+        """Take what the devices of an agent's nodes measure."""
+        agent_id = await self._agent(request)
+        said = wire.readings_from_json(await _body(request))
+        await run_in_threadpool(lambda: reading_actions.take(self._context, agent_id, said))
+        return answer({})
 
     async def weights(self, request: Request) -> Response:
         """Take what an agent's node has of weights; answer what it is to give up."""

@@ -18,7 +18,7 @@ router = APIRouter(tags=["infrastructure"])
 
 
 class DeviceOut(BaseModel):
-    """One accelerator."""
+    """One accelerator. ``watts`` and ``celsius`` are what its sensors said at ``read_at``; null: it has not said."""
 
     id: str
     node_id: str
@@ -42,6 +42,9 @@ class DeviceOut(BaseModel):
     numa_node: int | None
     nvlink_domain: str | None
     health: str
+    watts: int | None
+    celsius: int | None
+    read_at: datetime | None
     simulated: bool
     generation: int
     created_at: datetime

@@ -34,6 +34,9 @@ NODE_TICK_SECONDS = 1.0
 POWER_TICK_SECONDS = 2.0
 POWER_REPORT_SECONDS = 2.0
 POWER_REPORT_NODES_MAX = 20_000
+SENSOR_REPORT_SECONDS = 30.0
+SENSORS_PER_REPORT_MAX = 4_096
+READING_FRESH = timedelta(minutes=20)  # older ones are no colour; what does not change is told again sooner
 SLEEP_LOOK = timedelta(seconds=30)  # how often nodes are put to sleep by policy
 SLEEP_BATCH = 64
 CLASSES_TICK_SECONDS = 60.0

@@ -18,11 +18,14 @@ COLUMNS = (
     Column("SLICES", "slices", Kind.COUNT),
     Column("USED", "slices_used", Kind.COUNT),
     Column("HEALTH", "health"),
+    Column("WATTS", "watts", Kind.COUNT),
+    Column("CELSIUS", "celsius", Kind.COUNT),
     Column("NVLINK", "nvlink_domain"),
     Column("SIMULATED", "simulated", Kind.FLAG),
 )
 DETAIL = (
     *COLUMNS,
+    Column("READ AT", "read_at", Kind.TIME),
     Column("MODEL", "model"),
     Column("VENDOR", "vendor"),
     Column("SERIAL", "serial"),

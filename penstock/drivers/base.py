@@ -71,6 +71,16 @@ class DeviceFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """What the sensors of one device say: watts drawn now, degrees Celsius; None where it has no such sensor."""
+
+    node: str
+    index: int
+    watts: int | None = None
+    celsius: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class NodeFacts:
     """One node as its backend reports it. ``disks`` and ``nics`` are lists of small JSON objects.
 
@@ -188,6 +198,15 @@ class PowersNodes(Protocol):
 
     def set_power(self, node_name: str, *, on: bool) -> None:
         """Turn a node on or off; what is so already is left alone. A node on which anything runs is not asked to be off."""
+        ...
+
+
+@runtime_checkable
+class ReadsSensors(Protocol):
+    """Option of drivers that see devices: the power and the temperature of each."""
+
+    def sensors(self) -> Sequence[Reading]:
+        """Return what the devices measure now; those that do not answer or measure nothing are left out."""
         ...
 
 

@@ -17,7 +17,7 @@ from penstock.base import limits
 from penstock.base.errors import InvalidInputError
 from penstock.domain.sleep import PowerState
 from penstock.domain.weights import Copy, WeightsState
-from penstock.drivers.base import DeviceFacts, NodeFacts, Observed, Phase
+from penstock.drivers.base import DeviceFacts, NodeFacts, Observed, Phase, Reading
 from penstock.drivers.wire_fields import COUNT_MAX, Fields, fitting
 
 NODES_MAX = 20_000
@@ -25,6 +25,8 @@ DEVICES_PER_NODE_MAX = 1_024
 NODE_NAME_CHARACTERS_MAX = 253  # a fully qualified host name (RFC 1035)
 TOKEN_CHARACTERS_MAX = 256
 PEM_CHARACTERS_MAX = 16_384
+WATTS_MAX = 100_000  # of one device
+CELSIUS_MAX = 250
 _DETAILS_MAX = 4_096  # disks, NICs, NUMA nodes and notes of one node
 
 JsonObject = dict[str, Any]
@@ -377,6 +379,32 @@ def power_wanted_from_json(body: object) -> dict[str, bool]:
     """Read which nodes shall be on or off."""
     rows = Fields(body, "").objects("wanted", limits.POWER_REPORT_NODES_MAX)
     return {row.text("node", 253): row.flag("on") for row in rows}
+
+
+def readings_to_json(readings: Sequence[Reading]) -> dict[str, Any]:
+    """Return what devices measure, as an agent says it."""
+    return {
+        "readings": [
+            {"node": one.node, "index": one.index, "watts": one.watts, "celsius": one.celsius}
+            for one in readings
+        ]
+    }
+
+
+def readings_from_json(body: object) -> list[Reading]:
+    """Read what devices measure; InvalidInputError names the field."""
+    given = Fields(body, "")
+    rows = given.objects("readings", limits.SENSORS_PER_REPORT_MAX)
+    given.refuse_others()
+    return [
+        Reading(
+            row.text("node", 253),
+            row.count("index", DEVICES_PER_NODE_MAX),
+            row.optional_count("watts", WATTS_MAX),
+            row.optional_count("celsius", CELSIUS_MAX),
+        )
+        for row in rows
+    ]
 
 
 def unwanted_from_json(body: object) -> list[str]:

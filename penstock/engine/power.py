@@ -18,6 +18,7 @@ from penstock.domain.power_budget import PowerLevel, watts
 from penstock.store import event as event_store
 from penstock.store import policy as policy_store
 from penstock.store import power_budget as power_budget_store
+from penstock.store import reading as reading_store
 from penstock.store import sleep as sleep_store
 from penstock.store.database import SYSTEM, Database
 from penstock.store.event import NewEvent
@@ -27,6 +28,16 @@ BUDGET = Gauge("penstock_power_budget_watts", "Sum of the power budgets of a lev
 HELD = Gauge("penstock_power_held_watts", "What the budgets of a level hold, planned.", ("level",))
 OVERCOMMITTED = Gauge(
     "penstock_power_budgets_overcommitted", "Budgets of a level that hold more than they may.", ("level",)
+)
+DRAWN = Gauge(
+    "penstock_devices_measured_watts",
+    "What the devices of a class measure that they draw.",
+    ("device_class", "simulated"),
+)
+HOTTEST = Gauge(
+    "penstock_devices_hottest_celsius",
+    "The highest temperature that a device of a class measures.",
+    ("device_class", "simulated"),
 )
 ASKED = Counter(
     "penstock_node_power_asked_total", "Nodes that the engine asked to sleep or to wake.", ("to",)
@@ -40,6 +51,7 @@ class PowerEngine:
         self._db = db
         self._clock = clock
         self._look_at = clock.now()
+        self._sense_at = clock.now()
 
     def tick(self) -> int:
         """Measure the budgets, wake what is needed soon, put to sleep what may; return how many nodes were asked."""
@@ -54,6 +66,23 @@ class PowerEngine:
             BUDGET.labels(level).set(row.get("limit_watts", 0))
             HELD.labels(level).set(watts(row.get("held_mw", 0)))
             OVERCOMMITTED.labels(level).set(row.get("overcommitted", 0))
+
+        if self._clock.now() >= self._sense_at:
+            self._sense_at = self._clock.now() + timedelta(seconds=limits.SENSOR_REPORT_SECONDS)
+            self._sense()
+
+    def _sense(self) -> None:
+        """Sum up by class what devices measured lately; classes of which none did have no figure."""
+        with self._db.transaction(SYSTEM) as connection:
+            rows = reading_store.by_class(connection, self._clock.now() - limits.READING_FRESH)
+        DRAWN.clear()
+        HOTTEST.clear()
+        for row in rows:
+            labels = (row["device_class"], str(row["simulated"]).lower())
+            if row["watts"] is not None:
+                DRAWN.labels(*labels).set(row["watts"])
+            if row["celsius"] is not None:
+                HOTTEST.labels(*labels).set(row["celsius"])
 
     def _wake(self, connection: Connection) -> int:
         """Wake what a booking needs before it begins, twice the time that waking takes ahead; its power was kept."""

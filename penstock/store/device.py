@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from penstock.store.rows import Row, batches, every, one
-from penstock.store.schema import device, node, rack, site
+from penstock.store.schema import device, node, rack, reading, site
 
 # What enrolment writes, with the SQL type each value has in a batch.
 FACTS: Mapping[str, str] = {
@@ -73,11 +73,15 @@ _DEVICES = (
         node.c.rack_id,
         site.c.name.label("site"),
         rack.c.name.label("rack"),
+        reading.c.watts,
+        reading.c.celsius,
+        reading.c.read_at,
     )
     .select_from(
         device.join(node, node.c.id == device.c.node_id)
         .join(site, site.c.id == node.c.site_id)
         .outerjoin(rack, rack.c.id == node.c.rack_id)
+        .outerjoin(reading, reading.c.device_id == device.c.id)
     )
     .order_by(device.c.id)
 )

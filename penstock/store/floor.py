@@ -1,5 +1,7 @@
 """The floor: every device with its ledger state, holder and load, gathered by node for a picture of the whole."""
 
+from datetime import datetime
+
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
@@ -21,13 +23,17 @@ _FLOOR = sa.text(
             array_agg(o.tenant_id ORDER BY d.position) AS tenants,
             array_agg(d.health ORDER BY d.position) AS healths,
             array_agg(bit_count(CAST(d.used_mask AS bit(64))) * 1000 / d.slices ORDER BY d.position) AS sold_permille,
-            array_agg(l.busy ORDER BY d.position) AS busy_permille
-        FROM device d LEFT JOIN open o ON o.device_id = d.id
+            array_agg(l.busy ORDER BY d.position) AS busy_permille,
+            array_agg(m.watts::bigint * 1000000 / NULLIF(class_load_mw(k.data), 0) ORDER BY d.position) AS drawn_permille,
+            array_agg(m.celsius ORDER BY d.position) AS celsius
+        FROM device d JOIN node w ON w.id = d.node_id JOIN device_class k ON k.name = d.device_class
+        LEFT JOIN reading m ON m.device_id = d.id AND m.read_at > :since AND w.state = 'ready' AND w.power_state = 'on'
+        LEFT JOIN open o ON o.device_id = d.id
         LEFT JOIN load l ON l.service_id = o.service_id AND l.node_id = d.node_id
         GROUP BY d.node_id
     )
     SELECT n.id, n.name, n.state, n.cordoned, s.name AS site, s.simulated, COALESCE(r.name, '') AS rack,
-        c.states, c.tenants, c.healths, c.sold_permille, c.busy_permille
+        c.states, c.tenants, c.healths, c.sold_permille, c.busy_permille, c.drawn_permille, c.celsius
     FROM node n JOIN site s ON s.id = n.site_id LEFT JOIN rack r ON r.id = n.rack_id
     LEFT JOIN cells c ON c.node_id = n.id
     WHERE n.state <> 'retired' ORDER BY s.simulated, s.name, r.name NULLS FIRST, n.name
@@ -35,9 +41,10 @@ _FLOOR = sa.text(
 )
 
 
-def read(connection: Connection) -> list[Row]:
+def read(connection: Connection, since: datetime) -> list[Row]:
     """Return every node that is not retired with its devices' states in order of position; needs the system scope.
 
-    The arrays are None for a node without devices. ``busy_permille`` entries are None where nobody measures.
+    The arrays are None for a node without devices. ``busy_permille`` entries are None where nobody measures,
+    ``drawn_permille`` (of the most that its class draws) and ``celsius`` also where that was before ``since``.
     """
-    return every(connection.execute(_FLOOR))
+    return every(connection.execute(_FLOOR, {"since": since}))

@@ -19,7 +19,7 @@ from penstock.agent.loop import Agent
 from penstock.agent.weights_report import WeightsReport
 from penstock.base.units import format_bytes
 from penstock.control_plane import ControlPlane
-from penstock.drivers.base import Driver, NodeFacts, Phase
+from penstock.drivers.base import Driver, NodeFacts, Phase, ReadsSensors
 from penstock.drivers.ctranslate2.driver import CTranslate2Driver
 from penstock.drivers.local.driver import LocalDriver
 from penstock.drivers.nftables.driver import NftablesNetworkDriver
@@ -63,13 +63,14 @@ class _AgentThread:
         name: str,
         drivers: Mapping[str, Driver],
         weights: WeightsCache | None = None,
+        sensors: Sequence[ReadsSensors] = (),
     ) -> None:
         self.agent_id = agent_actions.ensure_in_process(plane.context, name)
         self._plane = plane
         self._stop = threading.Event()
         report = None if weights is None else WeightsReport(weights, plane.clock)
         link = InProcessLink(plane.context, self.agent_id)
-        agent = Agent(link, drivers, plane.clock, weights=report)
+        agent = Agent(link, drivers, plane.clock, weights=report, sensors=sensors)
         self._thread = threading.Thread(
             target=agent.run, args=(self._stop,), name=f"agent-{name}", daemon=True
         )
@@ -107,7 +108,7 @@ class LocalSite:
             plane.clock,
             lambda allocation_id: secret_actions.opened_for(plane.context, allocation_id),
         )
-        self._thread = _AgentThread(plane, name, self._engines, weights)
+        self._thread = _AgentThread(plane, name, self._engines, weights, [self._inventory])
         self._nodes: Sequence[NodeFacts] = ()
 
     def start(self) -> None:

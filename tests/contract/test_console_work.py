@@ -364,6 +364,9 @@ def test_the_floor_has_every_device_with_its_state_holder_and_load(people: Peopl
     loads = [letter for node in nodes for letter in node[8]]
     assert loads.count("-") == 5
     assert all(int(letter) >= 3 for letter in loads if letter != "-")
+    drawn, warm = (["".join(node[at] for node in nodes)] for at in (9, 10))
+    assert "-" not in drawn[0] + warm[0], "simulated devices say what they would measure"
+    assert floor["celsius"] == [20, 100]
     assert people.operator.get("/floor.json").headers["content-encoding"] == "gzip"
     assert people.admin.get("/floor.json").status_code == 403
 

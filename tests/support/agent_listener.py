@@ -17,7 +17,7 @@ from penstock.base.errors import InvalidInputError, PenstockError, Unauthenticat
 from penstock.base.ids import new_id
 from penstock.domain import join_token
 from penstock.drivers import wire
-from penstock.drivers.base import Observed
+from penstock.drivers.base import Observed, Reading
 from penstock.drivers.pki import AgentIdentity, FactoryCa, read_agent_certificate
 
 
@@ -40,6 +40,7 @@ class Factory:
     hang_up_after_answer: bool = False
     hang_ups_instead_of_answers: int = 0
     shown_ca_pem: str = ""
+    readings: list[Reading] = field(default_factory=list[Reading])
     powered: dict[str, str] = field(default_factory=dict[str, str])
     changed: threading.Condition = field(default_factory=threading.Condition)
 
@@ -151,6 +152,9 @@ class _Handler(BaseHTTPRequestHandler):
             return factory.enroll(body)
         if path == "/v1/agents/self/allocations":
             return factory.pull(parse_qs(urlsplit(self.path).query))
+        if path == "/v1/agents/self/readings":
+            factory.readings = wire.readings_from_json(body)
+            return {}
         if path == "/v1/agents/self/power":
             factory.powered = wire.power_from_json(body)
             return wire.power_wanted_to_json({"node-7": False})

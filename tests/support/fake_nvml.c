@@ -7,7 +7,8 @@
  * Use:   LD_LIBRARY_PATH=folder FAKE_NVML_STATE=file program
  *
  * The state file is read at every call, so a test can change it. One line per GPU:
- *   NAME|UUID|MEMORY_MIB|ECC_UNCORRECTED|REMAPPING|FABRIC|STATE
+ *   NAME|UUID|MEMORY_MIB|ECC_UNCORRECTED|REMAPPING|FABRIC|STATE[|MILLIWATTS|CELSIUS]
+ * Without the last two it has no sensors.
  * REMAPPING of memory rows: 0 nothing to say, 1 pending, 2 failed.
  * FABRIC: CLUSTER_BYTE.CLIQUE (the cluster's UUID is that byte 16 times), or "-" without one.
  * STATE: ok; lost (every query answers NVML_ERROR_GPU_IS_LOST); old (a driver without the newer calls).
@@ -22,7 +23,8 @@ enum { GPUS_MAX = 64, FABRIC_COMPLETED = 3 };
 typedef struct {
   char name[96], uuid[96], fabric[32], state[16];
   unsigned long long total_mib, ecc;
-  int remapping;
+  int remapping, sensors;
+  unsigned milliwatts, celsius;
 } gpu_t;
 typedef struct { unsigned long long total, free, used; } memory_t;
 typedef struct { char busIdLegacy[16]; unsigned domain, bus, device, pciDeviceId, pciSubSystemId; char busId[32]; } pci_t;
@@ -39,9 +41,10 @@ static int load(gpu_t *gpus) {
   while (count < GPUS_MAX && fgets(line, sizeof line, file)) {
     gpu_t x;
     memset(&x, 0, sizeof x);
-    if (sscanf(line, "%95[^|]|%95[^|]|%llu|%llu|%d|%31[^|]|%15s", x.name, x.uuid, &x.total_mib, &x.ecc, &x.remapping,
-               x.fabric, x.state) == 7)
-      gpus[count++] = x;
+    int read = sscanf(line, "%95[^|]|%95[^|]|%llu|%llu|%d|%31[^|]|%15[^|\n]|%u|%u", x.name, x.uuid, &x.total_mib, &x.ecc,
+                      &x.remapping, x.fabric, x.state, &x.milliwatts, &x.celsius);
+    x.sensors = read == 9;
+    if (read == 7 || read == 9) gpus[count++] = x;
   }
   fclose(file);
   return count;
@@ -112,6 +115,18 @@ int nvmlDeviceGetMemoryInfo(void *device, memory_t *memory) {
   QUERY;
   memory->total = memory->free = g.total_mib << 20;
   memory->used = 0;
+  return OK;
+}
+int nvmlDeviceGetPowerUsage(void *device, unsigned *milliwatts) {
+  QUERY;
+  if (!g.sensors) return NOTSUP;
+  *milliwatts = g.milliwatts;
+  return OK;
+}
+int nvmlDeviceGetTemperature(void *device, int sensor, unsigned *celsius) {
+  QUERY;
+  if (!g.sensors || sensor != 0) return NOTSUP;
+  *celsius = g.celsius;
   return OK;
 }
 int nvmlDeviceGetTotalEccErrors(void *device, int type, int counter, unsigned long long *errors) {

@@ -52,6 +52,7 @@
     colours.dark = matchMedia("(prefers-color-scheme: dark)").matches && document.documentElement.dataset.theme !== "light" || document.documentElement.dataset.theme === "dark";
     colours.tenant = floor.tenants.map((_, at) => at === 0 ? colours.empty : `hsl(${(at * 137.5 + 180) % 360} ${colours.dark ? "48% 58%" : "52% 42%"})`);
     colours.load = Array.from({ length: 10 }, (_, at) => `color-mix(in oklab, ${colours.state[0]} ${at * 10 + 10}%, ${colours.empty})`);
+    colours.warmth = Array.from({ length: 10 }, (_, at) => `color-mix(in oklab, ${colours.bad} ${at * 11}%, ${colours.good})`);
   }
 
   function measure() {
@@ -120,6 +121,8 @@
     switch (choice.value) {
       case "tenant": return colours.tenant[node[5].charCodeAt(at) - 0x100] || colours.empty;
       case "load": return node[8][at] === "-" ? colours.empty : colours.load[Number(node[8][at])];
+      case "power": return node[9][at] === "-" ? colours.empty : colours.load[Number(node[9][at])];
+      case "warmth": return node[10][at] === "-" ? colours.empty : colours.warmth[Number(node[10][at])];
       case "sold": return node[7][at] === "0" ? colours.empty : colours.load[Number(node[7][at])];
       case "health": return node[6][at] === "a" ? colours.good : node[6][at] === "b" ? colours.warn : colours.bad;
       default: return colours.state[node[4].charCodeAt(at) - 97];
@@ -232,6 +235,8 @@
       parts.push(`device ${at}: ${floor.states[node[4].charCodeAt(at) - 97].replace("_", " ")}`);
       if (tenant) parts.push(`tenant ${tenant}`);
       if (node[8][at] !== "-") parts.push(`${node[8][at]}0 % busy or more`);
+      if (node[9][at] !== "-") parts.push(`draws ${node[9][at]}0 % of its maximum or more`);
+      if (node[10][at] !== "-") parts.push(`${degrees(Number(node[10][at]))} \u00b0C or more`);
       if (node[6][at] !== "a") parts.push(`health ${floor.healths[node[6].charCodeAt(at) - 97]}`);
     }
     const head = document.createElement("b");
@@ -259,11 +264,18 @@
     return item;
   }
 
+  function degrees(tenth) {
+    const [cool, hot] = floor.celsius;
+    return cool + ((hot - cool) * tenth) / 10;
+  }
+
   function tellLegend() {
     const items = {
       state: () => floor.states.map((state, at) => key(state.replace("_", " "), colours.state[at])),
       tenant: () => floor.tenants.slice(0, 24).map((name, at) => key(name || "nobody", colours.tenant[at])),
       load: () => [key("not measured", colours.empty), key("idle", colours.load[0]), key("half busy", colours.load[5]), key("busy", colours.load[9])],
+      power: () => [key("not measured", colours.empty), key("up to 10 % of its maximum", colours.load[0]), key("half", colours.load[5]), key("90 % or more", colours.load[9])],
+      warmth: () => [key("not measured", colours.empty), ...[0, 3, 6, 9].map((tenth) => key(`${degrees(tenth)} \u00b0C or more`, colours.warmth[tenth]))],
       sold: () => [key("nothing sold", colours.empty), key("a slice", colours.load[1]), key("half", colours.load[5]), key("all of it", colours.load[9])],
       health: () => [key("ok", colours.good), key("suspect", colours.warn), key("failed", colours.bad)],
     }[choice.value]();

@@ -12,8 +12,8 @@ from typing import ClassVar
 
 from penstock.base.clock import Clock
 from penstock.domain.device import DeviceClass, load_device_classes
-from penstock.drivers.base import Capabilities, Config, Inventory, NodeFacts, Observed, Phase, Wanted
-from penstock.drivers.local.gpus import read_gpus
+from penstock.drivers.base import Capabilities, Config, Inventory, NodeFacts, Observed, Phase, Reading, Wanted
+from penstock.drivers.local.gpus import read_gpus, read_sensors
 from penstock.drivers.local.machine import Machine
 
 
@@ -62,6 +62,10 @@ class LocalDriver:
             notes=(*machine.notes, *gpu_notes),
         )
         return Inventory((node,))
+
+    def sensors(self) -> Sequence[Reading]:
+        """Report what the GPUs of this machine measure."""
+        return [one for one in read_sensors(self._name) if (one.watts, one.celsius) != (None, None)]
 
     def ensure(self, wanted: Wanted) -> Observed:
         """Refuse: this driver only describes the machine."""

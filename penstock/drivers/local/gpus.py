@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import pynvml
 
 from penstock.domain.device import DeviceClass, DeviceHealth, classify
-from penstock.drivers.base import DeviceFacts
+from penstock.drivers.base import DeviceFacts, Reading
 
 Result = TypeVar("Result")
 NO_GPU = "no GPU found"
@@ -37,6 +37,32 @@ def read_gpus(
         return devices, notes if count else (f"{NO_GPU}: the driver manages none",)
     finally:
         nvml.nvmlShutdown()
+
+
+def read_sensors(node: str) -> list[Reading]:
+    """Return the power and temperature of the GPUs of this machine, which is called ``node``; none without a driver.
+
+    NVML API reference: power in milliwatts, of the whole board on those that say; temperature of the die.
+    """
+    nvml: Any = pynvml
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError:
+        return []  # the inventory says why
+    try:
+        return [_sensors(nvml, node, index) for index in range(int(nvml.nvmlDeviceGetCount()))]
+    except nvml.NVMLError:
+        return []
+    finally:
+        nvml.nvmlShutdown()
+
+
+def _sensors(nvml: Any, node: str, index: int) -> Reading:
+    handle = _optional(nvml, lambda: nvml.nvmlDeviceGetHandleByIndex(index))
+    milliwatts = _optional(nvml, lambda: int(nvml.nvmlDeviceGetPowerUsage(handle)))
+    die = nvml.NVML_TEMPERATURE_GPU
+    celsius = _optional(nvml, lambda: int(nvml.nvmlDeviceGetTemperature(handle, die)))
+    return Reading(node, index, None if milliwatts is None else round(milliwatts / 1_000), celsius)
 
 
 def _why(nvml: Any, error: Exception) -> str:

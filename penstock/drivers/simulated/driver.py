@@ -7,6 +7,7 @@ double-sells is caught here and not only in its own books.
 
 import threading
 import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,10 @@ from typing import Any, ClassVar, cast
 from penstock.base.clock import Clock, to_epoch_us
 from penstock.base.errors import InvalidInputError
 from penstock.base.units import US_PER_SECOND
-from penstock.domain.device import SLICES_MAX, load_device_classes
-from penstock.drivers.base import Capabilities, Config, Inventory, Observed, Phase, Wanted
+from penstock.domain.device import SLICES_MAX, DeviceClass, load_device_classes
+from penstock.drivers.base import Capabilities, Config, Inventory, Observed, Phase, Reading, Wanted
 from penstock.drivers.simulated.journal import Journal
+from penstock.drivers.simulated.sensors import simulated_reading
 from penstock.drivers.simulated.site import SiteSpec, node_facts
 
 JOURNAL_BYTES_MAX = 32 << 20
@@ -60,7 +62,8 @@ class SimulatedDriver:
         self._spec = spec
         self._facts = node_facts(spec)
         self._devices = {fact.name: len(fact.devices) for fact in self._facts}
-        self._whole_mask = _whole_mask(spec.device_class)
+        self._class = load_device_classes().get(spec.device_class)
+        self._whole_mask = _whole_mask(self._class)
         self._lock = threading.Lock()
         self._journal = Journal(state_dir / "world.jsonl")
         self._held: dict[str, _Held] = {}
@@ -176,6 +179,29 @@ class SimulatedDriver:
         if since_us < 0:
             return "off"
         return "waking" if since_us and now_us < since_us + WAKE_SECONDS * US_PER_SECOND else "on"
+
+    def sensors(self) -> list[Reading]:
+        """Say what the devices of nodes that are on and answer would measure; of a class that nobody described, nothing."""
+        known = self._class
+        if known is None:
+            return []
+        now_us = to_epoch_us(self._clock.now())
+        with self._lock:
+            busy: Counter[tuple[str, int]] = Counter()
+            for held in self._held.values():
+                share = self._observed(held, now_us).busy_permille or 0
+                for index, mask in held.pieces:
+                    busy[(held.node, index)] += share * mask.bit_count() // known.slices
+            awake = [
+                (node, devices)
+                for node, devices in self._devices.items()
+                if node not in self._failed_nodes and self._power_of(node, now_us) != "off"
+            ]
+            return [
+                simulated_reading(known, node, index, busy[(node, index)])
+                for node, devices in awake
+                for index in range(devices)
+            ]
 
     def silent_nodes(self) -> list[str]:
         """Return the names of failed nodes."""
@@ -323,9 +349,8 @@ class SimulatedDriver:
         self._compacted_bytes = self._journal.size_bytes
 
 
-def _whole_mask(device_class: str) -> int:
+def _whole_mask(known: DeviceClass | None) -> int:
     """Return the mask of all slices of a class; of a class that nobody described, as many as can be."""
-    known = load_device_classes().get(device_class)
     return known.whole_mask if known is not None else (1 << SLICES_MAX) - 1
 
 

@@ -30,6 +30,7 @@ from penstock.store.schema.infrastructure import (
     power_budget,
     power_feed,
     rack,
+    reading,
     site,
     weights,
 )
@@ -126,6 +127,7 @@ __all__ = [
     "quota_use",
     "rack",
     "rate_limit",
+    "reading",
     "reservation",
     "role_binding",
     "secret",

@@ -213,6 +213,16 @@ device = Table(
     Index(None, "changed_xid"),
 )
 
+# What devices measured last: no part of the device, whose changes wake and spoil caches. Growth: a row per device.
+reading = Table(
+    "reading",
+    metadata,
+    Column("device_id", Text, ForeignKey("device.id"), primary_key=True),
+    Column("watts", Integer),
+    Column("celsius", SmallInteger),
+    instant("read_at"),
+)
+
 allocation = Table(
     "allocation",
     metadata,

@@ -17,7 +17,7 @@ from penstock.base.clock import ManualClock, SystemClock
 from penstock.base.errors import DriverError, UnavailableError
 from penstock.base.ids import new_id
 from penstock.domain.device import load_device_classes
-from penstock.drivers.base import Observed, Phase, Wanted
+from penstock.drivers.base import Observed, Phase, Reading, Wanted
 from penstock.drivers.simulated.driver import SimulatedDriver
 from penstock.drivers.simulated.site import parse_site
 
@@ -66,6 +66,9 @@ class HeldLink:
     def push_power(self, states: Mapping[str, str]) -> Mapping[str, bool]:
         del states
         return {}
+
+    def push_readings(self, readings: Sequence[Reading]) -> None:
+        del readings
 
     def phases(self, item: Item) -> list[Phase]:
         return [report.phase for report in self.pushed if report.allocation_id == item.allocation_id]

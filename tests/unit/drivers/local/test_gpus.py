@@ -160,3 +160,23 @@ def test_this_machine_is_read_without_an_error() -> None:
     devices, notes = read_gpus(load_device_classes())
     assert devices or notes
     assert all(device.memory_bytes > 0 for device in devices)
+
+
+def test_sensors_of_gpus_are_read_and_those_without_say_nothing(fake: Path, tmp_path: Path) -> None:
+    lines = [f"{H100.format(n=0)}|312600|61", H100.format(n=1), H100.format(n=2).replace("|ok", "|lost")]
+    state = tmp_path / "state"
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(fake), "FAKE_NVML_STATE": str(state)}
+    program = (
+        "from penstock.base.clock import SystemClock\n"
+        "from penstock.drivers.local.driver import LocalDriver\n"
+        "driver = LocalDriver(SystemClock(), name='here')\n"
+        "print([(one.node, one.index, one.watts, one.celsius) for one in driver.sensors()])\n"
+    )
+    said: list[str] = []
+    for content in (None, lines):
+        if content is not None:
+            state.write_text("".join(line + "\n" for line in content))
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        said.append(done.stdout.strip())
+    assert said == ["[]", "[('here', 0, 313, 61)]"]

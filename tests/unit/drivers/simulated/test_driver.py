@@ -347,3 +347,24 @@ def test_a_node_that_is_off_runs_nothing_and_wakes_in_its_time(
     with pytest.raises(InvalidInputError, match="no node"):
         again.set_power("elsewhere", on=True)
     again.close()
+
+
+def test_sensors_follow_what_runs_and_are_silent_where_nothing_answers(
+    driver: SimulatedDriver, clock: ManualClock
+) -> None:
+    idle = {(one.node, one.index): one for one in driver.sensors()}
+    assert len(idle) == 16
+    assert {one.watts for one in idle.values()} == {105}, "15 % of 700 W"
+    want, part = wanted((0, 127)), wanted((1, 1))
+    late = wanted((2, 127), start_seconds=60)
+    driver.ensure_many([want, part, late])
+    busy = {(one.node, one.index): one for one in driver.sensors()}
+    drawn = [busy["r01t01", index].watts or 0 for index in range(4)]
+    assert 700 >= drawn[0] > drawn[1] > drawn[2] == drawn[3] == 105
+    assert (busy["r01t01", 0].celsius or 0) > (idle["r01t01", 0].celsius or 0)
+    assert list(busy.values()) == driver.sensors(), "the same each time"
+    clock.advance(timedelta(seconds=60))
+    assert {one.index for one in driver.sensors() if one.watts != 105} == {0, 1, 2}
+    driver.fail_node("r01t01")
+    driver.set_power(next(node for node in driver.power() if node != "r01t01"), on=False)
+    assert driver.sensors() == []
