@@ -62,6 +62,7 @@ PAGES = (
     "placement",
     "power_budget",
     "power_feed",
+    "sleep",
     "offer_editor",
     "search",
 )

@@ -81,6 +81,7 @@ OPERATOR = (
     ("decision", "/placement/{waiting}"),
     ("power", "/power"),
     ("power-budgets", "/power/budgets?level=node"),
+    ("power-sleep", "/power/sleep"),
     ("agents", "/agents"),
     ("tenants", "/tenants"),
     ("tenant", "/tenants/{tenant}"),
