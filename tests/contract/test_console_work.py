@@ -46,7 +46,7 @@ def price_part(person: Person, people: People, **fields: str) -> str:
 def test_an_order_from_the_catalogue_to_running_and_back(people: People, clock: ManualClock) -> None:
     page = words(people.member.get("/catalogue").text)
     assert "GPUs" in page
-    assert "per million output tokens" in page
+    assert "for a million tokens out" in page
     answer = ordered(people.member, people, count="2", device_class="H100", name="train")
     path = service_path(answer)
     shown = words(people.member.get(path).text)
