@@ -93,7 +93,7 @@ class State:
                 failure=None if failure is None else Failure(*failure),
                 ready_at_us=cast("int | None", document.get("ready_at_us")),
                 asked_to_end_us=cast("int | None", document.get("asked_to_end_us")),
-                weights=cast("list[Json]", document.get("weights", [])),
+                weights=tuple(cast("list[Json]", document.get("weights", []))),
             )
         except (KeyError, TypeError, ValueError):
             return None

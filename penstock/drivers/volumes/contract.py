@@ -129,15 +129,15 @@ class _Wish:
         self.generation += 1
         wanted = Wanted(self.allocation_id, self.generation, config)
         seen: list[Observed] = []
-        _until(lambda: seen.append(driver.ensure(wanted)) or good(seen[-1]), "the wish")
+        _until(lambda: seen.append(driver.ensure(wanted)) or good(seen[-1]), seen)
         return seen[-1]
 
 
-def _until(reached: Any, what: str) -> None:
+def _until(reached: Any, what: object) -> None:
     end = time.monotonic() + _PATIENCE_SECONDS
     while not reached():
         if time.monotonic() > end:
-            raise AssertionError(f"not in time: {what}")
+            raise AssertionError(f"not in time: {what[-1] if isinstance(what, list) else what}")
         time.sleep(0.02)
 
 
