@@ -51,6 +51,8 @@ security_driver = "none"
 namespaces = []
 cgroup_controllers = []
 stdio_handler = "logd"
+# A busy machine leaves the other host's daemon without an answer for half a minute, which would end a move.
+keepalive_interval = -1
 seccomp_sandbox = 1
 """
 _INIT = """\
