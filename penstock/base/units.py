@@ -6,8 +6,10 @@ Money is an integer number of micro-euro (1 EUR = 1,000,000), time an integer nu
 MICROEUR_PER_EUR = 1_000_000
 US_PER_SECOND = 1_000_000
 US_PER_HOUR = 3_600 * US_PER_SECOND
-# What machines are metered in: how many make the hour that is priced, and what it is called.
-HOURS_BY_UNIT = {
+SECONDS_PER_DAY = 86_400
+# What is kept for a time is metered in small units: how many make the one that people read, and what that is called.
+TIMES_BY_UNIT = {
+    "chunk_second": (SECONDS_PER_DAY, "chunk-days"),
     "vcpu_us": (US_PER_HOUR, "vCPU-hours"),
     "mib_us": (1_024 * US_PER_HOUR, "GiB-hours of memory"),
     "gib_us": (US_PER_HOUR, "GiB-hours of disk"),
@@ -30,6 +32,15 @@ def div_round_half_even(numerator: int, denominator: int) -> int:
     if twice > denominator or (twice == denominator and quotient % 2 == 1):
         return quotient + 1
     return quotient
+
+
+def format_counted(quantity: int, unit: str) -> str:
+    """Return a metered quantity in words: ``'1,000 tokens'``, and what is kept for a time in ``TIMES_BY_UNIT``."""
+    if unit in TIMES_BY_UNIT:
+        per, name = TIMES_BY_UNIT[unit]
+        return f"{quantity / per:,.3f} {name}"
+    plural = f"{unit[:-1]}ies" if unit.endswith("y") else f"{unit}s"
+    return f"{quantity:,} {unit if quantity == 1 else plural}"
 
 
 def format_eur(microeur: int, decimals: int = 2) -> str:

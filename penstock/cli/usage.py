@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from penstock.base.units import HOURS_BY_UNIT, US_PER_HOUR, format_eur
+from penstock.base.units import US_PER_HOUR, format_counted, format_eur
 from penstock.cli.errors import USAGE, CliError
 from penstock.cli.output import Column, Format, Kind
 from penstock.cli.service import find as find_service
@@ -26,7 +26,6 @@ _METERED = (
     Column("PRICES", "price_book_version"),
     Column("SIMULATED", "simulated", Kind.FLAG),
 )
-_SECONDS_PER_DAY = 86_400
 From = Annotated[
     str | None,
     typer.Option("--from", help="Start: 2026-01-31 or with a time and offset; the first of this month, UTC."),
@@ -106,17 +105,6 @@ def instant(option: str, text: str | None) -> str | None:
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).isoformat()
 
 
-def counted(quantity: int, unit: str) -> str:
-    """Return a quantity in words, for example ``'1,000 tokens'``; chunks by the days that they were kept."""
-    if unit == "chunk_second":
-        return f"{quantity / _SECONDS_PER_DAY:,.3f} chunk-days"
-    if unit in HOURS_BY_UNIT:
-        per_hour, name = HOURS_BY_UNIT[unit]
-        return f"{quantity / per_hour:,.3f} {name}"
-    plural = f"{unit[:-1]}ies" if unit.endswith("y") else f"{unit}s"
-    return f"{quantity:,} {unit if quantity == 1 else plural}"
-
-
 def readable(item: Mapping[str, Any]) -> Document:
     """Return a row with its quantity and amount in words."""
     quantity = int(item["quantity"])
@@ -124,7 +112,7 @@ def readable(item: Mapping[str, Any]) -> Document:
     amount = item["amount_microeur"]
     return {
         **item,
-        "quantity_text": hours if item["unit"] == "device_us" else counted(quantity, item["unit"]),
+        "quantity_text": hours if item["unit"] == "device_us" else format_counted(quantity, item["unit"]),
         "amount_text": "no price" if amount is None else format_eur(amount, 6).removesuffix(" EUR"),
     }
 

@@ -6,7 +6,6 @@ from starlette.responses import Response
 
 from penstock.actions import api_key as api_key_actions
 from penstock.actions import principal as principal_actions
-from penstock.actions import project as project_actions
 from penstock.actions import service as service_actions
 from penstock.actions import service_account as service_account_actions
 from penstock.actions.api_key import NewKey
@@ -15,6 +14,7 @@ from penstock.base.errors import InvalidInputError, PenstockError
 from penstock.console import confirm
 from penstock.console.edge import Visit, get, post
 from penstock.console.menu import may_see
+from penstock.console.projects import seen_projects
 from penstock.domain.role import SCOPES
 from penstock.store.rows import Row
 
@@ -53,9 +53,7 @@ def _page(visit: Visit, error: PenstockError | None = None) -> Response:
         keys=sorted(keys, key=lambda key: (state_of(key, now) != "active", key["created_at"])),
         states={key["id"]: state_of(key, now) for key in keys},
         owners=_owners(visit),
-        projects=project_actions.list_page(
-            visit.context, visit.actor, tenant_id=None, name=None, after=None, limit=limits.PAGE_MAX
-        ),
+        projects=seen_projects(visit),
         scopes=[(name, SCOPE_SENTENCES.get(name, name)) for name in ("llm", "services", "read", "*")],
         days=DAYS,
         error=error,

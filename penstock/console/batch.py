@@ -9,13 +9,13 @@ from starlette.routing import Route
 
 from penstock.actions import batch as batch_actions
 from penstock.actions import file as file_actions
-from penstock.actions import project as project_actions
 from penstock.base import limits
 from penstock.base.errors import InvalidInputError, NotFoundError, PenstockError, UnauthenticatedError
 from penstock.console import confirm
 from penstock.console.edge import Visit, check_request, get, post, to_log_in
 from penstock.console.endpoints import running_endpoints
 from penstock.console.menu import may_see
+from penstock.console.projects import in_use, seen_projects
 from penstock.console.secure import secured
 from penstock.domain.batch import COMPLETION_WINDOW, ENDED, ENDPOINTS, STATE_SENTENCES, BatchState
 from penstock.store.rows import Row
@@ -37,9 +37,7 @@ def _list(visit: Visit, error: PenstockError | None = None) -> Response:
     files = file_actions.list_page(
         visit.context, visit.actor, purpose="batch", after=None, limit=FILES_SHOWN, newest_first=True
     )
-    projects = project_actions.list_page(
-        visit.context, visit.actor, tenant_id=None, name=None, after=None, limit=limits.PAGE_MAX
-    )
+    projects = seen_projects(visit)
     tenants = visit.actor.tenant_id is not None
     return visit.page(
         "batches.html",
@@ -48,7 +46,7 @@ def _list(visit: Visit, error: PenstockError | None = None) -> Response:
         after=after,
         more=rows[PAGE - 1]["id"] if len(rows) > PAGE else None,
         files=files,
-        projects=[one for one in projects if one["state"] == "active"],
+        projects=in_use(projects),
         endpoints=ENDPOINTS,
         example=_example(visit) if tenants else "",
         may_write=tenants and may_see(visit.actor, "batch:write"),

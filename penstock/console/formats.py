@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from penstock.base.units import BYTES_PER_GIB, HOURS_BY_UNIT, format_bytes, format_duration, format_eur
+from penstock.base.units import BYTES_PER_GIB, format_bytes, format_counted, format_duration, format_eur
 from penstock.domain.price import Meter
 
 # How a state looks: good, busy (on its way), idle, bad or over.
@@ -212,13 +212,7 @@ def usage_quantity(quantity: int, unit: str) -> str:
     """Return a metered quantity: device time in GPU-hours, storage in chunk-days, the rest as it is counted."""
     if unit == "device_us":
         return f"{quantity / 3_600_000_000:,.4f} GPU-h"
-    if unit == "chunk_second":
-        return f"{quantity / 86_400:,.3f} chunk-days"
-    if unit in HOURS_BY_UNIT:
-        per_hour, name = HOURS_BY_UNIT[unit]
-        return f"{quantity / per_hour:,.3f} {name}"
-    plural = f"{unit[:-1]}ies" if unit.endswith("y") else f"{unit}s"
-    return f"{quantity:,} {unit if quantity == 1 else plural}"
+    return format_counted(quantity, unit)
 
 
 def mib(amount: int) -> str:

@@ -6,7 +6,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from penstock.actions import image as image_actions
-from penstock.actions import project as project_actions
 from penstock.actions.image import NewImage
 from penstock.base import limits
 from penstock.base.errors import ConflictError, InvalidInputError, PenstockError, UnauthenticatedError
@@ -14,6 +13,7 @@ from penstock.console import confirm
 from penstock.console.edge import Visit, check_request, get, post, to_log_in
 from penstock.console.menu import may_see
 from penstock.console.names import checked_name
+from penstock.console.projects import in_use, seen_projects
 from penstock.console.secure import secured
 from penstock.domain.image import IMAGE_STATE_SENTENCES
 
@@ -34,9 +34,7 @@ def _list(visit: Visit, error: PenstockError | None = None) -> Response:
         limit=limits.PAGE_DEFAULT + 1,
     )
     shown = rows[: limits.PAGE_DEFAULT]
-    projects = project_actions.list_page(
-        visit.context, visit.actor, tenant_id=None, name=None, after=None, limit=limits.PAGE_MAX
-    )
+    projects = seen_projects(visit)
     factory = visit.actor.tenant_id is None
     return visit.page(
         "images.html",
@@ -44,7 +42,7 @@ def _list(visit: Visit, error: PenstockError | None = None) -> Response:
         images=shown,
         after=visit.query("after") or None,
         more=shown[-1]["id"] if len(rows) > len(shown) else None,
-        projects=[one for one in projects if one["state"] == "active"],
+        projects=in_use(projects),
         project_names={one["id"]: one["name"] for one in projects},
         sentences=IMAGE_STATE_SENTENCES,
         may_make=visit.actor.may("image:publish") if factory else may_see(visit.actor, "image:create"),

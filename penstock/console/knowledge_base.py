@@ -10,7 +10,6 @@ from penstock.actions import document as document_actions
 from penstock.actions import knowledge_base as base_actions
 from penstock.actions import offer as offer_actions
 from penstock.actions import passage as passage_actions
-from penstock.actions import project as project_actions
 from penstock.actions.knowledge_base import Settings
 from penstock.actions.passage import Asked
 from penstock.base import limits
@@ -20,6 +19,7 @@ from penstock.console.edge import Visit, get, post
 from penstock.console.endpoints import running_endpoints
 from penstock.console.menu import may_see
 from penstock.console.names import checked_name
+from penstock.console.projects import in_use, seen_projects
 from penstock.domain.document import REASON_SENTENCES, STATE_SENTENCES, DocumentState
 from penstock.domain.knowledge_base import LANGUAGES, Mode
 from penstock.store.rows import Row
@@ -38,14 +38,12 @@ def _list(visit: Visit, error: PenstockError | None = None) -> Response:
     bases = base_actions.list_page(
         visit.context, visit.actor, project_id=None, name=None, after=None, limit=limits.PAGE_MAX
     )
-    projects = project_actions.list_page(
-        visit.context, visit.actor, tenant_id=None, name=None, after=None, limit=limits.PAGE_MAX
-    )
+    projects = seen_projects(visit)
     return visit.page(
         "knowledge.html",
         error.status if error else 200,
         bases=bases,
-        projects=[one for one in projects if one["state"] == "active"],
+        projects=in_use(projects),
         project_names={one["id"]: one["name"] for one in projects},
         services=running_endpoints(visit, "embedding"),
         offer=_embedding_offer(visit),

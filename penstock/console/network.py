@@ -4,7 +4,6 @@ from starlette.responses import Response
 
 from penstock.actions import network as network_actions
 from penstock.actions import network_part
-from penstock.actions import project as project_actions
 from penstock.actions import security_group as group_actions
 from penstock.actions import subnet as subnet_actions
 from penstock.base import limits
@@ -13,6 +12,7 @@ from penstock.console import confirm
 from penstock.console.edge import Visit, get, post
 from penstock.console.menu import may_see
 from penstock.console.names import checked_name
+from penstock.console.projects import in_use, seen_projects
 from penstock.domain.network import MTU_DEFAULT
 from penstock.domain.subnet import check_prefix
 from penstock.store.rows import Row
@@ -36,16 +36,14 @@ def _list(visit: Visit, error: PenstockError | None = None) -> Response:
         limit=limits.PAGE_DEFAULT + 1,
     )
     shown = rows[: limits.PAGE_DEFAULT]
-    projects = project_actions.list_page(
-        visit.context, visit.actor, tenant_id=None, name=None, after=None, limit=limits.PAGE_MAX
-    )
+    projects = seen_projects(visit)
     return visit.page(
         "networks.html",
         error.status if error else 200,
         networks=shown,
         more=shown[-1]["id"] if len(rows) > len(shown) else None,
         after=visit.query("after") or None,
-        projects=[one for one in projects if one["state"] == "active"],
+        projects=in_use(projects),
         project_names={one["id"]: one["name"] for one in projects},
         may_make=visit.actor.tenant_id is not None and may_see(visit.actor, "network:create"),
         error=error,

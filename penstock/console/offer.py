@@ -14,7 +14,6 @@ from penstock.actions import model as model_actions
 from penstock.actions import network_part
 from penstock.actions import offer as offer_actions
 from penstock.actions import plan as plan_actions
-from penstock.actions import project as project_actions
 from penstock.actions import reservation as reservation_actions
 from penstock.actions import service as service_actions
 from penstock.actions import ssh_key as ssh_key_actions
@@ -32,6 +31,7 @@ from penstock.console.edge import Values, Visit, get, post
 from penstock.console.form import fields_of, folded, instant_of, reader, seconds_of, values_of
 from penstock.console.menu import may_see
 from penstock.console.names import checked_name
+from penstock.console.projects import in_use, seen_projects
 from penstock.domain.reservation import LIVE
 from penstock.store.rows import Row
 from penstock.store.schema import port
@@ -138,10 +138,8 @@ def _form(
     values: Values,
     error: PenstockError | None = None,
 ) -> Response:
-    projects = project_actions.list_page(
-        visit.context, visit.actor, tenant_id=None, name=None, after=None, limit=limits.PAGE_MAX
-    )
-    usable = [one for one in projects if one["state"] == "active"]
+    projects = seen_projects(visit)
+    usable = in_use(projects)
     if not any(one["id"] == filled.project for one in usable):
         filled = replace(filled, project=usable[0]["id"] if usable else "")
     may_order = may_see(visit.actor, "service:order")

@@ -5,12 +5,12 @@ from dataclasses import asdict
 from starlette.responses import Response
 
 from penstock.actions import policy as policy_actions
-from penstock.actions import project as project_actions
 from penstock.actions import share as share_actions
 from penstock.actions import tenant as tenant_actions
 from penstock.base import limits
 from penstock.base.errors import InvalidInputError, PenstockError
 from penstock.console.edge import Visit, get, post
+from penstock.console.projects import seen_projects
 from penstock.domain.policy import Queue, Reclaim
 
 TIMES = {
@@ -36,9 +36,7 @@ def _page(visit: Visit, error: PenstockError | None = None) -> Response:
     told = share_actions.show(visit.context, visit.actor)
     reads = visit.actor.may("policy:read")
     policy = asdict(policy_actions.show(visit.context, visit.actor)) if reads else None
-    projects = project_actions.list_page(
-        visit.context, visit.actor, tenant_id=None, name=None, after=None, limit=limits.PAGE_MAX
-    )
+    projects = seen_projects(visit)
     names = {row["id"]: row["name"] for row in projects}
     if visit.actor.tenant_id is None:
         tenants = tenant_actions.list_page(

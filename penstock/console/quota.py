@@ -2,7 +2,6 @@
 
 from starlette.responses import Response
 
-from penstock.actions import project as project_actions
 from penstock.actions import quota as quota_actions
 from penstock.actions import rate_limit as rate_limit_actions
 from penstock.base import limits
@@ -10,6 +9,7 @@ from penstock.base.errors import InvalidInputError, PenstockError
 from penstock.base.units import BYTES_PER_GIB, MICROEUR_PER_EUR
 from penstock.console.edge import Visit, get, post
 from penstock.console.menu import may_see
+from penstock.console.projects import seen_projects
 from penstock.domain.quota import PER_CLASS, Measure
 from penstock.store.rows import Row
 
@@ -35,9 +35,7 @@ def list_quotas(visit: Visit) -> Response:
 
 
 def _page(visit: Visit, error: PenstockError | None = None) -> Response:
-    projects = project_actions.list_page(
-        visit.context, visit.actor, tenant_id=None, name=None, after=None, limit=limits.PAGE_MAX
-    )
+    projects = seen_projects(visit)
     names = {project["id"]: project["name"] for project in projects}
     rows = of_tenant(visit, None)
     return visit.page(

@@ -10,7 +10,6 @@ from starlette.responses import Response
 from penstock.actions import calendar as calendar_actions
 from penstock.actions import maintenance as maintenance_actions
 from penstock.actions import offer as offer_actions
-from penstock.actions import project as project_actions
 from penstock.actions import reservation as reservation_actions
 from penstock.actions import tenant as tenant_actions
 from penstock.actions.order import Order
@@ -30,6 +29,7 @@ from penstock.console.form import fields_of, folded, instant_of, reader, seconds
 from penstock.console.menu import may_see
 from penstock.console.names import checked_name
 from penstock.console.offer import known_choices
+from penstock.console.projects import in_use, seen_projects
 from penstock.console.timeline import Frame, lanes
 from penstock.domain.reservation import LIVE, RESERVATION_SENTENCES, ReservationState
 from penstock.store.rows import Row
@@ -105,9 +105,7 @@ def _owners(visit: Visit) -> dict[str, str]:
             visit.context, visit.actor, name=None, after=None, limit=limits.PAGE_MAX
         )
     else:
-        rows = project_actions.list_page(
-            visit.context, visit.actor, tenant_id=None, name=None, after=None, limit=limits.PAGE_MAX
-        )
+        rows = seen_projects(visit)
     return {row["id"]: row["name"] for row in rows}
 
 
@@ -123,13 +121,7 @@ def _form(visit: Visit, given: Values, error: PenstockError | None = None) -> Re
     )
     wanted = reader(given)("offer")
     offer = next((one for one in offers if one["id"] == wanted), offers[0] if offers else None)
-    projects = [
-        one
-        for one in project_actions.list_page(
-            visit.context, visit.actor, tenant_id=None, name=None, after=None, limit=limits.PAGE_MAX
-        )
-        if one["state"] == "active"
-    ]
+    projects = in_use(seen_projects(visit))
     start = visit.context.clock.now() + timedelta(hours=1)
     values: dict[str, list[str]] = {
         "start": [f"{start:%Y-%m-%dT%H:00}"],

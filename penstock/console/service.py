@@ -10,7 +10,6 @@ from starlette.responses import Response
 from penstock.actions import api_key as api_key_actions
 from penstock.actions import event as event_actions
 from penstock.actions import plan as plan_actions
-from penstock.actions import project as project_actions
 from penstock.actions import segment as segment_actions
 from penstock.actions import service as service_actions
 from penstock.actions import spend as spend_actions
@@ -21,6 +20,7 @@ from penstock.base import limits
 from penstock.console.edge import Visit, get, post
 from penstock.console.home import LIVE_STATES
 from penstock.console.menu import may_see
+from penstock.console.projects import seen_projects
 from penstock.domain.knowledge_base import base_id_of
 from penstock.domain.service import (
     ANSWERING,
@@ -73,9 +73,7 @@ def list_services(visit: Visit) -> Response:
 
 
 def _project_names(visit: Visit) -> dict[str, str]:
-    projects = project_actions.list_page(
-        visit.context, visit.actor, tenant_id=None, name=None, after=None, limit=limits.PAGE_MAX
-    )
+    projects = seen_projects(visit)
     return {project["id"]: project["name"] for project in projects}
 
 

@@ -2,7 +2,6 @@
 
 from starlette.responses import Response
 
-from penstock.actions import project as project_actions
 from penstock.actions import ssh_key as ssh_key_actions
 from penstock.base import limits
 from penstock.base.errors import PenstockError
@@ -10,6 +9,7 @@ from penstock.console import confirm
 from penstock.console.edge import Visit, get, post
 from penstock.console.menu import may_see
 from penstock.console.names import checked_name
+from penstock.console.projects import in_use, seen_projects
 
 
 def list_keys(visit: Visit) -> Response:
@@ -27,16 +27,14 @@ def _list(visit: Visit, error: PenstockError | None = None) -> Response:
         limit=limits.PAGE_DEFAULT + 1,
     )
     shown = rows[: limits.PAGE_DEFAULT]
-    projects = project_actions.list_page(
-        visit.context, visit.actor, tenant_id=None, name=None, after=None, limit=limits.PAGE_MAX
-    )
+    projects = seen_projects(visit)
     return visit.page(
         "ssh_keys.html",
         error.status if error else 200,
         keys=shown,
         after=visit.query("after") or None,
         more=shown[-1]["id"] if len(rows) > len(shown) else None,
-        projects=[one for one in projects if one["state"] == "active"],
+        projects=in_use(projects),
         project_names={one["id"]: one["name"] for one in projects},
         may_make=visit.actor.tenant_id is not None and may_see(visit.actor, "ssh_key:create"),
         deletable={

@@ -8,7 +8,6 @@ from starlette.responses import Response
 from penstock.actions import image as image_actions
 from penstock.actions import node as node_actions
 from penstock.actions import offer as offer_actions
-from penstock.actions import project as project_actions
 from penstock.actions import service as service_actions
 from penstock.actions import spend as spend_actions
 from penstock.actions import vm as vm_actions
@@ -22,6 +21,7 @@ from penstock.console.edge import Visit, get, post
 from penstock.console.form import pairs_of
 from penstock.console.formats import money
 from penstock.console.menu import may_see
+from penstock.console.projects import seen_projects
 from penstock.domain.vm import VM_STATE_SENTENCES, Power, VmState
 from penstock.store.rows import Row
 
@@ -119,9 +119,7 @@ def _image_name(visit: Visit, image_id: str) -> str:
 
 
 def _project_name(visit: Visit, project_id: str) -> str:
-    rows = project_actions.list_page(
-        visit.context, visit.actor, tenant_id=None, name=None, after=None, limit=limits.PAGE_MAX
-    )
+    rows = seen_projects(visit)
     return next((row["name"] for row in rows if row["id"] == project_id), project_id)
 
 

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from penstock.base.errors import ConflictError, InvalidInputError
-from penstock.base.units import HOURS_BY_UNIT, div_round_half_even
-from penstock.domain.price import OF_DEVICES, OF_MACHINES, ORDINARY, Meter
+from penstock.base.units import TIMES_BY_UNIT, div_round_half_even
+from penstock.domain.price import OF_DEVICES, ORDINARY, Meter
 
 
 class InvoiceState(StrEnum):
@@ -59,7 +59,6 @@ COUNTED_UNITS: Mapping[Meter, Unit] = {
     Meter.MEMORY_GIB_HOURS: Unit.MIB_US,
     Meter.DISK_GIB_HOURS: Unit.GIB_US,
 }
-_SECONDS_PER_DAY = 86_400
 
 
 class LineKind(StrEnum):
@@ -129,10 +128,9 @@ def describe(meter: Meter, item: str, quantity: int, quantity_per_unit: int, *, 
     if meter in OF_DEVICES:
         what = "GPU-hours" if meter is Meter.GPU_HOURS else "GPU-hours reserved and not used"
         text = f"{item}: {_thousandths(quantity, quantity_per_unit)} {what}"
-    elif meter is Meter.CHUNK_DAYS:
-        text = f"{item}: {_thousandths(quantity, _SECONDS_PER_DAY)} chunk-days"
-    elif meter in OF_MACHINES:
-        text = f"{item}: {_thousandths(quantity, quantity_per_unit)} {HOURS_BY_UNIT[COUNTED_UNITS[meter]][1]}"
+    elif meter in COUNTED_UNITS and COUNTED_UNITS[meter] in TIMES_BY_UNIT:
+        per, name = TIMES_BY_UNIT[COUNTED_UNITS[meter]]
+        text = f"{item}: {_thousandths(quantity, per)} {name}"
     elif meter in COUNTED_UNITS:
         text = f"{item}: {quantity:,} {meter.value.replace('_', ' ')}"
     else:
