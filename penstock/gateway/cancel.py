@@ -37,9 +37,9 @@ class CancelCall:
     def upstream_body(self, data: bytes) -> None:
         """Ignore it."""
 
-    def upstream_chunk(self, data: bytes) -> bool:  # noqa: ARG002 - the protocol's signature
-        """Leave it to the parser."""
-        return False
+    def upstream_chunks(self, data: bytes) -> bytes:
+        """Leave them to the parser."""
+        return data
 
     def upstream_complete(self) -> None:
         """Let go of the connection."""

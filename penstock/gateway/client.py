@@ -446,10 +446,10 @@ class ClientConnection(asyncio.Protocol):
         if self._transport is not None and self._request is not None:
             self._transport.write(wire.chunk(data) if self._request.chunked else data)
 
-    def send_chunk(self, data: bytes) -> None:
-        """Send events of a stream that are one chunk already."""
+    def send_chunks(self, data: bytes) -> None:
+        """Send events of a stream that are chunks already."""
         if self._transport is not None and self._request is not None:
-            self._transport.write(data if self._request.chunked else data[data.index(b"\n") + 1 : -2])
+            self._transport.write(data if self._request.chunked else wire.unframed(data))
 
     def end_stream(self, data: bytes, *, close: bool) -> None:
         """Send the last events and the end of the stream."""

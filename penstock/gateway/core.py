@@ -76,8 +76,8 @@ class ClientSide(Protocol):
         """Send events."""
         ...
 
-    def send_chunk(self, data: bytes) -> None:
-        """Send events that are framed as one chunk already."""
+    def send_chunks(self, data: bytes) -> None:
+        """Send events that are framed as chunks already."""
         ...
 
     def end_stream(self, data: bytes, *, close: bool) -> None:

@@ -252,14 +252,16 @@ class Exchange(Leaving):
                 self._begin()
             self.client.send(out)
 
-    def upstream_chunk(self, data: bytes) -> bool:
-        """Pass a chunk on as it is, if it is one of those of which a stream nearly always consists."""
+    def upstream_chunks(self, data: bytes) -> bytes:
+        """Pass on the chunks of which a stream nearly always consists, and return what is left for the parser."""
         meter, client = self._meter, self.client
-        if meter is None or client is None or not self._first_us or not meter.ordinary(data):
-            return False
-        self._touched = self._core.now
-        client.send_chunk(data)
-        return True
+        if meter is None or client is None or not self._first_us:
+            return data
+        out, rest = meter.take(data)
+        if out:
+            self._touched = self._core.now
+            client.send_chunks(out)
+        return rest
 
     def _keep_part(self, data: bytes) -> None:
         self._size += len(data)

@@ -17,6 +17,8 @@ from penstock.gateway.records import Usage
 DONE = b"data: [DONE]\n\n"
 # Usage as the last member of an event, in the orders in which engines write it.
 _USAGE_MARK = b',"usage":{'
+_COUNTS = (b"completion_tokens", b"total_tokens")
+_CHUNK_END = b"\n\n\r\n"  # of a chunk that ends with an event
 _USAGE_AT_END = re.compile(
     rb',"usage":\{"prompt_tokens":(\d{1,12}),'
     rb'(?:"completion_tokens":(\d{1,12}),"total_tokens":\d{1,12}|"total_tokens":\d{1,12},"completion_tokens":(\d{1,12}))\}\}\Z'
@@ -50,6 +52,7 @@ class Meter:
     __slots__ = (
         "_as_is",
         "_carried",
+        "_ending",
         "_event_bytes_max",
         "_include_usage",
         "_instead",
@@ -58,8 +61,10 @@ class Meter:
         "_prefix",
         "_several",
         "_shown_prefix",
+        "_shown_suffix",
         "_suffix",
         "_tail",
+        "_total_first",
         "_usage_at_end",
         "completion_tokens",
         "content_seen",
@@ -97,8 +102,8 @@ class Meter:
         self._instead = b',"usage":null}\n\n' if include_usage else b"}\n\n"
         self._prefix = self._suffix = b""
         self._shown_prefix: bytes | None = None
-        self._usage_at_end = False
-        self._as_is = b""
+        self._usage_at_end = self._total_first = self._as_is = False
+        self._ending = self._shown_suffix = b""
         self._include_usage = include_usage
         self._keep_usage = include_usage and continuous
         self._several = choices > 1
@@ -173,36 +178,57 @@ class Meter:
                 break
         return b"".join(out)
 
-    def ordinary(self, data: bytes) -> bool:
-        """Count ``data`` if it is one whole chunk with one ordinary event that the client gets as it is.
+    def take(self, data: bytes) -> tuple[bytes, bytes]:
+        """Count the ordinary events that ``data`` begins with, each a chunk of its own.
 
-        Ordinary is what ``_event`` knows by its first and last bytes; here the chunk's frame is looked at too, so
-        that nothing needs to be parsed or put together.
+        Returns them as chunks for the client, and the rest of ``data``, which is the parser's. Ordinary is what
+        ``_event`` knows by its first and last bytes; here the chunk's frame is looked at too, and usage must be that
+        of one token more, so that nothing needs to be parsed or put together.
         """
-        suffix = self._as_is
-        if not suffix or self._tail:
-            return False
-        begin = data.find(b"\r\n", 1, 8) + 2
-        text_at, text_end = begin + len(self._prefix), len(data) - len(suffix)
+        if not self._ending or self._tail:
+            return b"", data
+        one = self._one(data)
+        if one:  # nearly always
+            return one, b""
+        out: list[bytes] = []
+        while (end := data.find(_CHUNK_END) + 4) > 3:
+            one = self._one(data[:end])
+            if not one:
+                break
+            out.append(one)
+            data = data[end:]
+        return b"".join(out), data
+
+    def _one(self, data: bytes) -> bytes:
+        """Count ``data`` if it is one chunk with one ordinary event and return it for the client; else empty."""
+        length = len(data)
+        prefix, ending = self._prefix, self._ending
+        begin = 4 if length < 262 else 5 if length < 4_103 else 6  # its size has so few digits, and "\r\n"
+        completion = total = 0
+        if self._usage_at_end:
+            completion = self.completion_tokens + 1
+            total = self.prompt_tokens + completion
+            ending %= (total, completion) if self._total_first else (completion, total)
+        text = data[begin + len(prefix) : -len(ending)]
         if (
-            begin < 2
-            or text_at >= text_end
-            or not data.endswith(suffix)
-            or not data.startswith(self._prefix, begin)
+            not text
+            or not data.endswith(ending)
+            or not data.startswith(b"%x\r\n%b" % (length - begin - 2, prefix))
+            or b'"' in text
+            or b"\n" in text
         ):
-            return False
-        text, size = data[text_at:text_end], data[: begin - 2]
-        if b'"' in text or b"\n" in text or not size.isalnum():
-            return False
-        try:
-            if int(size, 16) != len(data) - begin - 2:
-                return False
-        except ValueError:
-            return False  # the parser will say what is wrong with it
-        self.since += 1
+            return b""
+        if total:
+            self.completion_tokens = completion
+            self.since = 0
+        else:
+            self.since += 1
         if self.kept:
             self.text += text
-        return True
+        if self._as_is:
+            return data
+        prefix, suffix = self._shown_prefix or prefix, self._shown_suffix or ending
+        return b"%x\r\n%b%b%b" % (len(prefix) + len(text) + len(suffix) - 2, prefix, text, suffix)
 
     def _event(self, event: bytes) -> bytes | None:
         """Count one event; return its replacement (empty to drop it), or None to pass it as it is.
@@ -280,7 +306,8 @@ class Meter:
             return  # it holds escapes; a later event will do
         usage = "usage" in chunk
         cut = event.rfind(_USAGE_MARK) if usage else len(event)
-        if cut < end or (usage and _USAGE_AT_END.match(event, cut) is None):
+        found = _USAGE_AT_END.match(event, cut) if usage else None
+        if cut < end or (usage and found is None):
             return
         prefix = event[:begin]
         model = chunk.get("model", self.name)
@@ -290,8 +317,21 @@ class Meter:
                 return
             self._shown_prefix = prefix.replace(old, b'"model":' + orjson.dumps(self.name))
         self._prefix, self._suffix, self._usage_at_end = prefix, event[end:cut], usage
-        if not usage and self._shown_prefix is None:
-            self._as_is = self._suffix + b"\n\n\r\n"
+        self._learn_chunk(found)
+
+    def _learn_chunk(self, usage: re.Match[bytes] | None) -> None:
+        """Remember how a chunk ends that is an ordinary event, and how the client gets it."""
+        strip = usage is not None and not self._keep_usage
+        self._as_is = not strip and self._shown_prefix is None
+        if strip:
+            self._shown_suffix = self._suffix + self._instead + b"\r\n"
+        if usage is None:
+            self._ending = self._suffix + _CHUNK_END
+            return
+        self._total_first = usage.group(2) is None
+        first, second = _COUNTS[:: -1 if self._total_first else 1]
+        mark = self._suffix.replace(b"%", b"%%") + _USAGE_MARK + b'"prompt_tokens":' + usage.group(1)
+        self._ending = mark + b',"%b":%%d,"%b":%%d}}' % (first, second) + _CHUNK_END
 
     def _chunk(self, chunk: dict[str, object]) -> bytes | None:
         choices = cast("list[dict[str, object]]", chunk.get("choices") or [])

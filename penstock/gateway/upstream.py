@@ -47,8 +47,8 @@ class Sink(Protocol):
         """Take a piece of the body."""
         ...
 
-    def upstream_chunk(self, data: bytes) -> bool:
-        """Take ``data`` if it is one whole chunk of an ordinary kind, without parsing; tell whether it was taken."""
+    def upstream_chunks(self, data: bytes) -> bytes:
+        """Take the whole chunks of an ordinary kind that ``data`` begins with, without parsing; return the rest."""
         ...
 
     def upstream_complete(self) -> None:
@@ -179,8 +179,10 @@ class UpstreamConnection(asyncio.Protocol):
         if sink is None:
             self.abort()
             return
-        if self._between and sink.upstream_chunk(data):
-            return
+        if self._between:
+            data = sink.upstream_chunks(data)
+            if not data:
+                return
         fresh, self._fresh = self._fresh, False
         if fresh and self._known is not None:
             body = self._known.body(data)

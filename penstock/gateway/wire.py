@@ -48,3 +48,14 @@ def stream_head(headers: bytes, *, chunked: bool, close: bool) -> bytes:
 def chunk(data: bytes) -> bytes:
     """Return ``data`` framed as one chunk (RFC 9112 section 7.1)."""
     return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def unframed(data: bytes) -> bytes:
+    """Return what whole chunks hold, for a client of HTTP/1.0."""
+    held: list[bytes] = []
+    while data:
+        size, _, data = data.partition(b"\r\n")
+        length = int(size, 16)
+        held.append(data[:length])
+        data = data[length + 2 :]
+    return b"".join(held)

@@ -12,7 +12,19 @@ from hypothesis import strategies as st
 
 from penstock.gateway.settings import Settings
 from tests.support.gateway_peers import ask
-from tests.support.gateway_wire import Bench, Transport, answers, code, get, only, post, whole
+from tests.support.gateway_wire import (
+    STREAM_HEAD,
+    Bench,
+    Transport,
+    answers,
+    chunked,
+    code,
+    event,
+    get,
+    only,
+    post,
+    whole,
+)
 
 Make = Callable[..., Bench]
 
@@ -189,6 +201,17 @@ def test_http_1_0_gets_a_stream_that_ends_with_its_connection(make: Make) -> Non
     assert b"chunked" not in head
     assert body == b"data: {}\n\ndata: [DONE]\n\n"
     assert bench.wire.ended
+
+
+def test_http_1_0_gets_the_events_without_the_engines_chunks(make: Make) -> None:
+    bench = make()
+    bench.client.data_received(post(ask(stream=True)).replace(b"HTTP/1.1", b"HTTP/1.0"))
+    engine = bench.engines[0][0]
+    engine.data_received(STREAM_HEAD + chunked(event("a", 1)))
+    bench.wire.take()
+    engine.data_received(chunked(event("b", 2)) + chunked(event("c", 3)))
+    expected = [event(text, None, model=ask()["model"]) for text in "bc"]
+    assert bench.wire.take() == b"".join(expected)
 
 
 def test_head_connection_close_and_expect(make: Make) -> None:

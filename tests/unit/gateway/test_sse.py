@@ -1,6 +1,7 @@
 """What a stream tells and what its client sees of it, for every way in which bytes may arrive."""
 
 import json
+import re
 from typing import Any
 
 import orjson
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.gateway import wire
 from penstock.gateway.sse import DONE, Meter, token_count
 from tests.support.gateway_wire import chunked, event, final
 
@@ -199,17 +201,26 @@ def test_only_plausible_counts_count() -> None:
     ]  # fmt: skip
 
 
-def learnt(name: str = "engine-model") -> Meter:
-    meter = Meter(name)
-    meter.feed(event("a", None))
+def learnt(name: str = "engine-model", done: int | None = None, **options: Any) -> Meter:
+    meter = Meter(name, **options)
+    meter.feed(event("a", done))
     return meter
 
 
 def test_ordinary_chunks_are_counted_without_being_parsed() -> None:
     meter = learnt()
-    assert meter.ordinary(chunked(event("some text", None)))
+    one = chunked(event("some text", None))
+    assert meter.take(one) == (one, b"")
     assert meter.since == 2
-    assert not learnt("another-name").ordinary(chunked(event("x", None))), "this one must be renamed"
+    renamed = learnt("another-name").take(one)[0]
+    assert wire.unframed(renamed) == event("some text", None, model="another-name")
+
+
+def test_usage_of_one_token_more_is_counted_and_hidden_without_being_parsed() -> None:
+    meter = learnt(done=1)
+    out, rest = meter.take(chunked(event("b", 2)) + chunked(event("c%d", 3)) + chunked(event("d", 3)))
+    assert wire.unframed(out) == event("b", None) + event("c%d", None)
+    assert (rest, meter.completion_tokens, meter.exact) == (chunked(event("d", 3)), 3, True)
 
 
 @pytest.mark.parametrize(
@@ -219,10 +230,10 @@ def test_ordinary_chunks_are_counted_without_being_parsed() -> None:
         chunked(event('quoted "text"', None)),
         chunked(event("", None)),
         chunked(event("x", 3)),
-        chunked(event("x", None)) + chunked(event("y", None)),
         chunked(event("x", None) + event("y", None)),
         chunked(event("x", None))[:-3],
         b"+" + chunked(event("x", None)),
+        b"0" + chunked(event("x", None)),
         b"0" + chunked(event("x", None))[1:],
         b"zz" + chunked(event("x", None))[2:],
         chunked(event("x\ny", None).replace(b"\\n", b"\n")),
@@ -232,5 +243,60 @@ def test_ordinary_chunks_are_counted_without_being_parsed() -> None:
 )
 def test_everything_else_is_left_to_the_parser(data: bytes) -> None:
     meter = learnt()
-    assert not meter.ordinary(data)
+    assert meter.take(data) == (b"", data)
     assert meter.since == 1
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        chunked(event("x", 3)),
+        chunked(event("x", 1)),
+        chunked(event("x", None)),
+        chunked(event("x", 2).replace(b'"prompt_tokens":3', b'"prompt_tokens":4')),
+        chunked(event("x", 2).replace(b'"total_tokens":5', b'"total_tokens":6')),
+        chunked(event("x", 2).replace(b"}}\n\n", b',"more":{}}}\n\n')),
+    ],
+)
+def test_unexpected_usage_is_left_to_the_parser(data: bytes) -> None:
+    meter = learnt(done=1)
+    assert meter.take(data) == (b"", data)
+    assert (meter.completion_tokens, meter.since) == (1, 0)
+
+
+TEXTS = st.lists(st.text(st.sampled_from('ab %"\\\né€x'), max_size=300), max_size=12)
+
+
+@given(
+    texts=TEXTS,
+    step=st.integers(1, 2),
+    together=st.integers(1, 4),
+    usage=st.booleans(),
+    total_first=st.booleans(),
+    name=st.sampled_from(("engine-model", "other")),
+    options=st.fixed_dictionaries(dict.fromkeys(("include_usage", "continuous", "keep_text"), st.booleans())),
+)
+def test_chunks_mean_the_same_with_and_without_the_parser(
+    texts: list[str],
+    *,
+    step: int,
+    together: int,
+    usage: bool,
+    total_first: bool,
+    name: str,
+    options: dict[str, Any],
+) -> None:
+    """What is taken by its bytes is what decoding makes of it: for the client, for the bill, and to go on elsewhere."""
+    events = [event("a", 1 if usage else None)]
+    events += [event(text, 1 + i * step if usage else None) for i, text in enumerate(texts, 1)]
+    if total_first:
+        events = [re.sub(rb'("completion.*?),("total.*?)}', rb"\2,\1}", one) for one in events]
+    plain, quick = Meter(name, **options), Meter(name, **options)
+    expected = b"".join([plain.feed(one) for one in events])
+    out = quick.feed(events[0])
+    for at in range(1, len(events), together):
+        taken, rest = quick.take(b"".join(map(chunked, events[at : at + together])))
+        out += wire.unframed(taken) + quick.feed(wire.unframed(rest))
+    assert out == expected
+    for told in ("prompt_tokens", "completion_tokens", "since", "exact", "text", "kept", "usage_seen"):
+        assert getattr(quick, told) == getattr(plain, told), told

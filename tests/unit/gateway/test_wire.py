@@ -57,3 +57,8 @@ def test_a_stream_is_chunked() -> None:
 
 def test_without_chunks_a_stream_closes() -> None:
     assert b"connection: close" in wire.stream_head(b"", chunked=False, close=False)
+
+
+def test_chunks_are_taken_out_of_their_frames() -> None:
+    assert wire.unframed(b"") == b""
+    assert wire.unframed(wire.chunk(b"one") + wire.chunk(b"two\r\n" * 9)) == b"one" + b"two\r\n" * 9
