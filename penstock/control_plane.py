@@ -21,6 +21,7 @@ from penstock.drivers.oidc.settings import load as load_providers
 from penstock.drivers.pki.signing import Signer
 from penstock.engine.autoscale import Autoscaler
 from penstock.engine.batch import BatchEngine
+from penstock.engine.certificate import CertificateEngine
 from penstock.engine.deletion import Deletions
 from penstock.engine.document import DocumentEngine
 from penstock.engine.invoice import InvoiceEngine
@@ -62,6 +63,7 @@ class ControlPlane:
         self.nodes = NodeEngine(self.db, clock, self.wakeups)
         self.power = PowerEngine(self.db, clock)
         self.networks = NetworkEngine(self.db, clock, self.wakeups)
+        self.certificates = CertificateEngine(self.db, clock, self.wakeups, self.context.vault)
         self.invoices = InvoiceEngine(self.db, clock)
         self.retention = RetentionEngine(self.db, clock)
         self.deletions = Deletions(self.db, clock)
@@ -103,6 +105,7 @@ class ControlPlane:
             self._loop("knowledge", self.documents.tick, "knowledge", limits.KNOWLEDGE_TICK_SECONDS),
             self._loop("rag", self.rag.tick, "service", limits.KNOWLEDGE_TICK_SECONDS),
             self._loop("network", self.networks.tick, "network", limits.NETWORK_TICK_SECONDS),
+            self._loop("certificate", self.certificates.tick, None, limits.CERTIFICATE_TICK_SECONDS),
             self._loop("batch", self.batches.tick, "batch", limits.BATCH_TICK_SECONDS),
             self._loop("invoice", self.invoices.tick, None, limits.INVOICE_TICK_SECONDS),
             self._loop("retention", self.retention.tick, None, limits.RETENTION_TICK_SECONDS),

@@ -78,6 +78,7 @@ ROUTERS = (
     "dns_record",
     "network_route",
     "fabric_partition",
+    "certificate",
     "gateway",
     "usage",
     "offer",

@@ -57,6 +57,7 @@ BatchId = NewType("BatchId", str)
 ReservationId = NewType("ReservationId", str)
 MaintenanceId = NewType("MaintenanceId", str)
 WeightsId = NewType("WeightsId", str)
+CertificateId = NewType("CertificateId", str)
 
 PREFIXES: dict[str, str] = {
     "rate_limit": "rlm",
@@ -109,6 +110,7 @@ PREFIXES: dict[str, str] = {
     "reservation": "rsv",
     "maintenance": "mnt",
     "weights": "wgt",
+    "certificate": "crt",
 }
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"

@@ -97,6 +97,10 @@ class Client:
         """Return what is at ``path`` and no JSON: CSV, a picture as SVG."""
         return self._send("GET", path, params=params).text
 
+    def content(self, path: str) -> bytes:
+        """Return the bytes at ``path``."""
+        return self._send("GET", path).content
+
     def _send(
         self,
         method: str,

@@ -33,6 +33,7 @@ _NETWORKS = (
     "network_route:*",
     "network_peering:*",
     "fabric_partition:*",
+    "certificate:*",
 )
 
 _BATCHES = ("file:*", "batch:*")

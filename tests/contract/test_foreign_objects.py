@@ -161,6 +161,7 @@ def test_lists_show_nothing_of_others(world: World, globex: Tenant, client: Test
         "floating-addresses",
         "dns-records",
         "network-routes",
+        "certificates",
     ):
         text = globex.admin.get(f"/v1/{path}").text
         assert not [object_id for object_id in foreign if object_id in text], path

@@ -32,6 +32,12 @@ def make_port(tenant: Tenant, subnet_id: str, name: str, **more: Any) -> dict[st
     return made(tenant.member.post("/v1/ports", subnet_id=subnet_id, name=name, **more))
 
 
+def make_certificate(tenant: Tenant, name: str, *names: str, **more: Any) -> str:
+    """Issue a certificate for ``names`` and return its id."""
+    body = {"project_id": tenant.project_id, "name": name, "names": list(names), **more}
+    return str(made(tenant.member.post("/v1/certificates", **body))["id"])
+
+
 def make_pool(operator: Caller, name: str, prefix: str) -> str:
     """Make a pool of outside addresses whose router is the first, and return its id."""
     gateway = str(IPv4Network(prefix).network_address + 1)

@@ -36,7 +36,7 @@ from tests.support.commerce import Market, make_market
 from tests.support.infrastructure import node_facts
 from tests.support.knowledge import add_endpoint, make_base, upload
 from tests.support.machine_objects import GONE, MACHINE_BODIES, make_image, make_ssh_key, make_vm, make_volume
-from tests.support.networks import make_network, make_pool, make_port, make_subnet
+from tests.support.networks import make_certificate, make_network, make_pool, make_port, make_subnet
 from tests.support.tenancy import Caller, Tenant, make_caller
 
 
@@ -267,6 +267,10 @@ def _secret(world: World) -> str:
     return str(world.owner.member.put("/v1/secrets", **body).json()["id"])
 
 
+def _certificate(world: World) -> str:
+    return make_certificate(world.owner, "www", "www.prod.internal")
+
+
 def _file(world: World) -> str:
     return upload_file(world.owner.member, b'{"custom_id": "a"}')
 
@@ -296,6 +300,7 @@ def _weights(world: World) -> str:
 OBJECTS: dict[str, Object] = {
     "/v1/weights/{weights_id}": Object(Whose.FACTORY, _weights),
     "/v1/secrets/{secret_id}": Object(Whose.TENANT, _secret),
+    "/v1/certificates/{certificate_id}": Object(Whose.TENANT, _certificate),
     "/v1/files/{file_id}": Object(Whose.TENANT, _file),
     "/v1/batches/{batch_id}": Object(Whose.TENANT, _batch),
     "/v1/fabric-partitions/{partition_id}": Object(Whose.TENANT, _partition),
@@ -388,6 +393,9 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /v1/knowledge_bases/{knowledge_base_id}/answers": {"question": "x", "service": "writer"},
     "POST /v1/knowledge_bases/{knowledge_base_id}/urls": {"urls": ["https://example.org/a.html"]},
     "PUT /v1/secrets": {"project": f"prj_{GONE}", "name": "x", "value": "y"},
+    "POST /v1/certificates": {"name": "x", "project_id": f"prj_{GONE}", "names": ["x.internal"]},
+    "POST /v1/certificates/{certificate_id}/rotate": {"revoke_old": False},
+    "PUT /v1/certificates/{certificate_id}/content": {"certificate_pem": "x", "private_key_pem": "y"},
     "POST /v1/batches": {
         "input_file_id": f"fil_{GONE}",
         "endpoint": "/v1/completions",

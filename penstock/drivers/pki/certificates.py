@@ -70,10 +70,12 @@ def sha256_hex(certificate: x509.Certificate) -> str:
     return certificate.fingerprint(hashes.SHA256()).hex()
 
 
-def new_authority(key: ec.EllipticCurvePrivateKey, now: datetime, life: timedelta) -> x509.Certificate:
-    """Return a self-signed authority certificate that may sign end certificates only."""
+def new_authority(
+    key: ec.EllipticCurvePrivateKey, now: datetime, life: timedelta, label: str = "Penstock factory"
+) -> x509.Certificate:
+    """Return a self-signed authority certificate that may sign end certificates only; its name begins with ``label``."""
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
-    name = _name(f"Penstock factory {identifier.digest.hex()[:12]}")
+    name = _name(f"{label} {identifier.digest.hex()[:12]}")
     usage = _key_usage(signs_certificates=True)
     return (
         _builder(name, name, key.public_key(), now, now + life)
@@ -121,10 +123,10 @@ def sign_for_server(
     hosts: Sequence[str],
     now: datetime,
     expires_at: datetime,
+    name: str = "Penstock agent listener",
 ) -> x509.Certificate:
     """Return a server certificate for ``hosts``, names or addresses; InvalidInputError on what is neither."""
     san = x509.SubjectAlternativeName([host_name(host) for host in hosts])
-    name = "Penstock agent listener"
     purposes = (ExtendedKeyUsageOID.SERVER_AUTH,)
     return _end_certificate(key, authority, public_key, name, san, purposes, now, expires_at)
 

@@ -7,6 +7,7 @@ row-level security (see ``store/migrations`` and ADR 0002).
 from penstock.store.schema.base import TENANT_TABLES, metadata
 from penstock.store.schema.batches import batch, batch_line, file
 from penstock.store.schema.calendar import reservation
+from penstock.store.schema.certificate import certificate, certificate_authority, certificate_serial
 from penstock.store.schema.commerce import (
     autoscale,
     decision,
@@ -84,6 +85,9 @@ __all__ = [
     "autoscale",
     "batch",
     "batch_line",
+    "certificate",
+    "certificate_authority",
+    "certificate_serial",
     "claim",
     "decision",
     "deletion_proof",

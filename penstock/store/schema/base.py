@@ -73,6 +73,9 @@ TENANT_TABLES = (
     "volume_usage",
     "vm_console",
     "reservation",
+    "certificate",
+    "certificate_authority",
+    "certificate_serial",
 )
 
 
