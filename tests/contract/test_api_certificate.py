@@ -85,7 +85,7 @@ def test_what_is_wrong_is_named(control_plane: ControlPlane, acme: Tenant) -> No
         return acme.member.post("/v1/certificates", name="x", project_id=acme.project_id, **more)
 
     good = brought(control_plane)
-    for body, field in (
+    bodies: list[tuple[dict[str, Any], str]] = [
         ({}, "names"),
         ({"names": []}, "names"),
         ({"names": ["a b"]}, "names.0"),
@@ -97,7 +97,8 @@ def test_what_is_wrong_is_named(control_plane: ControlPlane, acme: Tenant) -> No
         ({**good, "private_key_pem": "x" * 4_097}, "private_key_pem"),
         ({**good, "certificate_pem": "x" * 65_537}, "certificate_pem"),
         (brought(control_plane, days=(-9, -1)), "certificate_pem"),
-    ):
+    ]
+    for body, field in bodies:
         sentence = refused(ask(**body), 422, "invalid_input", field)
         assert good["private_key_pem"][40:80] not in sentence
     assert acme.member.get("/v1/certificates").json()["items"] == []
