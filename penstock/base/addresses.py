@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import Iterable
+from typing import cast
 
 from penstock.base.errors import InvalidInputError
 
@@ -26,6 +27,12 @@ def is_inside(address: Address, networks: Iterable[Network]) -> bool:
     """Tell whether an address is in one of ``networks``; one that stands for another is judged as that one."""
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return any((mapped or address) in network for network in networks)
+
+
+def is_loopback(peer: object) -> bool:
+    """Tell whether a peer, as an event loop names it (a tuple that begins with its address), is this machine."""
+    host: object = cast("tuple[object, ...]", peer)[0] if isinstance(peer, tuple) and peer else None
+    return isinstance(host, str) and (host.startswith("127.") or host in ("::1", "::ffff:127.0.0.1"))
 
 
 def parse_networks(text: str) -> tuple[Network, ...]:

@@ -10,6 +10,7 @@ from typing import NoReturn, cast
 
 import httptools
 
+from penstock.base.addresses import is_loopback
 from penstock.gateway import log, wire
 from penstock.gateway import openai_errors as errors
 from penstock.gateway.core import Core, Served
@@ -108,9 +109,7 @@ class ClientConnection(asyncio.Protocol):
     @property
     def is_local(self) -> bool:
         """Tell whether the peer is this machine."""
-        peer: object = self._transport.get_extra_info("peername") if self._transport is not None else None
-        host = cast("tuple[object, ...]", peer)[0] if isinstance(peer, tuple) and peer else ""
-        return isinstance(host, str) and (host.startswith("127.") or host in ("::1", "::ffff:127.0.0.1"))
+        return self._transport is not None and is_loopback(self._transport.get_extra_info("peername"))
 
     # What the event loop calls.
 
@@ -128,7 +127,7 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
         """Tell the exchange, if one runs."""
-        self._transport = None
+        self._transport = self._made_parser = None  # the parser and this would stay for the collector
         self._connections.discard(self)
         self._pending.clear()
         self._drop_backlog()
@@ -198,6 +197,7 @@ class ClientConnection(asyncio.Protocol):
         except httptools.HttpParserCallbackError as error:
             if self._refusal is None:
                 self._refusal = self._defect(error.__context__ or error)
+            self._refusal.__traceback__ = None  # its frames hold the data, and this connection holds it
         except httptools.HttpParserError:
             self._refusal = errors.malformed()
         if self._in_message and self._refusal is None and self._upload is None:

@@ -4,7 +4,7 @@ import ipaddress
 
 import pytest
 
-from penstock.base.addresses import is_inside, is_public, parse_networks
+from penstock.base.addresses import is_inside, is_loopback, is_public, parse_networks
 from penstock.base.errors import InvalidInputError
 
 
@@ -34,3 +34,10 @@ def test_networks_are_read_and_what_stands_for_another_is_judged_as_that() -> No
     for wrong in ("10.0.0.1/8", "somewhere", ",".join(["10.0.0.0/8"] * 65)):
         with pytest.raises(InvalidInputError):
             parse_networks(wrong)
+
+
+def test_a_peer_is_this_machine_or_not() -> None:
+    assert all(is_loopback((host, 1)) for host in ("127.0.0.1", "127.3.2.1", "::1", "::ffff:127.0.0.1"))
+    assert not any(
+        is_loopback(peer) for peer in (("10.0.0.1", 1), ("::2", 1, 0, 0), (), None, "127.0.0.1", (1,))
+    )

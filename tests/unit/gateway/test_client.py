@@ -1,7 +1,9 @@
 """A client's connection: whatever arrives, in whatever pieces, is answered in order or refused in one sentence."""
 
+import gc
 import json
 import random
+import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -128,6 +130,27 @@ def test_a_chunked_body_over_the_limit_is_refused_while_it_arrives(make: Make) -
     for _ in range(20):
         bench.client.data_received(b"64\r\n" + b"x" * 100 + b"\r\n")
     assert code(bench.wire.take()) == (413, "request_too_large")
+
+
+def test_what_was_refused_leaves_nothing_for_the_collector(make: Make) -> None:
+    """Clients that send gigabytes come faster than the collector of cycles, so nothing of them may wait for it."""
+    bench = make()
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(10):
+            client, wire = bench.connect()
+            client.data_received(b"POST /v1/completions HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n")
+            while not wire.ended:
+                client.data_received(b"10000\r\n" + b"x" * 65_536 + b"\r\n")
+            client.connection_lost(None)
+            del client, wire
+        assert tracemalloc.get_traced_memory()[0] - before < 100_000
+    finally:
+        tracemalloc.stop()
+        gc.enable()
 
 
 def test_a_body_of_tiny_chunks_is_bounded_on_the_wire(make: Make) -> None:
