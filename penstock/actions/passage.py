@@ -14,6 +14,7 @@ from penstock.actions import knowledge_base as base_actions
 from penstock.actions.charge import Cost, book_call, charged, charges_of, price_book
 from penstock.actions.context import Actor, Context
 from penstock.actions.rerank import rank, reranker
+from penstock.actions.spent import require_money
 from penstock.base import limits
 from penstock.base.errors import InvalidInputError, QuotaExceededError, UnavailableError
 from penstock.domain.knowledge_base import SIMILARITY_FLOOR_PPM, KnowledgeMeter, Mode, Ranked, fuse
@@ -67,13 +68,14 @@ def search(
 
     A passage that holds no word of the question must be near it (cosine of at least 0.3). ``rerank`` names a service of
     the project that gives the best ones their order. Raises UnavailableError if that or the embedding service does not
-    answer, QuotaExceededError without tokens left.
+    answer, QuotaExceededError without tokens left, RateLimitedError if the month's money is spent.
     """
     began = context.clock.monotonic()
     with context.db.transaction(actor.scope) as connection:
         base = base_actions.active(connection, actor, base_id)
         actor.require("knowledge_base:search", base["tenant_id"], base["project_id"])
         limited = _check_tokens(context, connection, base)
+        require_money(context, connection, actor, base["tenant_id"], base["project_id"])
         replicas = endpoint_store.replicas(connection, base["service_id"], embeds=True)
         needed = mode is not Mode.TEXT and autoscale_store.demand(
             connection, base["service_id"], context.clock.now()

@@ -16,7 +16,7 @@ from penstock.gateway.directory import Key, Model
 from penstock.gateway.exchange import Exchange
 from penstock.gateway.fair_queue import WEIGHTS
 from penstock.gateway.knowledge import SUFFIX, CitedExchange, Retrieval
-from penstock.gateway.limits import Refused, Reservation, Scope, admit
+from penstock.gateway.limits import Refused, Reservation, Scope, admit, overspent
 from penstock.gateway.metrics import Board, Family, families, render
 from penstock.gateway.request import Request
 
@@ -117,11 +117,16 @@ class App:
             knowledge_base = model.entry.knowledge_base  # of a service that is one
         if model is None or not knowledge_base or groundings is None:
             raise errors.model_not_found(ask.model)
+        payers = tuple(scope for scope in key.scopes + model.scopes if scope.kind != "model")
+        refused = overspent(payers, self._core.instant())
+        if refused is not None:  # the search costs something before a token is reserved
+            self._refuse(client, key, model, refused)
+            return
 
         def found(grounding: Mapping[str, object]) -> None:
             self._admitted(client, request, key, model, ask, grounding)
 
-        retrieval = Retrieval(self._core, client, ask, found)
+        retrieval = Retrieval(self._core, client, ask, payers, found)
         retrieval.start(
             groundings, key_id=key.entry.id, service_id=model.entry.service, knowledge_base=knowledge_base
         )
@@ -148,10 +153,7 @@ class App:
         if scopes:
             held = self._admit(ask, model, scopes)
             if isinstance(held, Refused):
-                core.metrics.limit(held.reason)
-                model.stats.answered(429)
-                key.stats.limited += 1
-                client.reply_error(_limited(held, key))
+                self._refuse(client, key, model, held)
                 return
             reservation = held
         kind = Exchange if grounding is None else CitedExchange
@@ -170,6 +172,12 @@ class App:
             exchange.grounding = grounding or {}
         client.exchange = exchange
         exchange.start()
+
+    def _refuse(self, client: ClientConnection, key: Key, model: Model, refused: Refused) -> None:
+        self._core.metrics.limit(refused.reason)
+        model.stats.answered(429)
+        key.stats.limited += 1
+        client.reply_error(_limited(refused, key))
 
     def _admit(self, ask: Ask, model: Model, scopes: tuple[Scope, ...]) -> Reservation | Refused:
         core = self._core

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from penstock.base.limits import STRANGERS_MAX
 from penstock.gateway.limit_table import LimitTable
-from penstock.gateway.limits import NO_LIMITS, Instant, Limits, Scope
+from penstock.gateway.limits import NO_LIMITS, Instant, Limits, Scope, charge
 from penstock.gateway.metrics import KeyStats, ModelStats
 from penstock.gateway.records import key_part, model_part
 from penstock.gateway.routing import Router, spare
@@ -256,9 +256,8 @@ class Directory:
             prompt, completion = record.get("prompt_tokens"), record.get("completion_tokens")
             if not isinstance(prompt, int) or not isinstance(completion, int):
                 continue
-            with self.table.lock or nullcontext():
-                for scope in key.scopes + model.scopes:
-                    scope.charge(at, prompt + completion, model.entry.price.of(prompt, completion))
+            tokens, microeur = prompt + completion, model.entry.price.of(prompt, completion)
+            charge(self.table, key.scopes + model.scopes, at, tokens, microeur)
 
     def _key(
         self, entry: KeyEntry, snapshot: Snapshot, models: Mapping[tuple[str, str], dict[str, Model]]

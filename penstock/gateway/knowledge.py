@@ -7,7 +7,7 @@ nothing to call and no other document to reach.
 
 import asyncio
 import queue
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import cast
@@ -21,6 +21,7 @@ from penstock.gateway.body import CHAT, Ask, parse_answer, prompt_tokens_estimat
 from penstock.gateway.control import ControlPlaneError, Link
 from penstock.gateway.core import ClientSide, Core, Grounds
 from penstock.gateway.exchange import Exchange
+from penstock.gateway.limits import Scope, charge
 from penstock.gateway.openai_errors import ApiError
 from penstock.gateway.records import Usage
 from penstock.gateway.sse import DONE, Meter
@@ -111,6 +112,12 @@ def refusal(status: int, raw: bytes) -> ApiError:
         return errors.invalid_key()
     if fields.get("code") == "quota_exceeded":
         return errors.insufficient_quota(message)
+    if status == 429:
+        data = fields.get("data")
+        seconds = cast("Document", data).get("retry_after_seconds") if isinstance(data, dict) else None
+        return errors.insufficient_quota(
+            message, retry_after_seconds=seconds if isinstance(seconds, int) else 60
+        )
     if status in (400, 409, 413, 422):
         return errors.bad_request(message, param="messages")
     what = message or "the control plane is away"
@@ -124,10 +131,18 @@ def refusal(status: int, raw: bytes) -> ApiError:
 class Retrieval:
     """A request while its passages are looked for; ``found`` goes on with it."""
 
-    def __init__(self, core: Core, client: ClientSide, ask: Ask, found: Callable[[Document], None]) -> None:
+    def __init__(
+        self,
+        core: Core,
+        client: ClientSide,
+        ask: Ask,
+        payers: Sequence[Scope],
+        found: Callable[[Document], None],
+    ) -> None:
         self._core = core
         self.client: ClientSide | None = client
         self._ask = ask
+        self._payers = payers
         self._found = found
         self.record_id = core.ids.next(core.now_us())
         self._service_id = ""
@@ -150,9 +165,11 @@ class Retrieval:
     def _answered(self, status: int, raw: bytes) -> None:
         self._core.in_flight.discard(self)
         client, self.client = self.client, None
+        grounding = parse_answer(raw) if status == 200 else None
+        if grounding is not None:  # it costs whoever asked, also if nobody waits any more
+            charge(self._core.table, self._payers, self._core.instant(), *used(grounding))
         if client is None:
             return
-        grounding = parse_answer(raw) if status == 200 else None
         try:
             if grounding is None:
                 raise refusal(status, raw)
@@ -234,6 +251,13 @@ def _facts(grounding: Document) -> dict[str, object]:
     """Return what an answer says of its knowledge base beside its text."""
     costs = {"knowledge_base": grounding["knowledge_base"], "costs": grounding["costs"]}
     return {"citations": grounding["citations"], "grounding": costs}
+
+
+def used(grounding: Document) -> tuple[int, int]:
+    """Return the tokens that a search read, and its price in micro-euro, rounded up to a whole one."""
+    costs = cast("list[Mapping[str, int]]", grounding["costs"])
+    tokens = sum(cost["prompt_tokens"] + cost["completion_tokens"] for cost in costs)
+    return tokens, -(-(cast("int | None", grounding["price_picoeur"]) or 0) // _MILLION)
 
 
 def cost_of(grounding: Document, usage: Usage) -> dict[str, object]:

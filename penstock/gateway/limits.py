@@ -12,6 +12,7 @@ or from none, under the table's lock.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from penstock.gateway.limit_table import (
@@ -411,3 +412,19 @@ def _admit(
     for scope in scopes:
         scope.reserve(tokens, microeur)
     return Reservation(table, scopes, price, at, tokens, microeur)
+
+
+def overspent(scopes: Sequence[Scope], at: Instant) -> Refused | None:
+    """Return whose money of the month is used up, before a question is asked that costs some; None: nobody's."""
+    for scope in scopes:
+        most = scope.limits.microeur_per_month
+        if most is not None and scope.spent(at)[1] >= most:
+            return Refused("month", 0, 1, at.month_left_seconds, scope.kind)
+    return None
+
+
+def charge(table: LimitTable, scopes: Sequence[Scope], at: Instant, tokens: int, microeur: int) -> None:
+    """Count what was used without a reservation: a question's search."""
+    with table.lock or nullcontext():
+        for scope in scopes:
+            scope.charge(at, tokens, microeur)

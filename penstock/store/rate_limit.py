@@ -1,6 +1,6 @@
 """Limits of token traffic: one row for each tenant, project, key or endpoint that has any."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -63,9 +63,14 @@ def remove(connection: Connection, rate_limit_id: str) -> None:
     connection.execute(sa.delete(rate_limit).where(rate_limit.c.id == rate_limit_id))
 
 
-def by_subject(connection: Connection) -> dict[str, dict[str, Any]]:
-    """Return what each subject may take, by its id: only what is limited. System scope."""
-    rows = every(connection.execute(sa.select(rate_limit)))
+def by_subject(
+    connection: Connection, subject_ids: Collection[str] | None = None
+) -> dict[str, dict[str, Any]]:
+    """Return what each subject may take, by its id: only what is limited. None: of all subjects, in system scope."""
+    query = sa.select(rate_limit)
+    if subject_ids is not None:
+        query = query.where(rate_limit.c.subject_id.in_(sorted(subject_ids)))
+    rows = every(connection.execute(query))
     return {
         row["subject_id"]: {name: row[name] for name in _CHANGED if row[name] is not None}
         | {"tenant_id": row["tenant_id"], "subject": row["subject"]}
@@ -73,19 +78,33 @@ def by_subject(connection: Connection) -> dict[str, dict[str, Any]]:
     }
 
 
-# Growth: reads the month's token rows of tenants that have such a limit, as quotas of a month do.
+# Growth: reads the month's token rows of tenants that have such a limit, as quotas of a month do, and at most a row for
+# each of their knowledge bases, keys and days.
 _SPENT = sa.text(
     """
-    SELECT tenant_id, project_id, service_id, key_id, price_book_id, model,
-        CAST(sum(prompt_tokens) AS bigint) AS prompt, CAST(sum(completion_tokens) AS bigint) AS completion,
-        CAST(COALESCE(sum(prompt_tokens + completion_tokens) FILTER (WHERE ended_at >= :day), 0) AS bigint) AS today
-    FROM token_usage WHERE tenant_id = ANY(:tenants) AND ended_at >= :month
-    GROUP BY 1, 2, 3, 4, 5, 6
+    SELECT tenant_id, project_id, service_id, key_id, price_book_id, model AS item,
+        CASE WHEN batch_id IS NULL THEN meter ELSE 'batch_' || meter END AS meter,
+        CAST(sum(tokens) AS bigint) AS quantity,
+        CAST(COALESCE(sum(tokens) FILTER (WHERE ended_at >= :day), 0) AS bigint) AS tokens_today
+    FROM token_usage CROSS JOIN LATERAL (
+        VALUES ('input_tokens', prompt_tokens), ('output_tokens', completion_tokens)
+    ) AS counted (meter, tokens)
+    WHERE tenant_id = ANY(:tenants) AND ended_at >= :month
+    GROUP BY 1, 2, 3, 4, 5, 6, 7
+    UNION ALL
+    SELECT tenant_id, project_id, service_id, key_id, price_book_id, item, meter, CAST(sum(quantity) AS bigint), 0
+    FROM knowledge_usage
+    WHERE tenant_id = ANY(:tenants) AND day >= CAST(timezone('UTC', CAST(:month AS timestamptz)) AS date)
+        AND meter IN ('queries', 'documents_indexed') AND price_book_id IS NOT NULL
+    GROUP BY 1, 2, 3, 4, 5, 6, 7
     """
 )
 
 
 def spent(connection: Connection, tenant_ids: list[str], day: datetime, month: datetime) -> list[Row]:
-    """Return what tenants used since ``month``, by project, service, key, price book and model; ``today`` since ``day``."""
+    """Return what was asked for since ``month``: ``quantity`` by project, service, key, price book, item and meter.
+
+    ``tokens_today`` are those since ``day``. What stands about unasked, like stored chunks, is not among it.
+    """
     values = {"tenants": tenant_ids, "day": day, "month": month}
     return every(connection.execute(_SPENT, values))

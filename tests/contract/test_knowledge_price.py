@@ -222,3 +222,28 @@ def test_questions_a_day_are_limited_until_midnight(
     assert acme.member.post("/v1/services", offer="gpu", project=acme.project_id).status_code != 409
     clock.advance(timedelta(days=1))
     assert acme.member.post(f"/v1/knowledge_bases/{base}/search", **asked).status_code == 200
+
+
+def test_a_keys_money_of_the_month_counts_its_questions(
+    control_plane: ControlPlane, acme: Tenant, base: str, clock: ManualClock
+) -> None:
+    other = make_caller(
+        control_plane, acme.member.client, "bot", Role.MEMBER, tenant_id=acme.id, project_id=acme.project_id
+    )
+    asked = {"query": "valve", "mode": "text"}
+    where = f"/v1/knowledge_bases/{base}/search"
+    price = acme.member.post(where, **asked).json()["price_microeur"]
+    assert price > 0
+    limit = {"subject_id": acme.member.key_id, "microeur_per_month": 2 * price}
+    assert acme.admin.put("/v1/rate-limits", **limit).status_code == 200
+    answers = [acme.member.post(where, **asked) for _ in range(2)]
+    assert [one.status_code for one in answers] == [200, 429]
+    error = answers[-1].json()["error"]
+    assert error["code"] == "rate_limited"
+    assert "the key's money of the month is spent" in error["message"]
+    assert int(answers[-1].headers["retry-after"]) == error["data"]["retry_after_seconds"]
+    answer = acme.member.post(f"/v1/knowledge_bases/{base}/answers", question="valve?", service="writer")
+    assert answer.status_code == 429
+    assert other.post(where, **asked).status_code == 200, "another key of the project is not held up"
+    clock.advance(timedelta(seconds=error["data"]["retry_after_seconds"]))
+    assert acme.member.post(where, **asked).status_code == 200

@@ -25,7 +25,7 @@ from tests.support.gateway_wire import (
 )
 
 CITED = [{"number": 1, "document_id": "doc_1", "document_name": "handbook.md", "text": "Open V-17 last."}]
-FOUND = {
+FOUND: dict[str, Any] = {
     "knowledge_base": "knb_1",
     "found": True,
     "text": "No answer found.",
@@ -34,7 +34,7 @@ FOUND = {
         {"role": "user", "content": "[1] <<< Open V-17 last. >>> Question: when?"},
     ],
     "citations": CITED,
-    "costs": [{"record_id": "use_1", "price_microeur": 1}],
+    "costs": [{"record_id": "use_1", "price_microeur": 1, "prompt_tokens": 9, "completion_tokens": 0}],
     "charges": [{"service_id": "knb_1", "meter": "queries", "price_picoeur": 200_000_000}],
     "price_picoeur": 200_000_000,
     "price_microeur": 200,
@@ -228,6 +228,7 @@ def test_only_chat_is_grounded_and_a_gateway_alone_has_no_knowledge_bases(bench:
         (403, {"message": "scopes"}, (403, "insufficient_scope")),
         (401, {}, (401, "invalid_api_key")),
         (409, {"code": "quota_exceeded", "message": "spent"}, (429, "insufficient_quota")),
+        (429, {"code": "rate_limited", "message": "spent"}, (429, "insufficient_quota")),
         (422, {"message": "empty"}, (400, "invalid_request")),
     ],
 )
@@ -240,6 +241,36 @@ def test_refusals_of_the_control_plane_are_the_clients_or_a_503(
     bench.client.data_received(post())
     bench.engines[0][0].data_received(whole())
     assert only(bench.wire.take())[0] == 200, "models without a knowledge base are served all the same"
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_a_question_counts_against_the_keys_money_and_day_whoever_waits(
+    tmp_path: Path, *, stays: bool
+) -> None:
+    bench = Bench(folder=tmp_path, key={"microeur_per_month": 300, "tokens_per_day": 1_000_000})
+    bench.core.groundings = Asked()
+    try:
+        (key,) = bench.core.directory.keys.values()
+        scope = key.own
+        assert scope is not None
+        bench.client.data_received(post(question()))
+        if not stays:
+            bench.client.connection_lost(None)
+        asked(bench).answer(NOTHING)
+        assert scope.spent(bench.core.instant()) == (9, 200)
+        if not stays:
+            return
+        bench.wire.take()
+        bench.client.data_received(post(question()))
+        asked(bench).answer(NOTHING)
+        bench.wire.take()
+        bench.client.data_received(post(question()))
+        said = bench.wire.take()
+        assert code(said) == (429, "insufficient_quota")
+        assert b"The key's money of the month is spent" in said
+        assert len(asked(bench).questions) == 2, "no third search"
+    finally:
+        bench.close()
 
 
 def test_a_client_that_left_meanwhile_asks_no_engine(bench: Bench) -> None:
