@@ -10,6 +10,7 @@ from penstock.actions.context import Actor, Context
 from penstock.base.errors import ForbiddenError, PenstockError, QuotaExceededError
 from penstock.store import audit as audit_store
 from penstock.store import event as event_store
+from penstock.store.database import SYSTEM
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +47,18 @@ class Change:
 
 
 @contextmanager
-def change(context: Context, actor: Actor, action: str, subject_id: str = "") -> Generator[Change]:
+def change(
+    context: Context, actor: Actor, action: str, subject_id: str = "", *, wide: bool = False
+) -> Generator[Change]:
     """Open the transaction of a change, in the caller's scope.
+
+    ``wide`` is for what concerns two tenants: it sees the rows of both, so each check of whose they are is the action's.
 
     If the caller is not allowed or a quota forbids it, nothing is changed and an audit row of its own says who
     tried (outcome ``refused:<code>``), on ``subject_id``.
     """
     try:
-        with context.db.transaction(actor.scope) as connection:
+        with context.db.transaction(SYSTEM if wide else actor.scope) as connection:
             yield Change(context, connection, actor, action)
     except (ForbiddenError, QuotaExceededError) as error:
         record_refusal(context, actor, action, subject_id, error)

@@ -8,7 +8,9 @@ from penstock.actions.change import change
 from penstock.actions.context import Actor, Context
 from penstock.base import limits
 from penstock.base.errors import ConflictError, InvalidInputError
+from penstock.domain.network_peering import require_apart
 from penstock.domain.security_group import check_remote
+from penstock.store import network_peering as peering_store
 from penstock.store import owned
 from penstock.store.rows import Row
 from penstock.store.schema import network_route, port, subnet
@@ -22,13 +24,15 @@ def create(
     if checked.prefixlen < 1 or checked.is_multicast or checked.is_loopback or checked.is_link_local:
         raise InvalidInputError("this prefix cannot be behind a guest", field="prefix")
     route_id = context.new_id("network_route")
-    with change(context, actor, "network_route.create", route_id) as made:
+    with change(context, actor, "network_route.create", route_id, wide=True) as made:
+        network_actions.visible(made.connection, actor, network_id)
         network = network_actions.held(made, actor, network_id, "network_route:create")
         network_part.require_room(made.connection, network_route, network, limits.ROUTES_PER_NETWORK_MAX)
         network_part.within(made.connection, network, port, port_id)
         for one in owned.find(made.connection, subnet, network_id=network_id):
             if checked.overlaps(IPv4Network(one["prefix"])):
                 raise ConflictError(f"{checked} overlaps the subnet '{one['name']}'", field="prefix")
+        require_apart([str(checked)], peering_store.reached_by_peering(made.connection, network_id), "prefix")
         row: Row = {
             **network_part.base_row(context, network, route_id, name, description),
             "prefix": str(checked),

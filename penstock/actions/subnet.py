@@ -6,6 +6,7 @@ from typing import Any
 
 from penstock.actions import network as network_actions
 from penstock.actions import network_part
+from penstock.actions import network_peering as peering_actions
 from penstock.actions.change import change
 from penstock.actions.context import Actor, Context
 from penstock.base import limits
@@ -30,12 +31,14 @@ def create(
 ) -> Row:
     """Make a subnet; its first address is the router's.
 
-    ConflictError if the name is taken or the prefix overlaps another one of the same network; other networks,
-    also of other tenants, may have the same prefix.
+    ConflictError if the name is taken or the prefix overlaps another one of the same network or of its peers; other
+    networks, also of other tenants, may have the same prefix.
     """
     subnet_id = context.new_id("subnet")
     checked = check_prefix(prefix)
-    with change(context, actor, "subnet.create", subnet_id) as made:
+    with change(context, actor, "subnet.create", subnet_id, wide=True) as made:
+        network_actions.visible(made.connection, actor, network_id)
+        peering_actions.require_room(made, network_id, str(checked))
         network = network_actions.held(made, actor, network_id, "subnet:create")
         network_part.require_room(made.connection, subnet, network, limits.SUBNETS_PER_NETWORK_MAX)
         row: Row = {

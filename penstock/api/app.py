@@ -77,6 +77,7 @@ ROUTERS = (
     "floating_address",
     "dns_record",
     "network_route",
+    "network_peering",
     "fabric_partition",
     "certificate",
     "gateway",

@@ -64,6 +64,11 @@ GROUPS: tuple[tuple[str, str, str], ...] = (
     ("dns-record", "dns_record", "Names of a network's private zone."),
     ("network-route", "network_route", "Prefixes that are reached through a guest."),
     ("certificate", "certificate", "Certificates: issued and rotated, or uploaded; the project's authority."),
+    (
+        "network-peering",
+        "network_peering",
+        "Networks whose guests reach each other: request, accept, refuse, delete.",
+    ),
     ("fabric", "fabric_partition", "The fabric: where nodes are in it, and partitions of it."),
     ("network-host", "network_host", "Nodes that carry networks."),
     ("agent", "agent", "Remote agents: invite, list, revoke; `agent join` makes this machine one."),

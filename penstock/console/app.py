@@ -46,6 +46,7 @@ PAGES = (
     "knowledge_base",
     "document",
     "network",
+    "network_peering",
     "api_key",
     "usage",
     "invoice",

@@ -4,6 +4,7 @@ from starlette.responses import Response
 
 from penstock.actions import network as network_actions
 from penstock.actions import network_part
+from penstock.actions import network_peering as peering_actions
 from penstock.actions import security_group as group_actions
 from penstock.actions import subnet as subnet_actions
 from penstock.base import limits
@@ -85,8 +86,13 @@ def make(visit: Visit) -> Response:
 
 
 def show(visit: Visit) -> Response:
-    """Show one network with its subnets, ports and security groups."""
-    row = network_actions.show(visit.context, visit.actor, visit.path("network_id"))
+    """Show one network with its subnets, ports, security groups and peerings."""
+    return page(visit, visit.path("network_id"))
+
+
+def page(visit: Visit, network_id: str, error: PenstockError | None = None) -> Response:
+    """Return the page of one network, with what was wrong about what was asked for there."""
+    row = network_actions.show(visit.context, visit.actor, network_id)
     parts = {
         table.name: network_part.list_page(
             visit.context,
@@ -101,9 +107,24 @@ def show(visit: Visit) -> Response:
     groups = group_actions.list_page(
         visit.context, visit.actor, network_id=row["id"], name=None, after=None, limit=limits.PAGE_DEFAULT
     )
+    peerings = peering_actions.list_page(
+        visit.context,
+        visit.actor,
+        network_id=row["id"],
+        name=None,
+        state=None,
+        after=None,
+        limit=limits.PAGE_DEFAULT,
+    )
     return visit.page(
         "network.html",
+        error.status if error else 200,
         network=row,
+        peerings=peerings,
+        may_peer=row["wanted"] == "active"
+        and visit.actor.may("network_peering:create", row["tenant_id"], row["project_id"]),
+        error=error,
+        field=visit.field,
         subnets=parts["subnet"],
         ports=parts["port"],
         groups=groups,

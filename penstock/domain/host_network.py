@@ -4,6 +4,9 @@ A node carries a network if a port is plugged in there or if it is the network's
 ports with every rule that holds for them, written out with addresses, and where everybody else is; it is what the
 driver contract (``drivers/network``) reads. A port whose guest is to move is named on both hosts: as ``leaving`` for
 the other host's slot where it is, as ``arriving`` from there where it goes.
+
+Peered networks are both carried wherever one of them has a port, so that a packet changes networks on the host that it
+begins on and its answer on the host that that begins on.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +19,17 @@ from penstock.domain.security_group import ANY_PREFIX
 
 Row = Mapping[str, Any]
 Config = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerFacts:
+    """What one network knows of another one that it is peered with."""
+
+    network_id: str
+    vni: int
+    mtu: int
+    prefixes: Sequence[str]  # of its subnets
+    node_ids: frozenset[str]  # where its ports are plugged in, or expected
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +49,7 @@ class NetworkFacts:
     floating: Sequence[Row] = ()  # address, port_id
     pool: Row | None = None  # the one that the way out is of: prefix, gateway
     forbidden: Sequence[str] = field(default=())  # what no guest may reach
+    peers: Sequence[PeerFacts] = ()
 
 
 def choose_gateway(facts: NetworkFacts) -> str | None:
@@ -72,6 +87,10 @@ def configs_of(facts: NetworkFacts, gateway_node_id: str | None) -> dict[str, Co
         if port["arriving_node_id"] in hosts and port["node_id"] in hosts:
             expected.setdefault(port["arriving_node_id"], []).append(port)
             plugged.setdefault(port["arriving_node_id"], [])
+    own = frozenset(plugged)
+    for peer in facts.peers:
+        for node_id in sorted(peer.node_ids & hosts.keys()):
+            plugged.setdefault(node_id, [])
     if gateway_node_id is not None:
         plugged.setdefault(gateway_node_id, [])
     common = _common(facts)
@@ -97,6 +116,11 @@ def configs_of(facts: NetworkFacts, gateway_node_id: str | None) -> dict[str, Co
             ],
             "remotes": [
                 _remote(hosts[other], plugged[other]) for other in sorted(plugged) if other != node_id
+            ],
+            "peers": [
+                _peer(peer)
+                for peer in facts.peers
+                if peer.node_ids and (node_id in own or node_id in peer.node_ids)
             ],
             "gateway_slot": away,
             "external": _external(facts, str(host["external_bridge"])) if is_gateway else None,
@@ -223,6 +247,15 @@ def _remote(host: Row, ports: Iterable[Row]) -> Config:
         "slot": host["slot"],
         "underlay": host["underlay_address"],
         "addresses": [port["address"] for port in ports],
+    }
+
+
+def _peer(peer: PeerFacts) -> Config:
+    return {
+        "network": peer.network_id,
+        "vni": peer.vni,
+        "mtu": peer.mtu,
+        "prefixes": list(peer.prefixes),
     }
 
 

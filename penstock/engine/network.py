@@ -15,8 +15,11 @@ from penstock.base import limits
 from penstock.base.clock import Clock
 from penstock.base.ids import new_id
 from penstock.domain.host_network import Config, choose_gateway, configs_of
+from penstock.domain.network_peering import PeeringState
 from penstock.store import event as event_store
 from penstock.store import host_network as plan_store
+from penstock.store import network as network_store
+from penstock.store import network_peering as peering_store
 from penstock.store.database import SYSTEM, Database
 from penstock.store.rows import Row
 from penstock.store.wakeups import Wakeups
@@ -28,6 +31,8 @@ MOVED = Counter("penstock_network_gateways_moved_total", "Networks whose way out
 
 SETTLE_AGAIN = timedelta(seconds=1)  # how often to look whether a host has done what it was told
 FAILED_AGAIN = timedelta(seconds=15)
+PEER_AGAIN = timedelta(milliseconds=200)
+_JOINED = (PeeringState.ACTIVE, PeeringState.ENDED)
 
 
 class NetworkEngine:
@@ -52,6 +57,13 @@ class NetworkEngine:
         return changed
 
     def _compile(self, connection: Connection, network: Row, now: datetime) -> bool:
+        peers = peering_store.peers_of(connection, network["id"], _JOINED)
+        if peers and peering_store.lock(connection, peers, wait=False) != set(peers):
+            # Somebody changes a peer at this moment: it is told of this network, or this one of it, a little later.
+            plan_store.look_again(connection, network["id"], now + PEER_AGAIN)
+            return False
+        if peers:  # one that was compiled before in this tick may have counted this one's revision up
+            network = network_store.get(connection, network["id"]) or network
         COMPILED.inc()
         facts = plan_store.facts(connection, network)
         gateway = choose_gateway(facts)
@@ -64,6 +76,10 @@ class NetworkEngine:
             told.existing(row, wanted.pop(row["node_id"], None))
         for node_id, config in wanted.items():
             told.new(hosts[node_id], config)
+        if peers and (told.changed or network["wanted"] == "deleted"):
+            for peer_id in peers:
+                network_store.touch(connection, peer_id, now)
+            peering_store.forget_ended(connection, network["id"])
         if network["wanted"] == "deleted" and not told.left:
             plan_store.remove(connection, network["id"])
             return True

@@ -9,6 +9,7 @@ from sqlalchemy.engine import Connection
 
 from penstock.domain.host_network import NetworkFacts
 from penstock.store import network_host as host_store
+from penstock.store import network_peering as peering_store
 from penstock.store import owned
 from penstock.store import setting as setting_store
 from penstock.store.rows import Row, every
@@ -75,6 +76,7 @@ def facts(connection: Connection, row: Row) -> NetworkFacts:
         floating=[one for one in floating if one["port_id"] is not None],
         pool=None if pool_id is None else owned.get(connection, address_pool, pool_id),
         forbidden=[*forbidden(connection), *underlays],
+        peers=peering_store.facts(connection, network_id),
     )
 
 
@@ -159,6 +161,11 @@ def compiled(connection: Connection, row: Row, gateway: str | None, due_at: date
         .where(network.c.id == row["id"])
         .values(applied_revision=row["revision"], gateway_node_id=gateway, due_at=due_at)
     )
+
+
+def look_again(connection: Connection, network_id: str, at: datetime) -> None:
+    """Make a network due at another time."""
+    connection.execute(sa.update(network).where(network.c.id == network_id).values(due_at=at))
 
 
 def remove(connection: Connection, network_id: str) -> None:

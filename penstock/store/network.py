@@ -7,6 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from penstock.store import network_peering as peering_store
 from penstock.store import owned
 from penstock.store.rows import Row, every
 from penstock.store.schema import (
@@ -14,7 +15,6 @@ from penstock.store.schema import (
     dns_record,
     floating_address,
     network,
-    network_peering,
     network_route,
     port,
     security_binding,
@@ -47,7 +47,7 @@ def touch(connection: Connection, network_id: str, at: datetime) -> None:
     connection.execute(
         sa.update(network)
         .where(network.c.id == network_id)
-        .values(revision=network.c.revision + 1, due_at=sa.func.coalesce(network.c.due_at, at))
+        .values(revision=network.c.revision + 1, due_at=sa.func.least(network.c.due_at, at))
     )
 
 
@@ -57,11 +57,7 @@ def want_deleted(connection: Connection, network_id: str) -> None:
     connection.execute(sa.delete(security_rule).where(security_rule.c.group_id.in_(groups)))
     for table in (security_binding, security_group, dns_record, network_route, subnet):
         connection.execute(sa.delete(table).where(table.c.network_id == network_id))
-    connection.execute(
-        sa.delete(network_peering).where(
-            (network_peering.c.network_id == network_id) | (network_peering.c.peer_network_id == network_id)
-        )
-    )
+    peering_store.end_all(connection, network_id)
     closed = {"wanted": "deleted", "egress_pool_id": None, "egress_address": None}
     connection.execute(sa.update(network).where(network.c.id == network_id).values(**closed))
 

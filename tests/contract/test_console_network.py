@@ -4,7 +4,7 @@ import re
 
 from penstock.console.secure import BASE
 from tests.fixtures.console import People
-from tests.support.console import words
+from tests.support.console import Person, words
 
 
 def test_a_network_is_made_shown_found_and_deleted(people: People) -> None:
@@ -22,6 +22,31 @@ def test_a_network_is_made_shown_found_and_deleted(people: People) -> None:
     assert people.auditor.send(f"{path}/delete").status_code == 403
     assert people.stranger.get(path).status_code == 404
     assert people.member.send(f"{path}/delete").headers["location"] == f"{BASE}/networks"
+
+
+def test_a_peering_is_asked_for_answered_and_ended(people: People) -> None:
+    def network(person: Person, name: str, prefix: str, project_id: str) -> str:
+        answer = person.send("/networks", {"name": name, "prefix": prefix, "project": project_id})
+        return answer.headers["location"].removeprefix(BASE)
+
+    mine = network(people.member, "mine", "10.1.0.0/24", people.acme.project_id)
+    theirs = network(people.stranger, "theirs", "10.2.0.0/24", people.globex.project_id)
+    body = {"name": "link", "peer_network_id": theirs.rpartition("/")[2]}
+    assert people.auditor.send(f"{mine}/peerings", body).status_code == 403
+    assert people.member.send(f"{mine}/peerings", {**body, "name": "No"}).status_code == 422
+    for answer, then in (("refuse", "None. Whoever knows"), ("accept", "10.1.0.0/24")):
+        assert people.member.send(f"{mine}/peerings", body).headers["location"] == f"{BASE}{mine}"
+        page = people.stranger.get(theirs).text
+        assert "they ask" in page
+        found = re.search(r"/network-peerings/pee_\w+", page)
+        assert found is not None
+        assert people.member.send(f"{found[0]}/{answer}").status_code == 403
+        assert people.stranger.send(f"{found[0]}/{answer}").headers["location"] == f"{BASE}{theirs}"
+        assert then in words(people.stranger.get(theirs).text)
+    assert "10.2.0.0/24" in words(people.member.get(mine).text)
+    assert "cut within seconds" in people.member.get(f"{found[0]}/delete").text
+    assert people.member.send(f"{found[0]}/delete").headers["location"] == f"{BASE}{mine}"
+    assert people.stranger.get(f"{found[0]}/delete").status_code == 404
 
 
 def test_what_is_wrong_is_said_and_no_empty_network_stays(people: People) -> None:

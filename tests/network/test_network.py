@@ -125,6 +125,54 @@ def test_a_port_that_moves_keeps_its_address_and_its_rules(
     assert after.do("tcp", client.address, "80", "10").endswith(after.address)
 
 
+def test_peered_networks_of_two_tenants_reach_each_other_until_one_ends_it(
+    control_plane: ControlPlane,
+    clock: ManualClock,
+    operator: Caller,
+    acme: Tenant,
+    globex: Tenant,
+    fabric: Fabric,
+) -> None:
+    factory = NetworkFactory(control_plane, clock, operator)
+    hosts = [fabric.host(), fabric.host()]
+    for host in hosts:
+        factory.add_host(host.driver(), host.underlay)
+    guests: list[Guest] = []
+    networks: list[str] = []
+    for tenant, prefix, node_id in (
+        (acme, "10.0.0.0/24", factory.node_ids[0]),
+        (globex, "10.1.0.0/24", factory.node_ids[1]),
+    ):
+        networks.append(network_id := make_network(tenant, "prod"))
+        group = made(tenant.member.post("/v1/security-groups", network_id=network_id, name="web"))
+        rule = {"direction": "in", "protocol": "tcp", "port_min": 80, "prefix": "10.0.0.0/8"}
+        made(tenant.member.post(f"/v1/security-groups/{group['id']}/rules", **rule))
+        subnet_id = make_subnet(tenant, network_id, "front", prefix)
+        port_id = make_port(tenant, subnet_id, "one", security_group_ids=[group["id"]])["id"]
+        factory.place(port_id, node_id)
+        factory.settle()
+        guests.append(plugged(factory, hosts, port_id))
+    mine, theirs = guests
+    pair = {"network_id": networks[0], "peer_network_id": networks[1]}
+    path = f"/v1/network-peerings/{made(acme.member.post('/v1/network-peerings', name='x', **pair))['id']}"
+    factory.settle()
+    assert mine.fails("tcp", theirs.address, "80", "0.4"), "asked for is not agreed"
+    made(globex.member.post(f"{path}/accept"))
+    factory.settle()
+    assert mine.do("tcp", theirs.address, "80", "10").endswith(mine.address)
+    assert theirs.do("tcp", mine.address, "80", "10").endswith(theirs.address)
+    assert mine.fails("ping", theirs.address, "0.4"), "security groups go on to apply"
+    assert acme.member.delete(path).status_code == 204
+    factory.settle()
+    assert mine.fails("tcp", theirs.address, "80", "0.4")
+    assert theirs.fails("tcp", mine.address, "80", "0.4")
+    for tenant, network_id in zip((acme, globex), networks, strict=True):
+        take_down(tenant, network_id)
+    factory.settle(10)
+    for host in hosts:
+        assert host.driver().leaks() == []
+
+
 def test_the_way_out_floating_addresses_names_and_routes_over_the_api(
     control_plane: ControlPlane, clock: ManualClock, operator: Caller, acme: Tenant, fabric: Fabric
 ) -> None:

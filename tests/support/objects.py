@@ -37,6 +37,7 @@ from tests.support.infrastructure import node_facts
 from tests.support.knowledge import add_endpoint, make_base, upload
 from tests.support.machine_objects import GONE, MACHINE_BODIES, make_image, make_ssh_key, make_vm, make_volume
 from tests.support.networks import make_certificate, make_network, make_pool, make_port, make_subnet
+from tests.support.network_objects import NETWORK_BODIES, make_peering
 from tests.support.tenancy import Caller, Tenant, make_caller
 
 
@@ -308,6 +309,9 @@ OBJECTS: dict[str, Object] = {
     "/v1/floating-addresses/{address_id}": Object(Whose.TENANT, _floating),
     "/v1/dns-records/{record_id}": Object(Whose.TENANT, _record),
     "/v1/network-routes/{route_id}": Object(Whose.TENANT, _route),
+    "/v1/network-peerings/{peering_id}": Object(
+        Whose.TENANT, lambda w: make_peering(w.owner, w.object_of("/v1/networks/{network_id}"))
+    ),
     "/v1/ssh-keys/{ssh_key_id}": Object(Whose.TENANT, lambda w: make_ssh_key(w.owner, "laptop")),
     "/v1/images/{image_id}": Object(Whose.TENANT, lambda w: make_image(w.owner, "tiny")),
     "/v1/volumes/{volume_id}": Object(Whose.TENANT, lambda w: make_volume(w.owner, "data")),
@@ -351,6 +355,7 @@ OBJECTS: dict[str, Object] = {
 PASSWORD = "correct horse battery"
 BODIES: dict[str, dict[str, Any]] = {
     **MACHINE_BODIES,
+    **NETWORK_BODIES,
     "POST /v1/maintenance": {"nodes": [f"nod_{GONE}"], "duration_s": 60},
     "POST /v1/reservations": {
         "offer": "gpu",

@@ -22,6 +22,7 @@ ANYTHING: Mapping[str, Any] = {"id": "sgl_any", "protocol": "any"}
 PATIENCE_SECONDS = 10.0
 SILENCE_SECONDS = 0.4
 Probe = tuple[str, str, str, int | None]
+_KINDS: Sequence[tuple[str, int | None]] = (("icmp", None), ("tcp", 80), ("udp", 80))
 
 
 def a_rule(
@@ -111,11 +112,20 @@ class NetworkDriverContract(DriverContract):
             a_network(vni, 1, self.underlays, far, remotes=[remotes[0]], **more),
         ]
 
-    def check(self, configs: Sequence[Mapping[str, Any]], probes: Sequence[Probe]) -> int:
-        """Compare what arrives with what the reference says; return how many arrived."""
-        hosts = [read(config) for config in configs]
+    def check(
+        self,
+        configs: Sequence[Mapping[str, Any]],
+        probes: Sequence[Probe],
+        others: Sequence[Mapping[str, Any]] = (),
+    ) -> int:
+        """Compare what arrives with what the reference says; return how many arrived.
+
+        ``others`` are the configs of further networks that are carried.
+        """
+        hosts, strangers = [read(config) for config in configs], [read(config) for config in others]
         said = [
-            judge(hosts, IPv4Address(a), IPv4Address(b), protocol, port) for a, b, protocol, port in probes
+            judge(hosts, IPv4Address(a), IPv4Address(b), protocol, port, strangers)
+            for a, b, protocol, port in probes
         ]
         # What should come gets time to, what should not is not waited for.
         patience = [PATIENCE_SECONDS if one.passes else SILENCE_SECONDS for one in said]
@@ -136,8 +146,7 @@ class NetworkDriverContract(DriverContract):
         configs = self.spread(6_001, near, far)
         self.carry(configs)
         addresses = [port["address"] for port in (*near, *far)]
-        kinds: list[tuple[str, int | None]] = [("icmp", None), ("tcp", 80), ("udp", 80)]
-        probes = [(a, b, kind, port) for a in addresses for b in addresses if a != b for kind, port in kinds]
+        probes = [(a, b, kind, port) for a in addresses for b in addresses if a != b for kind, port in _KINDS]
         assert 0 < self.check(configs, probes) < len(probes), "some must come through and some must not"
 
     def test_a_rule_that_is_added_opens_and_one_that_is_taken_away_closes(self) -> None:
@@ -189,3 +198,58 @@ class NetworkDriverContract(DriverContract):
         for network, stranger in (("net_6004", "10.0.0.5"), ("net_6005", "10.0.0.4")):
             probe: Probe = ("10.0.0.2", stranger, "tcp", 80)
             assert self.arrive(network, [probe], [SILENCE_SECONDS]) == [False]
+
+    def test_peers_reach_each_other_as_rules_say_while_both_want_it_and_nobody_beyond(self) -> None:
+        open_to_all, web = [dict(ANYTHING)], [a_rule("sgl_web", "tcp", 80, ["10.0.0.0/24"])]
+        ports: dict[int, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {
+            6_006: ([a_port("10.0.0.2", open_to_all)], []),
+            6_007: ([a_port("10.1.0.3", open_to_all)], [a_port("10.1.0.2", web)]),
+            6_008: ([], [a_port("10.2.0.2", open_to_all)]),
+        }
+        prefixes = {vni: f"10.{number}.0.0/24" for number, vni in enumerate(ports)}
+
+        def told(peers: Mapping[int, Sequence[int]]) -> dict[int, list[dict[str, Any]]]:
+            found: dict[int, list[dict[str, Any]]] = {}
+            for vni, (near, far) in ports.items():
+                subnet: dict[str, Any] = {
+                    "id": f"sub_{vni}",
+                    "prefix": prefixes[vni],
+                    "options": {},
+                    "acl": [],
+                }
+                gateway = prefixes[vni].replace(".0/24", ".1")
+                named = [
+                    {"network": f"net_{one}", "vni": one, "mtu": 1_450, "prefixes": [prefixes[one]]}
+                    for one in peers.get(vni, ())
+                ]
+                found[vni] = self.spread(
+                    vni, near, far, subnets=[{**subnet, "gateway": gateway}], peers=named
+                )
+            return found
+
+        a, b, c = ports
+        probes: dict[int, list[Probe]] = {
+            a: [("10.0.0.2", f"10.1.0.{n}", kind, port) for n in (2, 3) for kind, port in _KINDS],
+            b: [("10.1.0.2", "10.0.0.2", kind, port) for kind, port in _KINDS],
+        }
+        probes[a].append(("10.0.0.2", "10.2.0.2", "tcp", 80))  # the peer of a peer
+        generation = 0
+
+        def came(peers: Mapping[int, Sequence[int]], changed: Sequence[int] = (a, b, c)) -> list[int]:
+            nonlocal generation
+            generation += 1
+            configs = told(peers)
+            for vni in changed:
+                self.carry(configs[vni], generation)
+            return [
+                self.check(
+                    configs[vni], probes[vni], [one for v, c in configs.items() if v != vni for one in c]
+                )
+                for vni in (a, b)
+            ]
+
+        both = {a: [b], b: [a, c], c: [b]}
+        assert came(both) == [4, 3], "by tcp, udp and ping to one, by tcp to the other; back all three"
+        assert came({**both, a: []}, [a]) == [0, 0], "one side alone ends it"
+        assert came(both, [a]) == [4, 3]
+        assert came({**both, b: [c]}, [b]) == [0, 0], "and so does the other"

@@ -112,6 +112,16 @@ class External:
 
 
 @dataclass(frozen=True, slots=True)
+class Peer:
+    """Another network whose guests may be reached, if its config on the same host names this one, too."""
+
+    network: str
+    vni: int
+    mtu: int
+    prefixes: tuple[IPv4Network, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class HostNetwork:
     """One network on one host."""
 
@@ -130,6 +140,7 @@ class HostNetwork:
     gateway_slot: int | None = None
     external: External | None = None
     forbidden: tuple[IPv4Network, ...] = field(default=())
+    peers: tuple[Peer, ...] = ()
 
 
 def read(config: Mapping[str, Any]) -> HostNetwork:
@@ -151,6 +162,7 @@ def read(config: Mapping[str, Any]) -> HostNetwork:
         gateway_slot=given.optional("gateway_slot", lambda f: f.number("gateway_slot", 0, 32_000)),
         external=given.optional("external", lambda f: _external(f.inner("external"))),
         forbidden=tuple(given.each("forbidden", _network)),
+        peers=tuple(given.objects("peers", _peer)),
     )
     given.refuse_others()
     return wanted
@@ -296,6 +308,15 @@ def _port(given: _Fields) -> Port:
 def _remote(given: _Fields) -> Remote:
     return Remote(
         given.number("slot", 0, 32_000), given.address("underlay"), tuple(given.each("addresses", _address))
+    )
+
+
+def _peer(given: _Fields) -> Peer:
+    return Peer(
+        given.text("network"),
+        given.number("vni", 1, VNI_MAX),
+        given.number("mtu", 576, 65_535),
+        tuple(given.each("prefixes", _network)),
     )
 
 

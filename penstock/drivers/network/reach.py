@@ -19,13 +19,19 @@ class Verdict:
 
 
 def judge(
-    hosts: Iterable[HostNetwork], source: IPv4Address, target: IPv4Address, protocol: str, port: int | None
+    hosts: Iterable[HostNetwork],
+    source: IPv4Address,
+    target: IPv4Address,
+    protocol: str,
+    port: int | None,
+    others: Iterable[HostNetwork] = (),
 ) -> Verdict:
-    """Return what becomes of a first packet from ``source`` to ``target`` within one network.
+    """Return what becomes of a first packet from ``source`` to ``target`` from one network to itself or a peer.
 
-    ``port`` is where it goes to, None for icmp. Hosts of other networks are no part of the world.
+    ``port`` is where it goes to, None for icmp. Of ``others``, those are part of the world that are peers.
     """
     known = list(hosts)
+    known += [other for other in others if any(peered(one, other) for one in known)]
     sender, receiver = _find(known, source), _find(known, target)
     if sender is None or receiver is None:
         return Verdict(passes=False, why="no such port")
@@ -37,6 +43,11 @@ def judge(
         return Verdict(passes=False, why=crossed)
     into = _first(receiver.rules_in, protocol, port, source)
     return Verdict(passes=False, why="default-in") if into is None else Verdict(passes=True, why=into.id)
+
+
+def peered(one: HostNetwork, other: HostNetwork) -> bool:
+    """Tell whether two networks name each other as peers; one alone cannot open the way."""
+    return other.vni in {peer.vni for peer in one.peers} and one.vni in {peer.vni for peer in other.peers}
 
 
 def _find(hosts: list[HostNetwork], address: IPv4Address) -> Port | None:
@@ -51,7 +62,8 @@ def _acl(
     hosts: list[HostNetwork], source: IPv4Address, target: IPv4Address, protocol: str, port: int | None
 ) -> str | None:
     """Return the id of the ACL line that stops the packet at the edge of a subnet; None if none does."""
-    for subnet in hosts[0].subnets:
+    subnets = {subnet.id: subnet for host in hosts for subnet in host.subnets}
+    for subnet in subnets.values():
         leaves, enters = source in subnet.prefix, target in subnet.prefix
         if leaves == enters:
             continue

@@ -14,7 +14,7 @@ from penstock.base.clock import Clock, to_epoch_us
 from penstock.base.errors import DriverError
 from penstock.drivers.base import Capabilities, Config, Inventory, Observed, Phase, Wanted
 from penstock.drivers.network.model import HostNetwork, read
-from penstock.drivers.nftables import guard, links, metadata, names, namespaces, nft, rules
+from penstock.drivers.nftables import guard, links, metadata, names, namespaces, nft, peers, rules
 from penstock.drivers.nftables.kernel import tracked
 from penstock.drivers.nftables.links import Place
 from penstock.drivers.nftables.moves import Moves
@@ -72,6 +72,8 @@ class NftablesNetworkDriver:
         # Nothing is let through before the rules say so: first the guard, then lines, then what passes them.
         label = _Mark(wanted.allocation_id, 0, to_epoch_us(self._clock.now()), "-").text()
         guard.put(self._host, network)
+        peers.remember(self._of(network.vni), network)
+        peers.join(place.router, network, self._agreed(network.vni))
         with self._moves.telling(network):
             links.put(place, network, label)
         nft.run(place.path, rules.table(network))
@@ -141,7 +143,12 @@ class NftablesNetworkDriver:
             and metadata.running(self._folder) is not None
             and (rules.FAMILY, rules.TABLE) in nft.tables(place.path)
             and guard.is_there(self._host)
+            and peers.are_whole(place.path, self._agreed(vni))
         )
+
+    def _agreed(self, vni: int) -> dict[int, str]:
+        """Return the routers of the peers of a network that name it, too, by VNI."""
+        return {peer: self._place(peer).router for peer in peers.agreed(self._folder, vni)}
 
     def _remove(self, vni: int) -> None:
         place = self._place(vni)

@@ -7,8 +7,12 @@ It is imported at first use: most machines carry no network, and it is large.
 import contextlib
 import errno
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
+OURS = 77  # the routing protocol number that marks what we put into tables
+PERMANENT = 0x80  # of a neighbour
+ONLINK = 4  # of a route: the next router is on the wire, whatever its address looks like
 _GONE = frozenset({errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENXIO})
 
 
@@ -38,3 +42,24 @@ def gone_is_fine() -> Generator[None]:
     except NetlinkError as error:
         if error.code not in _GONE:
             raise
+
+
+def find(ip: Any, name: str) -> int | None:
+    """Return the number of a device, None if there is none of that name."""
+    found = ip.link_lookup(ifname=name)
+    return int(found[0]) if found else None
+
+
+def delete_link(ip: Any, name: str) -> None:
+    """Remove a device; nothing if it is gone."""
+    index = find(ip, name)
+    if index is not None:
+        with gone_is_fine():
+            ip.link("del", index=index)
+
+
+def setting(path: str, value: str) -> None:
+    """Write a setting of the namespace that this thread is in; one that this kernel lacks is not needed."""
+    file = Path("/proc/sys/net") / path
+    if file.exists() and file.read_text().strip() != value:
+        file.write_text(value)

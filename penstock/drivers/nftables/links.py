@@ -24,14 +24,21 @@ from penstock.domain.network import (
     transit_mac,
 )
 from penstock.drivers.network.model import External, HostNetwork
-from penstock.drivers.nftables import namespaces
-from penstock.drivers.nftables.kernel import devices, gone_is_fine
+from penstock.drivers.nftables import namespaces, peers
+from penstock.drivers.nftables.kernel import (
+    ONLINK,
+    OURS,
+    PERMANENT,
+    delete_link,
+    devices,
+    find,
+    gone_is_fine,
+    setting,
+)
 from penstock.drivers.nftables.namespaces import inside
 
 VXLAN_PORT = 4_789
 GW, VX, EXT = "gw", "vx", "ext"
-_OURS = 77  # the routing protocol number that marks what we put into tables
-_PERMANENT = 0x80
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +108,9 @@ def turn(place: Place, wanted: HostNetwork) -> None:
 
     def work() -> None:
         with devices() as ip:
-            gw, vx, ext = _index(ip, GW), _index(ip, VX), _find(ip, EXT)
-            _routes(ip, _wanted_routes(wanted, away, gw, vx, ext))
+            gw, vx, ext = _index(ip, GW), _index(ip, VX), find(ip, EXT)
+            joined = peers.routes(wanted, peers.ends(ip, wanted))
+            _routes(ip, {**joined, **_wanted_routes(wanted, away, gw, vx, ext)})
 
     inside(place.path, work)
 
@@ -112,7 +120,7 @@ def _away(wanted: HostNetwork) -> dict[IPv4Address, int]:
     found: dict[IPv4Address, int] = {}
     with devices() as ip:
         for port in wanted.ports:
-            tap = _find(ip, port.tap) if port.leaving is not None or port.arriving is not None else None
+            tap = find(ip, port.tap) if port.leaving is not None or port.arriving is not None else None
             if port.leaving is not None and tap is None:
                 found[port.address] = port.leaving
             elif port.arriving is not None and (tap is None or not _has_spoken(ip, tap, port.mac)):
@@ -133,7 +141,7 @@ def is_whole(place: Place, vni: int) -> bool:
 
     def work() -> bool:
         with devices() as ip:
-            bridge, leg = _find(ip, f"{BRIDGE_PREFIX}{vni}"), ip.get_links(ifname=f"{ROUTER_PREFIX}{vni}")
+            bridge, leg = find(ip, f"{BRIDGE_PREFIX}{vni}"), ip.get_links(ifname=f"{ROUTER_PREFIX}{vni}")
             return bridge is not None and bool(leg) and leg[0].get("master") == bridge
 
     return inside(place.host, work)
@@ -145,7 +153,7 @@ def remove(place: Place, vni: int) -> None:
     def work() -> None:
         with devices() as ip:
             for name in (f"{ROUTER_PREFIX}{vni}", f"{EXTERNAL_PREFIX}{vni}", f"{BRIDGE_PREFIX}{vni}"):
-                _delete_link(ip, name)
+                delete_link(ip, name)
 
     if namespaces.exists(place.router):
         inside(place.path, _router_gone)
@@ -155,34 +163,21 @@ def remove(place: Place, vni: int) -> None:
 
 def _router_gone() -> None:
     # A namespace that somebody still holds open would keep the tunnel, and with it the network's number.
+    _no_tunnel()
     with devices() as ip:
-        _delete_link(ip, VX)
+        peers.part(ip, ())
 
 
-def _delete_link(ip: Any, name: str) -> None:
-    index = _find(ip, name)
-    if index is not None:
-        with gone_is_fine():
-            ip.link("del", index=index)
-
-
-def _find(ip: Any, name: str) -> int | None:
-    found = ip.link_lookup(ifname=name)
-    return int(found[0]) if found else None
+def _no_tunnel() -> None:
+    with devices() as ip:
+        delete_link(ip, VX)
 
 
 def _index(ip: Any, name: str) -> int:
-    index = _find(ip, name)
+    index = find(ip, name)
     if index is None:
         raise DriverError(f"there is no device '{name}' on this host")
     return index
-
-
-def _setting(path: str, value: str) -> None:
-    """Write a setting of the namespace that this thread is in; one that this kernel lacks is not needed."""
-    file = Path("/proc/sys/net") / path
-    if file.exists() and file.read_text().strip() != value:
-        file.write_text(value)
 
 
 # -- the host's side
@@ -192,7 +187,7 @@ def _host_side(place: Place, wanted: HostNetwork, label: str) -> None:
     vni = wanted.vni
     # Frames between guests and their router are nobody else's to filter or to track.
     for family in ("ip", "ip6", "arp"):
-        _setting(f"bridge/bridge-nf-call-{family}tables", "0")
+        setting(f"bridge/bridge-nf-call-{family}tables", "0")
     with devices() as ip:
         bridge = _bridge(ip, f"{BRIDGE_PREFIX}{vni}", wanted.mtu, label)
         _leg(ip, f"{ROUTER_PREFIX}{vni}", GW, bridge, place, GATEWAY_MAC, wanted.mtu)
@@ -200,9 +195,9 @@ def _host_side(place: Place, wanted: HostNetwork, label: str) -> None:
         _tunnel(ip, place, wanted)
         name = f"{EXTERNAL_PREFIX}{vni}"
         if wanted.external is None:
-            _delete_link(ip, name)
+            delete_link(ip, name)
             return
-        outside = _find(ip, wanted.external.bridge)
+        outside = find(ip, wanted.external.bridge)
         if outside is None:
             raise DriverError(
                 f"there is no bridge '{wanted.external.bridge}' here that leads outside; make it, or name another with "
@@ -212,27 +207,27 @@ def _host_side(place: Place, wanted: HostNetwork, label: str) -> None:
 
 
 def _bridge(ip: Any, name: str, mtu: int, label: str) -> int:
-    index = _find(ip, name)
+    index = find(ip, name)
     if index is None:
         ip.link("add", ifname=name, kind="bridge", br_forward_delay=0, br_stp_state=0, br_mcast_snooping=0)
         index = _index(ip, name)
         ip.link("set", index=index, IFLA_IFALIAS=label)
-    _setting(f"ipv6/conf/{name}/disable_ipv6", "1")
+    setting(f"ipv6/conf/{name}/disable_ipv6", "1")
     ip.link("set", index=index, mtu=mtu, state="up")
     return index
 
 
 def _leg(ip: Any, name: str, inner: str, bridge: int, place: Place, mac: str, mtu: int) -> None:
     """Make the pair of devices that joins a bridge to the router's namespace; half of one is made anew."""
-    there = _find(ip, name) is not None
+    there = find(ip, name) is not None
     if there and not inside(place.path, lambda: _has(inner)):
-        _delete_link(ip, name)
+        delete_link(ip, name)
         there = False
     if not there:
         peer = {"ifname": inner, "net_ns_fd": place.router, "address": mac}
         ip.link("add", ifname=name, kind="veth", peer=peer)
     index = _index(ip, name)
-    _setting(f"ipv6/conf/{name}/disable_ipv6", "1")
+    setting(f"ipv6/conf/{name}/disable_ipv6", "1")
     link = ip.get_links(index)[0]
     if link.get("master") != bridge or link.get("state") != "up" or link.get("mtu") != mtu:
         ip.link("set", index=index, master=bridge, mtu=mtu, state="up")
@@ -240,7 +235,7 @@ def _leg(ip: Any, name: str, inner: str, bridge: int, place: Place, mac: str, mt
 
 def _has(name: str) -> bool:
     with devices() as ip:
-        return _find(ip, name) is not None
+        return find(ip, name) is not None
 
 
 def _plug_taps(ip: Any, bridge: int, taps: set[str], mtu: int) -> None:
@@ -255,7 +250,7 @@ def _tunnel(ip: Any, place: Place, wanted: HostNetwork) -> None:
     """Make the tunnel in the router's namespace; its packets travel in the host's, where it was made."""
     if inside(place.path, lambda: _tunnel_fits(wanted)):
         return
-    inside(place.path, _router_gone)
+    inside(place.path, _no_tunnel)
     ip.link(
         "add",
         ifname=VX,
@@ -272,7 +267,7 @@ def _tunnel(ip: Any, place: Place, wanted: HostNetwork) -> None:
 
 def _tunnel_fits(wanted: HostNetwork) -> bool:
     with devices() as ip:
-        index = _find(ip, VX)
+        index = find(ip, VX)
         if index is None:
             return False
         link = ip.get_links(index)[0]
@@ -295,18 +290,18 @@ def _outside_mac(wanted: HostNetwork) -> str:
 
 
 def _router_side(wanted: HostNetwork, away: Mapping[IPv4Address, int]) -> None:
-    _setting("ipv4/ip_forward", "1")
+    setting("ipv4/ip_forward", "1")
     for device in ("all", "default", GW):
-        _setting(f"ipv4/conf/{device}/rp_filter", "0")
-        _setting(f"ipv4/conf/{device}/send_redirects", "0")
-        _setting(f"ipv4/conf/{device}/accept_redirects", "0")
+        setting(f"ipv4/conf/{device}/rp_filter", "0")
+        setting(f"ipv4/conf/{device}/send_redirects", "0")
+        setting(f"ipv4/conf/{device}/accept_redirects", "0")
     # Guests believe that their subnet is one wire. The router answers for everybody on it, also for those who are
     # behind the same device (RFC 3069), at once.
-    _setting(f"ipv4/conf/{GW}/proxy_arp", "1")
-    _setting(f"ipv4/conf/{GW}/proxy_arp_pvlan", "1")
-    _setting(f"ipv4/neigh/{GW}/proxy_delay", "0")
+    setting(f"ipv4/conf/{GW}/proxy_arp", "1")
+    setting(f"ipv4/conf/{GW}/proxy_arp_pvlan", "1")
+    setting(f"ipv4/neigh/{GW}/proxy_delay", "0")
     with devices() as ip:
-        lo, gw, vx, ext = _index(ip, "lo"), _index(ip, GW), _index(ip, VX), _find(ip, EXT)
+        lo, gw, vx, ext = _index(ip, "lo"), _index(ip, GW), _index(ip, VX), find(ip, EXT)
         for index in (lo, gw, vx, *([ext] if ext else [])):
             ip.link("set", index=index, state="up")
         _addresses(ip, lo, {f"{METADATA_ADDRESS}/32"}, keep="127.")
@@ -317,9 +312,14 @@ def _router_side(wanted: HostNetwork, away: Mapping[IPv4Address, int]) -> None:
             new = _addresses(ip, ext, _outside_addresses(wanted.external))
         neighbours = {(gw, str(port.address)): port.mac for port in wanted.ports}
         neighbours |= {(vx, transit_address(one.slot)): transit_mac(one.slot) for one in wanted.remotes}
+        joined = peers.ends(ip, wanted)
+        neighbours |= peers.neighbours(wanted.vni, joined)
         _neighbours(ip, neighbours)
         _forwarding(ip, vx, {transit_mac(one.slot): str(one.underlay) for one in wanted.remotes})
-        _routes(ip, _wanted_routes(wanted, away, gw, vx, ext))
+        for peer in wanted.peers:
+            if peer.vni in joined:
+                peers.ready(ip, peer.vni, min(peer.mtu, wanted.mtu))
+        _routes(ip, {**peers.routes(wanted, joined), **_wanted_routes(wanted, away, gw, vx, ext)})
     for address in sorted(new):
         announce(EXT, _outside_mac(wanted), IPv4Address(address.partition("/")[0]))
 
@@ -347,7 +347,7 @@ def _addresses(ip: Any, index: int, wanted: set[str], keep: str = "-") -> set[st
 def _neighbours(ip: Any, wanted: Mapping[tuple[int, str], str]) -> None:
     there: dict[tuple[int, str], str] = {}
     for one in ip.get_neighbours(family=socket.AF_INET):
-        if one["state"] & _PERMANENT:
+        if one["state"] & PERMANENT:
             there[one["ifindex"], str(one.get("dst"))] = str(one.get("lladdr"))
     for (index, address), mac in there.items():
         if (index, address) not in wanted:
@@ -355,7 +355,7 @@ def _neighbours(ip: Any, wanted: Mapping[tuple[int, str], str]) -> None:
                 ip.neigh("del", ifindex=index, dst=address, lladdr=mac)
     for (index, address), mac in wanted.items():
         if there.get((index, address)) != mac:
-            ip.neigh("replace", ifindex=index, dst=address, lladdr=mac, state=_PERMANENT)
+            ip.neigh("replace", ifindex=index, dst=address, lladdr=mac, state=PERMANENT)
 
 
 def _forwarding(ip: Any, vx: int, wanted: Mapping[str, str]) -> None:
@@ -403,7 +403,7 @@ def _wanted_routes(
 def _routes(ip: Any, wanted: Mapping[str, Route]) -> None:
     there: dict[str, Route] = {}
     for one in ip.get_routes(family=socket.AF_INET, table=254):
-        if one["proto"] == _OURS:
+        if one["proto"] == OURS:
             to = f"{one.get('dst') or IPv4Address(0)}/{one['dst_len']}"
             there[to] = (to, one.get("gateway"), one.get("oif"))
     for to, (_, via, device) in there.items():
@@ -413,8 +413,7 @@ def _routes(ip: Any, wanted: Mapping[str, Route]) -> None:
     for to, route in wanted.items():
         if there.get(to) != route:
             _, via, device = route
-            # The other router is on the wire whatever its address looks like.
-            ip.route("replace", dst=to, gateway=via, oif=device, proto=_OURS, flags=4)
+            ip.route("replace", dst=to, gateway=via, oif=device, proto=OURS, flags=ONLINK)
 
 
 def announce(device: str, mac: str, address: IPv4Address) -> None:

@@ -11,8 +11,9 @@ from ipaddress import IPv4Network
 from typing import Any
 
 from penstock.domain.network import METADATA_ADDRESS
-from penstock.drivers.network.model import AclEntry, External, HostNetwork, Port, Rule
+from penstock.drivers.network.model import AclEntry, External, HostNetwork, Peer, Port, Rule
 from penstock.drivers.nftables.nft import Command, limited, log, match, meta, over, payload
+from penstock.drivers.nftables.peers import name_of
 
 TABLE = "penstock"
 FAMILY = "ip"
@@ -266,6 +267,7 @@ def _forward(wanted: HostNetwork) -> list[Command]:
     return [
         _base("forward", "filter", "forward", 0, "drop"),
         *rates,
+        *_between_peers(wanted),
         _rule("forward", _state("established", "related"), {"accept": None}),
         _rule("forward", _state("invalid"), {"drop": None}),
         *(forbidden if refused else []),
@@ -281,6 +283,39 @@ def _forward(wanted: HostNetwork) -> list[Command]:
         *_ends(wanted, inwards=True),
         # On its way to another host, where the port that it goes to is judged, or outside.
         _rule("forward", match(meta("oifname"), {"set": [VX, EXT]}), {"accept": None}),
+        *(
+            _rule("forward", match(meta("oifname"), name_of(peer.vni)), {"accept": None})
+            for peer in wanted.peers
+        ),
+    ]
+
+
+def _between_peers(wanted: HostNetwork) -> list[Command]:
+    """Return what may come from and go to peers at all: only between subnets of the two networks.
+
+    What a peer sends to a port of another host is judged there, as packets and answers cross on different hosts.
+    """
+    own = [_prefix(subnet.prefix) for subnet in wanted.subnets]
+    commands: list[Command] = []
+    for peer in wanted.peers:
+        commands += _between(peer, own)
+    return commands
+
+
+def _between(peer: Peer, own: list[Any]) -> list[Command]:
+    theirs = [_prefix(prefix) for prefix in peer.prefixes]
+    comes, goes = match(meta("iifname"), name_of(peer.vni)), match(meta("oifname"), name_of(peer.vni))
+    source, target = payload("ip", "saddr"), payload("ip", "daddr")
+    if not own or not theirs:
+        return [_rule("forward", way, {"drop": None}) for way in (comes, goes)]
+    return [
+        _rule("forward", comes, match(source, {"set": theirs}, "!="), {"drop": None}),
+        _rule("forward", comes, match(target, {"set": own}, "!="), {"drop": None}),
+        _rule("forward", comes, match(meta("oifname"), VX), {"accept": None}),
+        _rule("forward", comes, match(meta("oifname"), GW, "!="), {"drop": None}),
+        _rule("forward", goes, match(meta("iifname"), GW, "!="), {"drop": None}),
+        _rule("forward", goes, match(source, {"set": own}, "!="), {"drop": None}),
+        _rule("forward", goes, match(target, {"set": theirs}, "!="), {"drop": None}),
     ]
 
 

@@ -86,10 +86,12 @@ def verdict(
     protocol: str,
     port: int | None,
 ) -> Verdict:
-    """Return what would become of a packet in a network that these hosts carry."""
-    hosts = [one for driver in drivers for one in driver.networks() if one.network == network]
+    """Return what would become of a packet of a network that these hosts carry, to itself or to a peer."""
+    every = [one for driver in drivers for one in driver.networks()]
+    hosts = [one for one in every if one.network == network]
+    others = [one for one in every if one.network != network]
     return (
-        judge(hosts, source, target, protocol, port)
+        judge(hosts, source, target, protocol, port, others)
         if hosts
         else Verdict(passes=False, why="no such network")
     )

@@ -206,8 +206,12 @@ network_peering = Table(
     *_part(),
     Column("peer_network_id", Text, ForeignKey("network.id"), nullable=False),
     Column("peer_tenant_id", Text, nullable=False),
-    Column("state", Text, nullable=False),  # requested | active
+    Column("state", Text, nullable=False),  # requested | active | ended
+    Column("peer_project_id", Text, ForeignKey("project.id"), nullable=False),
+    instant("accepted_at", nullable=True),
+    Index(None, "peer_network_id"),
     Index(None, "peer_tenant_id"),
+    UniqueConstraint("network_id", "name"),
     UniqueConstraint("network_id", "peer_network_id"),
     CheckConstraint("network_id <> peer_network_id", name="two_networks"),
 )

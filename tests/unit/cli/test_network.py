@@ -63,6 +63,23 @@ def test_a_network_is_made_used_and_deleted_by_commands(
     assert penstock.json("network", "delete", "prod", "--yes")["wanted"] == "deleted"
 
 
+def test_networks_are_peered_by_commands(served: str, acme: Tenant, globex: Tenant) -> None:
+    mine, theirs = CommandLine(served, acme.member.key), CommandLine(served, globex.member.key)
+    make_subnet(acme, make_network(acme, "prod"), "front", "10.0.0.0/24")
+    foreign = make_network(globex, "data")
+    for again in (True, False):
+        asked = mine.json("network-peering", "request", "link", "-n", "prod", "--peer", foreign)
+        assert asked["state"] == "requested"
+        assert "10.0.0.0/24" in theirs("network-peering", "list", "-n", "data", "--state", "requested").stdout
+        if again:
+            assert theirs("network-peering", "refuse", "link").exit_code == 0
+    assert mine("network-peering", "accept", "link").exit_code != 0
+    assert theirs.json("network-peering", "accept", "link")["state"] == "active"
+    assert mine.json("network-peering", "show", "link")["id"] == asked["id"]
+    assert mine("network-peering", "delete", "link", "--yes").exit_code == 0
+    assert theirs.json("network-peering", "list")["items"] == []
+
+
 def test_outside_addresses_names_and_routes_by_commands(served: str, acme: Tenant, operator: Caller) -> None:
     penstock, operate = CommandLine(served, acme.member.key), CommandLine(served, operator.key)
     network_id = make_network(acme, "prod")

@@ -167,3 +167,44 @@ def test_a_port_is_expected_on_a_second_host_until_it_is_bound_there(
     factory.place(port_id, there)
     factory.settle()
     assert told() == {there: []}
+
+
+def test_peers_are_carried_where_either_has_a_port_and_nowhere_else_when_it_ends(
+    imagined: Imagined, acme: Tenant
+) -> None:
+    factory = imagined.factory
+    here, there = factory.node_ids
+    ports: list[str] = []
+    networks: list[str] = []
+    for number in range(3):
+        networks.append(network_id := make_network(acme, f"n{number}"))
+        subnet_id = make_subnet(acme, network_id, "front", f"10.{number}.0.0/24")
+        ports.append(make_port(acme, subnet_id, "one")["id"])
+    paths: list[str] = []
+    for one, other in ((0, 1), (1, 2)):
+        pair = {"network_id": networks[one], "peer_network_id": networks[other]}
+        asked = acme.member.post("/v1/network-peerings", name=f"p{one}", **pair).json()
+        paths.append(f"/v1/network-peerings/{asked['id']}")
+        assert acme.member.post(f"{paths[-1]}/accept").status_code == 200
+    factory.place(ports[0], here)
+    factory.settle()
+
+    def carried() -> dict[str, list[list[str]]]:
+        """Return the networks on each host with the peers that each is told of there."""
+        return {
+            node_id: [
+                [row.network_id, *(peer["network"] for peer in row.config["peers"])]
+                for row in imagined.rows()
+                if row.node_id == node_id and row.wanted == "present"
+            ]
+            for node_id in factory.node_ids
+        }
+
+    assert carried() == {here: [[networks[0]]], there: []}, "a peer without ports is nowhere"
+    factory.place(ports[1], there)
+    factory.settle(8)
+    both = [[networks[0], networks[1]], [networks[1], networks[0]]]
+    assert {node_id: sorted(each) for node_id, each in carried().items()} == {here: both, there: both}
+    assert acme.member.delete(paths[0]).status_code == 204
+    factory.settle(8)
+    assert carried() == {here: [[networks[0]]], there: [[networks[1]]]}
