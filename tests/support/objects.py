@@ -36,8 +36,8 @@ from tests.support.commerce import Market, make_market
 from tests.support.infrastructure import node_facts
 from tests.support.knowledge import add_endpoint, make_base, upload
 from tests.support.machine_objects import GONE, MACHINE_BODIES, make_image, make_ssh_key, make_vm, make_volume
-from tests.support.networks import make_certificate, make_network, make_pool, make_port, make_subnet
 from tests.support.network_objects import NETWORK_BODIES, make_peering
+from tests.support.networks import make_certificate, make_network, make_pool, make_port, make_subnet
 from tests.support.tenancy import Caller, Tenant, make_caller
 
 
