@@ -12,7 +12,8 @@ from penstock.base import limits
 from penstock.base.errors import ConflictError, InvalidInputError
 from penstock.catalog.base import merge_order
 from penstock.catalog.kinds import kind_named
-from penstock.domain.autoscale import Policy, replicas_wanted
+from penstock.catalog.rag.spec import ALONE
+from penstock.domain.autoscale import ELASTIC, Policy, replicas_wanted
 from penstock.domain.service import TERMINAL
 from penstock.store import autoscale as autoscale_store
 from penstock.store import offer as offer_store
@@ -36,16 +37,18 @@ def put(context: Context, actor: Actor, service_id: str, policy: Mapping[str, An
     with change(context, actor, "service.scale", service_id) as made:
         row = visible(made.connection, actor, service_id)
         actor.require("service:scale", row["tenant_id"], row["project_id"])
-        if row["kind"] != "llm":
+        if row["kind"] not in ELASTIC:
             raise ConflictError("only endpoints have replicas that can be scaled")
         if row["wanted"] != "running" or row["state"] in TERMINAL:
             raise ConflictError("this service is over or on its way out; order another one")
         offer = offer_store.get(made.connection, row["offer_id"]) or {"fixed": {}}
         fixed = {name: value for name, value in offer["fixed"].items() if name in policy}
-        spec = merge_order(kind_named("llm").form, fixed, {**_asked(row["spec"], fixed), **policy})
+        spec = merge_order(kind_named(row["kind"]).form, fixed, {**_asked(row["spec"], fixed), **policy})
         found = Policy.of(spec)
         if found is not None and found.broken:
             raise InvalidInputError(found.broken, field="replicas_max")
+        if found is not None and row["kind"] == "rag" and spec.get("embedding_service") is None:
+            raise ConflictError(f"{ALONE}, with the next order")
         now = context.clock.now()
         autoscale_store.set_spec(made.connection, service_id, spec, replicas_wanted(row))
         autoscale_store.begin(made.connection, [service_id], now)

@@ -16,8 +16,8 @@ from penstock.base.errors import InvalidInputError
 from penstock.domain.knowledge_base import Mode
 from penstock.domain.passage import NOTHING_FOUND, citations, fitting, messages
 from penstock.domain.price import Meter
-from penstock.store import endpoint as endpoint_store
 from penstock.store import knowledge_base as base_store
+from penstock.store import model as model_store
 from penstock.store import service as service_store
 from penstock.store.rows import Row
 
@@ -61,12 +61,14 @@ def ground(context: Context, asked: Conversation) -> dict[str, Any]:
         base = named[0] if named else base_store.get(connection, asked.knowledge_base)
         if base is None or base["project_id"] != service["project_id"]:
             raise not_found("knowledge_base", asked.knowledge_base)
-        replicas = endpoint_store.replicas(connection, asked.service_id)
+        model = model_store.get(connection, str(service["spec"]["model"]))
     question = asked.question[: limits.QUERY_CHARACTERS_MAX]
     found = passage_actions.search(
         context, actor, base["id"], query=question, mode=Mode.HYBRID, limit=limits.PASSAGES_DEFAULT
     )
-    room = min((row["context_tokens"] for row in replicas), default=0) - asked.tokens_max
+    # The model's, not a replica's: an endpoint that sleeps has none yet and answers all the same.
+    context_tokens = None if model is None else model["context_tokens"]
+    room = (context_tokens or limits.CONTEXT_UNKNOWN_TOKENS) - asked.tokens_max
     passages = fitting(found.passages, room)
     return {
         "knowledge_base": base["id"],

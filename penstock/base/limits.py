@@ -217,6 +217,7 @@ URL_CHARACTERS_MAX = 2_000
 URL_REDIRECTS_MAX = 3
 URL_SECONDS = 20.0
 QUERY_CHARACTERS_MAX = 2_000
+CONTEXT_UNKNOWN_TOKENS = 4_096  # what a model elsewhere is taken to read at once, its answer included
 PASSAGES_DEFAULT = 8
 SEARCHES_AT_ONCE_MAX = 8  # of words, beside the making of the question's vector
 PASSAGES_MAX = 50

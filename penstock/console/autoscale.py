@@ -9,7 +9,7 @@ from penstock.actions import service as service_actions
 from penstock.base.errors import ConflictError, InvalidInputError, NotFoundError, PenstockError
 from penstock.catalog.kinds import kind_named
 from penstock.console.edge import Visit, get, post
-from penstock.domain.autoscale import FIELDS, WHY_SENTENCES, Why
+from penstock.domain.autoscale import ELASTIC, FIELDS, WHY_SENTENCES, Why
 from penstock.domain.service import TERMINAL, ServiceState
 from penstock.store.rows import Row
 
@@ -17,7 +17,7 @@ from penstock.store.rows import Row
 def endpoint(visit: Visit) -> Row:
     """Return the endpoint that the address names; NotFoundError for other services, which have no replicas."""
     row = service_actions.show(visit.context, visit.actor, visit.path("service_id"))
-    if row["kind"] != "llm":
+    if row["kind"] not in ELASTIC:
         raise NotFoundError("only endpoints have replicas, promises and limits of token traffic")
     return row
 

@@ -22,6 +22,7 @@ FIELDS: tuple[str, ...] = (
     "scale_up_seconds",
     "scale_down_seconds",
 )
+ELASTIC = ("llm", "rag")  # the kinds whose replicas may follow the load
 GROWTH_MOST = 2  # times as many as there are, in one step
 RECHECK = timedelta(seconds=2)  # while there is work: what a silent gateway said last grows old by the clock
 
@@ -63,7 +64,7 @@ class Policy:
 
 def is_elastic(service: Mapping[str, Any]) -> bool:
     """Tell whether a service's replicas are counted by its policy."""
-    return service["kind"] == "llm" and Policy.of(service["spec"]) is not None
+    return service["kind"] in ELASTIC and Policy.of(service["spec"]) is not None
 
 
 def replicas_wanted(service: Mapping[str, Any]) -> int:

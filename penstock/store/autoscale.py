@@ -25,7 +25,7 @@ _SIGNALS = sa.text(
         SELECT * FROM jsonb_to_recordset(CAST(:signals AS jsonb)) AS r(service text, tenant text, waiting int,
             in_flight int, tokens bigint, requests bigint, ttft_us bigint, upstreams text[])
     ), known AS (
-        SELECT r.* FROM said r JOIN service s ON s.id = r.service AND s.tenant_id = r.tenant AND s.kind = 'llm'
+        SELECT r.* FROM said r JOIN service s ON s.id = r.service AND s.tenant_id = r.tenant AND s.kind IN ('llm', 'rag')
     ), written AS (
         INSERT INTO gateway_signal AS g (service_id, gateway, tenant_id, waiting, in_flight, tokens, requests, ttft_us,
             upstreams, at)

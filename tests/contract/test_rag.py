@@ -26,6 +26,9 @@ from tests.support.knowledge import (
 )
 from tests.support.tenancy import Caller, Tenant
 
+TOKEN = "the-gateway's-own-token"
+BEES = "# Honey\n\nBees make honey.\n\n# Wax\n\nBees make wax beside honey.\n\n# Winter\n\nBees eat honey in winter.\n"
+
 
 @pytest.fixture
 def market(control_plane: ControlPlane) -> Market:
@@ -47,7 +50,8 @@ def shared(market: Market, acme: Tenant, embedding_url: str) -> str:
 
 def order(tenant: Tenant, name: str = "handbook", *, dry_run: bool = False, **spec: Any) -> Any:
     body = {"offer": "rag", "project": tenant.project_id, "name": name}
-    body["spec"] = {"model": "writer", "embedding_service": "embedding", **spec}
+    given = {"model": "writer", "embedding_service": "embedding", **spec}
+    body["spec"] = {name: value for name, value in given.items() if value is not None}
     path = "/v1/services?dry_run=true" if dry_run else "/v1/services"
     return tenant.member.request("POST", path, json=body)
 
@@ -133,6 +137,54 @@ def test_it_runs_once_a_question_went_all_the_way_and_leaves_with_proof(
     clock.advance(timedelta(days=1))
 
 
+def test_what_answers_follows_the_load_down_to_none_beside_a_shared_embedding_service(
+    control_plane: ControlPlane, acme: Tenant, shared: str, writer: Writer, clock: ManualClock
+) -> None:
+    control_plane.trust_gateway(TOKEN)
+    made = order(acme, replicas_min=0, replicas_max=2, queue_target=1, idle_seconds=30).json()
+    where = f"/v1/services/{made['id']}/scaling"
+    start(control_plane, acme, made["id"], writer.url)
+    for tick in (control_plane.rag.tick, control_plane.services.tick, control_plane.autoscaler.tick):
+        tick()
+    assert state(acme.member, made["id"]) == "running"
+    assert acme.member.get(where).json()["replicas_wanted"] == 1
+
+    def gateway(path: str, **body: Any) -> Any:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        return acme.member.client.post(f"/internal/gateway/{path}", json=body, headers=headers)
+
+    told = {"service": made["id"], "tenant": acme.id, "waiting": 3, "in_flight": 1}
+    assert gateway("signals", gateway="gw", services=[told]).json() == {"known": 1}
+    control_plane.autoscaler.tick()
+    shown = acme.member.get(where).json()
+    assert (shown["replicas_wanted"], shown["last_step"]["reason"]) == (2, "queue")
+
+    gateway("signals", gateway="gw", services=[{**told, "waiting": 0, "in_flight": 0}])
+    for _ in range(10):
+        clock.advance(timedelta(seconds=31))
+        control_plane.autoscaler.tick()
+    assert acme.member.get(where).json()["replicas_wanted"] == 0
+    with control_plane.db.transaction(SYSTEM) as connection:
+        connection.execute(sa.delete(allocation).where(allocation.c.service_id == made["id"]))
+    upload(acme.member, made["knowledge_base_id"], "bees.md", BEES)
+    work(control_plane)
+    asked = {"key_id": acme.member.key_id, "service_id": made["id"], "request_id": "use_test"}
+    asked |= {"knowledge_base": made["knowledge_base_id"], "question": "bees honey?"}
+    grounds = gateway("grounding", tokens_max=64, **asked).json()
+    assert len(grounds["citations"]) == 3, "what it may quote does not depend on who is awake"
+    refused = acme.member.request("PUT", where, json={"replicas_min": 3, "replicas_max": 2})
+    assert (refused.status_code, refused.json()["error"]["field"]) == (422, "replicas_max")
+    del shared
+
+
+def test_one_that_makes_its_own_vectors_has_a_fixed_number_of_replicas(acme: Tenant, shared: str) -> None:
+    made = order(acme, embedding_service=None).json()
+    answer = acme.member.request("PUT", f"/v1/services/{made['id']}/scaling", json={"replicas_max": 2})
+    assert answer.status_code == 409
+    assert "shared embedding service" in answer.json()["error"]["message"]
+    del shared
+
+
 def test_a_service_that_ends_by_itself_takes_its_documents_along(
     control_plane: ControlPlane, acme: Tenant, shared: str, clock: ManualClock
 ) -> None:
@@ -183,6 +235,8 @@ def test_a_dry_run_tells_every_price_and_makes_nothing(acme: Tenant, shared: str
         ({"overlap_characters": 401}, "spec.overlap_characters"),
         ({"chunk_characters": 1}, "spec.chunk_characters"),
         ({"colour": "red"}, "spec"),
+        ({"replicas_max": 2, "embedding_service": None}, "spec.embedding_service"),
+        ({"replicas_min": 3, "replicas_max": 2}, "spec.replicas_max"),
     ],
 )
 def test_what_cannot_be_ordered_is_refused_by_field(

@@ -6,7 +6,9 @@ from typing import Any
 from penstock.base import limits
 from penstock.base.errors import InvalidInputError
 from penstock.catalog.base import Compiled, Known, ModelFacts, Spec
+from penstock.catalog.load import LOAD_FIELDS, first_count, times
 from penstock.catalog.replica import CTRANSLATE2, ENGINE_FIELDS, replica_of
+from penstock.domain.autoscale import Policy
 from penstock.domain.knowledge_base import (
     CHUNK_CHARACTERS_DEFAULT,
     CHUNK_CHARACTERS_MAX,
@@ -18,6 +20,11 @@ from penstock.domain.price import OF_KNOWLEDGE
 from penstock.domain.quota import Measure, dimensions_of
 
 EMBEDDING_MODEL_DEFAULT = "all-minilm-l6-v2"
+# Its own vectors are made by one engine that is always there: what follows the load is counted without it.
+ALONE = (
+    "replicas follow the load only where the vectors come from a shared embedding service: order one "
+    "(`penstock service order embedding`) and name it in embedding_service"
+)
 _GROUP = "How documents are read"  # forms fold these away together
 _NAME = {"type": "string", "minLength": 1, "maxLength": 63}
 FORM: Mapping[str, Any] = {
@@ -37,8 +44,9 @@ FORM: Mapping[str, Any] = {
             "maximum": limits.REPLICAS_PER_SERVICE_MAX,
             "default": 1,
             "title": "Replicas",
-            "description": "engine processes of the model that answers; questions are spread over them",
+            "description": "engine processes of the model that answers; questions are spread over them. With replicas_max: how many at first",
         },
+        **LOAD_FIELDS,
         "embedding_service": {
             **_NAME,
             "title": "Shared embedding service",
@@ -104,18 +112,20 @@ def compile_order(spec: Spec, known: Known) -> Compiled:
     model = model_of(spec, "model", "generation", known)
     if spec["overlap_characters"] > spec["chunk_characters"] // 2:
         raise InvalidInputError("the overlap may be at most half of a chunk", field="spec.overlap_characters")
-    replica = replica_of(spec, model, known)
-    asks = (replica.ask,) * spec["replicas"]
+    count = first_count(spec)
+    if Policy.of(spec) is not None and spec.get("embedding_service") is None:
+        raise InvalidInputError(ALONE, field="spec.embedding_service")
+    replica = times(replica_of(spec, model, known), count)
+    asks = (replica.ask,) * count
     priced: tuple[str, ...] = (model.name,)
     if spec.get("embedding_service") is None:
         own = model_of(spec, "embedding_model", "embedding", known)
         asks = (replica_of({"engine": CTRANSLATE2}, own, known).ask, *asks)
         priced = (*priced, own.name)
-    holds = {what: amount * spec["replicas"] for what, amount in replica.holds.items()}
     return Compiled(
         asks,
-        dimensions_of({(Measure.SERVICES, None): 1, **holds}),
-        gpu_orders=replica.gpu_orders * spec["replicas"],
+        dimensions_of({(Measure.SERVICES, None): 1, **replica.holds}),
+        gpu_orders=replica.gpu_orders,
         priced_models=priced,
         priced_counts=tuple((meter, spec["embedding_model"]) for meter in OF_KNOWLEDGE),
     )
