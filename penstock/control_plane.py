@@ -24,6 +24,7 @@ from penstock.engine.batch import BatchEngine
 from penstock.engine.certificate import CertificateEngine
 from penstock.engine.deletion import Deletions
 from penstock.engine.document import DocumentEngine
+from penstock.engine.image import ImageEngine
 from penstock.engine.invoice import InvoiceEngine
 from penstock.engine.loop import Loop
 from penstock.engine.network import NetworkEngine
@@ -69,6 +70,7 @@ class ControlPlane:
         self.deletions = Deletions(self.db, clock)
         self.vms = VmEngine(self.db, clock, self.wakeups)
         self.volumes = VolumeEngine(self.db, clock, self.wakeups)
+        self.images = ImageEngine(self.db, clock, self.wakeups, self.context.images)
         self.documents = DocumentEngine(self.db, clock, self.wakeups, self.context.inference, self.deletions)
         self.rag = RagEngine(self.db, clock, self.wakeups, self.context.inference)
         self.gateway_url: str | None = None  # where the workers of batches send their requests
@@ -89,6 +91,7 @@ class ControlPlane:
             self.services.recover()
             self.documents.recover()
             self.batches.recover()
+            self.images.recover()
         self.listen()
         self.nodes.recover()
         self._start(
@@ -96,6 +99,8 @@ class ControlPlane:
             self._loop("autoscale", self.autoscaler.tick, "autoscale", limits.IDLE_TICK_SECONDS),
             self._loop("vm", self.vms.tick, "report", limits.VM_TICK_SECONDS),
             self._loop("volume", self.volumes.tick, "report", limits.VOLUME_TICK_SECONDS),
+            self._loop("image", self.images.tick, "image", limits.IMAGE_TICK_SECONDS),
+            self._loop("image-sweep", self.images.sweep, None, limits.RETENTION_TICK_SECONDS),
             self._loop("volume-meter", self.volumes.meter, None, limits.RETENTION_TICK_SECONDS),
             self._loop("vm-meter", self.vms.meter, None, limits.VM_METER_TICK_SECONDS),
             self._loop("console", self.vms.forget_old, None, limits.RETENTION_TICK_SECONDS),
@@ -185,6 +190,7 @@ class ControlPlane:
         for loop in self.loops:
             loop.join()
         self.batches.close()
+        self.images.close()
         self.context.searches.shutdown(cancel_futures=True)
         self.context.inference.close()
         self.db.dispose()

@@ -1,6 +1,6 @@
 """Images: what machines begin with. A tenant's own, or the operator's catalogue that everybody may use."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from penstock.base import limits
 from penstock.base.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
 from penstock.domain.image import ImageState
 from penstock.drivers.images.folder import Incoming, Kept
+from penstock.drivers.web.fetch import check_url
 from penstock.store import image as image_store
 from penstock.store import owned
 from penstock.store import project as project_store
@@ -36,13 +37,21 @@ class NewImage:
     shared: bool
     sha256: str | None
     provenance: str
+    shared_with: Sequence[str] = ()
+    source_url: str | None = None  # where the factory fetches it; None: it is sent
 
 
 def create(context: Context, actor: Actor, asked: NewImage) -> Row:
-    """Announce an image; its bytes follow with ``upload``. ConflictError if the name is taken."""
+    """Announce an image; its bytes follow with ``upload``, or are fetched. ConflictError if the name is taken."""
+    if asked.source_url is not None:
+        check_url(asked.source_url, "source_url")
+        if not context.images.is_used:
+            context.images.need_room(0)
     image_id = context.new_id("image")
     with change(context, actor, "image.create", image_id) as made:
         tenant_id = _owner(made.connection, actor, asked.project_id)
+        sharing = _sharing(made.connection, actor, tenant_id, asked.shared_with)
+        now = context.clock.now()
         row: Row = {
             "id": image_id,
             "tenant_id": tenant_id,
@@ -51,15 +60,20 @@ def create(context: Context, actor: Actor, asked: NewImage) -> Row:
             "description": asked.description,
             "architecture": asked.architecture,
             "shared": asked.shared,
+            "shared_with": sharing,
             "published": asked.project_id is None,
             "state": ImageState.PENDING,
             "message": "",
             "sha256": asked.sha256,
             "size_bytes": 0,
             "virtual_bytes": 0,
-            "provenance": {"source": "upload", "said": asked.provenance},
+            "provenance": _provenance(asked),
             "created_by": actor.principal_id,
-            "created_at": context.clock.now(),
+            "created_at": now,
+            "source_url": asked.source_url,
+            "received_bytes": 0,
+            "total_bytes": None,
+            "due_at": None if asked.source_url is None else now,
         }
         taken = ConflictError(f"there is an image '{asked.name}' already; choose another name", field="name")
         if asked.project_id is None and image_store.find(made.connection, None, asked.name) is not None:
@@ -71,9 +85,55 @@ def create(context: Context, actor: Actor, asked: NewImage) -> Row:
             image_id,
             tenant_id=tenant_id,
             project_id=asked.project_id,
-            detail={"name": asked.name, "sha256": asked.sha256},
+            detail={
+                "name": asked.name,
+                "sha256": asked.sha256,
+                "shared_with": sharing,
+                **row["provenance"],
+            },
         )
+    if asked.source_url is not None:
+        context.wakeups.signal("image")
     return row
+
+
+def _provenance(asked: NewImage) -> dict[str, str]:
+    if asked.source_url is None:
+        return {"source": "upload", "said": asked.provenance}
+    # What follows the question mark may be a signature that opens the file to whoever has it.
+    return {"source": "url", "url": asked.source_url.partition("?")[0], "said": asked.provenance}
+
+
+def _sharing(
+    connection: Connection, actor: Actor, tenant_id: str | None, project_ids: Sequence[str]
+) -> list[str]:
+    """Return the projects that an image is shared with; InvalidInputError unless all are the tenant's."""
+    if project_ids and tenant_id is None:
+        raise InvalidInputError("everybody may use an image of the catalogue", field="shared_with")
+    for project_id in project_ids:
+        if project_actions.visible(connection, actor, project_id)["tenant_id"] != tenant_id:
+            raise InvalidInputError(
+                f"'{project_id}' is no project of the image's tenant", field="shared_with"
+            )
+    return sorted(set(project_ids))
+
+
+def share(context: Context, actor: Actor, image_id: str, *, shared: bool, projects: Sequence[str]) -> Row:
+    """Say which other projects of the tenant may use an image: all, or these. Machines that began with it stay."""
+    with change(context, actor, "image.share", image_id) as made:
+        row = _writable(made.connection, actor, image_id, "image:create")
+        if row["tenant_id"] is None:
+            raise ConflictError("everybody may use an image of the catalogue")
+        sharing = _sharing(made.connection, actor, row["tenant_id"], projects)
+        owned.change(made.connection, image, image_id, {"shared": shared, "shared_with": sharing})
+        made.done(
+            "image.shared",
+            image_id,
+            tenant_id=row["tenant_id"],
+            project_id=row["project_id"],
+            detail={"name": row["name"], "shared": shared, "shared_with": sharing},
+        )
+    return show(context, actor, image_id)
 
 
 def _owner(connection: Connection, actor: Actor, project_id: str | None) -> str | None:
@@ -94,15 +154,21 @@ def visible(connection: Connection, actor: Actor, image_id: str) -> Row:
     row = owned.get(connection, image, image_id)
     if row is None:
         raise not_found("image", image_id)
-    project_id = None if row["shared"] else row["project_id"]
     if row["tenant_id"] is None:
         if not any(
             actor.may("image:read", actor.tenant_id, one) for one in (None, *(actor.project_ids or ()))
         ):
             raise not_found("image", image_id)
     else:
-        actor.require_visible("image", row["tenant_id"], project_id, image_id)
+        actor.require_visible("image", row["tenant_id"], _seen_in(actor, row), image_id)
     return row
+
+
+def _seen_in(actor: Actor, row: Row) -> str | None:
+    """Return the project in which the caller may read an image: its own, or one that it is shared with."""
+    everywhere = (None, *sorted(actor.project_ids or ())) if row["shared"] else ()
+    places = (row["project_id"], *row["shared_with"], *everywhere)
+    return next((one for one in places if actor.may("image:read", row["tenant_id"], one)), row["project_id"])
 
 
 def _writable(connection: Connection, actor: Actor, image_id: str, permission: str) -> Row:
@@ -143,6 +209,8 @@ def upload(context: Context, actor: Actor, image_id: str) -> Generator["Upload"]
         row = _writable(connection, actor, image_id, "image:create")
     if row["state"] == ImageState.ACTIVE:
         raise ConflictError("this image has its bytes already; an image never changes: make another one")
+    if row["state"] != ImageState.PENDING or row["provenance"]["source"] != "upload":
+        raise ConflictError("this image takes no bytes: it comes from elsewhere, failed or was deleted")
     with context.images.incoming(image_id) as incoming:
         taken = Upload(incoming, row["sha256"])
         yield taken

@@ -20,6 +20,9 @@ from penstock.store.rows import Row
 router = APIRouter(prefix="/v1/images", tags=["machines"])
 
 
+Projects = Annotated[list[Id], Field(max_length=limits.IMAGE_SHARES_MAX)]
+
+
 class ImageBody(Strict):
     """A new image; its bytes follow."""
 
@@ -30,12 +33,27 @@ class ImageBody(Strict):
     description: Text = ""
     architecture: Literal["x86_64", "aarch64"] = "x86_64"
     shared: bool = Field(default=False, description="also for the other projects of the tenant")
+    shared_with: Projects = Field(
+        default_factory=list[str], description="also for these projects of the tenant"
+    )
     sha256: str | None = Field(
         default=None,
         pattern="^[0-9a-f]{64}$",
         description="of the file; an image that arrives otherwise is refused",
     )
     provenance: Text = Field(default="", description="where it is from, in words or as an address")
+    source_url: str | None = Field(
+        default=None,
+        max_length=limits.URL_CHARACTERS_MAX,
+        description="https, of a public address: the factory fetches the image from there; nothing is to be sent then",
+    )
+
+
+class ImageSharing(Strict):
+    """Which other projects of its tenant may use an image."""
+
+    shared: bool = Field(default=False, description="all of them")
+    shared_with: Projects = Field(default_factory=list[str], description="these")
 
 
 class ImageOut(BaseModel):
@@ -48,12 +66,16 @@ class ImageOut(BaseModel):
     description: str
     architecture: str
     shared: bool
+    shared_with: list[str]
+    published: bool
     state: str
     state_sentence: str
     message: str
     sha256: str | None
     size_bytes: int
     virtual_bytes: int
+    received_bytes: int = Field(description="so far, of one that is fetched")
+    total_bytes: int | None = Field(description="that it will have, as far as the server says")
     provenance: dict[str, Any]
     created_by: str
     created_at: datetime
@@ -74,7 +96,7 @@ def out(row: Row) -> dict[str, Any]:
 
 @router.post("", status_code=201, responses={201: {"model": ImageOut}, **ERRORS})
 def create(call: Caller, body: ImageBody) -> Response:
-    """Announce an image; then send its bytes to `PUT /v1/images/{id}/content`."""
+    """Announce an image; then send its bytes to `PUT /v1/images/{id}/content`, unless it has a `source_url`."""
     row = image_actions.create(call.context, call.actor(), NewImage(**body.model_dump()))
     return answer(out(row), 201)
 
@@ -125,6 +147,15 @@ def list_images(
 def show(call: Caller, image_id: PathId) -> Response:
     """Show one image."""
     return answer(out(image_actions.show(call.context, call.actor(), image_id)))
+
+
+@router.put("/{image_id}/sharing", responses={200: {"model": ImageOut}, **ERRORS})
+def share(call: Caller, image_id: PathId, body: ImageSharing) -> Response:
+    """Say which other projects of the tenant may use an image; machines that began with it stay."""
+    row = image_actions.share(
+        call.context, call.actor(), image_id, shared=body.shared, projects=body.shared_with
+    )
+    return answer(out(row))
 
 
 @router.delete("/{image_id}", status_code=204, responses=ERRORS)

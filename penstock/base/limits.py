@@ -295,7 +295,14 @@ USER_DATA_BYTES_MAX = 64 << 10
 IMAGE_BYTES_MAX = 64 << 30
 SSH_KEYS_PER_PROJECT_MAX = 200
 IMAGES_PER_PROJECT_MAX = 200
-IMAGE_FETCH_SECONDS = 3_600.0
+IMAGE_FETCHES_AT_ONCE = 4  # of one replica
+IMAGE_FETCHES_PER_TENANT = 2  # of the whole factory, so that one tenant's slow server holds up nobody else
+IMAGE_FETCH_ATTEMPTS = 6  # in a row that bring no byte more
+IMAGE_FETCH_DEADLINE = timedelta(hours=6)
+IMAGE_FETCH_LEASE = timedelta(seconds=60)
+IMAGE_PROGRESS_SECONDS = 1.0
+IMAGE_TICK_SECONDS = 2.0
+IMAGE_SHARES_MAX = 100
 CONSOLE_BYTES_MAX = 4 << 20
 CONSOLE_PIECE_BYTES = 64 << 10
 CONSOLE_KEPT = timedelta(days=30)

@@ -1,5 +1,7 @@
 """Images that machines begin with: what there is, a new one with its bytes, deleted."""
 
+import re
+
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -59,6 +61,12 @@ def make(visit: Visit) -> Response:
         architecture = visit.field("architecture")
         if architecture not in ARCHITECTURES:
             raise InvalidInputError(f"choose one of {', '.join(ARCHITECTURES)}", field="architecture")
+        if not re.fullmatch("([0-9a-f]{64})?", visit.field("sha256").strip().lower()):
+            raise InvalidInputError("a SHA-256 has 64 hexadecimal digits", field="sha256")
+        if len(visit.field("source_url")) > limits.URL_CHARACTERS_MAX:
+            raise InvalidInputError(
+                f"an address has at most {limits.URL_CHARACTERS_MAX} characters", field="source_url"
+            )
         row = image_actions.create(
             visit.context,
             visit.actor,
@@ -68,12 +76,15 @@ def make(visit: Visit) -> Response:
                 visit.field("description")[: limits.TEXT_CHARACTERS_MAX],
                 architecture,
                 visit.field("shared") == "on",
-                None,
+                visit.field("sha256").strip().lower() or None,
                 "",
+                source_url=visit.field("source_url").strip() or None,
             ),
         )
     except PenstockError as error:
         return _list(visit, error)
+    if row["source_url"] is not None:
+        return visit.go("/images", f"'{row['name']}' is being fetched; this page shows how far it is.")
     return visit.go("/images", f"'{row['name']}' is announced. Now send its file.")
 
 

@@ -1,6 +1,8 @@
-"""Images: by name, for a tenant with the operator's beside them, and for agents whose machines begin with one."""
+"""Images: by name, for a tenant with the operator's beside them, for agents whose machines begin with one, and fetched."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -19,7 +21,8 @@ def find(connection: Connection, project_id: str | None, name: str) -> Row | Non
 _USABLE = sa.text(
     """
     SELECT * FROM image WHERE (id = :text OR name = :text)
-        AND (published OR project_id = :project_id OR (tenant_id = :tenant_id AND shared))
+        AND (published OR project_id = :project_id
+            OR (tenant_id = :tenant_id AND (shared OR :project_id = ANY(shared_with))))
     ORDER BY id = :text DESC, project_id IS NOT DISTINCT FROM :project_id DESC, published, id DESC LIMIT 1
     """
 )
@@ -46,7 +49,10 @@ def page(
     if tenant_id is not None:
         query = query.where(sa.or_(published, image.c.tenant_id == tenant_id))
     if project_ids is not None:
-        query = query.where(sa.or_(published, image.c.shared, image.c.project_id.in_(sorted(project_ids))))
+        mine = sorted(project_ids)
+        query = query.where(
+            sa.or_(published, image.c.shared, image.c.project_id.in_(mine), image.c.shared_with.overlap(mine))
+        )
     if name is not None:
         query = query.where(image.c.name == name)
     if after is not None:
@@ -73,3 +79,50 @@ _WANTED = sa.text(
 def wanted_at(connection: Connection, agent_id: str, image_id: str) -> bool:
     """Tell whether a machine that is wanted on an agent's nodes begins with this image."""
     return bool(connection.execute(_WANTED, {"agent_id": agent_id, "image_id": image_id}).scalar_one())
+
+
+# -- fetching
+
+
+_LEASE = sa.text(
+    """
+    UPDATE image SET lease_token = :token, leased_until = :until WHERE id = (
+        SELECT i.id FROM image i
+        WHERE i.due_at <= :now AND (i.leased_until IS NULL OR i.leased_until < :now) AND i.state = 'pending'
+            AND :per_tenant > (
+                SELECT count(*) FROM image o WHERE o.due_at IS NOT NULL AND o.leased_until >= :now
+                    AND o.tenant_id IS NOT DISTINCT FROM i.tenant_id
+            )
+        ORDER BY i.due_at, i.id LIMIT 1 FOR UPDATE SKIP LOCKED
+    ) RETURNING *
+    """
+)
+
+
+def lease(
+    connection: Connection, now: datetime, token: str, lease_time: timedelta, per_tenant: int
+) -> Row | None:
+    """Take one image that is to be fetched, of a tenant of whose no more than ``per_tenant`` are being fetched."""
+    values: dict[str, Any] = {"now": now, "token": token, "until": now + lease_time, "per_tenant": per_tenant}
+    return one(connection.execute(_LEASE, values))
+
+
+def record(connection: Connection, image_id: str, token: str, values: Mapping[str, Any]) -> bool:
+    """Write ``values`` if the lease still holds and the image is still to be fetched."""
+    statement = sa.update(image).where(
+        image.c.id == image_id, image.c.lease_token == token, image.c.state == "pending"
+    )
+    return connection.execute(statement.values(**values)).rowcount == 1
+
+
+def end_leases(connection: Connection, token: str | None = None) -> None:
+    """Give a lease back; None: make every lease void, for a process that knows it is the only engine."""
+    held = image.c.lease_token.is_not(None) if token is None else image.c.lease_token == token
+    connection.execute(sa.update(image).where(held).values(lease_token=None, leased_until=None))
+
+
+def wanted_files(connection: Connection, ids: Collection[str]) -> tuple[set[str], set[str]]:
+    """Return which of these images may have a file, and which of them are being fetched."""
+    query = sa.select(image.c.id, image.c.due_at).where(image.c.id.in_(list(ids)), image.c.state != "failed")
+    rows = every(connection.execute(query))
+    return {row["id"] for row in rows}, {row["id"] for row in rows if row["due_at"] is not None}

@@ -41,6 +41,12 @@ def test_a_machine_is_launched_from_the_pages_alone(people: People, host: Host, 
     assert member.send("/ssh-keys", key).status_code == 303
     image = {"name": "small", "project": project, "architecture": "x86_64"}
     assert member.send("/images", {**image, "architecture": "vax"}).status_code == 422
+    assert member.send("/images", {**image, "source_url": "https://10.0.0.1/x"}).status_code == 422
+    assert member.send("/images", {**image, "sha256": "x"}).status_code == 422
+    away = {**image, "name": "away", "source_url": "https://images.example.org/x.qcow2?key=secret"}
+    assert member.send("/images", away).status_code == 303
+    shown = member.get("/images").text
+    assert ("from https://images.example.org/x.qcow2" in words(shown), "secret" in shown) == (True, False)
     assert member.send("/images", image).status_code == 303
     to = re.search(rf'data-to="({BASE}/images/[^"]+)"', member.get("/images").text)
     assert to is not None

@@ -21,6 +21,7 @@ GONE = "0" * 26  # of an id that nobody has
 MACHINE_BODIES: dict[str, dict[str, Any]] = {
     "POST /v1/ssh-keys": {"name": "x", "project_id": f"prj_{GONE}", "public_key": SSH_KEY},
     "POST /v1/images": {"name": "x", "project_id": f"prj_{GONE}"},
+    "PUT /v1/images/{image_id}/sharing": {"shared": True},
     "POST /v1/vms": {"project_id": f"prj_{GONE}", "spec": {"image": "x"}},
     "POST /v1/volumes": {"name": "x", "project_id": f"prj_{GONE}", "size_gib": 1},
     "PUT /v1/volumes/{volume_id}/machine": {"vm_id": f"svc_{GONE}"},

@@ -52,16 +52,29 @@ image = Table(
     Column(
         "shared", Boolean, nullable=False, server_default=text("false")
     ),  # with all projects of the tenant
+    Column(
+        "shared_with", ARRAY(Text), nullable=False, server_default=text("'{}'::text[]")
+    ),  # with these projects of the tenant
     Column("state", Text, nullable=False),  # pending | active | failed
     Column("message", Text, nullable=False, server_default=""),
     Column("sha256", Text),
     amount("size_bytes"),
     amount("virtual_bytes"),
-    document("provenance"),  # where it is from: upload, url, snapshot; by whom, when
+    document("provenance"),  # where it is from: upload, url, machine; by whom, when
     Column("created_by", Text, nullable=False),
     instant("created_at"),
+    # Of one that is fetched from an address: how far it is, when it is to be gone on with, and who is at it.
+    Column("source_url", Text),
+    Column("etag", Text),
+    amount("received_bytes"),
+    Column("total_bytes", BigInteger),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    instant("due_at", nullable=True),
+    Column("lease_token", Text),
+    instant("leased_until", nullable=True),
     UniqueConstraint("project_id", "name"),
     Index(None, "tenant_id"),
+    Index("ix_image_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
 )
 
 vm = Table(
