@@ -84,34 +84,36 @@ def test_an_image_is_fetched_and_judged(
     assert list(images.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("served", "said"),
-    [
-        (Served(b"\x7fELF" + bytes(1_000)), "an ELF program"),
-        (Served(b"\x1f\x8b" + bytes(1_000)), "this is gzip"),
-        (Served(b"\xfd7zXZ" + bytes(1_000)), "this is xz"),
-        (Served(qcow2(backing=104)), "backing file"),
-        (Served(qcow2(virtual_bytes=1 << 60)), "as a disk"),
-        (Served(b""), "this is nothing"),
-        (Served(qcow2() + b"x"), "the SHA-256"),
-        (Served(b"", statuses=[404]), "answers 404"),
-        (Served(b"", location="https://10.0.0.1/x"), "no public address"),
-        (Served(b"", location="https://169.254.169.254/x"), "no public address"),
-        (Served(b"", location="https://localhost/tiny.qcow2"), "redirections"),
-    ],
-)
+WRONG = [
+    (Served(b"\x7fELF" + bytes(1_000)), "an ELF program"),
+    (Served(b"\x1f\x8b" + bytes(1_000)), "this is gzip"),
+    (Served(b"\xfd7zXZ" + bytes(1_000)), "this is xz"),
+    (Served(qcow2(backing=104)), "backing file"),
+    (Served(qcow2(virtual_bytes=1 << 60)), "as a disk"),
+    (Served(b""), "this is nothing"),
+    (Served(qcow2() + b"x"), "the SHA-256"),
+    (Served(b"", statuses=[404]), "answers 404"),
+    (Served(b"", location="https://10.0.0.1/x"), "no public address"),
+    (Served(b"", location="https://169.254.169.254/x"), "no public address"),
+    (Served(b"", location="https://localhost/8"), "no public address"),
+    (Served(b"", location="https://localhost/11"), "redirections"),
+]
+
+
 def test_what_is_no_image_fails_with_its_reason(
-    acme: Tenant, engine: ImageEngine, server: ImageServer, images: Path, served: Served, said: str
+    acme: Tenant, engine: ImageEngine, server: ImageServer, images: Path
 ) -> None:
-    server.files["/tiny.qcow2"] = served
-    image_id = make_image(acme, "tiny", source_url=URL, sha256=sha256_of(qcow2()))
-    shown = fetched(engine, acme, image_id)
-    assert (shown["state"], said in shown["message"]) == ("failed", True), shown["message"]
-    assert list(images.iterdir()) == []
-    assert engine.tick() == 0, "it is not tried again"
-    assert send_image(acme, image_id, qcow2()).status_code == 409
-    body = {"project_id": acme.project_id, "name": "x", "spec": {"image": "tiny"}}
-    assert acme.member.post("/v1/vms", **body).status_code in (404, 422)
+    for number, (served, said) in enumerate(WRONG):
+        server.files[f"/{number}"] = served
+        url = f"https://localhost/{number}"
+        image_id = make_image(acme, f"wrong-{number}", source_url=url, sha256=sha256_of(qcow2()))
+        shown = fetched(engine, acme, image_id)
+        assert (shown["state"], said in shown["message"]) == ("failed", True), shown["message"]
+        assert list(images.iterdir()) == []
+        assert engine.tick() == 0, "it is not tried again"
+        assert send_image(acme, image_id, qcow2()).status_code == 409
+        body = {"project_id": acme.project_id, "name": "x", "spec": {"image": image_id}}
+        assert acme.member.post("/v1/vms", **body).status_code in (404, 422)
 
 
 def test_one_over_the_limit_is_not_taken_in(
@@ -125,20 +127,12 @@ def test_one_over_the_limit_is_not_taken_in(
         assert list(images.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "http://example.org/x",
-        "https://10.0.0.1/x",
-        "https://a:b@example.org/x",
-        "https://example.org:22/",
-        "x",
-    ],
-)
-def test_an_address_that_may_not_be_asked_is_refused_at_once(acme: Tenant, images: Path, url: str) -> None:
+def test_an_address_that_may_not_be_asked_is_refused_at_once(acme: Tenant, images: Path) -> None:
     assert images.is_dir()
-    answer = acme.member.post("/v1/images", project_id=acme.project_id, name="tiny", source_url=url)
-    assert (answer.status_code, answer.json()["error"]["field"]) == (422, "source_url")
+    hosts = ("https://10.0.0.1/x", "https://a:b@example.org/x", "https://example.org:22/")
+    for url in ("http://example.org/x", "x", *hosts):
+        answer = acme.member.post("/v1/images", project_id=acme.project_id, name="tiny", source_url=url)
+        assert (answer.status_code, answer.json()["error"]["field"]) == (422, "source_url")
 
 
 def test_a_broken_connection_is_gone_on_with(
