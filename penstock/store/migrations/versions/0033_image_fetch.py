@@ -1,12 +1,12 @@
 """Images that are fetched from an address, and images for chosen projects.
 
-Revision: 0032, after: 0031.
+Revision: 0033, after: 0032.
 """
 
 from alembic import op
 
-revision = "0032"
-down_revision = "0031"
+revision = "0033"
+down_revision = "0032"
 branch_labels = None
 depends_on = None
 
