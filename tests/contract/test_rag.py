@@ -49,7 +49,7 @@ def shared(market: Market, acme: Tenant, embedding_url: str) -> str:
 
 
 def order(tenant: Tenant, name: str = "handbook", *, dry_run: bool = False, **spec: Any) -> Any:
-    body = {"offer": "rag", "project": tenant.project_id, "name": name}
+    body: dict[str, Any] = {"offer": "rag", "project": tenant.project_id, "name": name}
     given = {"model": "writer", "embedding_service": "embedding", **spec}
     body["spec"] = {name: value for name, value in given.items() if value is not None}
     path = "/v1/services?dry_run=true" if dry_run else "/v1/services"
@@ -151,6 +151,7 @@ def test_what_answers_follows_the_load_down_to_none_beside_a_shared_embedding_se
 
     def gateway(path: str, **body: Any) -> Any:
         headers = {"Authorization": f"Bearer {TOKEN}"}
+        assert acme.member.client is not None
         return acme.member.client.post(f"/internal/gateway/{path}", json=body, headers=headers)
 
     told = {"service": made["id"], "tenant": acme.id, "waiting": 3, "in_flight": 1}
