@@ -193,7 +193,7 @@ def _price(kind: Kind, fixed: Mapping[str, Any], known: Known, book: PriceBook) 
     return {
         "price_book_version": book.version,
         "microeur_per_hour": hourly,
-        "prices": sorted(prices, key=lambda price: (price.meter, price.item)),
+        "prices": sorted(set(prices), key=lambda price: (kind.meters.index(price.meter), price.item)),
     }
 
 

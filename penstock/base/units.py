@@ -54,6 +54,12 @@ def format_eur(microeur: int, decimals: int = 2) -> str:
     return f"{sign}{whole:,}{tail} EUR"
 
 
+def format_price(microeur: int) -> str:
+    """Return micro-euro as text in euro; small amounts keep the digits that they need: ``1000`` -> ``'0.0010 EUR'``."""
+    size = abs(microeur)
+    return format_eur(microeur, 2 if size >= 10_000 or size == 0 else 4 if size >= 100 else 6)
+
+
 def format_bytes(size_bytes: int) -> str:
     """Return a size in binary units with at most one decimal, for example ``'186 GiB'``."""
     size = float(size_bytes)

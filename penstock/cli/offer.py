@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from penstock.base.units import format_eur
+from penstock.base.units import format_price
 from penstock.cli.errors import USAGE, CliError
 from penstock.cli.output import Column, Format, Kind
 from penstock.cli.price_book import PER
@@ -205,11 +205,11 @@ def price_text(price: Mapping[str, Any] | None) -> str | None:
     if price is None:
         return None
     if price["microeur_per_hour"] is not None:
-        return f"{format_eur(price['microeur_per_hour'])} per hour"
+        return f"{format_price(price['microeur_per_hour'])} per hour"
     prices: list[Document] = price["prices"]
     items = {line["item"] for line in prices}
     texts = [
-        f"{'' if len(items) == 1 or line['item'] == '*' else line['item'] + ' '}{format_eur(line['microeur_per_unit'])} per {_UNITS[line['meter']]}"
+        f"{'' if len(items) == 1 or line['item'] == '*' else line['item'] + ' '}{format_price(line['microeur_per_unit'])} per {_UNITS[line['meter']]}"
         for line in prices[:_PRICES_SHOWN]
     ]
     more = ["..."] if len(prices) > _PRICES_SHOWN else []

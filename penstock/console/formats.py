@@ -7,7 +7,14 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from penstock.base.units import BYTES_PER_GIB, format_bytes, format_counted, format_duration, format_eur
+from penstock.base.units import (
+    BYTES_PER_GIB,
+    format_bytes,
+    format_counted,
+    format_duration,
+    format_eur,
+    format_price,
+)
 from penstock.domain.price import Meter
 
 # How a state looks: good, busy (on its way), idle, bad or over.
@@ -76,10 +83,7 @@ def money(microeur: int | None, decimals: int | None = None) -> str:
     """Return an amount in euro; small ones keep the digits that they need."""
     if microeur is None:
         return "no price"
-    if decimals is None:
-        size = abs(microeur)
-        decimals = 2 if size >= 10_000 or size == 0 else 4 if size >= 100 else 6
-    return format_eur(microeur, decimals)
+    return format_price(microeur) if decimals is None else format_eur(microeur, decimals)
 
 
 def hourly(microeur: int | None) -> str:

@@ -250,6 +250,13 @@ def test_what_cannot_be_ordered_is_refused_by_field(
     del shared
 
 
+def test_an_offer_says_each_price_once_tokens_first(acme: Tenant, shared: str) -> None:
+    (offer,) = [one for one in acme.member.get("/v1/offers").json()["items"] if one["name"] == "rag-demo"]
+    told = [price["meter"] for price in offer["price"]["prices"]]
+    assert told == ["input_tokens", "output_tokens", "queries", "documents_indexed", "chunk_days"]
+    del shared
+
+
 def test_a_name_that_a_knowledge_base_has_is_taken(acme: Tenant, shared: str) -> None:
     make_base(acme.member, acme)
     answer = order(acme)

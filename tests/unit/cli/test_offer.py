@@ -136,3 +136,8 @@ def test_the_price_of_an_offer_in_words() -> None:
     assert told is not None
     assert told.startswith("C1 1.00 EUR per GPU-hour, C2 2.00 EUR")
     assert told.endswith("C4 4.00 EUR per GPU-hour, ...")
+
+
+def test_a_price_of_a_fraction_of_a_cent_is_not_nothing() -> None:
+    lines = [{"meter": "disk_gib_hours", "item": "*", "microeur_per_unit": 120}]
+    assert price_text({"microeur_per_hour": None, "prices": lines}) == "0.0001 EUR per GiB-hour of disk"
