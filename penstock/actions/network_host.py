@@ -4,12 +4,14 @@ from collections.abc import Sequence
 
 from penstock.actions.change import change
 from penstock.actions.context import Actor, Context, not_found
+from penstock.base import limits
 from penstock.base.errors import ConflictError, InvalidInputError
 from penstock.domain.network import check_address
 from penstock.domain.security_group import check_remote
 from penstock.store import host_network as plan_store
 from penstock.store import network_host as host_store
 from penstock.store import node as node_store
+from penstock.store import service as service_store
 from penstock.store.rows import Row
 
 DRIVERS = ("nftables", "simulated_network")
@@ -52,10 +54,13 @@ def put(
         ):
             raise ConflictError(f"another node has {address}", field="underlay_address")
         plan_store.touch_all(made.connection, context.clock.now())
+        # Machines with ports wait for such a node.
+        service_store.wake_queued(made.connection, context.clock.now(), limits.ENGINE_BATCH)
         detail = {"underlay_address": address, "external_bridge": external_bridge, "driver": chosen}
         made.done("network_host.put", node_id, tenant_id=None, detail=detail)
         shown = host_store.get(made.connection, node_id) or {}
     context.wakeups.signal("network")
+    context.wakeups.signal("service")
     return {**shown, "name": node["name"], "state": node["state"]}
 
 

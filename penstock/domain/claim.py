@@ -50,6 +50,7 @@ class Ask:
     node_cpu_millis: int = 0
     driver: str = "simulated"
     architecture: str | None = None
+    networks: bool = False  # on a node that carries tenants' networks
     prefer_nodes: frozenset[str] = frozenset()
     avoid_nodes: frozenset[str] = frozenset()
     avoid_classes: frozenset[str] = frozenset()
@@ -142,6 +143,7 @@ class NodeState:
     wake_mw: int = (
         0  # what waking it adds to the power that is held; 0: it is awake, or its power is kept for it
     )
+    networks: bool = False  # it carries tenants' networks
 
     def area(self, level: Level) -> tuple[str, ...]:
         """Return the rack, leaf or pod of the node as a key; a node that names none is one by itself."""
@@ -158,6 +160,7 @@ class Refusal(StrEnum):
     NODE_AVOIDED = "node_avoided"
     DRIVER_MISSING = "driver_missing"
     ARCHITECTURE = "architecture"
+    NO_NETWORKS = "no_networks"
     NODE_MEMORY = "node_memory"
     NODE_CPU = "node_cpu"
     DEVICE_UNHEALTHY = "device_unhealthy"
@@ -178,6 +181,7 @@ REFUSAL_SENTENCES: dict[Refusal, str] = {
     Refusal.NODE_AVOIDED: "the service just failed on this node",
     Refusal.DRIVER_MISSING: "the node does not run the driver this kind of service needs",
     Refusal.ARCHITECTURE: "the node has another CPU architecture",
+    Refusal.NO_NETWORKS: "the node carries no networks, which the order's ports need",
     Refusal.NODE_MEMORY: "the node has too little free memory",
     Refusal.NODE_CPU: "the node has too little free CPU",
     Refusal.DEVICE_UNHEALTHY: "the device is not healthy",
@@ -217,6 +221,8 @@ def _node_fits(ask: Ask, grant: Grant, node: NodeState) -> Refusal | None:
         return Refusal.DRIVER_MISSING
     if ask.architecture is not None and ask.architecture != node.architecture:
         return Refusal.ARCHITECTURE
+    if ask.networks and not node.networks:
+        return Refusal.NO_NETWORKS
     if node.memory_used_bytes + grant.node_memory_bytes > node.memory_bytes:
         return Refusal.NODE_MEMORY
     if node.cpu_used_millis + grant.node_cpu_millis > node.cpu_millis:

@@ -14,7 +14,7 @@ import numpy as np
 from penstock.base.clock import from_epoch_us, to_epoch_us
 from penstock.domain.claim import Ask, Refusal
 from penstock.domain.reservation import Window, blocked_mask
-from penstock.scheduler.arrays import I16, I64, UNBOUNDED
+from penstock.scheduler.arrays import I16, I64, UNBOUNDED, free_runs
 from penstock.scheduler.node_columns import (
     ALIVE,
     ARCHITECTURE,
@@ -50,7 +50,7 @@ from penstock.scheduler.pool import (
     Pool,
 )
 from penstock.scheduler.score import node_key
-from penstock.scheduler.snapshot import Fleet
+from penstock.scheduler.snapshot import NETWORKS, Fleet
 
 CAPACITIES_PER_CLASS_MAX = 32  # least recently used goes first; one is about 60 bytes a node
 REFUSALS: tuple[Refusal, ...] = tuple(Refusal)
@@ -70,6 +70,7 @@ class Need:
     node_cpu_millis: int
     driver: str
     architecture: str | None
+    networks: bool
     until_us: int = UNBOUNDED  # kept from what is booked before; YIELDS: from what has begun only
 
 
@@ -83,6 +84,7 @@ def need_of(ask: Ask) -> Need:
         ask.node_cpu_millis,
         ask.driver,
         ask.architecture,
+        ask.networks,
         YIELDS if ask.preemptible else ends_us,
     )
 
@@ -127,6 +129,8 @@ def filter_nodes(fleet: Fleet, need: Need, rows: I64, *, empty: bool = False) ->
     # From the last rule of ``fits`` to its first, so that the first one stands.
     code[cpu < need.node_cpu_millis] = _CODE[Refusal.NODE_CPU]
     code[memory < need.node_memory_bytes] = _CODE[Refusal.NODE_MEMORY]
+    if need.networks:
+        code[nodes[DRIVERS, rows] & fleet.driver_mask(NETWORKS) == 0] = _CODE[Refusal.NO_NETWORKS]
     if need.architecture is not None:
         code[nodes[ARCHITECTURE, rows] != fleet.name_code(need.architecture)] = _CODE[Refusal.ARCHITECTURE]
     code[nodes[DRIVERS, rows] & fleet.driver_mask(need.driver) == 0] = _CODE[Refusal.DRIVER_MISSING]
@@ -134,24 +138,6 @@ def filter_nodes(fleet: Fleet, need: Need, rows: I64, *, empty: bool = False) ->
         code[nodes[SCHEDULABLE, rows] == 0] = _CODE[Refusal.NODE_NOT_SCHEDULABLE]
     units[code != 0] = 0
     return code, units
-
-
-def free_runs(free: I64, wanted: int, slices_max: int) -> I64:
-    """Return how many disjoint runs of ``wanted`` adjacent slices each mask of free slices holds.
-
-    Taking the lowest run each time, as ``domain.claim.lowest_free_run`` does, gives the most runs.
-    """
-    starts = free.copy()
-    for shift in range(1, wanted):
-        starts &= free >> shift
-    runs = np.zeros_like(free)
-    for _ in range(slices_max // wanted):
-        lowest = starts & -starts
-        runs += lowest != 0
-        # A run at bit b rules out every start below b + wanted.
-        starts &= ~((lowest << wanted) - 1)
-        starts[lowest == 0] = 0
-    return runs
 
 
 def filter_devices(pool: Pool, need: Need, rows: I64, *, empty: bool = False) -> tuple[I64, I64]:

@@ -49,7 +49,7 @@ from penstock.scheduler.topology import Take, in_one_domain, on_one_node, over_n
 
 # Filters in the order in which an order runs out of candidates: hardware first, then what happens to it.
 _HARDWARE = (Refusal.DEVICE_CLASS, Refusal.SLICES, Refusal.DEVICE_MEMORY)
-_HARDWARE_OF_NODE = (Refusal.DRIVER_MISSING, Refusal.ARCHITECTURE)
+_HARDWARE_OF_NODE = (Refusal.DRIVER_MISSING, Refusal.ARCHITECTURE, Refusal.NO_NETWORKS)
 
 
 def place(fleet: Fleet, ask: Ask, *, seed: int = 0) -> Plan | NoPlan:

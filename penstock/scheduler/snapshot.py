@@ -47,6 +47,7 @@ from penstock.scheduler.power_budget import Budgets
 if TYPE_CHECKING:
     from penstock.scheduler.filters import Need, NodeCapacity
 
+NETWORKS = "+networks"  # stands among the drivers of a node that carries tenants' networks
 DRIVERS_MAX = 62  # a node's drivers are bits of one signed 64-bit integer
 
 
@@ -117,9 +118,8 @@ class Fleet:
     def upsert_nodes(self, nodes: Iterable[NodeState]) -> None:
         """Add nodes or replace what is known of them; raises InvalidInputError at too many driver names."""
         for node in nodes:
-            bits = 0
-            for driver in node.drivers:
-                bits |= 1 << self._driver_bit(driver)
+            offered = node.drivers | {NETWORKS} if node.networks else node.drivers
+            bits = sum(1 << self._driver_bit(driver) for driver in offered)
             row = self._node_rows.get(node.node_id)
             devices = 0
             if row is not None:
@@ -191,6 +191,7 @@ class Fleet:
             row=node.row,
             asleep=bool(data[ASLEEP, row]),
             wake_mw=int(data[WAKE_MW, row]),
+            networks=node.networks,
         )
 
     def node_row(self, node_id: str) -> int | None:
@@ -421,11 +422,12 @@ class Fleet:
 
     def _replace_node(self, row: int, node: NodeState, values: tuple[int, ...]) -> None:
         known = self._node_states[row]
-        if (known.memory_bytes, known.cpu_millis, known.drivers, known.architecture) != (
+        if (known.memory_bytes, known.cpu_millis, known.drivers, known.architecture, known.networks) != (
             node.memory_bytes,
             node.cpu_millis,
             node.drivers,
             node.architecture,
+            node.networks,
         ) or any(known.area(level) != node.area(level) for level in AREA_COLUMNS):
             self.facts_version += 1
         self.nodes.data[:, row] = values

@@ -27,7 +27,7 @@ from penstock.domain.power_budget import Added
 from penstock.domain.reservation import Booking
 from penstock.domain.segment import Holding, SegmentState
 from penstock.store.calendar import bookings_of, leaving_of
-from penstock.store.fleet import POWER_OF_NODE, device_state, node_state
+from penstock.store.fleet import BESIDE_NODE, device_state, node_state
 from penstock.store.power_budget import Above, keep_power, wake
 from penstock.store.rows import Row, every
 from penstock.store.schema import allocation, claim
@@ -64,7 +64,7 @@ class Reserved:
 
 
 _NODES = sa.text(
-    f"SELECT n.*, {POWER_OF_NODE} FROM node n WHERE n.id = ANY(:ids) ORDER BY n.id FOR NO KEY UPDATE OF n"  # noqa: S608 - constants
+    f"SELECT n.*, {BESIDE_NODE} FROM node n WHERE n.id = ANY(:ids) ORDER BY n.id FOR NO KEY UPDATE OF n"  # noqa: S608 - constants
 )
 _DEVICES = sa.text("SELECT * FROM device WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE")
 _SET_DEVICES = sa.text(

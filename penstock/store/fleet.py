@@ -28,14 +28,15 @@ class Changes:
 
 # The mark is read before the rows: what commits in between is read now and once more later, never missed.
 _MARK = sa.text("SELECT CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint)")
-# What waking a node adds to the power that is held, and the row its rack stands in.
-POWER_OF_NODE = """(SELECT row_name FROM rack WHERE rack.id = n.rack_id) AS row_name,
+# What waking a node adds to the power that is held, the row its rack stands in, whether it carries networks.
+BESIDE_NODE = """(SELECT row_name FROM rack WHERE rack.id = n.rack_id) AS row_name,
+    EXISTS (SELECT FROM network_host h WHERE h.node_id = n.id) AS carries_networks,
     CASE WHEN n.power_held THEN 0 ELSE n.host_mw + COALESCE((SELECT sum(class_idle_mw(c.data)) FROM device d
         JOIN device_class c ON c.name = d.device_class WHERE d.node_id = n.id), 0)::bigint END AS wake_mw"""
 _NODES = sa.text(
     "SELECT id, site_id, rack_id, simulated, state, cordoned, memory_bytes, memory_used_bytes, cpu_millis, cpu_used_millis, "  # noqa: S608 - constants
     "drivers, architecture, leaf, spine, maintenance, maintenance_from, power_wanted, power_state, "
-    + POWER_OF_NODE
+    + BESIDE_NODE
     + " FROM node n WHERE changed_xid >= CAST(CAST(:mark AS text) AS xid8)"
 )
 _DEVICES = sa.text(
@@ -54,7 +55,7 @@ def changes_since(connection: Connection, mark: int) -> Changes:
     return Changes(nodes, devices, bookings_of(connection, devices), budgets, read_to)
 
 
-_NODE = sa.text(f"SELECT n.*, {POWER_OF_NODE} FROM node n WHERE n.id = :id")  # noqa: S608 - constants
+_NODE = sa.text(f"SELECT n.*, {BESIDE_NODE} FROM node n WHERE n.id = :id")  # noqa: S608 - constants
 
 
 def node_of(connection: Connection, node_id: str) -> NodeState:
@@ -88,6 +89,7 @@ def node_state(row: Mapping[str, Any]) -> NodeState:
         row=row["row_name"],
         asleep=row["power_wanted"] == "off",
         wake_mw=row["wake_mw"],
+        networks=row["carries_networks"],
     )
 
 

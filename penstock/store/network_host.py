@@ -37,7 +37,13 @@ def put(
     slot = connection.execute(_FREE_SLOT).scalar_one()
     statement = upsert(network_host).values(node_id=node_id, slot=slot, created_at=at, **values)
     connection.execute(statement.on_conflict_do_update(index_elements=["node_id"], set_=values))
+    _changed(connection, node_id)
     return True
+
+
+def _changed(connection: Connection, node_id: str) -> None:
+    """Let planners read the node again: what is placed on it depends on whether it carries networks."""
+    connection.execute(sa.update(node).where(node.c.id == node_id).values(generation=node.c.generation + 1))
 
 
 def get(connection: Connection, node_id: str) -> Row | None:
@@ -76,3 +82,4 @@ def in_use(connection: Connection, node_id: str) -> int:
 def remove(connection: Connection, node_id: str) -> None:
     """Make a node carry networks no longer."""
     connection.execute(sa.delete(network_host).where(network_host.c.node_id == node_id))
+    _changed(connection, node_id)

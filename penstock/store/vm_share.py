@@ -6,10 +6,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from penstock.domain.claim import REFUSAL_SENTENCES, Ask, Grant, fits
-from penstock.store.fleet import POWER_OF_NODE, node_state
+from penstock.store.fleet import BESIDE_NODE, node_state
 from penstock.store.rows import every
 
-_NODE = sa.text(f"SELECT n.*, {POWER_OF_NODE} FROM node n WHERE n.id = :id FOR NO KEY UPDATE OF n")  # noqa: S608 - constants
+_NODE = sa.text(f"SELECT n.*, {BESIDE_NODE} FROM node n WHERE n.id = :id FOR NO KEY UPDATE OF n")  # noqa: S608 - constants
 _ADD = sa.text(
     "UPDATE node SET memory_used_bytes = memory_used_bytes + :memory, cpu_used_millis = cpu_used_millis + :cpu, "
     "generation = generation + 1 WHERE id = :id"

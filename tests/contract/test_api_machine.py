@@ -238,8 +238,9 @@ def test_bridges_are_the_operators_to_name(
 
 
 def test_ports_are_plugged_in_before_the_machine_starts(
-    control_plane: ControlPlane, acme: Tenant, host: Host
+    control_plane: ControlPlane, acme: Tenant, operator: Caller, host: Host
 ) -> None:
+    host.carry_networks(operator)
     subnet_id = make_subnet(acme, make_network(acme, "net"), "front", "10.0.0.0/24")
     port = make_port(acme, subnet_id, "web-1")
     vm_id = make_vm(control_plane, acme, "web-1", ports=["web-1"])
@@ -447,6 +448,7 @@ def test_a_host_is_emptied_with_the_plan_shown_first(
 def test_ports_that_an_order_makes_go_with_their_machine(
     control_plane: ControlPlane, acme: Tenant, operator: Caller, host: Host
 ) -> None:
+    host.carry_networks(operator)
     network_id = make_network(acme, "prod")
     make_subnet(acme, network_id, "front", "10.0.0.0/24")
     group = made(acme.member.post("/v1/security-groups", network_id=network_id, name="web"))

@@ -6,7 +6,9 @@ from penstock.actions import agent as agent_actions
 from penstock.control_plane import ControlPlane
 from penstock.drivers.base import Observed, Phase
 from penstock.drivers.libvirt.machine import Machine, parse
-from tests.support.machine_objects import make_host
+from tests.support.infrastructure import change
+from tests.support.machine_objects import made, make_host
+from tests.support.tenancy import Caller
 
 
 class Host:
@@ -15,6 +17,13 @@ class Host:
     def __init__(self, plane: ControlPlane, name: str = "hv1", **more: Any) -> None:
         self.plane = plane
         self.agent_id, self.node_id = make_host(plane, name, **more)
+
+    def carry_networks(self, operator: Caller, underlay: str = "10.77.0.11") -> "Host":
+        """Make the node one that carries networks, in imagination."""
+        able = "UPDATE node SET drivers = drivers || '{simulated_network}' WHERE id = :node_id"
+        change(self.plane.context, able, node_id=self.node_id)
+        made(operator.put(f"/v1/network-hosts/{self.node_id}", underlay_address=underlay))
+        return self
 
     def wishes(self) -> list[dict[str, Any]]:
         """Return what is wanted on the node now."""

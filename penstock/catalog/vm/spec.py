@@ -162,6 +162,7 @@ def compile_order(spec: Spec, known: Known) -> Compiled:
         node_memory_bytes=-(-memory_bytes // parts),
         node_cpu_millis=-(-spec["vcpus"] * 1_000 // parts),
         architecture=spec["architecture"],
+        networks=bool(spec["ports"] or spec["subnets"]),
         driver=ENGINE,
     )
     hours = tuple(

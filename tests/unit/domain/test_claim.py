@@ -49,6 +49,7 @@ def test_each_rule_about_the_node_refuses(changed_node: NodeState, refusal: Refu
     [
         (replace(ASK, avoid_nodes=frozenset({"n1"})), Refusal.NODE_AVOIDED),
         (replace(ASK, architecture="aarch64"), Refusal.ARCHITECTURE),
+        (replace(ASK, networks=True), Refusal.NO_NETWORKS),
         (replace(ASK, device_class="H200"), Refusal.DEVICE_CLASS),
         (replace(ASK, memory_bytes_min=80 * BYTES_PER_GIB + 1), Refusal.DEVICE_MEMORY),
         (replace(ASK, slices=3), Refusal.SLICES),
