@@ -34,6 +34,10 @@ class Waiting(Protocol):
         """Go to an engine: one has a free slot."""
         ...
 
+    def no_place(self) -> None:
+        """End: too many wait, and this one would be the last of them."""
+        ...
+
 
 class Model:
     """A model as its clients call it."""

@@ -158,18 +158,14 @@ class Exchange(Leaving):
     def _wait(self) -> None:
         """Wait for a slot, in fairness to other tenants; refused at once when too many do."""
         self._queued_us = self._core.now_us()
-        if not self.model.router.queue.put(self, self.key.entry.tenant, self.priority, self.expected()[1]):
-            self._queued_us = 0
-            self._refuse(_full("Too many requests wait for the engines of this model"))
+        loser = self.model.router.queue.put(self, self.key.entry.tenant, self.priority, self.expected()[1])
+        if loser is not None:
+            loser.no_place()
+        if loser is self:
             return
         self.model.serve_queue()  # all who waited before may be gone
         if self._queued_us and self.priority != BATCH:
             make_room(self._core.in_flight, self.model.router)
-
-    @property
-    def holds_engine(self) -> bool:
-        """Tell whether it is at an engine, and not on its way out."""
-        return self._engine is not None and not self._finished and self._leaving is None
 
     def give_way(self) -> None:
         """End without an answer, for a request that cannot wait; whoever asked asks again."""
@@ -179,6 +175,10 @@ class Exchange(Leaving):
     def gone(self) -> bool:
         """Tell whether this request no longer waits: its client left, or it waited too long."""
         return self._finished
+
+    def no_place(self) -> None:
+        """End: too many wait, and this one would be the last of them."""
+        self._refuse(_full("Too many requests wait for the engines of this model"))
 
     def take_turn(self) -> None:
         """Go to an engine now, after waiting."""
@@ -412,6 +412,7 @@ class Exchange(Leaving):
         self._tell(error)
 
     def _refuse(self, error: ApiError) -> None:
+        self._queued_us = 0
         self._finish(self._leaving or "error")
         self._core.in_flight.discard(self)
         self._tell(error)
@@ -467,7 +468,6 @@ class Exchange(Leaving):
         silent = now - self._touched
         if self._queued_us:
             if silent > (settings.hold_seconds if self._held else settings.queue_seconds):
-                self._queued_us = 0
                 late = (
                     "No replica of this model started"
                     if self._held

@@ -17,6 +17,11 @@ class Leaving(Bill):
     _dialling: asyncio.Task[None] | None = None
     _pieces_left: int | None = None  # how much is still read of an engine that was told by half-closing
 
+    @property
+    def holds_engine(self) -> bool:
+        """Tell whether it is at an engine, and not on its way out."""
+        return self._engine is not None and not self._finished and self._leaving is None
+
     def _leave(self, ending: str) -> None:
         """End without a client: through the engine's own final usage where it can be had."""
         self._leaving = ending

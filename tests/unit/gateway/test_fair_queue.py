@@ -40,14 +40,36 @@ def test_priorities_are_shares_and_nobody_starves() -> None:
     assert served == {"high": 160, "normal": 40, "low": 10}
 
 
+def test_a_tenants_own_requests_go_by_priority_too() -> None:
+    waiting, _ = queue()
+    for i in range(200):
+        waiting.put(f"low-{i}", "one", "low", 100)
+    waiting.put("normal", "one", "normal", 100)
+    waiting.put("high", "one", "high", 100)
+    assert [waiting.pop() for _ in range(3)] == ["high", "normal", "low-0"]
+
+
 def test_those_who_left_are_passed_over_and_make_room() -> None:
     waiting, gone = queue(2)
-    assert waiting.put("a", "t", "normal", 1)
-    assert waiting.put("b", "t", "normal", 1)
-    assert not waiting.put("c", "t", "normal", 1)
+    assert waiting.put("a", "t", "normal", 1) is None
+    assert waiting.put("b", "t", "normal", 1) is None
+    assert waiting.put("c", "t", "normal", 1) == "c"
     gone.add("a")
-    assert waiting.put("c", "t", "normal", 1)
+    assert waiting.put("c", "t", "normal", 1) is None
     assert [waiting.pop(), waiting.pop(), waiting.pop()] == ["b", "c", None]
+
+
+def test_who_fills_the_queue_makes_room_for_others() -> None:
+    waiting, _ = queue(4)
+    for i in range(3):
+        waiting.put(f"big-{i}", "big", "normal", 100)
+    assert waiting.put("batch", "big", "batch", 1) is None
+    assert waiting.put("small-0", "small", "normal", 100) == "batch"
+    assert waiting.put("small-1", "small", "normal", 100) == "big-2"
+    assert waiting.put("small-2", "small", "normal", 100) == "small-2", "it would be the last itself"
+    assert waiting.put("urgent", "big", "high", 100) == "small-1"
+    assert waiting.put("another batch", "small", "batch", 1) == "another batch"
+    assert [waiting.pop() for _ in range(5)] == ["urgent", "big-0", "small-0", "big-1", None]
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 50)), max_size=60))
