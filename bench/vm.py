@@ -6,10 +6,16 @@ Two hypervisor hosts as namespaces of this machine, guests in software (no KVM):
 hardware, what the control plane adds to it says much. Its share is what passes from the order until the host begins
 (the network on that host included) and from the guest's first instruction until the machine is said to run. The
 peer is the guest itself: the rest of the same time. Needs root, libvirt and QEMU, and the guest's image (make guest-image).
+
+Many at once are real domains of QEMU on an empty disk: they boot no system, because the guests' own processors, which are
+this machine's, would be all that is measured. Hosts are said to have a processor for each. ``--guests`` boots a system in
+each of them all the same.
 """
 
 import argparse
+import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -32,13 +38,15 @@ from penstock.drivers.embedded_postgres.server import EmbeddedPostgres
 from penstock.store.migrate import migrate
 from tests.fixtures.factory import plain, swap_database
 from tests.support import guest_image, hypervisors
-from tests.support.infrastructure import query
+from tests.support.guests import until
+from tests.support.infrastructure import change, query
 from tests.support.machine_objects import make_host, make_image, qcow2, send_image
 from tests.support.machine_site import Machine, MachineSite, machine_site
 from tests.support.networks import made
 from tests.support.tenancy import Tenant, make_tenant
 
 ONE_BY_ONE, AT_ONCE, LISTED, PAGE = 3, 20, 1_000, 100
+SETTLE_S, IDLE_S = 5.0, 20.0
 _PHASES = """
     SELECT extract(epoch FROM a.started_at - s.ordered_at) * 1000 AS to_host_ms,
         extract(epoch FROM a.ready_at - a.started_at) * 1000 AS host_ms,
@@ -69,6 +77,21 @@ def launched(site: MachineSite, machine: Machine) -> dict[str, float]:
     }
 
 
+def placed(site: MachineSite, machine: Machine) -> dict[str, float]:
+    """Return how long each phase of a launch that is over took, in milliseconds."""
+    (row,) = query(site.plane.context, _PHASES, id=machine.id)
+    phases = {name: float(row[name]) for name in ("to_host_ms", "host_ms", "to_running_ms")}
+    share_ms = phases["to_host_ms"] + phases["to_running_ms"]
+    return {**phases, "share_ms": share_ms, "whole_ms": share_ms + phases["host_ms"]}
+
+
+def all_run(site: MachineSite, machines: Sequence[Machine]) -> None:
+    """Wait until machines run, asking rarely and once for all: asking costs what is measured."""
+    ids = [machine.id for machine in machines]
+    asked = "SELECT count(*) AS running FROM service WHERE id = ANY(:ids) AND running_at IS NOT NULL"
+    until(lambda: query(site.plane.context, asked, ids=ids)[0]["running"] == len(ids), site.said)
+
+
 def tell(case: str, runs: Sequence[dict[str, float]], **more: Any) -> None:
     """Print the median of each phase, and the worst share."""
     figures = {
@@ -87,21 +110,70 @@ def end(site: MachineSite, machines: Sequence[Machine]) -> None:
         site.wait(machine, "terminated")
 
 
-def with_guests(site: MachineSite, tenant: Tenant, one_by_one: int, at_once: int) -> None:
-    """Launch a few machines after each other, then many at once."""
-    network = site.network(tenant, "bench")
-    places = [site.place(tenant, network, f"vm-{number}") for number in range(max(one_by_one, at_once) + 1)]
+def with_guests(site: MachineSite, tenant: Tenant, count: int) -> None:
+    """Launch a few machines after each other, each from its order until one is logged in."""
+    network = site.network(tenant, "guests")
+    places = [site.place(tenant, network, f"guest-{number}") for number in range(count + 1)]
     launched(site, places[-1])  # images and networks are there from here on
     runs: list[dict[str, float]] = []
-    for machine in places[:one_by_one]:
+    for machine in places[:count]:
         runs.append(launched(site, machine))
         end(site, [machine])
     tell("one by one, from order to SSH", runs)
+    end(site, places[-1:])
+
+
+def at_once(site: MachineSite, tenant: Tenant, folder: Path, count: int, *, guests: bool) -> None:
+    """Launch many machines at the same time, then let their agents be idle."""
+    enough = "UPDATE node SET cpu_millis = :millis, cpu_threads = :threads, cpu_cores = :threads"
+    threads = -(-count // 2) + 1
+    change(site.plane.context, enough, millis=threads * 1_000, threads=threads)
+    if not guests:
+        disk = folder / "empty.qcow2"
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(disk), "1M"], check=True)
+        site.publish("empty", disk.read_bytes())
+    spec = {} if guests else {"image": "empty", "memory_mib": 64}
+    network = site.network(tenant, "many")
+    places = [site.place(tenant, network, f"vm-{number}") for number in range(count + 1)]
+
+    def launch(machine: Machine) -> Machine:
+        return site.launch(machine, **spec)
+
+    all_run(site, [launch(places[-1])])
     began = time.perf_counter()
-    with ThreadPoolExecutor(at_once) as pool:
-        runs = list(pool.map(lambda machine: launched(site, machine), places[:at_once]))
-    tell(f"{at_once} at once on two hosts", runs, all_s=round(time.perf_counter() - began, 1))
-    end(site, [*places[:at_once], places[-1]])
+    with ThreadPoolExecutor(count) as pool:
+        list(pool.map(launch, places[:count]))
+    all_run(site, places[:count])
+    all_s = round(time.perf_counter() - began, 1)
+    what = "" if guests else ", of guests that boot nothing"
+    runs = [placed(site, machine) for machine in places[:count]]
+    tell(f"{count} at once on two hosts{what}", runs, all_s=all_s)
+    idle(site, count + 1)
+    began = time.perf_counter()
+    end(site, places)
+    support.emit("vm", f"{count + 1} ended at once", all_s=round(time.perf_counter() - began, 1))
+
+
+def idle(site: MachineSite, machines: int) -> None:
+    """Say what the agents cost while nothing changes."""
+    time.sleep(SETTLE_S)
+    pids = [agent.process.pid for agent in site.agents if agent.process is not None]
+    before, began = sum(cpu_s(pid) for pid in pids), time.perf_counter()
+    time.sleep(IDLE_S)
+    used_s, passed_s = sum(cpu_s(pid) for pid in pids) - before, time.perf_counter() - began
+    support.emit(
+        "vm",
+        "agents of two hosts, idle",
+        machines=machines,
+        cpu_percent=round(used_s / passed_s * 100, 2),
+        cpu_ms_per_machine_and_minute=round(used_s / passed_s * 60_000 / machines, 1),
+    )
+
+
+def cpu_s(pid: int) -> float:
+    """Return the processor time of a process and its threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def listed(url: str, folder: Path, count: int) -> None:
@@ -162,8 +234,10 @@ def simulate(plane: ControlPlane, agents: Sequence[str]) -> None:
 def main() -> None:
     """Run the bench."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="2 one by one, 3 at once, 100 listed")
-    quick = parser.parse_args().quick
+    parser.add_argument("--quick", action="store_true", help="1 to SSH, 3 at once, 100 listed")
+    parser.add_argument("--guests", action="store_true", help="many at once boot a system, too: minutes")
+    chosen = parser.parse_args()
+    quick = chosen.quick
     why = hypervisors.missing() or guest_image.missing()
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
@@ -181,7 +255,9 @@ def main() -> None:
         fabric = stack.enter_context(hypervisors.fabric(folder / "hv"))
         hosts = [fabric.add(), fabric.add()]
         site = stack.enter_context(machine_site(url, fabric, hosts, folder / "site", "site"))
-        with_guests(site, site.tenant("bench"), 2 if quick else ONE_BY_ONE, 3 if quick else AT_ONCE)
+        tenant = site.tenant("bench")
+        with_guests(site, tenant, 1 if quick else ONE_BY_ONE)
+        at_once(site, tenant, folder, 3 if quick else AT_ONCE, guests=chosen.guests)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ before relays were, without the name that one answers to.
 """
 
 import contextlib
+import threading
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
@@ -32,7 +33,7 @@ PUSH_BYTES_MAX = limits.BODY_BYTES_MAX - 4_096
 
 
 class HttpsLink:
-    """Speaks for the agent whose identity is in ``folder``; used by one thread at a time.
+    """Speaks for the agent whose identity is in ``folder``; one thread pulls, others may report meanwhile.
 
     ``serve_host`` is where its relay is reached, None without one.
     """
@@ -43,6 +44,10 @@ class HttpsLink:
         self.identity = folder.load()
         self._serve_host = serve_host
         self._client: httpx.Client | None = None
+        self._retired: httpx.Client | None = (
+            None  # with the certificate before; a report may still be on its way
+        )
+        self._making = threading.Lock()
         self._is_nameless = not folder.answers_for(self.identity.agent_id)
         self._renew_again_at = clock.monotonic()
 
@@ -108,9 +113,11 @@ class HttpsLink:
 
     def close(self) -> None:
         """Close the connections."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        with self._making:
+            for client in (self._client, self._retired):
+                if client is not None:
+                    client.close()
+            self._client = self._retired = None
 
     def _push_halves(self, observations: Sequence[Observed], silent_nodes: Sequence[str]) -> None:
         half = len(observations) // 2
@@ -121,9 +128,18 @@ class HttpsLink:
         return http.call(self._http(), method, path, body)
 
     def _http(self) -> httpx.Client:
-        if self._client is None:
-            self._client = http.client(self.identity.url, self._folder.tls())
-        return self._client
+        with self._making:
+            if self._client is None:
+                self._client = http.client(self.identity.url, self._folder.tls())
+            return self._client
+
+    def _show_new_certificate(self) -> None:
+        """Let the next call open a connection of its own; those under way end on the old one."""
+        with self._making, contextlib.suppress(httpx.HTTPError):
+            if self._retired is not None:
+                self._retired.close()
+        with self._making:
+            self._client, self._retired = None, self._client
 
     def _renew_when_due(self) -> None:
         """Get a new certificate once half of this one's life is over; while that fails the old one serves.
@@ -150,6 +166,5 @@ class HttpsLink:
             )
             return
         self._is_nameless = False
-        with contextlib.suppress(httpx.HTTPError):
-            self.close()  # the next call shows the new certificate
+        self._show_new_certificate()
         log.info("certificate_renewed", expires_at=answer.expires_at.isoformat())

@@ -22,6 +22,7 @@ from penstock.base import limits
 from penstock.base.clock import Clock
 from penstock.base.errors import PenstockError
 from penstock.drivers.base import (
+    Announces,
     Consoles,
     Driver,
     EnsuresMany,
@@ -42,6 +43,8 @@ OBSERVE_SECONDS = 2.0
 METERS_SECONDS = 15.0  # how old what a driver counts may become
 TRIES_MAX = 5
 LINK_RETRY_SECONDS_MAX = 5.0
+NEWS_LOOK_SECONDS = 1.0  # how late the thread that hears of news sees the end
+NEWS_JOIN_SECONDS = 30.0
 SETTLED = frozenset({Phase.READY, Phase.FAILED, Phase.ABSENT})
 
 
@@ -91,6 +94,12 @@ class Agent:
         self._counted_at: dict[str, float] = {}
         self._consoles_at: dict[str, int] = {}
         self._observe_at = clock.monotonic()
+        self._busy = threading.Lock()  # guards everything above, but not the wait for wishes
+        self._news = threading.Event()
+        self._announcing = {name for name, driver in drivers.items() if isinstance(driver, Announces)}
+        for driver in drivers.values():
+            if isinstance(driver, Announces):
+                driver.announce(self._news.set)
         if desired_file is not None:
             self._take(Pulled(full=True, cursor=0, items=desired_file.read()))
 
@@ -100,6 +109,17 @@ class Agent:
         Nothing ends the loop but ``stop``: a link that fails is tried again, and meanwhile what was wanted
         last is still driven.
         """
+        hearing = threading.Thread(target=self._hear, args=(stop,), name="agent-news", daemon=True)
+        if self._announcing:
+            hearing.start()
+        try:
+            self._go_on(stop)
+        finally:
+            self._news.set()
+            if self._announcing:
+                hearing.join(NEWS_JOIN_SECONDS)
+
+    def _go_on(self, stop: threading.Event) -> None:
         failures = 0
         while not stop.is_set():
             try:
@@ -121,7 +141,8 @@ class Agent:
         """Drive what was wanted last for ``seconds``; what there is to report is kept for later."""
         end = self._clock.monotonic() + seconds
         while not stop.is_set():
-            self._drive()
+            with self._busy:
+                self._drive()
             left = end - self._clock.monotonic()
             if left <= 0:
                 return
@@ -133,18 +154,39 @@ class Agent:
         ``wait_seconds`` bounds the wait for new wishes; None: until the next thing of our own is due. Raises
         what the link raises; what was driven is then told by a later step.
         """
-        pulled = self._link.pull(self._cursor, self._patience() if wait_seconds is None else wait_seconds)
-        self._take(pulled)
-        self._cursor = pulled.cursor
-        self._heard = True
-        self._drive()
-        pushed = self._push()
+        with self._busy:
+            patience = self._patience() if wait_seconds is None else wait_seconds
+        pulled = self._link.pull(self._cursor, patience)
+        with self._busy:
+            self._take(pulled)
+            self._cursor = pulled.cursor
+            self._heard = True
+            self._drive()
+            pushed = self._push()
         self._send_consoles()
         self._power.send(self._link)
         self._sensors.send(self._link)
         if self._weights is not None:
             self._weights.send(self._link)
         return pushed
+
+    def _hear(self, stop: threading.Event) -> None:
+        """Report what a driver has ended at once, while the other thread waits for new wishes."""
+        while not stop.is_set():
+            if not self._news.wait(NEWS_LOOK_SECONDS) or stop.is_set():
+                continue
+            self._news.clear()
+            with self._busy:
+                now = self._clock.monotonic()
+                for key, attempt in self._tries.items():
+                    if self._desired[key].driver in self._announcing:
+                        attempt.due = now
+                self._drive()
+                try:
+                    self._push()
+                except (PenstockError, OSError) as error:
+                    # What was not heard stays unsent; the other thread meets the same outage, says so and tells it later.
+                    log.debug("news_untold", error=str(error))
 
     def _drive(self) -> None:
         """Drive what is due and note what the drivers said; needs no control plane."""
@@ -257,7 +299,9 @@ class Agent:
             if answer.phase in SETTLED:
                 del self._tries[item.allocation_id]
             else:
-                attempt.due = self._clock.monotonic() + attempt.wait
+                # Who announces the end of its work need not be asked for it.
+                wait = RECHECK_SECONDS_MAX if item.driver in self._announcing else attempt.wait
+                attempt.due = self._clock.monotonic() + wait
                 attempt.wait = min(attempt.wait * 2, RECHECK_SECONDS_MAX)
         return told
 
@@ -320,7 +364,9 @@ class Agent:
 
     def _send_consoles(self) -> None:
         """Send what machines wrote to their consoles since the last time, a piece of each."""
-        for key, item in self._desired.items():
+        with self._busy:
+            items = list(self._desired.items())
+        for key, item in items:
             driver = self._drivers.get(item.driver)
             if item.wanted == "absent" or not isinstance(driver, Consoles):
                 continue
@@ -331,7 +377,10 @@ class Agent:
                 log.warning("console_unreadable", allocation=key, error=str(error))
                 continue
             if content:
-                self._consoles_at[key] = self._link.push_console(key, begin, content)
+                told = self._link.push_console(key, begin, content)
+                with self._busy:
+                    if key in self._desired:  # not dropped meanwhile
+                        self._consoles_at[key] = told
 
     def _differs(self, item: Item, observed: Observed | None) -> bool:
         told = self._told.get(item.allocation_id)

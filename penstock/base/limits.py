@@ -308,6 +308,7 @@ CONSOLE_PIECE_BYTES = 64 << 10
 CONSOLE_KEPT = timedelta(days=30)
 CONSOLE_READ_BYTES_MAX = 1 << 20
 VM_TICK_SECONDS = 1.0
+VM_STARTS_AT_ONCE = 3  # on a host, and not more than it has processors: libvirtd serves 5 calls of a client at a time, and looking must not wait for starting
 VM_SERIES_MAX = 10_000  # machines in one answer of counters
 VM_SERIES_FRESH = timedelta(seconds=60)  # what is older is left out
 VM_METER_TICK_SECONDS = 5.0

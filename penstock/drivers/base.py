@@ -5,7 +5,7 @@ remembers nothing of the calls before. "Already there" and "already gone" are su
 ``Phase.PENDING`` at once and goes on in the background; the agent calls again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar, Protocol, runtime_checkable
@@ -216,6 +216,15 @@ class ReadsMeters(Protocol):
 
     def meters(self) -> Mapping[str, Mapping[str, int]]:
         """Return by allocation id what was read last: whole numbers by a name that ends in its unit or says a count."""
+        ...
+
+
+@runtime_checkable
+class Announces(Protocol):
+    """Option of drivers that work in threads of their own: say at once that something under way has ended."""
+
+    def announce(self, call: Callable[[], None]) -> None:
+        """Remember ``call``, which may be called by any thread and returns at once; one is remembered."""
         ...
 
 

@@ -87,11 +87,13 @@ class ServiceEngine:
             if any(move["reason"] == Reason.PREEMPTING for move in placed_now.values()):
                 self._wakeups.signal("service")  # who was asked to yield is due now
         if placed:
-            self._db.retrying(SYSTEM, lambda c: self._progress(c, placed, token))
+            with self._wakeups.held():
+                self._db.retrying(SYSTEM, lambda c: self._progress(c, placed, token))
         if counted:
             self._count_replicas(counted, token)
         if leaving:
-            self._db.retrying(SYSTEM, lambda c: self._leave(c, leaving, token))
+            with self._wakeups.held():
+                self._db.retrying(SYSTEM, lambda c: self._leave(c, leaving, token))
         self._wakeups.signal("event")
         return len(rows)
 

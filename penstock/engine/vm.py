@@ -35,10 +35,12 @@ class VmEngine:
         """Handle what waits; return how many machines were told something."""
         with self._db.transaction(SYSTEM) as connection:
             waiting = vm_store.waiting(connection, limits.ENGINE_BATCH)
-        told = sum(self._db.retrying(SYSTEM, lambda c, row=row: self._tell(c, row)) for row in waiting)
-        if told:
-            TOLD.inc(told)
-            self._wakeups.signal("allocation")
+        topics = [self._db.retrying(SYSTEM, lambda c, row=row: self._tell(c, row)) for row in waiting]
+        # Signals come after the commits, and once for all: whoever wakes earlier would find nothing and rest again.
+        for topic in sorted({topic for topic in topics if topic is not None}):
+            self._wakeups.signal(topic)
+        told = topics.count("allocation")
+        TOLD.inc(told)
         return told + self._move_on()
 
     def meter(self) -> int:
@@ -61,20 +63,22 @@ class VmEngine:
         with self._db.transaction(SYSTEM) as connection:
             return console_store.forget(connection, self._clock.now() - limits.CONSOLE_KEPT)
 
-    def _tell(self, connection: Connection, waiting: Row) -> int:
-        """Plug a machine's ports in on its node; tell the node what to start once they are ready there."""
+    def _tell(self, connection: Connection, waiting: Row) -> str | None:
+        """Plug a machine's ports in on its node; tell the node what to start once they are ready there.
+
+        Return the topic to signal after the commit, None if nothing was due.
+        """
         row = vm_store.get(connection, waiting["service_id"], lock=True)
         if row is None or row["allocation_id"] != waiting["id"] or "waiting" not in row["config"]:
-            return 0
+            return None
         ports = port_store.attachments_of(connection, row["service_id"])
         elsewhere = [port for port in ports if port.node_id != waiting["node_id"]]
         for port in elsewhere:
             port_store.bind(connection, port.port_id, waiting["node_id"], at=self._clock.now())
         if elsewhere:
-            self._wakeups.signal("network")
-            return 0
+            return "network"
         if not all(port_store.ready(connection, port.port_id) for port in ports):
-            return 0
+            return None
         positions = row["config"].get("positions", [])
         devices = devices_at(connection, waiting["node_id"], positions) if positions else []
-        return int(push(connection, row, waiting["id"], devices=devices))
+        return "allocation" if push(connection, row, waiting["id"], devices=devices) else None

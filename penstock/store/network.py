@@ -43,7 +43,7 @@ def lock(connection: Connection, network_id: str) -> Row | None:
 
 
 def touch(connection: Connection, network_id: str, at: datetime) -> None:
-    """Count a change of a network or its parts, and let the engine make it real."""
+    """Count a change of a network or its parts, and let the engine make it real: now, even if a later look was planned."""
     connection.execute(
         sa.update(network)
         .where(network.c.id == network_id)

@@ -95,19 +95,18 @@ def _place(connection: Connection, port_id: str, values: dict[str, Any], at: dat
     return network_id is not None
 
 
-_READY = sa.text(
-    """
-    SELECT EXISTS (
-        SELECT FROM port p JOIN network n ON n.id = p.network_id
-        JOIN allocation a ON a.network_id = n.id AND a.node_id = p.node_id
+# That a port ``p`` is ready, as a condition.
+IS_READY = """
+    EXISTS (
+        SELECT FROM network n JOIN allocation a ON a.network_id = n.id AND a.node_id = p.node_id
         LEFT JOIN allocation b ON b.network_id = n.id AND b.node_id = p.arriving_node_id
-        WHERE p.id = :port_id AND n.applied_revision = n.revision AND a.wanted = 'present'
+        WHERE n.id = p.network_id AND n.applied_revision = n.revision AND a.wanted = 'present'
             AND a.phase = 'ready' AND a.phase_generation = a.generation
             AND (p.arriving_node_id IS NULL OR b.wanted = 'present' AND b.phase = 'ready'
                 AND b.phase_generation = b.generation)
     )
-    """
-)
+"""
+_READY = sa.text(f"SELECT EXISTS (SELECT FROM port p WHERE p.id = :port_id AND {IS_READY})")  # noqa: S608 - our own text
 
 
 def ready(connection: Connection, port_id: str) -> bool:

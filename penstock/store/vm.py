@@ -12,6 +12,7 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from penstock.store.port import IS_READY
 from penstock.store.rows import Row, every, one
 from penstock.store.schema import vm, vm_snapshot
 
@@ -144,15 +145,18 @@ def config_of(
 
 
 _WAITING = sa.text(
-    """
-    SELECT a.id, a.service_id, a.node_id, a.config FROM allocation a JOIN service s ON s.id = a.service_id
-    WHERE jsonb_exists(a.config, 'waiting') AND a.wanted = 'present' AND s.kind = 'vm' ORDER BY a.id LIMIT :limit
-    """
+    f"""
+    SELECT m.id, m.service_id, m.node_id FROM allocation m JOIN service s ON s.id = m.service_id
+    WHERE jsonb_exists(m.config, 'waiting') AND m.wanted = 'present' AND s.kind = 'vm' AND (
+        EXISTS (SELECT FROM port p WHERE p.service_id = s.id AND p.node_id IS DISTINCT FROM m.node_id)
+        OR NOT EXISTS (SELECT FROM port p WHERE p.service_id = s.id AND NOT {IS_READY})
+    ) ORDER BY m.id LIMIT :limit
+    """  # noqa: S608 - our own text
 )
 
 
 def waiting(connection: Connection, limit: int) -> list[Row]:
-    """Return placed machines that wait to be told what to be."""
+    """Return placed machines that something can be done for: plug their ports in, or tell their node what to be."""
     return every(connection.execute(_WAITING, {"limit": limit}))
 
 

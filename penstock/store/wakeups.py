@@ -6,7 +6,8 @@ order's transaction it would serialise every commit of the factory on PostgreSQL
 """
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 
 import psycopg
 import structlog
@@ -46,9 +47,29 @@ class Wakeups:
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._sender_pid = 0
+        self._held = threading.local()
+
+    @contextmanager
+    def held(self) -> Generator[None]:
+        """Hold back what this thread signals until the block is over: put it around a transaction.
+
+        Whoever wakes before the commit finds nothing, rests again and is late by a polling interval. Not to be nested.
+        """
+        topics: dict[str, None] = {}
+        self._held.topics = topics
+        try:
+            yield
+        finally:
+            self._held.topics = None
+            for topic in topics:
+                self.signal(topic)
 
     def signal(self, topic: str) -> None:
         """Wake whoever waits for ``topic``, here and in the other replicas."""
+        held: dict[str, None] | None = getattr(self._held, "topics", None)
+        if held is not None:
+            held[topic] = None
+            return
         topics = (topic, *_IMPLIED.get(topic, ()))
         self._bump(topics)
         self._dirty.update(topics)

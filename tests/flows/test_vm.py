@@ -249,14 +249,3 @@ def test_a_host_is_emptied_while_its_guest_is_pinged(
         lambda: other_hypervisor.domains() == [] and other_hypervisor.links() == [], "nothing is left there"
     )
     second.end(signal.SIGTERM)
-
-
-def test_killed_in_mid_launch_it_converges(site: Site) -> None:
-    vm = site.launch("web-2")
-    until(lambda: list((site.agent.state / "libvirt/machines").glob("*")), "the agent has begun")
-    site.agent.end(signal.SIGKILL)
-    site.host.kill_libvirtd()
-    site.host.start_libvirtd()
-    site.agent.start("run")
-    site.wait(vm["id"], "running")
-    assert len(site.host.domains()) == 1

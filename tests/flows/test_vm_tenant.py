@@ -173,7 +173,7 @@ def test_moved_while_it_runs_it_stays_reachable(site: MachineSite, web: Machine)
 def test_killed_in_mid_launch_all_of_it_converges(
     site: MachineSite, machines: tuple[Machine, Machine]
 ) -> None:
-    """SIGKILL of the engine with its listener, then of the agents, while one more machine is brought up."""
+    """SIGKILL of the engine with its listener, then of agents and libvirtds, while one more machine is brought up."""
     third = site.order(machines[1].tenant, "third")
     site.engine.kill()
     until(lambda: site.vm(third)["state"] == "provisioning", "the API goes on")
@@ -182,6 +182,8 @@ def test_killed_in_mid_launch_all_of_it_converges(
     site.engine.kill()
     for agent in site.agents:
         agent.end(signal.SIGKILL)
+        agent.host.kill_libvirtd()
+        agent.host.start_libvirtd()
         agent.start("run")
     site.engine.start()
     site.wait(third, "running")

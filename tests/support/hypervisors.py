@@ -8,11 +8,12 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from penstock.drivers.libvirt import binding
@@ -28,6 +29,7 @@ PROGRAMS = (
     "genisoimage",
 )
 START_SECONDS = 60.0
+_REAPER = Path(__file__).with_name("reaper.py")
 FABRIC_ADDRESS = "10.77.0.1"
 OUTSIDE_ADDRESS = "198.51.100.1"  # of the fabric on the other wire, where floating addresses are
 
@@ -89,6 +91,7 @@ class Host:
     folder: Path
     root: "subprocess.Popen[bytes] | None" = None
     daemon: "subprocess.Popen[bytes] | None" = None
+    reapers: "list[subprocess.Popen[bytes]]" = field(default_factory=list["subprocess.Popen[bytes]"])
 
     @property
     def uri(self) -> str:
@@ -114,7 +117,11 @@ class Host:
 
     def start_libvirtd(self) -> None:
         """Start libvirtd and wait until it answers."""
-        self.daemon = _start(self.enter("libvirtd", "--listen"), self.folder / "libvirtd.err")
+        pid_file = self.folder / "libvirtd.pid"
+        pid_file.unlink(missing_ok=True)
+        command = [sys.executable, str(_REAPER), str(pid_file), *self.enter("libvirtd", "--listen")]
+        self.daemon = _start(command, self.folder / "libvirtd.err")
+        self.reapers.append(self.daemon)
         end = time.monotonic() + START_SECONDS
         while not self.answers():
             if time.monotonic() > end or self.daemon.poll() is not None:
@@ -134,9 +141,7 @@ class Host:
 
     def kill_libvirtd(self) -> None:
         """End libvirtd as a crash would; machines go on."""
-        assert self.daemon is not None
-        self.daemon.kill()
-        self.daemon.wait()
+        _end(int((self.folder / "libvirtd.pid").read_text()))
 
     def domains(self) -> list[str]:
         """Return the names of all domains, running or not."""
@@ -236,7 +241,7 @@ class Fabric:
         for host in self.hosts:
             for pid in _inside(host.name):
                 _end(pid)
-            for process in (host.daemon, host.root):
+            for process in (*host.reapers, host.root):
                 if process is not None:
                     process.wait()
             _ip("netns", "delete", host.name, check=False)

@@ -90,12 +90,18 @@ class MachineSite:
         made(caller.put(f"/v1/floating-addresses/{floating['id']}/port", port_id=port["id"]))
         return Machine("", tenant, port, group_id, Guest(self.fabric, floating["address"], self.key))
 
-    def launch(self, machine: Machine) -> Machine:
-        """Order a machine at its port."""
-        spec = {**SPEC, "ports": [machine.port["id"]]}
+    def launch(self, machine: Machine, **more: Any) -> Machine:
+        """Order a machine at its port; ``more`` is said in its spec."""
+        spec = {**SPEC, "ports": [machine.port["id"]], **more}
         body = {"project_id": machine.tenant.project_id, "name": machine.port["name"], "spec": spec}
         machine.id = made(machine.tenant.member.post("/v1/vms", **body))["id"]
         return machine
+
+    def publish(self, name: str, content: bytes) -> None:
+        """Put an image into the catalogue."""
+        image = made(self.operator.post("/v1/images", name=name))
+        sent = self.operator.request("PUT", f"/v1/images/{image['id']}/content", content=content)
+        assert sent.status_code == 200, sent.text
 
     def vm(self, machine: Machine) -> dict[str, Any]:
         """Return a machine as its tenant sees it."""
@@ -195,10 +201,7 @@ def machine_site(
 
 
 def _publish(site: MachineSite, hosts: list[Host]) -> None:
-    image = made(site.operator.post("/v1/images", name="tiny"))
-    content = guest_image.tiny_image().read_bytes()
-    sent = site.operator.request("PUT", f"/v1/images/{image['id']}/content", content=content)
-    assert sent.status_code == 200, sent.text
+    site.publish("tiny", guest_image.tiny_image().read_bytes())
     site.pool_id = make_pool(site.operator, "public", "198.51.100.0/24")
 
     def joined() -> dict[str, str]:

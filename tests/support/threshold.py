@@ -41,6 +41,10 @@ def _accept(listening: socket.socket, port: int) -> None:
 def _carry(outer: socket.socket, inner: socket.socket) -> None:
     """Pass on what either side says until one has said everything."""
     with outer, inner:
+        for one in (outer, inner):
+            one.setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+            )  # else small answers wait 40 ms for more to come
         while True:
             for source in select.select([outer, inner], [], [])[0]:
                 try:

@@ -7,7 +7,8 @@ for a machine that has lived before is noted as a problem of that step: the mach
 import shutil
 import threading
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any
@@ -44,7 +45,7 @@ def digest(thing: object) -> str:
 
 
 class Convergence:
-    """The steps for one wish; ``cancelled`` ends the waits in them."""
+    """The steps for one wish; ``cancelled`` ends the waits in them, ``starting`` bounds how many start at once."""
 
     def __init__(
         self,
@@ -54,9 +55,11 @@ class Convergence:
         wanted: Wanted,
         *,
         accelerated: bool,
+        starting: threading.Semaphore,
         keys: KeySource | None = None,
         stop_seconds: float = limits.VM_STOP_SECONDS,
     ) -> None:
+        self._starting = starting
         self._hypervisor = hypervisor
         self._store = store
         self._clock = clock
@@ -72,18 +75,9 @@ class Convergence:
 
     def run(self) -> Record:
         """Do all steps and return what is remembered; raises what makes the machine impossible."""
-        machine, now_us = self._machine, to_epoch_us(self._clock.now())
-        record = self._store.read(self._id) or Record(self._wanted.generation)
+        machine = self._machine
+        record = self.begin()
         if record.moved_to is None:
-            record = self._store.write(
-                self._id,
-                replace(
-                    record,
-                    uuid=machine.uuid,
-                    started_us=record.started_us or now_us,
-                    arriving=machine.arriving,
-                ),
-            )
             record = self._bring_about(record)
         return self._store.note(
             self._id,
@@ -94,6 +88,16 @@ class Convergence:
             problems=self._problems,
         )
 
+    def begin(self) -> Record:
+        """Note that this host has begun with the machine, and return what is remembered."""
+        record = self._store.read(self._id) or Record(self._wanted.generation)
+        if record.moved_to is not None:
+            return record
+        started_us = record.started_us or to_epoch_us(self._clock.now())
+        machine = self._machine
+        begun = replace(record, uuid=machine.uuid, started_us=started_us, arriving=machine.arriving)
+        return record if begun == record else self._store.write(self._id, begun)
+
     def _bring_about(self, record: Record) -> Record:
         machine = self._machine
         if self._must_rest(record):
@@ -103,14 +107,17 @@ class Convergence:
             if machine.restore_from is not None:  # None: that snapshot was deleted meanwhile
                 self._try("restore", self._restore)
             record = self._store.note(self._id, restores=machine.restores)
-        self._disks(record)
-        if machine.arriving:
-            self._data_disks()  # libvirt here must know the keys of what arrives
-            return self._store.note(self._id, hardware=digest(machine.hardware))
-        if machine.power == "on":
-            self._start()
-        else:
-            self._define()
+        if not self._places.root.exists():
+            self._store.base_file(machine.image)  # may take long, and nobody else should wait for it
+        with self._turn():
+            self._disks(record)
+            if machine.arriving:
+                self._data_disks()  # libvirt here must know the keys of what arrives
+                return self._store.note(self._id, hardware=digest(machine.hardware))
+            if machine.power == "on":
+                self._start()
+            else:
+                self._define()
         record = self._store.note(self._id, boots=machine.boots, hardware=digest(machine.hardware))
         self._try("volumes", self._sync_volumes)
         self._sync_snapshots(record)
@@ -118,6 +125,16 @@ class Convergence:
             move = machine.move
             self._try("move", lambda: self._move(move))
         return self._store.read(self._id) or record
+
+    @contextmanager
+    def _turn(self) -> Generator[None]:
+        """Wait for a place among those that start."""
+        while not self._starting.acquire(timeout=_LOOK_SECONDS):
+            self._check()
+        try:
+            yield
+        finally:
+            self._starting.release()
 
     def _must_rest(self, record: Record) -> bool:
         """Tell whether a running machine must stop for what is wanted of it."""

@@ -6,8 +6,10 @@ remembers nothing finds all of them again. ``READY`` means that the machine is a
 is wanted stopped. While a machine that has lived is being changed it is ``STARTED`` with the code ``changing``.
 """
 
+import contextlib
+import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -35,18 +37,15 @@ _UNTESTED = ("PCI passthrough (VFIO)", "mediated devices (vGPU)", "aarch64", "KV
 
 @dataclass(slots=True)
 class _Job:
-    """A convergence in its thread; ``error`` is what ended it, ``again_at`` when it may be tried again."""
+    """A convergence in its thread, or a removal (None); ``error`` ended it, ``again_at`` is when it may be tried again."""
 
     generation: int
     applied: str
-    convergence: Convergence
+    convergence: Convergence | None
     thread: threading.Thread | None = None
     error: PenstockError | None = None
     again_at: float = 0.0
-
-    @property
-    def works(self) -> bool:
-        return self.thread is not None and self.thread.is_alive()
+    works: bool = False
 
 
 class LibvirtDriver:
@@ -72,6 +71,8 @@ class LibvirtDriver:
         self._consoles = Consoles(self._store)
         self._jobs: dict[str, _Job] = {}
         self._lock = threading.Lock()
+        self._starting = threading.Semaphore(min(limits.VM_STARTS_AT_ONCE, os.cpu_count() or 1))
+        self._news: Callable[[], None] = lambda: None
 
     # -- the six verbs
 
@@ -93,12 +94,13 @@ class LibvirtDriver:
             job = self._jobs.get(wanted.allocation_id)
             if job is not None and job.works:
                 return self._under_way(wanted, record, job)
-            power = self._power(wanted.allocation_id)
-            if record is not None and self._is_as_wanted(wanted, record, power):
-                self._jobs.pop(wanted.allocation_id, None)
-                if record.generation != wanted.generation:
-                    record = self._store.note(wanted.allocation_id, generation=wanted.generation)
-                return self._observed(wanted.allocation_id, record, power)
+            if record is not None and record.applied == digest(wanted.config):
+                power = self._power(wanted.allocation_id)
+                if record.arriving or record.moved_to is not None or record.power == power:
+                    self._jobs.pop(wanted.allocation_id, None)
+                    if record.generation != wanted.generation:
+                        record = self._store.note(wanted.allocation_id, generation=wanted.generation)
+                    return self._observed(wanted.allocation_id, record, power)
             same = job is not None and job.applied == digest(wanted.config)
             if (
                 job is None
@@ -106,6 +108,7 @@ class LibvirtDriver:
                 or (_is_passing(job, record) and self._clock.monotonic() >= job.again_at)
             ):
                 job = self._begin(wanted)
+                record = self._store.read(wanted.allocation_id)
             return self._under_way(wanted, record, job)
 
     def observe(self) -> Sequence[Observed]:
@@ -125,25 +128,33 @@ class LibvirtDriver:
         return found
 
     def remove(self, allocation_id: str) -> Observed:
-        """Cut the power and remove domain, disk, seed and console; volumes stay, they have a life of their own."""
+        """Cut the power and remove domain, disk, seed and console; volumes stay, they have a life of their own.
+
+        That takes QEMU up to seconds, so it is done in a thread of its own, too.
+        """
         with self._lock:
             job = self._jobs.get(allocation_id)
             if job is not None and job.works:
-                job.convergence.cancelled.set()
+                if job.convergence is not None:
+                    job.convergence.cancelled.set()
                 return Observed(allocation_id, job.generation, Phase.PENDING)
             self._jobs.pop(allocation_id, None)
-            with self._hypervisor.speaking() as connection:
-                domain = self._hypervisor.domain(connection, allocation_id)
-                if domain is not None:
-                    self._undefine(domain)
-            self._store.forget(allocation_id)
-            return Observed(allocation_id, 0, Phase.ABSENT)
+            if job is not None and job.convergence is None and job.error is not None:
+                raise job.error
+            if not self._is_there(allocation_id):
+                return Observed(allocation_id, 0, Phase.ABSENT)
+            self._run(allocation_id, _Job(0, "", None), lambda: self._take_away(allocation_id))
+            return Observed(allocation_id, 0, Phase.PENDING)
 
     def capabilities(self) -> Capabilities:
         """Carry virtual machines."""
         return Capabilities(kinds=frozenset({"vm"}), simulated=False, untested_on_hardware=_UNTESTED)
 
     # -- options
+
+    def announce(self, call: Callable[[], None]) -> None:
+        """Call this whenever the work on a machine has ended."""
+        self._news = call
 
     def console(self, allocation_id: str, after: int, bytes_max: int) -> tuple[int, bytes]:
         """Return what the machine wrote to its serial console after offset ``after``, and the offset of its begin."""
@@ -161,18 +172,32 @@ class LibvirtDriver:
     def close(self) -> None:
         """Let go of libvirt; machines run on."""
         for job in list(self._jobs.values()):
-            job.convergence.cancelled.set()
+            if job.convergence is not None:
+                job.convergence.cancelled.set()
             if job.thread is not None:
                 job.thread.join()
         self._hypervisor.close()
 
     # -- inside
 
+    def _is_there(self, allocation_id: str) -> bool:
+        if self._store.has(allocation_id):
+            return True
+        with self._hypervisor.speaking() as connection:
+            return self._hypervisor.domain(connection, allocation_id) is not None
+
+    def _take_away(self, allocation_id: str) -> None:
+        with self._hypervisor.speaking() as connection:
+            domain = self._hypervisor.domain(connection, allocation_id)
+            if domain is not None:
+                self._undefine(domain)
+        self._store.forget(allocation_id)
+
     def _undefine(self, domain: Any) -> None:
         api = self._hypervisor.api
-        if domain.isActive():
-            domain.destroy()
         try:
+            if domain.isActive():
+                domain.destroy()
             domain.undefineFlags(
                 api.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
                 | api.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
@@ -180,19 +205,15 @@ class LibvirtDriver:
                 | api.VIR_DOMAIN_UNDEFINE_NVRAM
             )
         except api.libvirtError as error:
-            if error.get_error_code() != api.VIR_ERR_NO_DOMAIN:  # a transient one was gone with its power
+            if (
+                error.get_error_code() != api.VIR_ERR_NO_DOMAIN
+            ):  # it went meanwhile, a transient one with its power
                 raise
 
     def _power(self, allocation_id: str) -> str:
         with self._hypervisor.speaking() as connection:
             domain = self._hypervisor.domain(connection, allocation_id)
             return "off" if domain is None or not domain.isActive() else "on"
-
-    @staticmethod
-    def _is_as_wanted(wanted: Wanted, record: Record, power: str) -> bool:
-        if record.applied != digest(wanted.config):
-            return False
-        return record.arriving or record.moved_to is not None or record.power == power
 
     def _begin(self, wanted: Wanted) -> _Job:
         convergence = Convergence(
@@ -201,18 +222,25 @@ class LibvirtDriver:
             self._clock,
             wanted,
             accelerated=self._accelerator.is_on(),
+            starting=self._starting,
             keys=self._keys,
             stop_seconds=self._settings.stop_seconds,
         )
+        with contextlib.suppress(OSError):  # a full disk is met again, and told, in the thread
+            convergence.begin()
         job = _Job(wanted.generation, digest(wanted.config), convergence)
-        job.thread = threading.Thread(target=self._work, args=(wanted.allocation_id, job), daemon=True)
-        self._jobs[wanted.allocation_id] = job
+        return self._run(wanted.allocation_id, job, convergence.run)
+
+    def _run(self, allocation_id: str, job: _Job, work: Callable[[], object]) -> _Job:
+        job.thread = threading.Thread(target=self._work, args=(allocation_id, job, work), daemon=True)
+        self._jobs[allocation_id] = job
+        job.works = True
         job.thread.start()
         return job
 
-    def _work(self, allocation_id: str, job: _Job) -> None:
+    def _work(self, allocation_id: str, job: _Job, work: Callable[[], object]) -> None:
         try:
-            job.convergence.run()
+            work()
         except CancelledError as error:
             job.error = error
         except PenstockError as error:
@@ -222,6 +250,8 @@ class LibvirtDriver:
             job.error = UnavailableError(f"the driver failed: {error}")
             log.exception("machine_failed", allocation=allocation_id)
         job.again_at = self._clock.monotonic() + limits.VM_RETRY_SECONDS
+        job.works = False
+        self._news()
 
     def _under_way(self, wanted: Wanted, record: Record | None, job: _Job) -> Observed:
         lived = record is not None and record.ready_us is not None

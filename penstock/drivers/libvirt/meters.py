@@ -12,11 +12,13 @@ def power_of(stats: Mapping[str, Any] | None) -> str:
 
 
 def meters_of(stats: Mapping[str, Any]) -> dict[str, int]:
-    """Return CPU time, memory, disk and network of a machine since its start.
+    """Return CPU time, memory, disk and network of a machine since its start; what libvirt cannot say now is left out.
 
     ``memory_host_bytes`` is what QEMU occupies on the node, ``memory_guest_bytes`` what the guest uses, where it says.
     """
-    found = {"cpu_time_us": int(stats.get("cpu.time", 0)) // 1_000}
+    found: dict[str, int] = {}
+    if "cpu.time" in stats:
+        found["cpu_time_us"] = int(stats["cpu.time"]) // 1_000
     rss = stats.get("balloon.rss")
     if rss is not None:
         found["memory_host_bytes"] = int(rss) << 10

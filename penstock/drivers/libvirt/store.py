@@ -82,6 +82,10 @@ class MachineStore:
         """Return the allocations that have a folder."""
         return sorted(entry.name for entry in os.scandir(self._machines) if entry.is_dir())
 
+    def has(self, allocation_id: str) -> bool:
+        """Tell whether anything is kept of a machine."""
+        return (self._machines / allocation_id).exists()
+
     def places(self, allocation_id: str) -> Places:
         """Return where a machine's files are."""
         folder = self._machines / allocation_id
@@ -133,6 +137,8 @@ class MachineStore:
         InvalidInputError if it is not what its checksum says, is no qcow2, or leans on another file.
         """
         file = self._images / f"{image.sha256}.qcow2"
+        if file.exists():
+            return file
         with self._fetching:
             if not file.exists():
                 partial = self._images / f".{image.sha256}.{os.getpid()}.part"

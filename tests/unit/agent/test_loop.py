@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -419,6 +419,71 @@ def test_run_survives_a_lost_link_and_goes_on_driving(link: HeldLink, tmp_path: 
         thread.join(timeout=10)
         driver.close()
     assert not thread.is_alive()
+
+
+class Slow(SimulatedDriver):
+    """Hardware that is ready once the test says so, and then speaks up by itself."""
+
+    call: Callable[[], None]
+    asked = 0
+
+    def announce(self, call: Callable[[], None]) -> None:
+        self.call = call
+
+    def ensure_many(self, wanted: Sequence[Wanted]) -> Sequence[Observed]:
+        self.asked += 1
+        return super().ensure_many(wanted)
+
+
+def test_what_a_driver_announces_is_reported_while_wishes_are_waited_for(
+    link: HeldLink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = ManualClock(START)
+    driver = Slow(tmp_path / "world", clock, parse_site("1x2:H100", load_device_classes()))
+    item, stop, waiting = an_item(start_seconds=60), threading.Event(), threading.Event()
+    link.want(item)
+    pull = link.pull
+
+    def wait_for_wishes(after: int, wait_seconds: float) -> Pulled:
+        if after:
+            waiting.set()
+            stop.wait(60)
+        return pull(after, wait_seconds)
+
+    monkeypatch.setattr(link, "pull", wait_for_wishes)
+    thread = threading.Thread(target=Agent(link, {"simulated": driver}, clock).run, args=(stop,))
+    thread.start()
+    try:
+        assert waiting.wait(20)
+        assert Phase.READY not in link.phases(item)
+        pass_time(clock, 60)
+        driver.call()
+        until(lambda: Phase.READY in link.phases(item))
+        link.push_fails = UnavailableError("gone")
+        driver.call()  # an outage that this thread meets is the other one's to tell
+        link.push_fails = None
+    finally:
+        stop.set()
+        thread.join(timeout=20)
+        driver.close()
+    assert not thread.is_alive()
+
+
+def test_who_announces_the_end_of_its_work_is_not_asked_again_and_again(
+    link: HeldLink, tmp_path: Path, clock: ManualClock
+) -> None:
+    driver = Slow(tmp_path / "world", clock, parse_site("1x2:H100", load_device_classes()))
+    link.want(an_item(start_seconds=60))
+    agent = Agent(link, {"simulated": driver}, clock)
+    agent.step(0.0)
+    for _ in range(20):
+        pass_time(clock, 0.02)
+        agent.step(0.0)
+    assert driver.asked == 1
+    pass_time(clock, RECHECK_SECONDS_MAX)
+    agent.step(0.0)
+    assert driver.asked == 2
+    driver.close()
 
 
 def until(true: Any, seconds: float = 20.0) -> None:

@@ -74,6 +74,24 @@ def test_a_host_is_told_when_something_is_plugged_in_and_only_what_changed(
     assert len(imagined.rows()) == 1
 
 
+def test_a_change_is_made_real_at_once_although_a_later_look_was_planned(
+    imagined: Imagined, acme: Tenant, clock: ManualClock
+) -> None:
+    factory = imagined.factory
+    subnet_id = make_subnet(acme, make_network(acme, "prod"), "front", "10.0.0.0/24")
+    one, two = (make_port(acme, subnet_id, name)["id"] for name in ("one", "two"))
+    factory.place(one, factory.node_ids[0])
+    factory.plane.networks.tick()
+    with factory.plane.db.transaction(SYSTEM) as connection:
+        assert connection.execute(sa.select(network.c.due_at)).scalar_one() > clock.now(), (
+            "when the host has answered"
+        )
+    factory.place(two, factory.node_ids[0])
+    assert factory.plane.networks.tick() == 1, "and not a second later"
+    (row,) = imagined.rows()
+    assert len(row.config["ports"]) == 2
+
+
 def test_a_host_that_failed_is_tried_again_by_itself(
     imagined: Imagined, acme: Tenant, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """Signals shorten waits: none is lost between look and wait, and they reach other processes over the database."""
 
+import contextlib
 import re
 import threading
 from collections.abc import Iterator
@@ -34,6 +35,25 @@ def test_an_old_signal_and_one_of_another_topic_wake_nobody(wakeups: Wakeups) ->
     seen = wakeups.count("service")
     wakeups.signal("event")
     assert not wakeups.wait("service", seen, SHORT)
+
+
+def test_signals_within_a_transaction_are_held_back_until_it_is_over(wakeups: Wakeups) -> None:
+    before = wakeups.count("allocation"), wakeups.count("report")
+    with wakeups.held():
+        wakeups.signal("allocation")
+        wakeups.signal("allocation")
+        assert (wakeups.count("allocation"), wakeups.count("report")) == before
+        other = threading.Thread(target=wakeups.signal, args=("event",))
+        other.start()
+        other.join()
+        assert wakeups.count("event") == 1, "only what this thread says is held back"
+    assert (wakeups.count("allocation"), wakeups.count("report")) == (before[0] + 1, before[1] + 1)
+    with contextlib.suppress(RuntimeError), wakeups.held():
+        wakeups.signal("allocation")
+        raise RuntimeError
+    assert wakeups.count("allocation") == before[0] + 2, "an unneeded wake-up is better than a lost one"
+    wakeups.signal("allocation")
+    assert wakeups.count("allocation") == before[0] + 3
 
 
 def test_everybody_who_waits_is_woken_by_one_signal(wakeups: Wakeups) -> None:
