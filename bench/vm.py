@@ -156,10 +156,10 @@ def at_once(site: MachineSite, tenant: Tenant, folder: Path, count: int, *, gues
 
 def idle(site: MachineSite, machines: int) -> None:
     """Say what the agents cost while nothing changes."""
-    time.sleep(SETTLE_S)
+    support.pause(SETTLE_S)
     pids = [agent.process.pid for agent in site.agents if agent.process is not None]
     before, began = sum(cpu_s(pid) for pid in pids), time.perf_counter()
-    time.sleep(IDLE_S)
+    support.pause(IDLE_S)
     used_s, passed_s = sum(cpu_s(pid) for pid in pids) - before, time.perf_counter() - began
     support.emit(
         "vm",

@@ -5,7 +5,6 @@ called. Its certificate is renewed at half of its life over the link itself, and
 before relays were, without the name that one answers to.
 """
 
-import contextlib
 import threading
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -135,10 +134,9 @@ class HttpsLink:
 
     def _show_new_certificate(self) -> None:
         """Let the next call open a connection of its own; those under way end on the old one."""
-        with self._making, contextlib.suppress(httpx.HTTPError):
+        with self._making:
             if self._retired is not None:
                 self._retired.close()
-        with self._making:
             self._client, self._retired = None, self._client
 
     def _renew_when_due(self) -> None:
