@@ -14,13 +14,17 @@ import pytest
 
 from tests.support.certificates import self_signed
 from tests.support.gateway_peers import (
+    ControlPlane,
     Engine,
     Gateway,
     ask,
     completions,
     configuration,
     eventually,
+    factory_arguments,
+    key_entry,
     ledger,
+    model_entry,
     upstream,
 )
 
@@ -140,6 +144,36 @@ def test_a_revoked_key_is_refused_everywhere_and_a_wrong_file_changes_nothing(
         assert completions(gateway.port, ask(max_tokens=1), key="sk-new")[0] == 200
     finally:
         gateway.stop()
+
+
+def test_in_a_factory_every_process_hears_of_keys_and_all_hold_their_limits_together(
+    tmp_path: Path, engine: Engine
+) -> None:
+    plane = ControlPlane()
+    plane.publish(
+        keys=[key_entry("sk-test", requests_per_minute=40)], models=[model_entry(engine.base, model="m")]
+    )
+    plane.start()
+    gateway = Gateway(tmp_path, *factory_arguments(tmp_path, plane), "--processes", "3")
+    try:
+        # A new connection goes to any of them.
+        eventually("all serve", lambda: all(gateway.get("/healthz")["status"] == "ok" for _ in range(24)))
+        statuses = [status for status, _, _ in parallel(gateway.port, 64, ask(max_tokens=2))]
+        assert sorted(statuses) == [200] * 40 + [429] * 24
+        plane.publish(keys=[])
+        eventually(
+            "every process refuses the key",
+            lambda: {status for status, _, _ in parallel(gateway.port, 24, ask(max_tokens=2))} == {401},
+        )
+        assert gateway.stop() == 0
+        billed = {
+            name: [one["prompt_tokens"], one["completion_tokens"]] for name, one in plane.records.items()
+        }
+        assert billed == engine.counts()
+        assert plane.duplicates == 0
+    finally:
+        gateway.stop()
+        plane.stop()
 
 
 def test_fewer_processes_deliver_what_more_have_left(tmp_path: Path, engine: Engine) -> None:
