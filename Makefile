@@ -97,8 +97,8 @@ bench: .venv/.ready-dev ## Measure every figure the README quotes (SAVE=1 keeps 
 	@exec $(BIN)/python -m bench.run $(if $(SAVE),--save) $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
 .PHONY: bench-gateway
-bench-gateway: .venv/.ready-dev ## Measure what the gateway costs beside nginx and LiteLLM, routing and cold starts (SAVE=1 keeps them; LITELLM=path of its command)
-	@for name in gateway routing cold_start; do \
+bench-gateway: .venv/.ready-dev ## Measure what the gateway costs beside nginx and LiteLLM, what bad clients cost, routing and cold starts (SAVE=1 keeps them; LITELLM=path of its command)
+	@for name in gateway bad_clients routing cold_start; do \
 		BENCH_LITELLM="$(LITELLM)" $(BIN)/python -m bench.run $(if $(SAVE),--save) --only $$name || exit 1; done
 
 .PHONY: bench-rag
