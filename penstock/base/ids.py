@@ -58,6 +58,7 @@ ReservationId = NewType("ReservationId", str)
 MaintenanceId = NewType("MaintenanceId", str)
 WeightsId = NewType("WeightsId", str)
 CertificateId = NewType("CertificateId", str)
+LoadBalancerId = NewType("LoadBalancerId", str)
 
 PREFIXES: dict[str, str] = {
     "rate_limit": "rlm",
@@ -111,6 +112,7 @@ PREFIXES: dict[str, str] = {
     "maintenance": "mnt",
     "weights": "wgt",
     "certificate": "crt",
+    "load_balancer": "lbr",
 }
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from penstock.base.clock import SystemClock
+from penstock.drivers.haproxy.driver import HaproxyDriver
 from penstock.drivers.nftables import namespaces
 from tests.support.network_hosts import Fabric, missing
 
@@ -18,6 +20,10 @@ def fabric() -> Iterator[Fabric]:
     try:
         yield made
         for host in made.hosts:
+            balancers = HaproxyDriver(SystemClock(), host=host.path)
+            for observed in balancers.observe():
+                balancers.remove(observed.allocation_id)
+            assert balancers.leaks() == []
             driver = host.driver()
             for observed in driver.observe():
                 driver.remove(observed.allocation_id)

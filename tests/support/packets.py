@@ -43,6 +43,69 @@ def tcp(address: str, port: str, seconds: str = "1") -> int:
         return 1
 
 
+def serve_http(word: str, port: str) -> int:
+    """Answer every request on a port with a word, for ever; ``/ill`` is answered with 503."""
+    import http.server  # noqa: PLC0415 - slow to load
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = f"{word} {self.headers.get('X-Forwarded-For')} {self.headers.get('X-Forwarded-Proto')}".encode()
+            self.send_response(503 if self.path == "/ill" else 200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name that http.server calls
+            pass
+
+    server = http.server.ThreadingHTTPServer(("0.0.0.0", int(port)), Handler)
+    print("serving", flush=True)
+    server.serve_forever()
+    return 0
+
+
+def get(address: str, port: str, times: str = "1", seconds: str = "5") -> int:
+    """Ask for a page so often, over a connection each, and print each answer's status and body on a line."""
+    import http.client  # noqa: PLC0415 - slow to load
+
+    for _ in range(int(times)):
+        connection = http.client.HTTPConnection(address, int(port), timeout=float(seconds))
+        try:
+            connection.request("GET", "/")
+            answer = connection.getresponse()
+            print(answer.status, answer.read().decode())
+        except OSError as error:
+            print(0, error)
+        connection.close()
+    return 0
+
+
+def tls(address: str, port: str, name: str, authority: str, hold: str = "no") -> int:
+    """Speak TLS with whoever is called ``name`` by a certificate of the authority in a file; print its serial and a page.
+
+    ``hold`` ``yes``: ask again over the same connection for each line of the input.
+    """
+    import ssl  # noqa: PLC0415 - slow to load
+
+    context = ssl.create_default_context(cafile=authority)
+    try:
+        with (
+            socket.create_connection((address, int(port)), timeout=5) as opened,
+            context.wrap_socket(opened, server_hostname=name) as secured,
+        ):
+            certificate = secured.getpeercert() or {}
+            ask = f"GET / HTTP/1.1\r\nHost: {name}\r\n\r\n".encode()
+            secured.sendall(ask)
+            print(certificate["serialNumber"], secured.recv(4_096).decode().rpartition("\r\n")[2], flush=True)
+            for _ in sys.stdin if hold == "yes" else ():
+                secured.sendall(ask)
+                print(secured.recv(4_096).decode().rpartition("\r\n")[2] or "closed", flush=True)
+            return 0
+    except OSError as error:
+        print(error)
+        return 1
+
+
 def hold(address: str, port: str) -> int:
     """Connect, then send a line each time one is read from the input, printing what comes back."""
     with socket.create_connection((address, int(port)), timeout=5) as connection:
