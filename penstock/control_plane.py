@@ -26,6 +26,7 @@ from penstock.engine.deletion import Deletions
 from penstock.engine.document import DocumentEngine
 from penstock.engine.image import ImageEngine
 from penstock.engine.invoice import InvoiceEngine
+from penstock.engine.load_balancer import LoadBalancerEngine
 from penstock.engine.loop import Loop
 from penstock.engine.network import NetworkEngine
 from penstock.engine.node import NodeEngine
@@ -64,6 +65,7 @@ class ControlPlane:
         self.nodes = NodeEngine(self.db, clock, self.wakeups)
         self.power = PowerEngine(self.db, clock)
         self.networks = NetworkEngine(self.db, clock, self.wakeups)
+        self.load_balancers = LoadBalancerEngine(self.db, clock, self.wakeups)
         self.certificates = CertificateEngine(self.db, clock, self.wakeups, self.context.vault)
         self.invoices = InvoiceEngine(self.db, clock)
         self.retention = RetentionEngine(self.db, clock)
@@ -110,6 +112,9 @@ class ControlPlane:
             self._loop("knowledge", self.documents.tick, "knowledge", limits.KNOWLEDGE_TICK_SECONDS),
             self._loop("rag", self.rag.tick, "service", limits.KNOWLEDGE_TICK_SECONDS),
             self._loop("network", self.networks.tick, "network", limits.NETWORK_TICK_SECONDS),
+            self._loop(
+                "load_balancer", self.load_balancers.tick, "load_balancer", limits.BALANCER_TICK_SECONDS
+            ),
             self._loop("certificate", self.certificates.tick, None, limits.CERTIFICATE_TICK_SECONDS),
             self._loop("batch", self.batches.tick, "batch", limits.BATCH_TICK_SECONDS),
             self._loop("invoice", self.invoices.tick, None, limits.INVOICE_TICK_SECONDS),

@@ -13,6 +13,7 @@ from penstock.drivers import vllm
 from penstock.drivers.base import Driver
 from penstock.drivers.contract import support_table
 from penstock.drivers.ctranslate2.driver import CTranslate2Driver
+from penstock.drivers.haproxy.driver import HaproxyDriver
 from penstock.drivers.libvirt.driver import LibvirtDriver
 from penstock.drivers.local.driver import LocalDriver
 from penstock.drivers.nfs.driver import NfsVolumeDriver
@@ -41,6 +42,7 @@ def every_driver() -> Iterator[list[Driver]]:
         simulated = SimulatedDriver(folder / "s", clock, parse_site("1x1:H100", load_device_classes()))
         yield [
             CTranslate2Driver(folder / "c", clock),
+            HaproxyDriver(clock),
             LibvirtDriver(folder / "m", clock, _NoImages()),
             LocalDriver(clock),
             NfsVolumeDriver(folder / "n", clock, folder / "mounted"),

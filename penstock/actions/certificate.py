@@ -12,11 +12,13 @@ from penstock.actions.scope import tenant_for_list
 from penstock.base import limits
 from penstock.base.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
 from penstock.catalog import certificate as issuing
-from penstock.domain.certificate import CertificateSource, check_names, state_of
+from penstock.domain.certificate import CertificateSource, check_names, key_purpose, state_of
 from penstock.drivers.pki import project_authority
 from penstock.drivers.pki.uploaded import read_uploaded
 from penstock.store import certificate as certificate_store
+from penstock.store import load_balancer as balancer_store
 from penstock.store import project as project_store
+from penstock.store.database import SYSTEM
 from penstock.store.rows import Row
 
 
@@ -146,14 +148,16 @@ def rotate(context: Context, actor: Actor, certificate_id: str, *, revoke_old: b
         if row["source"] != CertificateSource.ISSUED:
             raise ConflictError("this certificate was uploaded; replace it with another one instead")
         values = issuing.issue(made.connection, context.vault, row, now)
-        certificate_store.renew(made.connection, certificate_id, values)
+        certificate_store.renew(made.connection, row, values, now)
         revoked = 0
         if revoke_old:
             revoked = certificate_store.revoke_serials(
                 made.connection, certificate_id, now, but=values["serial"]
             )
         _record(made, "certificate.rotated", row, serial=values["serial"], revoked=revoked)
-        return visible(context, made.connection, actor, certificate_id)
+        shown = visible(context, made.connection, actor, certificate_id)
+    context.wakeups.signal("load_balancer")
+    return shown
 
 
 def replace(
@@ -166,9 +170,11 @@ def replace(
             raise ConflictError("this certificate was issued here; rotate it instead")
         content = read_uploaded(certificate_pem, private_key_pem, context.clock.now())
         values = issuing.columns(context.vault, certificate_id, content)
-        certificate_store.renew(made.connection, certificate_id, values)
+        certificate_store.renew(made.connection, row, values, context.clock.now())
         _record(made, "certificate.replaced", row, serial=values["serial"], names=values["names"])
-        return visible(context, made.connection, actor, certificate_id)
+        shown = visible(context, made.connection, actor, certificate_id)
+    context.wakeups.signal("load_balancer")
+    return shown
 
 
 def revoke(context: Context, actor: Actor, certificate_id: str) -> Row:
@@ -183,6 +189,7 @@ def revoke(context: Context, actor: Actor, certificate_id: str) -> Row:
         if row["source"] != CertificateSource.ISSUED:
             raise ConflictError("this certificate was uploaded; only whoever signed it can revoke it")
         if row["revoked_at"] is None:
+            _require_unused(made, row, "rotate it and revoke what it had before, or take it away there first")
             number = certificate_store.revoke_serials(made.connection, certificate_id, now)
             certificate_store.change(made.connection, certificate_id, {"revoked_at": now, "rotate_at": None})
             _record(made, "certificate.revoked", row, serial=row["serial"], revoked=number)
@@ -194,9 +201,27 @@ def delete(context: Context, actor: Actor, certificate_id: str) -> None:
     with change(context, actor, "certificate.delete", certificate_id) as made:
         row = visible(context, made.connection, actor, certificate_id, lock=True)
         actor.require("certificate:delete", row["tenant_id"], row["project_id"])
+        _require_unused(made, row, "take it away there first")
         certificate_store.revoke_serials(made.connection, certificate_id, context.clock.now())
         certificate_store.remove(made.connection, certificate_id)
         _record(made, "certificate.deleted", row)
+
+
+def _require_unused(made: Change, row: Row, advice: str) -> None:
+    users = balancer_store.of_certificate(made.connection, row["project_id"], row["id"])
+    if users:
+        raise ConflictError(f"load balancers use this certificate ({', '.join(users)}); {advice}")
+
+
+def content_for_agent(context: Context, agent_id: str, certificate_id: str) -> str:
+    """Return chain and private key as one PEM to an agent that was told to listen with them; NotFoundError for any other."""
+    with context.db.transaction(SYSTEM) as connection:
+        needed = balancer_store.agent_needs(connection, agent_id, certificate_id)
+        row = certificate_store.get(connection, certificate_id) if needed else None
+        sealed = certificate_store.sealed_key(connection, certificate_id) if needed else None
+    if row is None or sealed is None:
+        raise NotFoundError(f"no key of '{certificate_id}' is wanted of this agent")
+    return f"{row['chain_pem']}{context.vault.open(sealed, key_purpose(certificate_id))}"
 
 
 def _held(context: Context, made: Change, actor: Actor, certificate_id: str, permission: str) -> Row:

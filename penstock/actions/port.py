@@ -14,12 +14,21 @@ from penstock.domain.network import check_address
 from penstock.domain.port import mac_of
 from penstock.domain.quota import Measure
 from penstock.domain.subnet import check_guest_address
+from penstock.store import load_balancer as balancer_store
 from penstock.store import network_host as host_store
 from penstock.store import owned
 from penstock.store import port as port_store
 from penstock.store import security_group as group_store
 from penstock.store.rows import Row
-from penstock.store.schema import floating_address, network_route, port, security_group, service, subnet
+from penstock.store.schema import (
+    floating_address,
+    load_balancer,
+    network_route,
+    port,
+    security_group,
+    service,
+    subnet,
+)
 
 _MACS_TRIED = 4
 
@@ -170,6 +179,13 @@ def delete(context: Context, actor: Actor, port_id: str) -> None:
                 f"the port belongs to the service {row['service_id']}; release that first",
                 data={"service_id": row["service_id"]},
             )
+        if owned.count(made.connection, load_balancer, port_id=port_id):
+            raise ConflictError("the port belongs to a load balancer; delete that")
+        users = balancer_store.with_member(made.connection, row["network_id"], port_id)
+        if users:
+            raise ConflictError(
+                f"the port is a member of load balancers ({', '.join(users)}); take it away there first"
+            )
         for table, what in ((floating_address, "a floating address"), (network_route, "a route")):
             if owned.count(made.connection, table, port_id=port_id):
                 raise ConflictError(f"{what} leads to this port; take it away first")
@@ -189,6 +205,10 @@ def place(context: Context, actor: Actor, port_id: str, node_id: str | None) -> 
     with change(context, actor, "port.place", port_id) as made:
         row = network_part.visible(made.connection, actor, port, port_id)
         actor.require("network_host:write")
+        if owned.count(made.connection, load_balancer, port_id=port_id):
+            raise ConflictError(
+                "the port belongs to a load balancer, which is placed by itself; cordon its host"
+            )
         if node_id is None:
             port_store.unbind(made.connection, port_id, at=context.clock.now())
         else:

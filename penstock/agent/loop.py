@@ -351,12 +351,12 @@ class Agent:
             self._remove_orphans(driver, [key for key in seen if key not in self._desired])
 
     def _note_counters(self, item: Item, seen: Observed, now: float) -> None:
-        """Report what a driver counts, now and then; nothing else about this thing is news."""
-        if (
-            seen.detail is None
-            or item.wanted == "absent"
-            or now < self._counted_at.get(item.allocation_id, now)
-        ):
+        """Report what a driver counts, now and then, and at once who of those behind it fell ill or came back."""
+        if seen.detail is None or item.wanted == "absent":
+            return
+        told = self._told[item.allocation_id][5]
+        ill = isinstance(told, Mapping) and told.get("health") != seen.detail.get("health")
+        if not ill and now < self._counted_at.get(item.allocation_id, now):
             return
         self._counted_at[item.allocation_id] = now + METERS_SECONDS
         self._told.pop(item.allocation_id, None)

@@ -22,6 +22,7 @@ import platformdirs
 import structlog
 
 from penstock.agent import machines, serve_at, weights_options
+from penstock.agent.certificates import HttpsCertificates
 from penstock.agent.desired import DesiredFile
 from penstock.agent.doors import Doors
 from penstock.agent.ending_link import EndingLink
@@ -246,6 +247,9 @@ def _engines(state_dir: Path, clock: Clock, folder: IdentityFolder, cache: Weigh
     networks = import_module("penstock.drivers.nftables.driver")
     if networks.unavailable() is None:
         found.append(networks.NftablesNetworkDriver(clock))
+        balancers = import_module("penstock.drivers.haproxy.driver")
+        if balancers.unavailable() is None:
+            found.append(balancers.HaproxyDriver(clock, HttpsCertificates(folder)))
     found += machines.drivers(state_dir, clock, HttpsImages(folder), HttpsKeys(folder))
     return {driver.name: driver for driver in found}
 

@@ -25,6 +25,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from penstock.actions import agent as agent_actions
 from penstock.actions import agent_identity
+from penstock.actions import certificate as certificate_actions
 from penstock.actions import image as image_actions
 from penstock.actions import join_token as join_token_actions
 from penstock.actions import node as node_actions
@@ -91,6 +92,7 @@ def create_agent_app(context: Context, ca: FactoryCa, bell: AgentBell) -> FastAP
     app.add_api_route("/v1/agents/self/observations", handlers.observations, methods=["POST"])
     app.add_api_route("/v1/agents/self/consoles", handlers.console, methods=["POST"])
     app.add_api_route("/v1/agents/self/volumes/{volume_id}/key", handlers.volume_key, methods=["GET"])
+    app.add_api_route("/v1/agents/self/certificates/{certificate_id}", handlers.certificate, methods=["GET"])
     app.add_api_route("/v1/agents/self/images/{image_id}", handlers.image, methods=["GET"])
     app.add_api_route("/v1/agents/self/power", handlers.power, methods=["POST"])
     app.add_api_route("/v1/agents/self/readings", handlers.readings, methods=["POST"])
@@ -226,6 +228,14 @@ class _Handlers:
             lambda: volume_actions.key_for_agent(self._context, agent_id, volume_id)
         )
         return Response(key, media_type="text/plain", headers={"Cache-Control": "no-store"})
+
+    async def certificate(self, request: Request, certificate_id: str) -> Response:
+        """Give a certificate with its key to an agent that was told to listen with it."""
+        agent_id = await self._agent(request)
+        content = await run_in_threadpool(
+            lambda: certificate_actions.content_for_agent(self._context, agent_id, certificate_id)
+        )
+        return Response(content, media_type="text/plain", headers={"Cache-Control": "no-store"})
 
     async def _agent(self, request: Request) -> str:
         """Return the agent of the connection's certificate; raises UnauthenticatedError."""

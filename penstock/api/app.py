@@ -80,6 +80,7 @@ ROUTERS = (
     "network_peering",
     "fabric_partition",
     "certificate",
+    "load_balancer",
     "gateway",
     "usage",
     "offer",

@@ -260,6 +260,7 @@ BALANCERS_PER_TURN = 32
 BALANCER_TICK_SECONDS = 1.0
 BALANCER_SETTLE = timedelta(seconds=1)  # how often to look whether a host has done what it was told
 BALANCER_FAILED_AGAIN = timedelta(seconds=15)
+BALANCER_SERIES_MAX = 10_000  # in one answer of counters
 BALANCER_CONNECTIONS_MAX = 8_192
 CERTIFICATES_PER_PROJECT_MAX = 100
 CERTIFICATE_NAMES_MAX = 100

@@ -7,12 +7,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from penstock.base import limits
 from penstock.base.errors import InvalidInputError
 
 Row = Mapping[str, Any]
+Host = TypeVar("Host", bound=Row)
 PATH_DEFAULT = "/"
 _PATH = re.compile(r"/[A-Za-z0-9._~!&()*+,;=:@%/?-]{0,255}\Z")
 # The driver on a host that goes with the host's driver of networks.
@@ -116,17 +117,17 @@ def check_listeners(listeners: Sequence[Row]) -> list[dict[str, Any]]:
     return [dict(one) for one in listeners]
 
 
-def check_check(check: Row) -> dict[str, Any]:
+def check_check(check: Row, field: str = "health_check.path") -> dict[str, Any]:
     """Return a health check as it is stored; InvalidInputError names the bad field."""
     path = check["path"]
     if check["kind"] == CheckKind.HTTP:
         path = path or PATH_DEFAULT
         if _PATH.match(path) is None:
             raise InvalidInputError(
-                "a path begins with / and has no spaces or quotes, as in /healthz", field="check.path"
+                "a path begins with / and has no spaces or quotes, as in /healthz", field=field
             )
     elif path is not None:
-        raise InvalidInputError("only a check of the kind http asks for a path", field="check.path")
+        raise InvalidInputError("only a check of the kind http asks for a path", field=field)
     return {**check, "path": path}
 
 
@@ -152,7 +153,7 @@ def config_of(
         "members": [
             {"address": one["address"], "port": one["port"], "weight": one["weight"]} for one in members
         ],
-        "check": dict(row["check"]),
+        "check": dict(row["health_check"]),
     }
 
 
@@ -166,8 +167,8 @@ def member_key(address: str, port: int) -> str:
 
 
 def choose_host(
-    hosts: Sequence[Row], now_on: str | None, near: Mapping[str, int], load: Mapping[str, int]
-) -> Row | None:
+    hosts: Sequence[Host], now_on: str | None, near: Mapping[str, int], load: Mapping[str, int]
+) -> Host | None:
     """Return the host for a load balancer: the one it has while that is well, else one where its network is and few are.
 
     ``hosts`` are all that could, with ``node_id``, ``state``, ``cordoned``; ``near`` counts the network's ports, ``load`` the

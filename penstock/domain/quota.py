@@ -28,6 +28,7 @@ class Measure(StrEnum):
     NETWORKS = "networks"
     PORTS = "ports"
     FLOATING_ADDRESSES = "floating_addresses"
+    LOAD_BALANCERS = "load_balancers"
     GPU_SECONDS_PER_MONTH = "gpu_seconds_per_month"
     TOKENS_PER_MONTH = "tokens_per_month"
     MICROEUR_PER_MONTH = "microeur_per_month"
@@ -39,7 +40,7 @@ OF_DOCUMENTS = frozenset({Measure.DOCUMENTS, Measure.DOCUMENT_BYTES, Measure.CHU
 OF_DAYS = frozenset({Measure.QUERIES_PER_DAY})
 OF_FILES = frozenset({Measure.FILE_BYTES})
 OF_VOLUMES = frozenset({Measure.VOLUMES, Measure.VOLUME_GIB})
-OF_NETWORKS = frozenset({Measure.NETWORKS, Measure.PORTS, Measure.FLOATING_ADDRESSES})
+OF_NETWORKS = frozenset({Measure.NETWORKS, Measure.PORTS, Measure.FLOATING_ADDRESSES, Measure.LOAD_BALANCERS})
 HELD = (
     OF_DOCUMENTS
     | OF_NETWORKS

@@ -34,6 +34,7 @@ _NETWORKS = (
     "network_peering:*",
     "fabric_partition:*",
     "certificate:*",
+    "load_balancer:*",
 )
 
 _BATCHES = ("file:*", "batch:*")

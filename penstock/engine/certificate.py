@@ -57,6 +57,7 @@ class CertificateEngine:
                 HELD.labels(source.value, words).set(left.get((source.value, bucket), 0))
         if due or ending:
             self._wakeups.signal("event")
+            self._wakeups.signal("load_balancer")
         return len(due) + len(ending)
 
     def _rotate(self, connection: Connection, certificate_id: str, now: datetime) -> None:
@@ -73,7 +74,7 @@ class CertificateEngine:
             self._say(connection, row, "rotation_failed", expires_at=row["expires_at"].isoformat())
             ROTATED.labels("failed").inc()
             return
-        certificate_store.renew(connection, certificate_id, values)
+        certificate_store.renew(connection, row, values, now)
         self._say(connection, row, "rotated", serial=values["serial"])
         ROTATED.labels("done").inc()
 

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.engine import Connection
 
+from penstock.store import load_balancer as balancer_store
 from penstock.store.rows import Row, every, one
 from penstock.store.schema import certificate, certificate_authority, certificate_serial
 
@@ -25,10 +26,11 @@ def change(connection: Connection, certificate_id: str, values: Mapping[str, Any
     connection.execute(sa.update(certificate).where(certificate.c.id == certificate_id).values(**values))
 
 
-def renew(connection: Connection, certificate_id: str, values: Mapping[str, Any]) -> None:
-    """Give a certificate another content, counted by its version."""
+def renew(connection: Connection, row: Row, values: Mapping[str, Any], at: datetime) -> None:
+    """Give a certificate another content, counted by its version; load balancers hear of it. Signal ``load_balancer``."""
     more = {"version": certificate.c.version + 1, "warned_at": None}
-    change(connection, certificate_id, {**values, **more})
+    change(connection, row["id"], {**values, **more})
+    balancer_store.wake_users(connection, row["project_id"], row["id"], at)
 
 
 def get(connection: Connection, certificate_id: str, *, lock: bool = False) -> Row | None:

@@ -14,6 +14,7 @@ from penstock.store.schema import (
     allocation,
     dns_record,
     floating_address,
+    load_balancer,
     network,
     network_route,
     port,
@@ -79,6 +80,7 @@ def hosts_of(connection: Connection, network_id: str) -> list[Row]:
 def uses(connection: Connection, network_id: str) -> dict[str, int]:
     """Return what keeps a network from being deleted: how many of each."""
     counts = {
+        "load_balancers": owned.count(connection, load_balancer, network_id=network_id),
         "ports": owned.count(connection, port, network_id=network_id),
         "floating_addresses": owned.count(connection, floating_address, network_id=network_id, egress=False),
     }

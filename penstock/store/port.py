@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection
 from penstock.domain.network import bridge_name
 from penstock.domain.port import Attachment, tap_name
 from penstock.domain.quota import Measure
+from penstock.store import load_balancer as balancer_store
 from penstock.store import network as network_store
 from penstock.store import owned
 from penstock.store import quota as quota_store
@@ -17,6 +18,7 @@ from penstock.store import security_group as group_store
 from penstock.store.rows import Row, every, one
 from penstock.store.schema import floating_address, network, network_route, port, subnet
 
+TABLE = port
 # The lowest free address: the first of the prefix, or the one after some port's. The subnet's row is locked.
 _FREE = sa.text(
     """
@@ -149,16 +151,19 @@ def release(connection: Connection, service_ids: Sequence[str], at: datetime) ->
     for row in owned.find_any(connection, port, "service_id", service_ids):
         unbind(connection, row["id"], at=at, forget_service=True)
         if row["goes_with_machine"] and not owned.count(connection, network_route, port_id=row["id"]):
-            _remove(connection, row)
+            remove(connection, row, at)
 
 
-def _remove(connection: Connection, row: Row) -> None:
+def remove(connection: Connection, row: Row, at: datetime) -> None:
+    """Remove a port; floating addresses that led there lead nowhere, load balancers do without it."""
     leads = sa.update(floating_address).where(floating_address.c.port_id == row["id"])
     connection.execute(leads.values(port_id=None, network_id=None))
     group_store.unbind_target(connection, row["id"])
     owned.remove(connection, port, row["id"])
     held = {Measure.PORTS.value: 1}
     quota_store.give_back_many(connection, [(row["tenant_id"], row["project_id"], held)])
+    network_store.touch(connection, row["network_id"], at)
+    balancer_store.wake_network(connection, row["network_id"], at)
 
 
 def _attachment(row: Row) -> Attachment:

@@ -37,6 +37,7 @@ from penstock.store.rows import Row, every, one
 from penstock.store.schema import (
     document,
     floating_address,
+    load_balancer,
     network,
     port,
     quota,
@@ -389,6 +390,7 @@ _COUNTED = {
     Measure.NETWORKS: network,
     Measure.PORTS: port,
     Measure.FLOATING_ADDRESSES: floating_address,
+    Measure.LOAD_BALANCERS: load_balancer,
 }
 
 

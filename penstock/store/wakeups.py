@@ -23,6 +23,7 @@ TOPICS = (
     "device_class",
     "knowledge",
     "network",
+    "load_balancer",
     "autoscale",
     "reservation",
     "batch",

@@ -13,6 +13,7 @@ from penstock.actions import agent as agent_actions
 from penstock.actions import node as node_actions
 from penstock.actions import secret as secret_actions
 from penstock.actions.enrolment import SiteFacts
+from penstock.agent.in_process_certificates import InProcessCertificates
 from penstock.agent.in_process_link import InProcessLink
 from penstock.agent.in_process_weights import InProcessWeights
 from penstock.agent.loop import Agent
@@ -21,12 +22,15 @@ from penstock.base.units import format_bytes
 from penstock.control_plane import ControlPlane
 from penstock.drivers.base import Driver, NodeFacts, Phase, ReadsSensors
 from penstock.drivers.ctranslate2.driver import CTranslate2Driver
+from penstock.drivers.haproxy.driver import HaproxyDriver
+from penstock.drivers.haproxy.driver import unavailable as balancers_unavailable
 from penstock.drivers.local.driver import LocalDriver
 from penstock.drivers.nftables.driver import NftablesNetworkDriver
 from penstock.drivers.nftables.driver import unavailable as networks_unavailable
 from penstock.drivers.openai_compatible.driver import OpenAICompatibleDriver
 from penstock.drivers.simulated.driver import SimulatedDriver
 from penstock.drivers.simulated.site import SiteSpec, parse_site
+from penstock.drivers.simulated_load_balancer.driver import SimulatedLoadBalancerDriver
 from penstock.drivers.simulated_network.driver import SimulatedNetworkDriver
 from penstock.drivers.vllm.driver import VllmDriver
 from penstock.drivers.weights.cache import WeightsCache
@@ -92,7 +96,8 @@ class LocalSite:
         self._plane = plane
         self._inventory = LocalDriver(plane.clock)
         name = f"local-{platform.node() or 'node'}"
-        source = InProcessWeights(plane.context, agent_actions.ensure_in_process(plane.context, name))
+        agent_id = agent_actions.ensure_in_process(plane.context, name)
+        source = InProcessWeights(plane.context, agent_id)
         weights = WeightsCache(folder / "weights", source, plane.clock)
         self._engines: dict[str, Driver] = {
             CTranslate2Driver.name: CTranslate2Driver(folder / "ctranslate2", plane.clock, weights=weights)
@@ -102,6 +107,9 @@ class LocalSite:
             self._engines[vllm.name] = vllm
         if networks_unavailable() is None:
             self._engines[NftablesNetworkDriver.name] = NftablesNetworkDriver(plane.clock)
+        if balancers_unavailable() is None:
+            certificates = InProcessCertificates(plane.context, agent_id)
+            self._engines[HaproxyDriver.name] = HaproxyDriver(plane.clock, certificates)
         # What runs elsewhere is watched from here: the gateway of this machine is what goes there.
         self._engines[OpenAICompatibleDriver.name] = OpenAICompatibleDriver(
             folder / "openai_compatible",
@@ -151,15 +159,19 @@ class SimulatedSite:
         self._spec = spec
         self.driver = SimulatedDriver(folder, plane.clock, spec)
         self._networks = SimulatedNetworkDriver(folder / "networks", plane.clock)
-        drivers: dict[str, Driver] = {"simulated": self.driver, "simulated_network": self._networks}
-        self._thread = _AgentThread(plane, spec.name, drivers)
+        certificates = InProcessCertificates(
+            plane.context, agent_actions.ensure_in_process(plane.context, spec.name)
+        )
+        balancers = SimulatedLoadBalancerDriver(folder / "load-balancers", plane.clock, certificates)
+        self._drivers: dict[str, Driver] = {one.name: one for one in (self.driver, self._networks, balancers)}
+        self._thread = _AgentThread(plane, spec.name, self._drivers)
 
     def start(self) -> None:
         """Enrol the simulated nodes and begin driving them."""
         nodes = self.driver.inventory().nodes
         budgets = {node.power_feed: self._spec.rack_power_watts for node in nodes if node.power_feed}
         site = SiteFacts(self._spec.name, simulated=True, feed_budget_watts=budgets)
-        drivers = {node.name: ("simulated", "simulated_network") for node in nodes}
+        drivers = {node.name: tuple(self._drivers) for node in nodes}
         node_actions.enroll(self._plane.context, self._thread.agent_id, site, nodes, drivers)
         self._plane.inject_faults_through(self._spec.name, self.driver)
         self._thread.start()

@@ -162,6 +162,7 @@ def test_lists_show_nothing_of_others(world: World, globex: Tenant, client: Test
         "dns-records",
         "network-routes",
         "certificates",
+        "load-balancers",
     ):
         text = globex.admin.get(f"/v1/{path}").text
         assert not [object_id for object_id in foreign if object_id in text], path

@@ -38,6 +38,12 @@ def make_certificate(tenant: Tenant, name: str, *names: str, **more: Any) -> str
     return str(made(tenant.member.post("/v1/certificates", **body))["id"])
 
 
+def make_balancer(tenant: Tenant, subnet_id: str, name: str, **more: Any) -> dict[str, Any]:
+    """Make a load balancer that listens on port 80 and return it."""
+    body = {"subnet_id": subnet_id, "name": name, "listeners": [{"port": 80, "mode": "tcp"}], **more}
+    return made(tenant.member.post("/v1/load-balancers", **body))
+
+
 def make_pool(operator: Caller, name: str, prefix: str) -> str:
     """Make a pool of outside addresses whose router is the first, and return its id."""
     gateway = str(IPv4Network(prefix).network_address + 1)

@@ -37,7 +37,14 @@ from tests.support.infrastructure import node_facts
 from tests.support.knowledge import add_endpoint, make_base, upload
 from tests.support.machine_objects import GONE, MACHINE_BODIES, make_image, make_ssh_key, make_vm, make_volume
 from tests.support.network_objects import NETWORK_BODIES, make_peering
-from tests.support.networks import make_certificate, make_network, make_pool, make_port, make_subnet
+from tests.support.networks import (
+    make_balancer,
+    make_certificate,
+    make_network,
+    make_pool,
+    make_port,
+    make_subnet,
+)
 from tests.support.tenancy import Caller, Tenant, make_caller
 
 
@@ -272,6 +279,11 @@ def _certificate(world: World) -> str:
     return make_certificate(world.owner, "www", "www.prod.internal")
 
 
+def _balancer(world: World) -> str:
+    subnet_id = world.object_of("/v1/subnets/{subnet_id}")
+    return str(make_balancer(world.owner, subnet_id, "balancer")["id"])
+
+
 def _file(world: World) -> str:
     return upload_file(world.owner.member, b'{"custom_id": "a"}')
 
@@ -302,6 +314,7 @@ OBJECTS: dict[str, Object] = {
     "/v1/weights/{weights_id}": Object(Whose.FACTORY, _weights),
     "/v1/secrets/{secret_id}": Object(Whose.TENANT, _secret),
     "/v1/certificates/{certificate_id}": Object(Whose.TENANT, _certificate),
+    "/v1/load-balancers/{load_balancer_id}": Object(Whose.TENANT, _balancer),
     "/v1/files/{file_id}": Object(Whose.TENANT, _file),
     "/v1/batches/{batch_id}": Object(Whose.TENANT, _batch),
     "/v1/fabric-partitions/{partition_id}": Object(Whose.TENANT, _partition),
@@ -398,6 +411,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /v1/knowledge_bases/{knowledge_base_id}/answers": {"question": "x", "service": "writer"},
     "POST /v1/knowledge_bases/{knowledge_base_id}/urls": {"urls": ["https://example.org/a.html"]},
     "PUT /v1/secrets": {"project": f"prj_{GONE}", "name": "x", "value": "y"},
+    "POST /v1/load-balancers": {"name": "x", "subnet_id": f"sub_{GONE}", "listeners": [{"port": 80}]},
+    "PATCH /v1/load-balancers/{load_balancer_id}": {"algorithm": "source"},
     "POST /v1/certificates": {"name": "x", "project_id": f"prj_{GONE}", "names": ["x.internal"]},
     "POST /v1/certificates/{certificate_id}/rotate": {"revoke_old": False},
     "PUT /v1/certificates/{certificate_id}/content": {"certificate_pem": "x", "private_key_pem": "y"},

@@ -58,7 +58,11 @@ def serve_http(word: str, port: str) -> int:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name that http.server calls
             pass
 
-    server = http.server.ThreadingHTTPServer(("0.0.0.0", int(port)), Handler)
+    class Server(http.server.ThreadingHTTPServer):
+        def handle_error(self, request: object, client_address: object) -> None:
+            pass  # a check that goes away is no news
+
+    server = Server(("0.0.0.0", int(port)), Handler)
     print("serving", flush=True)
     server.serve_forever()
     return 0
@@ -85,7 +89,8 @@ def tls(address: str, port: str, name: str, authority: str, hold: str = "no") ->
 
     ``hold`` ``yes``: ask again over the same connection for each line of the input.
     """
-    import ssl  # noqa: PLC0415 - slow to load
+    import http.client  # noqa: PLC0415 - slow to load
+    import ssl  # noqa: PLC0415 - the same
 
     context = ssl.create_default_context(cafile=authority)
     try:
@@ -93,16 +98,20 @@ def tls(address: str, port: str, name: str, authority: str, hold: str = "no") ->
             socket.create_connection((address, int(port)), timeout=5) as opened,
             context.wrap_socket(opened, server_hostname=name) as secured,
         ):
+            asked = http.client.HTTPConnection(name)
+            asked.sock = secured
+
+            def page() -> str:
+                asked.request("GET", "/")
+                return asked.getresponse().read().decode()
+
             certificate = secured.getpeercert() or {}
-            ask = f"GET / HTTP/1.1\r\nHost: {name}\r\n\r\n".encode()
-            secured.sendall(ask)
-            print(certificate["serialNumber"], secured.recv(4_096).decode().rpartition("\r\n")[2], flush=True)
+            print(certificate["serialNumber"], page(), flush=True)
             for _ in sys.stdin if hold == "yes" else ():
-                secured.sendall(ask)
-                print(secured.recv(4_096).decode().rpartition("\r\n")[2] or "closed", flush=True)
+                print(page(), flush=True)
             return 0
-    except OSError as error:
-        print(error)
+    except (OSError, http.client.HTTPException) as error:
+        print(error, flush=True)
         return 1
 
 

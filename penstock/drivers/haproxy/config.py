@@ -66,6 +66,8 @@ def _defaults(wanted: LoadBalancer) -> list[str]:
         "    timeout http-request 10s",
         "    timeout http-keep-alive 30s",
         f"    timeout check {max(200, min(check.interval_ms, 10_000))}ms",
+        # A process that gave its ports away answers once more on what is open, instead of closing it under a request.
+        "    option idle-close-on-response",
         "    option redispatch",
         "    retries 2",
         "    load-server-state-from-file global",

@@ -40,8 +40,8 @@ def is_whole(host: Path | None, namespace: str, tap: str) -> bool:
 
     def work() -> bool:
         with devices() as ip:
-            links = ip.get_links(ifname=tap) if _find(ip, tap) is not None else []
-            return bool(links) and links[0].get("master") is not None
+            index = _find(ip, tap)
+            return index is not None and ip.get_links(index)[0].get("master") is not None
 
     return inside(host, work)
 

@@ -5,7 +5,6 @@ connect and to make a member ill and well again.
 """
 # ruff: noqa: S101, D102 - asserting is what a contract suite is for, and a test's name is its sentence
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
@@ -34,8 +33,6 @@ def a_balancer(place: Mapping[str, Any], members: Sequence[tuple[str, int]], **m
 
 class LoadBalancerDriverContract(DriverContract):
     """Tests that hold for every driver of load balancers."""
-
-    _numbers = itertools.count()
 
     def place(self) -> Mapping[str, Any]:
         """Return where a load balancer is plugged in: bridge, tap, mac, address, prefix_length, gateway, mtu."""

@@ -145,7 +145,7 @@ def _check(given: Fields) -> Check:
         _number(given, "fall", 1, STREAK_MAX),
     )
     given.refuse_others()
-    check_check({"kind": found.kind, "path": found.path})
+    check_check({"kind": found.kind, "path": found.path}, "check.path")
     return found
 
 

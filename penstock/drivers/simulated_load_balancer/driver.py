@@ -13,7 +13,7 @@ from penstock.drivers.load_balancer.model import CertificateSource, LoadBalancer
 
 
 class SimulatedLoadBalancerDriver:
-    """Load balancers on one imagined host, kept in ``folder``; ``ill`` are members (``address:port``) that are down."""
+    """Load balancers on one imagined host, kept in ``folder``; ``ill`` are members (``address:port``) that are down, ``counted`` what it says."""
 
     name: ClassVar[str] = "simulated_load_balancer"
     simulated: ClassVar[bool] = True
@@ -23,6 +23,7 @@ class SimulatedLoadBalancerDriver:
         self._clock = clock
         self._certificates = certificates
         self.ill: set[str] = set()
+        self.counted: dict[str, int] = {"run": 1, "sessions": 0, "received_bytes": 0, "sent_bytes": 0}
         folder.mkdir(parents=True, exist_ok=True)
 
     def validate(self, config: Config) -> None:
@@ -74,13 +75,7 @@ class SimulatedLoadBalancerDriver:
         health: dict[str, Json] = {
             one.key: [self._state(one.key, one.weight), "simulated"] for one in parse(facts["config"]).members
         }
-        meters: dict[str, Json] = {
-            "run": 1,
-            "sessions": 0,
-            "received_bytes": 0,
-            "sent_bytes": 0,
-            "open_sessions": 0,
-        }
+        meters: dict[str, Json] = {**self.counted, "open_sessions": 0}
         return Observed(
             allocation_id,
             facts["generation"],

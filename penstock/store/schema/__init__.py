@@ -43,6 +43,7 @@ from penstock.store.schema.knowledge import (
     knowledge_usage,
 )
 from penstock.store.schema.ledger import invoice, invoice_line, segment, token_usage
+from penstock.store.schema.load_balancer import load_balancer
 from penstock.store.schema.machine import image, ssh_key, vm, vm_console, vm_snapshot, vm_time
 from penstock.store.schema.network import (
     address_pool,
@@ -109,6 +110,7 @@ __all__ = [
     "join_token",
     "knowledge_base",
     "knowledge_usage",
+    "load_balancer",
     "metadata",
     "model",
     "model_approval",

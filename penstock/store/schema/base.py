@@ -76,6 +76,7 @@ TENANT_TABLES = (
     "certificate",
     "certificate_authority",
     "certificate_serial",
+    "load_balancer",
 )
 
 

@@ -227,9 +227,10 @@ allocation = Table(
     "allocation",
     metadata,
     id_column(),
-    Column("service_id", Text, ForeignKey("service.id")),  # NULL: it carries a network or a volume
+    Column("service_id", Text, ForeignKey("service.id")),  # NULL: it carries one of these three
     Column("network_id", Text),
     Column("volume_id", Text),
+    Column("load_balancer_id", Text),
     Column("tenant_id", Text, nullable=False),
     Column("project_id", Text, nullable=False),
     Column("node_id", Text, ForeignKey("node.id"), nullable=False),
@@ -253,6 +254,7 @@ allocation = Table(
     Index(None, "service_id"),
     Index("uq_allocation_network_id", "network_id", "node_id", unique=True),
     Index("uq_allocation_volume_id", "volume_id", unique=True),
+    Index("uq_allocation_load_balancer_id", "load_balancer_id", "node_id", unique=True),
     Index(None, "agent_id", "changed_xid"),
     Index(None, "node_id"),
     # What was placed and is not yet told what to be: machines whose network is being made ready.

@@ -1,0 +1,236 @@
+"""The engine of load balancers: placed on a host, told there, moved when that is lost or cordoned, taken down when deleted.
+
+Level-triggered: whoever changes one, or something that it is made of, says that it is due; a step compiles it again and
+writes what differs into the allocation of its host. What hosts report of members and counters is read as it comes.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from prometheus_client import Counter
+from sqlalchemy.engine import Connection
+
+from penstock.base import limits
+from penstock.base.clock import Clock
+from penstock.base.ids import new_id
+from penstock.domain.load_balancer import COUNTERS, MemberState, choose_host, config_of, moved
+from penstock.store import certificate as certificate_store
+from penstock.store import event as event_store
+from penstock.store import host_network as plan_store
+from penstock.store import load_balancer as balancer_store
+from penstock.store import network as network_store
+from penstock.store import owned
+from penstock.store import port as port_store
+from penstock.store.database import SYSTEM, Database
+from penstock.store.rows import Row
+from penstock.store.schema import load_balancer
+from penstock.store.wakeups import Wakeups
+
+CHANGES = Counter(
+    "penstock_load_balancer_changes_total",
+    "Load balancers placed, moved, removed; members that fell ill or came back.",
+    ("what",),
+)
+
+
+class LoadBalancerEngine:
+    """Moves load balancers on."""
+
+    def __init__(self, db: Database, clock: Clock, wakeups: Wakeups) -> None:
+        self._db = db
+        self._clock = clock
+        self._wakeups = wakeups
+
+    def tick(self) -> int:
+        """Read what hosts said, bring what is due one step on; return how much changed."""
+        now = self._clock.now()
+        with self._db.transaction(SYSTEM) as connection:
+            balancer_store.wake_orphans(connection, now)
+            news = sum(
+                self._hear(connection, row) for row in balancer_store.heard(connection, limits.ENGINE_BATCH)
+            )
+            waiting = balancer_store.due(connection, now, limits.BALANCERS_PER_TURN)
+        done = sum(self._db.retrying(SYSTEM, lambda c, one=one: self._step(c, one)) for one in waiting)
+        if done:
+            self._wakeups.signal("allocation")
+            self._wakeups.signal("network")
+        if done or news:
+            self._wakeups.signal("event")
+        return done
+
+    def _hear(self, connection: Connection, row: Row) -> bool:
+        """Add up counters, tell of members that fell ill or came back; return whether any did."""
+        health: Mapping[str, Any] = row["detail"].get("health", {})
+        meters: Mapping[str, int] = row["detail"].get("meters", {})
+        said = {name: int(meters.get(name, 0)) for name in COUNTERS}
+        run = str(meters.get("run", ""))
+        rose = moved(row["counted"], said, run, row["counted"].get("run"))
+        values: dict[str, Any] = {name: row[name] + rose[name] for name in COUNTERS}
+        values |= {"counted": {**said, "run": run}, "seen_at": row["observed_at"], "health": health}
+        balancer_store.note(connection, row["id"], values)
+        news = False
+        for key, (state, check) in health.items():
+            before = row["health"].get(key, (MemberState.UNKNOWN,))[0]
+            fell = state == MemberState.DOWN and before != MemberState.DOWN
+            if fell or (state == MemberState.UP and before == MemberState.DOWN):
+                self._say(connection, row, "member_down" if fell else "member_up", member=key, check=check)
+                news = True
+        return news
+
+    def _step(self, connection: Connection, balancer_id: str) -> bool:
+        """Bring one load balancer on; return whether anybody is told something new."""
+        seen = balancer_store.get(connection, balancer_id)
+        if seen is None:
+            return False
+        network_store.lock(
+            connection, seen["network_id"]
+        )  # networks are locked before their parts, everywhere
+        row = balancer_store.get(connection, balancer_id, lock=True)
+        if row is None:
+            return False
+        step = _Step(connection, row, self._clock.now())
+        if row["wanted"] == "deleted":
+            step.end_everywhere()
+            if not step.left:
+                step.remove()
+                self._say(connection, row, "deleted")
+                return True
+        else:
+            went = step.place()
+            if went is not None:
+                self._say(connection, row, went)
+            step.tell()
+        applied = row["revision"] if step.told else row["applied_revision"]
+        balancer_store.note(connection, balancer_id, {"due_at": step.due_at, "applied_revision": applied})
+        return step.changed
+
+    def _say(self, connection: Connection, row: Row, what: str, **data: object) -> None:
+        CHANGES.labels(what).inc()
+        event_store.emit(
+            connection,
+            at=self._clock.now(),
+            kind=f"load_balancer.{what}",
+            subject_id=row["id"],
+            tenant_id=row["tenant_id"],
+            project_id=row["project_id"],
+            data={"name": row["name"], **data},
+        )
+
+
+class _Step:
+    """One step of one load balancer, whose network and row are locked."""
+
+    def __init__(self, connection: Connection, row: Row, now: datetime) -> None:
+        self._connection = connection
+        self._row = row
+        self._now = now
+        self._host: Row | None = None
+        self.changed = False
+        self.told = False  # the host was told everything up to now
+        self.left = 0
+        self.due_at: datetime | None = None
+
+    def place(self) -> str | None:
+        """Choose the host and plug the port in there; return ``placed`` or ``moved`` if it is another one than before."""
+        hosts = balancer_store.hosts(self._connection)
+        near = balancer_store.ports_by_node(self._connection, self._row["network_id"])
+        before = self._row["node_id"]
+        self._host = choose_host(hosts, before, near, balancer_store.by_node(self._connection))
+        if self._host is None or self._host["state"] != "ready" or self._host["cordoned"]:
+            self._soon(limits.BALANCER_FAILED_AGAIN)
+        if self._host is None or self._host["node_id"] == before:
+            return None
+        values = {"node_id": self._host["node_id"]}
+        balancer_store.note(self._connection, self._row["id"], values)
+        port_store.bind(self._connection, self._row["port_id"], self._host["node_id"], at=self._now)
+        self.changed = True
+        return "placed" if before is None else "moved"
+
+    def tell(self) -> None:
+        """Tell the host what is wanted, once the network is ready there; others that the load balancer is to go."""
+        if self._host is None:
+            return  # nobody can take it: whoever has it goes on with it
+        config = self._config() if port_store.ready(self._connection, self._row["port_id"]) else None
+        for one in balancer_store.allocations(self._connection, self._row["id"]):
+            if one["node_id"] != self._host["node_id"]:
+                self._end(one)
+            elif config is not None:
+                self._update(one, config)
+                self.told = True
+        if config is None:
+            self._soon(limits.BALANCER_SETTLE)
+        elif not self.told:
+            self.told = True
+            allocation_id = new_id("allocation", self._now)
+            balancer_store.insert_allocation(self._connection, allocation_id, self._row, self._host, config)
+            self.changed = True
+            self._soon(limits.BALANCER_SETTLE)
+
+    def end_everywhere(self) -> None:
+        """Tell every host that the load balancer is to go."""
+        for one in balancer_store.allocations(self._connection, self._row["id"]):
+            self._end(one)
+
+    def remove(self) -> None:
+        """Forget a load balancer that no host has any more, with its port."""
+        owned.remove(self._connection, load_balancer, self._row["id"])
+        for own in owned.find_any(self._connection, port_store.TABLE, "id", [self._row["port_id"]]):
+            port_store.remove(self._connection, own, self._now)
+
+    def _config(self) -> dict[str, Any]:
+        at = port_store.attachment(self._connection, self._row["port_id"])
+        assert at is not None  # noqa: S101 - the database keeps the port of a load balancer
+        names = {one["port_id"] for one in self._row["members"] if one["port_id"] is not None}
+        alive = balancer_store.find_members(self._connection, names) if names else {}
+        members = [one for one in self._row["members"] if one["port_id"] is None or one["port_id"] in alive]
+        used = {one["certificate_id"] for one in self._row["listeners"] if one["certificate_id"] is not None}
+        found = {one: certificate_store.get(self._connection, one) for one in used}
+        certificates = {key: one for key, one in found.items() if one is not None}
+        place = {
+            name: getattr(at, name)
+            for name in ("bridge", "tap", "mac", "address", "prefix_length", "gateway", "mtu")
+        }
+        return config_of(self._row, place, members, certificates)
+
+    def _update(self, one: Row, config: Mapping[str, Any]) -> None:
+        if one["wanted"] != "present" or one["config"] != config:
+            self._change(one, "present", config)
+        elif one["phase_generation"] != one["generation"]:
+            self._soon(limits.BALANCER_SETTLE)  # its agent has not said yet what became of it
+        elif one["phase"] == "failed":
+            # What a person has to mend on the host is tried again by itself once that may have been done.
+            if (
+                one["observed_at"] is not None
+                and self._now - one["observed_at"] >= limits.BALANCER_FAILED_AGAIN
+            ):
+                self._change(one, "present", config)
+            self._soon(limits.BALANCER_FAILED_AGAIN)
+        elif one["phase"] != "ready":
+            self._soon(limits.BALANCER_SETTLE)
+
+    def _end(self, one: Row) -> None:
+        self.left += 1
+        gone = (
+            one["wanted"] == "absent"
+            and one["phase"] == "absent"
+            and one["phase_generation"] == one["generation"]
+        )
+        if gone or one["node_state"] == "retired":
+            plan_store.remove_allocation(self._connection, one["id"])
+            self.left -= 1
+            self.changed = True
+            return
+        if one["wanted"] != "absent":
+            self._change(one, "absent", one["config"])
+        reachable = one["node_state"] == "ready"
+        self._soon(limits.BALANCER_SETTLE if reachable else limits.BALANCER_FAILED_AGAIN)
+
+    def _change(self, one: Row, wanted: str, config: Mapping[str, Any]) -> None:
+        plan_store.change_allocation(self._connection, one["id"], wanted, config)
+        self.changed = True
+        self._soon(limits.BALANCER_SETTLE)
+
+    def _soon(self, wait: timedelta) -> None:
+        again = self._now + wait
+        self.due_at = again if self.due_at is None else min(self.due_at, again)
