@@ -3,40 +3,7 @@
 from ipaddress import IPv4Network
 from typing import Any
 
-from tests.support.machine_objects import GONE
 from tests.support.tenancy import Caller, Tenant
-
-# Bodies that pass, for requests about networks.
-NETWORK_BODIES: dict[str, dict[str, Any]] = {
-    "POST /v1/networks": {"name": "x", "project_id": f"prj_{GONE}"},
-    "PATCH /v1/networks/{network_id}": {"description": "y"},
-    "POST /v1/subnets": {"name": "x", "network_id": f"net_{GONE}", "prefix": "10.0.0.0/24"},
-    "PATCH /v1/subnets/{subnet_id}": {"description": "y"},
-    "POST /v1/ports": {"name": "x", "subnet_id": f"sub_{GONE}"},
-    "PATCH /v1/ports/{port_id}": {"egress_kbit_per_second": 8},
-    "PUT /v1/ports/{port_id}/node": {"node_id": None},
-    "POST /v1/security-groups": {"name": "x", "network_id": f"net_{GONE}"},
-    "POST /v1/security-groups/{security_group_id}/rules": {"direction": "in", "protocol": "icmp"},
-    "POST /v1/security-groups/{security_group_id}/bindings": {"scope": "port", "target_id": f"prt_{GONE}"},
-    "PUT /v1/network-hosts/{node_id}": {"underlay_address": "10.77.0.11"},
-    "POST /v1/address-pools": {"name": "x", "prefix": "203.0.113.0/24", "gateway": "203.0.113.1"},
-    "POST /v1/floating-addresses": {"name": "x", "project_id": f"prj_{GONE}", "pool_id": f"apl_{GONE}"},
-    "PUT /v1/floating-addresses/{address_id}/port": {"port_id": None},
-    "PUT /v1/networks/{network_id}/way-out": {"pool_id": None},
-    "POST /v1/dns-records": {"network_id": f"net_{GONE}", "name": "x", "type": "A", "value": "10.0.0.9"},
-    "POST /v1/network-routes": {
-        "network_id": f"net_{GONE}",
-        "name": "x",
-        "prefix": "192.168.0.0/16",
-        "port_id": f"prt_{GONE}",
-    },
-    "PUT /v1/network-forbidden": {"prefixes": []},
-    "POST /v1/load-balancers": {"name": "x", "subnet_id": f"sub_{GONE}", "listeners": [{"port": 80}]},
-    "PATCH /v1/load-balancers/{load_balancer_id}": {"algorithm": "source"},
-    "POST /v1/certificates": {"name": "x", "project_id": f"prj_{GONE}", "names": ["x.internal"]},
-    "POST /v1/certificates/{certificate_id}/rotate": {"revoke_old": False},
-    "PUT /v1/certificates/{certificate_id}/content": {"certificate_pem": "x", "private_key_pem": "y"},
-}
 
 
 def made(answer: Any) -> dict[str, Any]:

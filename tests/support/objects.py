@@ -38,7 +38,6 @@ from tests.support.knowledge import add_endpoint, make_base, upload
 from tests.support.machine_objects import GONE, MACHINE_BODIES, make_image, make_ssh_key, make_vm, make_volume
 from tests.support.network_objects import NETWORK_BODIES, make_peering
 from tests.support.networks import (
-    NETWORK_BODIES,
     make_balancer,
     make_certificate,
     make_network,
