@@ -221,7 +221,13 @@ def content_for_agent(context: Context, agent_id: str, certificate_id: str) -> s
         sealed = certificate_store.sealed_key(connection, certificate_id) if needed else None
     if row is None or sealed is None:
         raise NotFoundError(f"no key of '{certificate_id}' is wanted of this agent")
-    return f"{row['chain_pem']}{context.vault.open(sealed, key_purpose(certificate_id))}"
+    try:
+        key = context.vault.open(sealed, key_purpose(certificate_id))
+    except ValueError as error:
+        raise UnavailableError(
+            f"the key of '{certificate_id}' is damaged; rotate it or upload it again", internal=str(error)
+        ) from error
+    return f"{row['chain_pem']}{key}"
 
 
 def _held(context: Context, made: Change, actor: Actor, certificate_id: str, permission: str) -> Row:
@@ -245,14 +251,7 @@ def revocation_list(context: Context, actor: Actor, project_id: str) -> bytes:
     with context.db.transaction(actor.scope) as connection:
         row = _authority(connection, actor, project_id)
         revoked = certificate_store.revoked(connection, project_id, now, limits.REVOKED_SERIALS_MAX)
-    try:
-        opened = issuing.opened(context.vault, row)
-    except ValueError as error:
-        raise UnavailableError(
-            "the key of this project's authority is damaged; its operator restores the database",
-            internal=str(error),
-        ) from error
-    return project_authority.revocation_list(opened, revoked, now)
+    return project_authority.revocation_list(issuing.opened(context.vault, row), revoked, now)
 
 
 def _authority(connection: Connection, actor: Actor, project_id: str) -> Row:

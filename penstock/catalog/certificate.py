@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
+from penstock.base.errors import UnavailableError
 from penstock.domain.certificate import authority_purpose, key_purpose, life, rotate_at
 from penstock.drivers.pki import project_authority
 from penstock.drivers.pki.project_authority import Authority, Content
@@ -14,12 +15,13 @@ from penstock.store import certificate as certificate_store
 from penstock.store.rows import Row
 
 _LABEL = "Penstock project"
+_DAMAGED = "this project's authority cannot be used: its key is damaged or its own time is over; its operator restores the database"
 
 
 def ensure_authority(connection: Connection, vault: Vault, owner: Row, now: datetime) -> Authority:
     """Return the authority of ``owner``'s project, made if it has none yet; whoever of two comes first makes it.
 
-    ValueError or UnavailableError if its key cannot be opened.
+    UnavailableError if its key cannot be opened.
     """
     project_id = owner["project_id"]
     if certificate_store.authority(connection, project_id) is None:
@@ -38,16 +40,24 @@ def ensure_authority(connection: Connection, vault: Vault, owner: Row, now: date
 
 
 def opened(vault: Vault, row: Row) -> Authority:
-    """Return an authority with its key; ValueError or UnavailableError if that cannot be opened."""
-    return Authority(
-        row["certificate_pem"], vault.open(row["sealed_key"], authority_purpose(row["project_id"]))
-    )
+    """Return an authority with its key; UnavailableError if that cannot be opened."""
+    try:
+        key = vault.open(row["sealed_key"], authority_purpose(row["project_id"]))
+    except ValueError as error:
+        raise UnavailableError(_DAMAGED, internal=str(error)) from error
+    return Authority(row["certificate_pem"], key)
 
 
 def issue(connection: Connection, vault: Vault, row: Row, now: datetime) -> dict[str, Any]:
-    """Return the columns of a new content for an issued certificate: new key, new serial, which is noted."""
-    authority = ensure_authority(connection, vault, row, now)
-    content = project_authority.issue(authority, row["names"], now, life(row["life_days"]))
+    """Return the columns of a new content for an issued certificate: new key, new serial, which is noted.
+
+    UnavailableError if the authority's key cannot be opened, or its own time is over.
+    """
+    try:
+        authority = ensure_authority(connection, vault, row, now)
+        content = project_authority.issue(authority, row["names"], now, life(row["life_days"]))
+    except ValueError as error:
+        raise UnavailableError(_DAMAGED, internal=str(error)) from error
     certificate_store.insert_serial(
         connection,
         {

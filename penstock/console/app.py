@@ -47,6 +47,8 @@ PAGES = (
     "document",
     "network",
     "network_peering",
+    "load_balancer",
+    "certificate",
     "api_key",
     "usage",
     "invoice",

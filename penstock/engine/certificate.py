@@ -66,7 +66,7 @@ class CertificateEngine:
             return
         try:
             values = issuing.issue(connection, self._vault, row, now)
-        except (ValueError, UnavailableError) as error:
+        except UnavailableError as error:
             # What holds now goes on holding; a person has to restore a key or replace the authority meanwhile.
             log.warning("certificate_not_rotated", certificate=certificate_id, error=str(error))
             again = {"rotate_at": now + limits.CERTIFICATE_ROTATED_AGAIN}

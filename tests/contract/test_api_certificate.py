@@ -193,6 +193,7 @@ def test_a_damaged_key_of_the_authority_stops_no_other_rotation(
     assert made(globex.member.get(f"/v1/certificates/{whole}"))["version"] == 2
     assert made(acme.member.get(f"/v1/certificates/{broken}"))["version"] == 1
     assert control_plane.certificates.tick() == 0, "it is tried again in an hour"
+    refused(acme.member.post(f"/v1/certificates/{broken}/rotate"), 503, "unavailable")
     crl = acme.member.get(f"/v1/projects/{acme.project_id}/certificate-authority/crl")
     refused(crl, 503, "unavailable")
 

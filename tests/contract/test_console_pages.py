@@ -43,6 +43,7 @@ from tests.support.commerce import Market
 from tests.support.console import GATEWAY, Person, words
 from tests.support.knowledge import add_endpoint, make_base, upload
 from tests.support.machine_objects import make_ssh_key, make_vm
+from tests.support.networks import make_balancer, make_certificate, make_subnet
 from tests.support.tenancy import make_caller
 
 PAGE_BYTES_MAX = 300_000
@@ -69,6 +70,8 @@ OF_TENANT = {
     "document_id",
     "proof_id",
     "network_id",
+    "load_balancer_id",
+    "certificate_id",
     "reservation_id",
     "vm_id",
     "snapshot_id",
@@ -222,7 +225,14 @@ def knowledge(people: People) -> dict[str, str]:
     kept, gone = (upload(member, base_id, name, "Bees make honey.")["id"] for name in ("kept", "gone"))
     proof_id = member.delete(f"/v1/documents/{gone}").json()["proof_id"]
     network_id = member.post("/v1/networks", name="inside", project_id=acme.project_id).json()["id"]
-    return {"base_id": base_id, "document_id": kept, "proof_id": proof_id, "network_id": network_id}
+    made = {"base_id": base_id, "document_id": kept, "proof_id": proof_id, "network_id": network_id}
+    acme = replace(acme, member=member)
+    subnet_id = make_subnet(acme, network_id, "first", "10.0.0.0/24")
+    balancer = make_balancer(acme, subnet_id, "www", members=[{"address": "10.0.0.9", "port": 80}])
+    return made | {
+        "load_balancer_id": balancer["id"],
+        "certificate_id": make_certificate(acme, "www", "www.test"),
+    }
 
 
 def filled(route: Route, objects: dict[str, str]) -> str:
