@@ -162,7 +162,7 @@ def touch(context: Context, made: Change, network_id: str) -> None:
 
 
 def update(context: Context, actor: Actor, network_id: str, values: Mapping[str, Any]) -> Row:
-    """Change description or name servers of a network."""
+    """Change description, name servers or flow log of a network."""
     with change(context, actor, "network.update", network_id) as made:
         row = held(made, actor, network_id, "network:update")
         new = dict(values)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from penstock.agent.link import Link, Pulled
 from penstock.base.errors import UnauthenticatedError
 from penstock.domain.weights import Copy
-from penstock.drivers.base import Observed, Reading
+from penstock.drivers.base import Observed, Reading, Traffic
 
 
 class EndingLink:
@@ -53,6 +53,14 @@ class EndingLink:
         """Say what devices measure."""
         try:
             self._link.push_readings(readings)
+        except UnauthenticatedError as error:
+            self._end(error)
+            raise
+
+    def push_traffic(self, said: Traffic) -> None:
+        """Say what networks carried."""
+        try:
+            self._link.push_traffic(said)
         except UnauthenticatedError as error:
             self._end(error)
             raise

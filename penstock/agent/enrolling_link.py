@@ -9,7 +9,7 @@ from penstock.agent.link import Link, Pulled
 from penstock.base.clock import Clock
 from penstock.base.errors import PenstockError, UnauthenticatedError
 from penstock.domain.weights import Copy
-from penstock.drivers.base import NodeFacts, Observed, Reading
+from penstock.drivers.base import NodeFacts, Observed, Reading, Traffic
 
 log = structlog.get_logger(__name__)
 
@@ -78,6 +78,10 @@ class EnrollingLink:
     def push_readings(self, readings: Sequence[Reading]) -> None:
         """Say what devices measure."""
         self._link.push_readings(readings)
+
+    def push_traffic(self, said: Traffic) -> None:
+        """Say what networks carried."""
+        self._link.push_traffic(said)
 
     def push_weights(self, copies: Sequence[Copy]) -> Sequence[str]:
         """Say what weights there are."""

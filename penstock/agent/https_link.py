@@ -20,8 +20,8 @@ from penstock.base import limits
 from penstock.base.clock import Clock
 from penstock.base.errors import InvalidInputError, PenstockError, TooLargeError
 from penstock.domain.weights import Copy
-from penstock.drivers import wire
-from penstock.drivers.base import NodeFacts, Observed, Reading
+from penstock.drivers import wire, wire_traffic
+from penstock.drivers.base import NodeFacts, Observed, Reading, Traffic
 from penstock.drivers.pki import certificates
 
 log = structlog.get_logger(__name__)
@@ -104,6 +104,10 @@ class HttpsLink:
     def push_readings(self, readings: Sequence[Reading]) -> None:
         """Say what devices measure."""
         self._call("POST", "/v1/agents/self/readings", wire.readings_to_json(readings))
+
+    def push_traffic(self, said: Traffic) -> None:
+        """Say what networks carried."""
+        self._call("POST", "/v1/agents/self/traffic", wire_traffic.traffic_to_json(said))
 
     def push_weights(self, copies: Sequence[Copy]) -> Sequence[str]:
         """Say what weights this machine has; return the digests of those it is to give up."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from penstock.actions import agent as agent_actions
+from penstock.actions import flow as flow_actions
 from penstock.actions import reading as reading_actions
 from penstock.actions import sleep as sleep_actions
 from penstock.actions import vm_console as console_actions
@@ -10,7 +11,7 @@ from penstock.actions import weights as weights_actions
 from penstock.actions.context import Context
 from penstock.agent.link import Item, Pulled
 from penstock.domain.weights import Copy
-from penstock.drivers.base import Observed, Reading
+from penstock.drivers.base import Observed, Reading, Traffic
 
 
 class InProcessLink:
@@ -44,6 +45,10 @@ class InProcessLink:
     def push_readings(self, readings: Sequence[Reading]) -> None:
         """Say what devices measure; see ``actions.reading.take``."""
         reading_actions.take(self._context, self._agent_id, readings)
+
+    def push_traffic(self, said: Traffic) -> None:
+        """Say what networks carried; see ``actions.flow.take``."""
+        flow_actions.take(self._context, self._agent_id, said)
 
     def push_weights(self, copies: Sequence[Copy]) -> Sequence[str]:
         """Say what weights there are; see ``actions.weights.take``."""

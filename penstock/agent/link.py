@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from penstock.domain.weights import Copy
-from penstock.drivers.base import Observed, Reading
+from penstock.drivers.base import Observed, Reading, Traffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,10 @@ class Link(Protocol):
 
     def push_readings(self, readings: Sequence[Reading]) -> None:
         """Say what devices measure; at most limits.SENSORS_PER_REPORT_MAX of them."""
+        ...
+
+    def push_traffic(self, said: Traffic) -> None:
+        """Say what networks carried; at most as much as ``base.limits`` allows in one report."""
         ...
 
     def push_weights(self, copies: Sequence[Copy]) -> Sequence[str]:

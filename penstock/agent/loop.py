@@ -17,6 +17,7 @@ from penstock.agent.doors import Doors
 from penstock.agent.link import Item, Link, Pulled
 from penstock.agent.power_report import PowerReport
 from penstock.agent.sensor_report import SensorReport
+from penstock.agent.traffic_report import TrafficReport
 from penstock.agent.weights_report import WeightsReport
 from penstock.base import limits
 from penstock.base.clock import Clock
@@ -82,6 +83,7 @@ class Agent:
         self._weights = weights
         self._power = PowerReport(drivers.values(), clock)
         self._sensors = SensorReport([*drivers.values(), *sensors], clock)
+        self._traffic = TrafficReport(drivers.values(), clock)
         self._cursor = 0
         self._heard = False
         self._desired: dict[str, Item] = {}
@@ -166,6 +168,7 @@ class Agent:
         self._send_consoles()
         self._power.send(self._link)
         self._sensors.send(self._link)
+        self._traffic.send(self._link)
         if self._weights is not None:
             self._weights.send(self._link)
         return pushed

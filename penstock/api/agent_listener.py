@@ -26,6 +26,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from penstock.actions import agent as agent_actions
 from penstock.actions import agent_identity
 from penstock.actions import certificate as certificate_actions
+from penstock.actions import flow as flow_actions
 from penstock.actions import image as image_actions
 from penstock.actions import join_token as join_token_actions
 from penstock.actions import node as node_actions
@@ -41,7 +42,7 @@ from penstock.api.app import add_edge
 from penstock.api.edge import answer
 from penstock.base import limits
 from penstock.base.errors import InvalidInputError, StartupError
-from penstock.drivers import wire
+from penstock.drivers import wire, wire_traffic
 from penstock.drivers.pki.authority import FactoryCa
 from penstock.drivers.pki.certificates import AgentIdentity, read_agent_certificate
 from penstock.drivers.wire import JoinAnswer, RenewAnswer, Wish
@@ -96,6 +97,7 @@ def create_agent_app(context: Context, ca: FactoryCa, bell: AgentBell) -> FastAP
     app.add_api_route("/v1/agents/self/images/{image_id}", handlers.image, methods=["GET"])
     app.add_api_route("/v1/agents/self/power", handlers.power, methods=["POST"])
     app.add_api_route("/v1/agents/self/readings", handlers.readings, methods=["POST"])
+    app.add_api_route("/v1/agents/self/traffic", handlers.traffic, methods=["POST"])
     app.add_api_route("/v1/agents/self/weights", handlers.weights, methods=["POST"])
     app.add_api_route("/v1/agents/self/weights/{sha256}", handlers.weights_listing, methods=["GET"])
     app.add_api_route("/v1/agents/self/weights/{sha256}/{name}", handlers.weights_file, methods=["GET"])
@@ -200,6 +202,13 @@ class _Handlers:
         agent_id = await self._agent(request)
         said = wire.readings_from_json(await _body(request))
         await run_in_threadpool(lambda: reading_actions.take(self._context, agent_id, said))
+        return answer({})
+
+    async def traffic(self, request: Request) -> Response:
+        """Take what the networks on an agent's nodes carried."""
+        agent_id = await self._agent(request)
+        said = wire_traffic.traffic_from_json(await _body(request))
+        await run_in_threadpool(lambda: flow_actions.take(self._context, agent_id, said))
         return answer({})
 
     async def weights(self, request: Request) -> Response:

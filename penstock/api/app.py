@@ -78,6 +78,7 @@ ROUTERS = (
     "dns_record",
     "network_route",
     "network_peering",
+    "flow",
     "fabric_partition",
     "certificate",
     "load_balancer",

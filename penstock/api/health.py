@@ -7,9 +7,11 @@ from pydantic import BaseModel
 
 from penstock import __version__
 from penstock.actions import deletion_proof as proof_actions
+from penstock.actions import flow as flow_actions
 from penstock.actions import load_balancer as balancer_actions
 from penstock.actions import vm_series as series_actions
 from penstock.api.edge import ERRORS, Caller, answer
+from penstock.api.flow import text_of as ports_text
 from penstock.api.load_balancer import text_of as balancers_text
 from penstock.api.vm_series import text_of
 from penstock.base.errors import UnavailableError
@@ -53,13 +55,14 @@ def healthz(call: Caller) -> Response:
     },
 )
 def metrics(call: Caller) -> Response:
-    """Return the metrics of this process and the counters of machines and load balancers in Prometheus' text format.
+    """Return the metrics of this process and the counters of machines, ports and load balancers in Prometheus' text format.
 
-    No credential is needed and no tenant is named: both are named by their ids.
+    No credential is needed and no tenant is named: all are named by their ids.
     """
     try:
         machines = text_of(series_actions.every_one(call.context), named=False)
         machines += balancers_text(balancer_actions.series(call.context))
+        machines += ports_text(flow_actions.every_series(call.context), named=False)
     except UnavailableError:
         machines = ""  # whoever watches still learns of this process
     return Response(generate_latest() + machines.encode(), media_type=CONTENT_TYPE_LATEST)

@@ -1,7 +1,7 @@
 """Networks: a project's own addresses, names and rules on shared hosts."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
 from fastapi.responses import Response
@@ -11,6 +11,7 @@ from penstock.actions import network as network_actions
 from penstock.api.edge import ERRORS, After, Caller, Limit, Strict, answer, page
 from penstock.api.fields import TEXT_PATTERN, Id, IdFilter, Name, NameFilter, PathId, Text
 from penstock.base import limits
+from penstock.domain.flow import FlowLog
 from penstock.domain.network import MTU_DEFAULT, MTU_MAX, MTU_MIN
 from penstock.store.rows import Row
 
@@ -37,6 +38,9 @@ class NetworkChange(Strict):
 
     description: Text | None = None
     dns_forwarders: Forwarders | None = None
+    flow_log: Literal["all", "drops", "none"] | None = Field(
+        default=None, description="which flows `GET /v1/flows` shows: all, drops, none"
+    )
 
 
 class NetworkOut(BaseModel):
@@ -51,6 +55,7 @@ class NetworkOut(BaseModel):
     mtu: int
     dns_zone: str
     dns_forwarders: list[str]
+    flow_log: FlowLog
     egress_pool_id: str | None
     egress_address: str | None
     wanted: str
@@ -125,7 +130,7 @@ def hosts(call: Caller, network_id: PathId) -> Response:
 
 @router.patch("/{network_id}", responses={200: {"model": NetworkOut}, **ERRORS})
 def update(call: Caller, network_id: PathId, body: NetworkChange) -> Response:
-    """Change description or name servers of a network."""
+    """Change description, name servers or flow log of a network."""
     values = body.model_dump(exclude_none=True)
     return answer(out(network_actions.update(call.context, call.actor(), network_id, values)))
 

@@ -275,6 +275,14 @@ CERTIFICATE_WARNED_BEFORE = timedelta(days=14)  # an uploaded one ends
 CERTIFICATE_ROTATED_AGAIN = timedelta(hours=1)  # after a rotation that failed
 REVOKED_SERIALS_MAX = 100_000  # in one list; a project that revokes more within 90 days waits
 NETWORKS_PER_TURN = 32
+FLOW_REPORT_SECONDS = 5.0
+FLOWS_PER_REPORT_MAX = 500  # of one host, of all its networks together
+FLOWS_PER_NETWORK_MAX = 10_000  # kept, the newest
+FLOW_KEPT = timedelta(days=7)
+PORT_COUNT_SECONDS = 15.0  # how old what a port counts may become
+PORT_COUNTS_PER_REPORT_MAX = 2_000
+PORT_SERIES_MAX = 20_000  # ports in one answer of counters
+PORT_SERIES_FRESH = timedelta(seconds=60)  # what is older is left out
 # Virtual machines, their images and volumes.
 VM_VCPUS_MAX = 256
 VM_MEMORY_MIB_MAX = 4 << 20

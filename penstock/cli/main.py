@@ -70,6 +70,7 @@ GROUPS: tuple[tuple[str, str, str], ...] = (
         "Networks whose guests reach each other: request, accept, refuse, delete.",
     ),
     ("load-balancer", "load_balancer", "Load balancers: listeners, members, their health."),
+    ("flow", "flow", "What hosts tell of packets: accepted and dropped, by which rule."),
     ("fabric", "fabric_partition", "The fabric: where nodes are in it, and partitions of it."),
     ("network-host", "network_host", "Nodes that carry networks."),
     ("agent", "agent", "Remote agents: invite, list, revoke; `agent join` makes this machine one."),

@@ -25,6 +25,7 @@ DETAIL = (
     Column("MTU", "mtu"),
     Column("NAME SERVERS", "dns_forwarders", Kind.LIST),
     Column("WAY OUT", "egress_address"),
+    Column("FLOWS KEPT", "flow_log"),
     Column("REVISION", "revision", Kind.COUNT),
     Column("IN FORCE", "applied_revision", Kind.COUNT),
 )
@@ -71,6 +72,17 @@ def list_(session: Session, limit: ListLimit = None) -> None:
 def show(session: Session, network: Network) -> None:
     """Show one network."""
     session.show(session.client.get(f"/v1/networks/{session.find('networks', network)}"), DETAIL)
+
+
+@command(app, "flow-log", examples=["penstock network flow-log prod all"])
+def flow_log(
+    session: Session,
+    network: Network,
+    which: Annotated[str, typer.Argument(help="all, drops or none.")],
+) -> None:
+    """Choose which flows are kept for `penstock flow list`; drops to begin with."""
+    path = f"/v1/networks/{session.find('networks', network)}"
+    session.show(session.client.request("PATCH", path, body={"flow_log": which}), DETAIL)
 
 
 @command(app, "hosts", examples=["penstock network hosts prod"])

@@ -82,6 +82,24 @@ def place(
     session.show(session.client.put(f"/v1/ports/{session.find('ports', port)}/node", body), DETAIL)
 
 
+COUNTERS = (
+    Column("RECEIVED", "received_bytes", Kind.BYTES),
+    Column("PACKETS", "received_packets", Kind.COUNT),
+    Column("DROPPED", "received_drops", Kind.COUNT),
+    Column("SENT", "sent_bytes", Kind.BYTES),
+    Column("PACKETS", "sent_packets", Kind.COUNT),
+    Column("DROPPED", "sent_drops", Kind.COUNT),
+    Column("COUNTED", "counted_at", Kind.TIME),
+)
+
+
+@command(app, "counters", examples=["penstock port counters web-1"])
+def counters(session: Session, port: Port) -> None:
+    """Show what went through a port since it was plugged in, as its guest sees it."""
+    found = session.client.get(f"/v1/ports/{session.find('ports', port)}/counters")
+    session.show(found, COUNTERS)
+
+
 @command(app, "delete", examples=["penstock port delete web-1 --yes"])
 def delete(session: Session, port: Port, yes: Yes = False) -> None:  # noqa: FBT002 - the form of a Typer flag
     """Delete a port that nothing uses."""

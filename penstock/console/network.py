@@ -2,6 +2,7 @@
 
 from starlette.responses import Response
 
+from penstock.actions import flow as flow_actions
 from penstock.actions import network as network_actions
 from penstock.actions import network_part
 from penstock.actions import network_peering as peering_actions
@@ -20,6 +21,7 @@ from penstock.store.rows import Row
 from penstock.store.schema import port, subnet
 
 PREFIX = "10.0.0.0/24"
+_FLOWS = 20  # on a network's page, the newest
 
 
 def list_networks(visit: Visit) -> Response:
@@ -116,11 +118,22 @@ def page(visit: Visit, network_id: str, error: PenstockError | None = None) -> R
         after=None,
         limit=limits.PAGE_DEFAULT,
     )
+    flows = flow_actions.list_page(
+        visit.context,
+        visit.actor,
+        equal={"network_id": row["id"]},
+        since=None,
+        until=None,
+        before=None,
+        limit=_FLOWS,
+    )
     return visit.page(
         "network.html",
         error.status if error else 200,
         network=row,
         peerings=peerings,
+        flows=flows,
+        port_names={one["id"]: one["name"] for one in parts["port"]},
         may_peer=row["wanted"] == "active"
         and visit.actor.may("network_peering:create", row["tenant_id"], row["project_id"]),
         error=error,

@@ -144,6 +144,7 @@ def _common(facts: NetworkFacts) -> Config:
         ],
         "routes": [{"prefix": row["prefix"], "via": address_of[row["port_id"]]} for row in facts.routes],
         "forbidden": list(facts.forbidden),
+        "flow_log": facts.network["flow_log"],
     }
 
 

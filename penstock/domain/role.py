@@ -32,6 +32,7 @@ _NETWORKS = (
     "dns_record:*",
     "network_route:*",
     "network_peering:*",
+    "flow:read",
     "fabric_partition:*",
     "certificate:*",
     "load_balancer:*",

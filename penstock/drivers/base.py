@@ -81,6 +81,44 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
+class FlowSeen:
+    """A packet that began a connection or was dropped, with the rule (or word) that said so, seen at a host."""
+
+    network_id: str
+    at_us: int
+    verdict: str
+    rule: str
+    port_id: str | None
+    protocol: str
+    source: str | None
+    target: str | None
+    source_port: int | None
+    target_port: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PortCount:
+    """What went through a port since it was plugged in, as its guest sees it; drops are of devices and of rules."""
+
+    port_id: str
+    received_bytes: int
+    received_packets: int
+    received_drops: int
+    sent_bytes: int
+    sent_packets: int
+    sent_drops: int
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What a host tells of packets; ``lost`` flows were left out because they were too many."""
+
+    flows: Sequence[FlowSeen] = ()
+    counts: Sequence[PortCount] = ()
+    lost: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class NodeFacts:
     """One node as its backend reports it. ``disks`` and ``nics`` are lists of small JSON objects.
 
@@ -207,6 +245,19 @@ class ReadsSensors(Protocol):
 
     def sensors(self) -> Sequence[Reading]:
         """Return what the devices measure now; those that do not answer or measure nothing are left out."""
+        ...
+
+
+@runtime_checkable
+class ReadsTraffic(Protocol):
+    """Option of drivers that carry networks: which flows they saw, and what each port has counted."""
+
+    def traffic(self, *, counts: bool) -> Traffic:
+        """Return the flows since those that were told, and what every port counted if ``counts``."""
+        ...
+
+    def traffic_told(self) -> None:
+        """Note that what ``traffic`` returned last was told."""
         ...
 
 

@@ -5,6 +5,7 @@ import re
 from penstock.console.secure import BASE
 from tests.fixtures.console import People
 from tests.support.console import Person, words
+from tests.support.infrastructure import change
 
 
 def test_a_network_is_made_shown_found_and_deleted(people: People) -> None:
@@ -49,15 +50,29 @@ def test_a_peering_is_asked_for_answered_and_ended(people: People) -> None:
     assert people.stranger.get(f"{found[0]}/delete").status_code == 404
 
 
+def test_a_networks_page_shows_its_newest_flows(people: People) -> None:
+    made = people.member.send(
+        "/networks", {"name": "inside", "prefix": "10.1.0.0/24", "project": people.acme.project_id}
+    )
+    path = made.headers["location"].removeprefix(BASE)
+    assert "kept (drops)" in words(people.member.get(path).text)
+    seen = "INSERT INTO flow (tenant_id, project_id, network_id, at, verdict, rule, protocol, source, target, target_port) "
+    seen += "SELECT tenant_id, project_id, id, created_at, 'drop', 'default-in', 'tcp', '10.1.0.9', '10.1.0.2', 22 FROM network"
+    change(people.plane.context, seen)
+    shown = words(people.member.get(path).text)
+    for text in ("default-in", "10.1.0.9", "10.1.0.2:22"):
+        assert text in shown
+
+
 def test_what_is_wrong_is_said_and_no_empty_network_stays(people: People) -> None:
     good = {"name": "inside", "prefix": "10.1.0.0/24", "project": people.acme.project_id}
-    for change, status in (
+    for wrong, status in (
         ({"name": "In Side"}, 422),
         ({"prefix": "10.1.0.0/99"}, 422),
         ({"prefix": "10.1.0.1/24"}, 422),
         ({"project": people.globex.project_id}, 404),
     ):
-        refused = people.member.send("/networks", {**good, **change})
-        assert refused.status_code == status, change
+        refused = people.member.send("/networks", {**good, **wrong})
+        assert refused.status_code == status, wrong
     assert "No networks yet" in people.member.get("/networks").text
     assert people.auditor.send("/networks", good).status_code == 403

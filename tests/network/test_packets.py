@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from penstock.domain.network import GATEWAY_MAC
-from penstock.drivers.base import Observed, Phase, Wanted
+from penstock.drivers.base import Observed, Phase, PortCount, Wanted
 from penstock.drivers.network.contract import ANYTHING, a_network, a_port, a_rule
 from penstock.drivers.nftables import guard, links, metadata, names, nft, rules
 from penstock.drivers.nftables.namespaces import path_of
@@ -255,6 +255,43 @@ def test_the_flow_log_says_which_rule_let_through_and_which_did_not(world: World
     assert (accepted["source"], accepted["target"], accepted["target_port"]) == (NEAR, FAR, 80)
     dropped = log.heard(lambda: near.fails("ping", FAR, "0.2"), verdict="drop")
     assert (dropped["rule"], dropped["protocol"], dropped["source"]) == ("default-in", "icmp", NEAR)
+
+
+def test_flows_are_read_on_from_where_they_were_told_and_ports_count(world: World) -> None:
+    world.ports[FAR]["in"] = [a_rule("sgl_web", "tcp", 80)]
+    world.tell(flow_log="all")
+    near, port_id = world.guests[NEAR], world.ports[FAR]["id"]
+    driver = world.hosts[1].driver()
+
+    def counted() -> PortCount:
+        (found,) = driver.traffic(counts=True).counts
+        assert found.port_id == port_id
+        return found
+
+    log = Log(world.folder(1) / str(VNI) / metadata.FLOWS)
+    before = counted()
+    log.heard(lambda: near.do("tcp", FAR, "80", "10"), verdict="accept", rule="sgl_web")
+    log.heard(lambda: near.fails("ping", FAR, "0.2"), verdict="drop", rule="default-in")
+    seen = driver.traffic(counts=False).flows
+    accepted = next(one for one in seen if one.verdict == "accept")
+    assert (accepted.network_id, accepted.rule, accepted.port_id) == (f"net_{VNI}", "sgl_web", port_id)
+    assert (accepted.source, accepted.target, accepted.target_port) == (NEAR, FAR, 80)
+    assert [one.rule for one in seen if one.verdict == "drop"]
+    assert list(world.hosts[1].driver().traffic(counts=False).flows) == list(seen), "not told yet"
+    driver.traffic_told()
+    assert list(world.hosts[1].driver().traffic(counts=False).flows) == [], "told, also after a restart"
+    after = counted()
+    assert after.received_bytes > before.received_bytes
+    assert after.sent_packets > before.sent_packets
+    assert after.received_drops > before.received_drops
+    world.ports[FAR]["in"] = []
+    world.tell(flow_log="drops")
+    assert counted().received_drops >= after.received_drops, "new rules count on"
+    (file := world.folder(1) / str(VNI) / metadata.FLOWS).replace(file.with_suffix(".old"))
+    log.heard(lambda: near.fails("tcp", FAR, "80", "0.2"), verdict="drop")
+    assert {one.verdict for one in driver.traffic(counts=False).flows} == {"drop"}, "turned over, and read on"
+    world.tell(flow_log="none")
+    assert list(driver.traffic(counts=False).flows) == []
 
 
 def test_a_port_sends_no_more_than_its_share(world: World) -> None:

@@ -16,8 +16,8 @@ from penstock.base.clock import Clock, SystemClock
 from penstock.base.errors import InvalidInputError, PenstockError, UnauthenticatedError
 from penstock.base.ids import new_id
 from penstock.domain import join_token
-from penstock.drivers import wire
-from penstock.drivers.base import Observed, Reading
+from penstock.drivers import wire, wire_traffic
+from penstock.drivers.base import Observed, Reading, Traffic
 from penstock.drivers.pki import AgentIdentity, FactoryCa, read_agent_certificate
 
 
@@ -41,6 +41,7 @@ class Factory:
     hang_ups_instead_of_answers: int = 0
     shown_ca_pem: str = ""
     readings: list[Reading] = field(default_factory=list[Reading])
+    traffic: Traffic | None = None
     powered: dict[str, str] = field(default_factory=dict[str, str])
     changed: threading.Condition = field(default_factory=threading.Condition)
 
@@ -154,6 +155,9 @@ class _Handler(BaseHTTPRequestHandler):
             return factory.pull(parse_qs(urlsplit(self.path).query))
         if path == "/v1/agents/self/readings":
             factory.readings = wire.readings_from_json(body)
+            return {}
+        if path == "/v1/agents/self/traffic":
+            factory.traffic = wire_traffic.traffic_from_json(body)
             return {}
         if path == "/v1/agents/self/power":
             factory.powered = wire.power_from_json(body)

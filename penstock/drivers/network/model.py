@@ -6,6 +6,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any, TypeVar, cast
 
 from penstock.base.errors import InvalidInputError
+from penstock.domain.flow import FlowLog
 from penstock.domain.network import VNI_MAX
 from penstock.domain.port import TAP_PREFIX
 from penstock.domain.security_group import PROTOCOLS, WITH_PORTS
@@ -141,6 +142,7 @@ class HostNetwork:
     external: External | None = None
     forbidden: tuple[IPv4Network, ...] = field(default=())
     peers: tuple[Peer, ...] = ()
+    flow_log: FlowLog = FlowLog.DROPS
 
 
 def read(config: Mapping[str, Any]) -> HostNetwork:
@@ -163,6 +165,7 @@ def read(config: Mapping[str, Any]) -> HostNetwork:
         external=given.optional("external", lambda f: _external(f.inner("external"))),
         forbidden=tuple(given.each("forbidden", _network)),
         peers=tuple(given.objects("peers", _peer)),
+        flow_log=given.optional("flow_log", _flow_log) or FlowLog.DROPS,
     )
     given.refuse_others()
     return wanted
@@ -318,6 +321,13 @@ def _peer(given: _Fields) -> Peer:
         given.number("mtu", 576, 65_535),
         tuple(given.each("prefixes", _network)),
     )
+
+
+def _flow_log(given: _Fields) -> FlowLog:
+    try:
+        return FlowLog(given.text("flow_log"))
+    except ValueError as error:
+        raise InvalidInputError(f"one of {', '.join(FlowLog)} is needed", field="flow_log") from error
 
 
 def _record(given: _Fields) -> Record:

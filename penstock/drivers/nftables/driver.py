@@ -12,12 +12,13 @@ import structlog
 
 from penstock.base.clock import Clock, to_epoch_us
 from penstock.base.errors import DriverError
-from penstock.drivers.base import Capabilities, Config, Inventory, Observed, Phase, Wanted
+from penstock.drivers.base import Capabilities, Config, Inventory, Observed, Phase, Traffic, Wanted
 from penstock.drivers.network.model import HostNetwork, read
 from penstock.drivers.nftables import guard, links, metadata, names, namespaces, nft, peers, rules
 from penstock.drivers.nftables.kernel import tracked
 from penstock.drivers.nftables.links import Place
 from penstock.drivers.nftables.moves import Moves
+from penstock.drivers.nftables.traffic import TrafficReader
 
 log = structlog.get_logger(__name__)
 RUN_FOLDER = Path("/run/penstock-networks")
@@ -47,6 +48,7 @@ class NftablesNetworkDriver:
         # Several hosts may live on one machine, each in a namespace; the number tells their things apart.
         self._tag = namespaces.inode(host)
         self._folder = run_folder / str(self._tag)
+        self._traffic = TrafficReader(self._folder, host)
         self._moves = Moves(host, lambda network: links.turn(self._place(network.vni), network))
 
     def validate(self, config: Config) -> None:
@@ -76,7 +78,7 @@ class NftablesNetworkDriver:
         peers.join(place.router, network, self._agreed(network.vni))
         with self._moves.telling(network):
             links.put(place, network, label)
-        nft.run(place.path, rules.table(network))
+        nft.run(place.path, rules.table(network, nft.counters(place.path)))
         self._cut(place, network)
         names.put(place.path, network, self._of(network.vni))
         metadata.put(self._folder, self._host, place.path, network)
@@ -128,6 +130,14 @@ class NftablesNetworkDriver:
         if not known and guard.is_there(self._host):
             found.append("the guard's table")
         return found
+
+    def traffic(self, *, counts: bool) -> Traffic:
+        """Return the flows since those that were told, and what every port counted if ``counts``."""
+        return self._traffic.read(counts=counts)
+
+    def traffic_told(self) -> None:
+        """Note that what ``traffic`` returned last was told."""
+        self._traffic.told()
 
     def _place(self, vni: int) -> Place:
         return Place(self._host, f"penstock-{self._tag}-{vni}")

@@ -67,7 +67,13 @@ def put(folder: Path, host: Path | None, router: Path, wanted: HostNetwork) -> N
         }
         for port in wanted.ports
     }
-    content = orjson.dumps({"namespace": str(router), "guests": guests}, option=orjson.OPT_SORT_KEYS)
+    said = {
+        "namespace": str(router),
+        "network": wanted.network,
+        "flow_log": wanted.flow_log,
+        "guests": guests,
+    }
+    content = orjson.dumps(said, option=orjson.OPT_SORT_KEYS)
     file = folder / str(wanted.vni) / FILE
     if not file.exists() or file.read_bytes() != content:
         file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)

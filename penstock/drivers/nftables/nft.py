@@ -51,20 +51,24 @@ def missing() -> bool:
 
 def run(namespace: Path | None, commands: Sequence[Command]) -> list[dict[str, Any]]:
     """Do all commands in one transaction in a namespace and return what was listed; DriverError if refused."""
+    return _run(namespace, commands, _JSON_OUTPUT | _STATELESS)
+
+
+def _run(namespace: Path | None, commands: Sequence[Command], flags: int) -> list[dict[str, Any]]:
     text = orjson.dumps({"nftables": list(commands)})
     with _LOCK:
-        code, output, errors = inside(namespace, lambda: _call(text))
+        code, output, errors = inside(namespace, lambda: _call(text, flags))
     if code != 0:
         raise DriverError("the rules of a network were refused by the kernel", internal=errors[:2_000])
     listed: list[dict[str, Any]] = orjson.loads(output)["nftables"] if output else []
     return listed
 
 
-def _call(text: bytes) -> tuple[int, str, str]:
+def _call(text: bytes, flags: int) -> tuple[int, str, str]:
     library = _library()
     context = library.nft_ctx_new(0)
     try:
-        library.nft_ctx_output_set_flags(context, _JSON_OUTPUT | _STATELESS)
+        library.nft_ctx_output_set_flags(context, flags)
         library.nft_ctx_buffer_output(context)
         library.nft_ctx_buffer_error(context)
         code = int(library.nft_run_cmd_from_buffer(context, text))
@@ -79,6 +83,12 @@ def tables(namespace: Path | None) -> set[tuple[str, str]]:
     """Return (family, name) of every table in a namespace."""
     listed = run(namespace, [{"list": {"tables": None}}])
     return {(one["table"]["family"], one["table"]["name"]) for one in listed if "table" in one}
+
+
+def counters(namespace: Path | None) -> dict[str, int]:
+    """Return how many packets each named counter in a namespace has counted."""
+    listed = _run(namespace, [{"list": {"counters": None}}], _JSON_OUTPUT)
+    return {one["counter"]["name"]: int(one["counter"]["packets"]) for one in listed if "counter" in one}
 
 
 # -- the words that rules are made of

@@ -6,6 +6,7 @@ is marked with a number for each of the two rules, so that taking a rule away cu
 nothing else. The table is replaced in one transaction: no packet meets half of it.
 """
 
+from collections.abc import Mapping
 from hashlib import sha256
 from ipaddress import IPv4Network
 from typing import Any
@@ -26,8 +27,8 @@ _PINGS_PER_SECOND = 50
 Expression = dict[str, Any]
 
 
-def table(wanted: HostNetwork) -> list[Command]:
-    """Return the commands that replace the whole table by what is wanted."""
+def table(wanted: HostNetwork, dropped: Mapping[str, int]) -> list[Command]:
+    """Return the commands that replace the whole table by what is wanted; counters go on from what they have ``dropped``."""
     named = {"family": FAMILY, "name": TABLE}
     commands: list[Command] = [
         {"add": {"table": named}},
@@ -37,6 +38,7 @@ def table(wanted: HostNetwork) -> list[Command]:
         *_own(wanted),
     ]
     for port in wanted.ports:
+        commands += [_counter(_name(port, inwards=inwards), dropped) for inwards in (True, False)]
         commands += _port_chain(port, inwards=False)
         commands += _port_chain(port, inwards=True)
         commands += _back_chain(port)
@@ -80,6 +82,11 @@ def _base(name: str, kind: str, hook: str, priority: int, policy: str = "accept"
 
 def _rule(chain: str, *expressions: Any) -> Command:
     return {"add": {"rule": {"family": FAMILY, "table": TABLE, "chain": chain, "expr": list(expressions)}}}
+
+
+def _counter(name: str, dropped: Mapping[str, int]) -> Command:
+    counted = {"packets": dropped.get(name, 0), "bytes": 0}
+    return {"add": {"counter": {"family": FAMILY, "table": TABLE, "name": name, **counted}}}
 
 
 def _services() -> list[Command]:
@@ -165,6 +172,7 @@ def _port_chain(port: Port, *, inwards: bool) -> list[Command]:
     word = "default-in" if inwards else "default-out"
     return [
         *commands,
+        _rule(name, {"counter": name}),
         _rule(name, limited(LOGGED_PER_SECOND), log(f"D {word} {port.id}", LOG_GROUP), {"drop": None}),
         _rule(name, {"drop": None}),
     ]

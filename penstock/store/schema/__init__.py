@@ -20,6 +20,7 @@ from penstock.store.schema.commerce import (
     price_book,
     service,
 )
+from penstock.store.schema.flow import flow, port_counter
 from penstock.store.schema.infrastructure import (
     agent,
     allocation,
@@ -101,6 +102,7 @@ __all__ = [
     "fabric_partition",
     "file",
     "floating_address",
+    "flow",
     "gateway_seen",
     "gateway_signal",
     "identity",
@@ -123,6 +125,7 @@ __all__ = [
     "objective_minute",
     "offer",
     "port",
+    "port_counter",
     "power_budget",
     "power_feed",
     "price",

@@ -57,6 +57,7 @@ TENANT_TABLES = (
     "dns_record",
     "network_route",
     "network_peering",
+    "flow",
     "fabric_partition",
     "secret",
     "file",

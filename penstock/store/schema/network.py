@@ -57,6 +57,7 @@ network = Table(
     Column("mtu", Integer, nullable=False),
     Column("dns_zone", Text, nullable=False),
     Column("dns_forwarders", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("flow_log", Text, nullable=False, server_default="drops"),  # all | drops | none
     Column("egress_pool_id", Text, ForeignKey("address_pool.id")),  # NULL: no way out
     Column("egress_address", INET),
     Column("gateway_node_id", Text, ForeignKey("node.id")),

@@ -31,7 +31,7 @@ from penstock.base.errors import (
 from penstock.base.ids import new_id
 from penstock.domain.device import load_device_classes
 from penstock.drivers import wire
-from penstock.drivers.base import NodeFacts, Observed, Phase, Reading
+from penstock.drivers.base import NodeFacts, Observed, Phase, PortCount, Reading, Traffic
 from penstock.drivers.pki import FactoryCa, certificates
 from penstock.drivers.simulated.driver import SimulatedDriver
 from penstock.drivers.simulated.site import parse_site
@@ -94,6 +94,13 @@ def test_readings_of_sensors_go_their_way(joined: Joined, link: HttpsLink) -> No
     said = [Reading("node-7", 0, 312, 61), Reading("node-7", 1, None, 40)]
     link.push_readings(said)
     assert factory.readings == said
+
+
+def test_what_networks_carried_goes_its_way(joined: Joined, link: HttpsLink) -> None:
+    factory, _ = joined
+    said = Traffic(counts=[PortCount("prt_1", 1, 2, 3, 4, 5, 6)], lost=7)
+    link.push_traffic(said)
+    assert factory.traffic == said
 
 
 def test_what_is_there_is_enrolled_with_its_drivers_and_site(joined: Joined, link: HttpsLink) -> None:

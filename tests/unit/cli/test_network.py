@@ -45,6 +45,13 @@ def test_a_network_is_made_used_and_deleted_by_commands(
     assert port["address"] == "10.0.0.2"
     assert penstock.json("port", "list", "-n", "prod")["items"] == [port]
     assert "10.0.0.2" in penstock("port", "show", "web-1").stdout
+    assert penstock.json("port", "counters", "web-1")["received_bytes"] is None
+    assert penstock.json("network", "flow-log", "prod", "all")["flow_log"] == "all"
+    assert penstock("network", "flow-log", "prod", "some").exit_code == 3
+    listed = penstock.json(
+        "flow", "list", "-n", "prod", "--port", "web-1", "--verdict", "drop", "--minutes", "5"
+    )
+    assert listed["items"] == []
     bound = penstock.json("security-group", "bind", "db", "subnet", "front")["bindings"]
     assert bound[0]["scope"] == "subnet"
     assert penstock("security-group", "bind", "db", "planet", "front").exit_code == 2

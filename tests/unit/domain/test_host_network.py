@@ -10,6 +10,7 @@ NETWORK = {
     "mtu": 1450,
     "dns_zone": "prod.internal",
     "dns_forwarders": [],
+    "flow_log": "drops",
     "egress_address": None,
     "gateway_node_id": None,
 }
