@@ -13,6 +13,7 @@ import httptools
 from penstock.base.addresses import is_loopback
 from penstock.gateway import log, wire
 from penstock.gateway import openai_errors as errors
+from penstock.gateway.connections import Connections
 from penstock.gateway.core import Core, Served
 from penstock.gateway.directory import Key
 from penstock.gateway.forwarding import Forward, is_forwarded
@@ -71,7 +72,7 @@ class ClientConnection(asyncio.Protocol):
         "paused_since",
     )
 
-    def __init__(self, core: Core, app: Application, connections: "set[ClientConnection]") -> None:
+    def __init__(self, core: Core, app: Application, connections: "Connections[ClientConnection]") -> None:
         self._core = core
         self._app = app
         self._connections = connections
@@ -116,14 +117,12 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Admit the connection, or refuse it when there are too many."""
         self._transport = cast("asyncio.Transport", transport)
-        if len(self._connections) >= self._core.settings.connections_max or self._core.draining:
+        if self._core.draining or not self._connections.admit(self):
             self._core.metrics.connections_refused += 1
             self.reply_error(
                 errors.unavailable("too_many_connections", "Too many connections; try again.", close=True)
             )
             self._transport.close()
-            return
-        self._connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
         """Tell the exchange, if one runs."""
@@ -174,16 +173,9 @@ class ClientConnection(asyncio.Protocol):
 
     def _repeated(self, body: bytes) -> Request:
         """Return the request with the head that is known."""
-        return Request(
-            b"POST",
-            self._target,
-            self._authorization,
-            body,
-            keep_alive=True,
-            chunked=True,
-            priority=self._priority,
-            session=self._session,
-        )
+        request = Request(b"POST", self._target, self._authorization, body, keep_alive=True, chunked=True)
+        request.priority, request.session = self._priority, self._session
+        return request
 
     # Parsing.
 
@@ -494,7 +486,13 @@ class ClientConnection(asyncio.Protocol):
         else:
             self._transport.close()
 
+    @property
+    def asks_nothing(self) -> bool:
+        """Tell whether it has no request, or not a whole head of one."""
+        body = self._in_message and not self._in_head
+        return not (self._busy or self._pending or body or self._lingering)
+
     def close_if_idle(self) -> None:
         """Close a connection that has no request, at the start of draining."""
-        if not self._busy and not self._pending and not self._in_message and self._transport is not None:
+        if self.asks_nothing and not self._in_message and self._transport is not None:
             self._transport.close()

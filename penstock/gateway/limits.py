@@ -302,7 +302,8 @@ class Scope:
         if self.limits.tokens_per_minute is not None:
             self.tokens.advance(at.second)
             excess = tokens - held.tokens
-            self.tokens.add(excess, held.second if excess <= 0 else None)
+            if excess:
+                self.tokens.add(excess, held.second if excess < 0 else None)
         self.charge(at, tokens, microeur)
 
     def charge(self, at: Instant, tokens: int, microeur: int) -> None:
@@ -356,7 +357,8 @@ class Reservation:
         if self._settled:
             return
         self._settled = True
-        tokens, microeur = prompt + completion, self._price.of(prompt, completion)
+        tokens, price = prompt + completion, self._price
+        microeur = 0 if price is FREE else price.of(prompt, completion)
         lock = self._table.lock
         if lock is None:
             for scope in self._scopes:

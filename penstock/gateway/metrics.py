@@ -122,6 +122,7 @@ class Metrics:
 
     __slots__ = (
         "connections",
+        "connections_displaced",
         "connections_refused",
         "continued",
         "defects",
@@ -136,6 +137,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.connections = 0
+        self.connections_displaced = 0
         self.connections_refused = 0
         self.continued = 0
         self.defects = 0
@@ -239,6 +241,7 @@ def _of_process(metrics: Metrics, gauges: dict[str, float]) -> list[Family]:
     limited = [(f'reason="{reason}"', n) for reason, n in metrics.limited.items()]
     refused = [(f'code="{code}"', n) for code, n in metrics.refused.items()]
     counters: dict[str, int] = {
+        "connections_displaced": metrics.connections_displaced,
         "connections_refused": metrics.connections_refused,
         "streams_continued": metrics.continued,
         "defects": metrics.defects,

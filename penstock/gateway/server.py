@@ -9,6 +9,7 @@ from penstock.base.errors import StartupError
 from penstock.gateway import log
 from penstock.gateway.app import App
 from penstock.gateway.client import ClientConnection
+from penstock.gateway.connections import Connections
 from penstock.gateway.control import Deliverer, SnapshotPoller
 from penstock.gateway.core import Core
 from penstock.gateway.metrics import Board
@@ -75,7 +76,7 @@ class Server:
         self._watchers = watchers
         self._board: Board | None = None
         self._process = 0
-        self._connections: set[ClientConnection] = set()
+        self._connections: Connections[ClientConnection] = Connections(core.settings.connections_max)
         self._app = App(core)
         self._ticks = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -118,7 +119,7 @@ class Server:
         await self._hand_over()
         if self._timer is not None:
             self._timer.cancel()
-        for connection in list(self._connections):
+        for connection in self._connections:
             connection.drop()
         for thread in threads:
             thread.stopping.set()
@@ -129,13 +130,13 @@ class Server:
     async def _drain(self) -> None:
         """Let running answers end, then end them; their usage is recorded either way."""
         settings = self._core.settings
-        for connection in list(self._connections):
+        for connection in self._connections:
             connection.close_if_idle()
         await self._until_idle(settings.drain_seconds)
         for running in list(self._core.in_flight):
             running.stop()
         await self._until_idle(settings.cancel_seconds + 1)
-        for connection in list(self._connections):
+        for connection in self._connections:
             connection.close_if_idle()
 
     async def _until_idle(self, seconds: float) -> None:
@@ -165,11 +166,12 @@ class Server:
         if self._ticks % _SWEEP_TICKS:
             return
         core.metrics.connections = len(self._connections)
+        core.metrics.connections_displaced = self._connections.displaced
         if self._signals is not None:
             self._signals.collect()
         if self._board is not None:
             self._board.put(self._process, self._app.families())
-        for connection in list(self._connections):
+        for connection in self._connections:
             connection.check(core.now)
         for running in list(core.in_flight):
             running.check(core.now)

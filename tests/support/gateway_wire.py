@@ -10,6 +10,7 @@ from typing import Any
 from penstock.base.clock import Clock, SystemClock
 from penstock.gateway.app import App
 from penstock.gateway.client import ClientConnection
+from penstock.gateway.connections import Connections
 from penstock.gateway.core import Core
 from penstock.gateway.journal import Journal
 from penstock.gateway.settings import Settings
@@ -99,7 +100,7 @@ class Bench:
             )
         )
         self.app = App(self.core)
-        self.connections: set[ClientConnection] = set()
+        self.connections: Connections[ClientConnection] = Connections(self.settings.connections_max)
         self.client, self.wire = self.connect()
         self.engines = [self.engine(number) for number in range(len(self.core.directory.upstreams))]
 

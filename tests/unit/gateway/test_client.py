@@ -193,10 +193,29 @@ def test_an_idle_connection_is_closed(make: Make) -> None:
 
 def test_too_many_connections_are_refused(make: Make) -> None:
     bench = make(settings=replace(Settings(), connections_max=2))
-    bench.connect()
+    bench.client.data_received(post())
+    bench.connect()[0].data_received(post(ask(stream=True)))
     _, wire = bench.connect()
     assert code(wire.take()) == (503, "too_many_connections")
     assert len(bench.connections) == 2
+
+
+def test_who_asks_nothing_makes_room(make: Make) -> None:
+    bench = make(settings=replace(Settings(), connections_max=4))
+    bench.client.data_received(post())
+    body, wire = bench.connect()
+    body.data_received(b"POST / HTTP/1.1\r\ncontent-length: 5\r\n\r\nx")
+    head, slow = bench.connect()
+    head.data_received(b"POST / HTTP/1.1\r\nx-slow: ")
+    _, silent = bench.connect()
+    for expected in ((True, False), (True, True)):
+        fresh, _ = bench.connect()
+        assert (slow.aborted, silent.aborted) == expected
+        fresh.data_received(post(ask(stream=True)))
+    assert not bench.wire.aborted
+    assert not wire.aborted
+    assert bench.connections.displaced == 2
+    assert code(bench.connect()[1].take()) == (503, "too_many_connections")
 
 
 def test_what_waits_behind_a_request_is_bounded(make: Make) -> None:
