@@ -54,7 +54,7 @@ def issue(
     name: NewName,
     host: Annotated[list[str], typer.Option("--host", help="A host name or an address; may be repeated.")],
     days: Annotated[int | None, typer.Option("--days", help="How long each one holds; 30 without.")] = None,
-    description: Annotated[str, typer.Option("--description")] = "",
+    description: Annotated[str, typer.Option("--description", help="What it is for.")] = "",
     project: ProjectOption = None,
 ) -> None:
     """Issue a certificate by the project's own authority; it is rotated before it ends."""
@@ -74,7 +74,7 @@ def upload(
     name: NewName,
     chain: Chain,
     key: Key,
-    description: Annotated[str, typer.Option("--description")] = "",
+    description: Annotated[str, typer.Option("--description", help="What it is for.")] = "",
     project: ProjectOption = None,
 ) -> None:
     """Keep a certificate of another authority with its key, which is sealed and shown to nobody."""

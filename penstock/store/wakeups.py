@@ -27,6 +27,7 @@ TOPICS = (
     "autoscale",
     "reservation",
     "batch",
+    "image",
 )
 _IMPLIED = {"allocation": ("report",)}
 _CHANNEL = "penstock"

@@ -43,6 +43,7 @@ from tests.support.commerce import Market
 from tests.support.console import GATEWAY, Person, words
 from tests.support.knowledge import add_endpoint, make_base, upload
 from tests.support.machine_objects import make_ssh_key, make_vm
+from tests.support.network_objects import make_peering
 from tests.support.networks import make_balancer, make_certificate, make_subnet
 from tests.support.tenancy import make_caller
 
@@ -70,6 +71,7 @@ OF_TENANT = {
     "document_id",
     "proof_id",
     "network_id",
+    "peering_id",
     "load_balancer_id",
     "certificate_id",
     "reservation_id",
@@ -227,6 +229,7 @@ def knowledge(people: People) -> dict[str, str]:
     network_id = member.post("/v1/networks", name="inside", project_id=acme.project_id).json()["id"]
     made = {"base_id": base_id, "document_id": kept, "proof_id": proof_id, "network_id": network_id}
     acme = replace(acme, member=member)
+    made["peering_id"] = make_peering(acme, network_id)
     subnet_id = make_subnet(acme, network_id, "first", "10.0.0.0/24")
     balancer = make_balancer(acme, subnet_id, "www", members=[{"address": "10.0.0.9", "port": 80}])
     return made | {
