@@ -173,6 +173,8 @@ class ControlPlane:
             self.fault_injectors[row["id"]] = driver
 
     def _loop(self, name: str, tick: Callable[[], int], topic: str | None, idle_seconds: float) -> Loop:
+        if topic is not None:
+            self.wakeups.count(topic)  # one that nobody knows would end the loop's thread, not the start
         return Loop(
             name, tick, clock=self.clock, wakeups=self.wakeups, topic=topic, idle_seconds=idle_seconds
         )

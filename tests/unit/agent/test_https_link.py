@@ -98,7 +98,7 @@ def test_readings_of_sensors_go_their_way(joined: Joined, link: HttpsLink) -> No
 
 def test_what_networks_carried_goes_its_way(joined: Joined, link: HttpsLink) -> None:
     factory, _ = joined
-    said = Traffic(counts=[PortCount("prt_1", 1, 2, 3, 4, 5, 6)], lost=7)
+    said = Traffic([], [PortCount("prt_1", 1, 2, 3, 4, 5, 6)], 7)
     link.push_traffic(said)
     assert factory.traffic == said
 
