@@ -110,7 +110,7 @@ def timed(act: Callable[[], Any], holds: Callable[[], bool]) -> float:
             first, held = (first if held else time.perf_counter() - began), held + 1
         else:
             held = 0
-            time.sleep(PAUSE_SECONDS)
+            support.pause(PAUSE_SECONDS)
     return first
 
 
