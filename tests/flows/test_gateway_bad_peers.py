@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import http.client
 import json
+import re
 import socket
 import threading
 import time
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 
@@ -130,6 +132,22 @@ def test_a_token_that_breaks_off_is_neither_shown_nor_billed(tmp_path: Path) -> 
     (record,) = ledger(tmp_path / "ledger").values()
     told = {name: record[name] for name in ("prompt_tokens", "completion_tokens", "ending", "estimated")}
     assert told == {"prompt_tokens": 3, "completion_tokens": 2, "ending": "engine_lost", "estimated": False}
+
+
+def test_an_engine_that_is_away_is_asked_seldom_and_costs_nobody_an_answer(
+    tmp_path: Path, engine: Engine
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        away = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    gateway = started(tmp_path, f'{{ url = "{away}" }}', upstream(engine))
+    try:
+        assert [completions(gateway.port, ask(max_tokens=1))[0] for _ in range(40)] == [200] * 40
+        text = httpx.get(f"{gateway.base}/metrics").text
+        (retries,) = re.findall(r"^penstock_gateway_retries_total (\d+)$", text, re.MULTILINE)
+        assert 1 <= int(retries) < 10, "it is left alone for a while after each failure"
+    finally:
+        assert gateway.stop() == 0
+    assert len(ledger(tmp_path / "ledger")) == 40
 
 
 def received(peer: socket.socket) -> bytes:
