@@ -21,6 +21,7 @@ _OF_TENANTS: Sequence[tuple[str, str]] = (
     ("knowledge_base", "knowledge_base:read"),
     ("document", "knowledge_base:read"),
     ("network", "network:read"),
+    ("load_balancer", "load_balancer:read"),
     ("user", "principal:read"),
     ("project", "project:read"),
     ("api_key", "principal:read"),

@@ -12,6 +12,7 @@ PATHS = {
     "api_key": "/keys",
     "knowledge_base": "/knowledge/{id}",
     "network": "/networks/{id}",
+    "load_balancer": "/load-balancers/{id}",
     "document": "/documents/{id}",
     "project": "/members",
     "user": "/members",

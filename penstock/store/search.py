@@ -26,6 +26,10 @@ _QUERIES = {
         "SELECT id, name, dns_zone AS note FROM network WHERE wanted = 'active' "
         "AND (id = :id OR name ILIKE :pattern) {projects} ORDER BY id DESC LIMIT :limit"
     ),
+    "load_balancer": (
+        "SELECT id, name, 'load balancer' AS note FROM load_balancer WHERE wanted = 'present' "
+        "AND (id = :id OR name ILIKE :pattern) {projects} ORDER BY id DESC LIMIT :limit"
+    ),
     "document": (
         "SELECT id, name, state AS note FROM document WHERE wanted <> 'deleted' "
         "AND (id = :id OR name ILIKE :pattern) {projects} ORDER BY id DESC LIMIT :limit"

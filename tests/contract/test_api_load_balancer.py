@@ -13,9 +13,11 @@ from penstock.control_plane import ControlPlane
 from penstock.drivers.load_balancer.model import CertificateSource
 from penstock.drivers.simulated_load_balancer.driver import SimulatedLoadBalancerDriver
 from penstock.drivers.simulated_network.driver import SimulatedNetworkDriver
+from penstock.store import port as port_store
 from penstock.store.database import SYSTEM
 from penstock.store.schema import allocation, load_balancer, node, port
 from tests.contract.test_api_floating_address import refused
+from tests.support.commerce import make_market
 from tests.support.network_factory import NetworkFactory
 from tests.support.networks import (
     made,
@@ -314,3 +316,36 @@ def test_quota_floating_address_and_a_host_without_it(
     imagined.factory.settle(12)
     assert acme.member.get("/v1/load-balancers").json()["items"] == []
     make_balancer(acme, imagined.subnet_id, "more")
+
+
+def test_a_machine_is_a_member_by_its_port_and_gone_when_it_is_released(
+    imagined: Imagined, acme: Tenant, control_plane: ControlPlane, clock: ManualClock
+) -> None:
+    vm_id = make_market(control_plane).service(acme)
+    own, other = (make_port(acme, imagined.subnet_id, name)["id"] for name in ("web-1", "web-2"))
+    values = {"service_id": vm_id, "goes_with_machine": True}
+    with control_plane.db.transaction(SYSTEM) as connection:
+        connection.execute(sa.update(port).where(port.c.id == own).values(**values))
+    members = [{"vm_id": vm_id, "port": 80}, {"port_id": other, "port": 80}]
+    one = make_balancer(acme, imagined.subnet_id, "www", members=members)
+    assert [member["port_id"] for member in one["members"]] == [own, other]
+    imagined.factory.settle()
+    with control_plane.db.transaction(SYSTEM) as connection:
+        port_store.release(connection, [vm_id], clock.now())
+    imagined.factory.settle()
+    now = shown(acme, one)
+    assert [member["state"] for member in now["members"]] == ["gone", "up"]
+    assert (now["state"], now["reason"]) == ("degraded", "1 of 2 members are not well")
+    (told,) = [it for driver in imagined.balancers for it in driver.balancers()]
+    assert [member.key for member in told.members] == ["10.0.0.3:80"]
+    with control_plane.db.transaction(SYSTEM) as connection:
+        connection.execute(
+            sa.update(port).where(port.c.id.in_([other, one["port_id"]])).values(service_id=vm_id)
+        )
+    two = {"subnet_id": imagined.subnet_id, "name": "two", "listeners": [{"port": 80}]}
+    refused(
+        acme.member.post("/v1/load-balancers", **two, members=[{"vm_id": vm_id, "port": 80}]),
+        422,
+        "invalid_input",
+        "members.0.vm_id",
+    )

@@ -63,6 +63,7 @@ def test_a_certificate_is_issued_and_a_load_balancer_listens_with_it(people: Peo
     for text in ("10.1.0.8:8080", "443 https", "www.inside.internal", "waiting", "a request for /healthz"):
         assert text in shown, text
     assert path in people.member.get("/load-balancers").text
+    assert path in people.member.get("/search?q=ww").text
     assert people.stranger.get(path).status_code == 404
 
     refused = people.member.send(f"/certificates/{certificate_id}/delete")

@@ -1,5 +1,7 @@
 """The contract of drivers of load balancers, kept by the simulated one and, with real connections, by HAProxy."""
 
+import os
+import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import pytest
 from penstock.base.clock import SystemClock
 from penstock.base.ids import new_id
 from penstock.drivers.base import Driver, Phase, Wanted
+from penstock.drivers.haproxy import plug
 from penstock.drivers.haproxy.driver import HaproxyDriver, unavailable
 from penstock.drivers.load_balancer.contract import LoadBalancerDriverContract
 from penstock.drivers.network.contract import ANYTHING, a_network, a_port
@@ -106,3 +109,20 @@ class TestHaproxy(LoadBalancerDriverContract):
 
     def recover(self, position: int) -> None:
         self.serving[position] = self._serve(position)
+
+    def test_a_killed_process_and_a_device_that_is_gone_come_back(self) -> None:
+        driver, wanted = HaproxyDriver(SystemClock(), host=self.host.path), self._new_wanted()
+        with self._ready(driver, wanted):
+            (before,) = self._of(driver, wanted.allocation_id)
+            assert before.detail is not None
+            pid = dict(before.detail["meters"])["run"]  # pyright: ignore[reportArgumentType, reportCallIssue] - an object
+            os.kill(int(pid), signal.SIGKILL)
+            self._wait_for(
+                lambda: self._of(driver, wanted.allocation_id)[0].phase is Phase.STARTED, "nobody saw it"
+            )
+            self._carry(driver, wanted)
+            assert "" not in self.connect(80, 2)
+            plug.remove(self.host.path, "not-a-namespace", self.ports[3]["tap"])
+            assert self._of(driver, wanted.allocation_id)[0].phase is Phase.STARTED
+            self._carry(driver, wanted)
+            assert "" not in self.connect(80, 2)

@@ -38,6 +38,7 @@ def furnish(site: Site) -> dict[str, str]:
         **calendar(site),
         **machines(site),
         **traffic(site, endpoint, model, tenant),
+        **networks(site),
         "base": base,
         "document": document,
         "endpoint": endpoint,
@@ -50,6 +51,23 @@ def furnish(site: Site) -> dict[str, str]:
         "device": device,
         "key": key,
     }
+
+
+def networks(site: Site) -> dict[str, str]:
+    """Make a network with a load balancer that listens with a certificate."""
+    project = site.api("demo", "GET", "/v1/projects")["items"][0]["id"]
+    network = site.api("demo", "POST", "/v1/networks", json={"name": "inside", "project_id": project})["id"]
+    at = {"network_id": network, "name": "front", "prefix": "10.0.0.0/24"}
+    subnet = site.api("demo", "POST", "/v1/subnets", json=at)["id"]
+    asked = {"name": "www", "project_id": project, "names": ["www.inside.internal", "10.0.0.2"]}
+    certificate = site.api("demo", "POST", "/v1/certificates", json=asked)["id"]
+    body = {
+        "name": "www",
+        "subnet_id": subnet,
+        "listeners": [{"port": 443, "mode": "https", "certificate_id": certificate}],
+        "members": [{"address": f"10.0.0.{number}", "port": 8_080} for number in (8, 9)],
+    }
+    return {"balancer": site.api("demo", "POST", "/v1/load-balancers", json=body)["id"]}
 
 
 def clear(site: Site, ids: dict[str, str]) -> None:

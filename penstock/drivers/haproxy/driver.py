@@ -168,7 +168,9 @@ class HaproxyDriver:
         for file in sorted((folder / CERTIFICATES).glob("*.pem")):
             digest.update(file.name.encode() + file.read_bytes())
         loaded = digest.hexdigest()
-        if record.loaded == loaded and process.running(folder) is not None:
+        if process.running(folder) is not None and not process.answers(folder):
+            process.stop(folder)  # it hangs: what it still had is lost anyway
+        elif record.loaded == loaded and process.running(folder) is not None:
             return record
         draft = folder / f"{CONF}.new"
         _private(draft, content.encode())

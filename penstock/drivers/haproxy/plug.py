@@ -64,6 +64,7 @@ def _host_side(namespace: str, wanted: LoadBalancer, *, there: bool) -> bool:
 def _inner_side(wanted: LoadBalancer) -> None:
     own = f"{wanted.address}/{wanted.prefix_length}"
     _no_ipv6(INNER)
+    Path("/proc/sys/net/ipv4/ip_forward").write_text("0")  # it hands on connections, never packets
     with devices() as ip:
         ip.link("set", index=_find(ip, "lo"), state="up")
         index = _find(ip, INNER)

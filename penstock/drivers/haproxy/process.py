@@ -6,12 +6,15 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from penstock.base.errors import DriverError
+import structlog
+
+from penstock.base.errors import DriverError, UnavailableError
 from penstock.drivers.haproxy.config import CONF, PID, STATE, STATS
 from penstock.drivers.haproxy.stats import ask
 from penstock.drivers.nftables.ending import end
 from penstock.drivers.nftables.namespaces import inside
 
+log = structlog.get_logger(__name__)
 START_SECONDS = 20.0
 OLD_PROCESSES_MAX = 4  # that still serve what they had; the oldest end for a newer one
 
@@ -47,6 +50,16 @@ def start(folder: Path, namespace: Path) -> None:
     ended = inside(namespace, lambda: _run(arguments))
     if ended.returncode != 0:
         raise DriverError("HAProxy did not start", internal=_said(ended, folder))
+
+
+def answers(folder: Path) -> bool:
+    """Tell whether the process that listens for this folder says something when it is asked; it is asked twice."""
+    for _ in range(2):
+        try:
+            return bool(ask(folder / STATS, "show info"))
+        except UnavailableError as error:
+            log.warning("load_balancer_silent", folder=folder.name, error=error.sentence)
+    return False
 
 
 def running(folder: Path) -> int | None:
