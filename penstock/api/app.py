@@ -79,6 +79,7 @@ ROUTERS = (
     "network_route",
     "network_peering",
     "flow",
+    "public_record",
     "fabric_partition",
     "certificate",
     "load_balancer",

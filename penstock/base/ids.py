@@ -103,6 +103,7 @@ PREFIXES: dict[str, str] = {
     "dns_record": "dns",
     "network_route": "rte",
     "network_peering": "pee",
+    "public_record": "pdr",
     "fabric_partition": "fbp",
     "identity": "idn",
     "secret": "sec",

@@ -62,6 +62,7 @@ GROUPS: tuple[tuple[str, str, str], ...] = (
         "Outside addresses that lead to ports; the way out of networks.",
     ),
     ("dns-record", "dns_record", "Names of a network's private zone."),
+    ("public-record", "public_record", "Names that the factory answers for to the world."),
     ("network-route", "network_route", "Prefixes that are reached through a guest."),
     ("certificate", "certificate", "Certificates: issued and rotated, or uploaded; the project's authority."),
     (

@@ -33,6 +33,7 @@ _NETWORKS = (
     "network_route:*",
     "network_peering:*",
     "flow:read",
+    "public_record:*",
     "fabric_partition:*",
     "certificate:*",
     "load_balancer:*",

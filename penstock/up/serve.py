@@ -24,6 +24,7 @@ from penstock.control_plane import ControlPlane
 from penstock.store.migrate import migrate
 from penstock.up.logs import configure_logs
 from penstock.up.preflight import external_url, oidc_file
+from penstock.up.public_dns import serve as serve_names
 from penstock.up.server import LOOPBACK, ApiServer, bind
 
 log = structlog.get_logger(__name__)
@@ -33,6 +34,7 @@ examples:
   PENSTOCK_DATABASE_URL=postgresql://user@host/db penstock serve engine
   PENSTOCK_DATABASE_URL=postgresql://user@host/db penstock serve engine --metrics-port 9101
   PENSTOCK_DATABASE_URL=postgresql://user@host/db penstock serve api --port 7170
+  PENSTOCK_DATABASE_URL=postgresql://user@host/db penstock serve dns --host 192.0.2.53
 Agents of machines and simulated sites belong to `penstock up` and `penstock agent`. Logs go to standard error.
 """
 
@@ -58,6 +60,10 @@ def build_parser() -> argparse.ArgumentParser:
     engine.add_argument(
         "--metrics-port", type=int, help="serve /metrics on this port of 127.0.0.1 (default: not at all)"
     )
+    names = parts.add_parser("dns", help="public names of tenants, for the world to ask by UDP and TCP")
+    names.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    names.add_argument("--port", type=int, default=53, help="port to listen on")
+    names.add_argument("--metrics-port", type=int, help="serve /metrics on this port of 127.0.0.1")
     return parser
 
 
@@ -74,7 +80,7 @@ def run(arguments: list[str]) -> int:
         signal.signal(number, handle)
     configure_logs(None)
     try:
-        plane = _plane(ENGINE_CONNECTIONS if chosen.part == "engine" else None)
+        plane = _plane(None if chosen.part == "api" else ENGINE_CONNECTIONS)
         try:
             _serve(plane, chosen, stop)
         finally:
@@ -124,6 +130,11 @@ def _serve(plane: ControlPlane, chosen: argparse.Namespace, stop: threading.Even
         plane.start_loops(alone=False)
         log.info("engine_started")
         stop.wait()
+        return
+    if chosen.part == "dns":
+        if chosen.metrics_port is not None:
+            _metrics(chosen.metrics_port)
+        serve_names(plane, chosen.host, chosen.port, stop)
         return
     if chosen.host not in LOOPBACK:
         raise StartupError(

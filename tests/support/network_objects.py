@@ -4,9 +4,16 @@ from typing import Any
 
 from tests.support.machine_objects import GONE
 from tests.support.networks import made, make_network
-from tests.support.tenancy import Tenant
+from tests.support.tenancy import Caller, Tenant
 
 NETWORK_BODIES: dict[str, dict[str, Any]] = {
+    "PUT /v1/public-dns": {"suffix": None},
+    "POST /v1/public-records": {
+        "project_id": f"prj_{GONE}",
+        "name": "x",
+        "type": "A",
+        "value": "198.51.100.9",
+    },
     "POST /v1/networks": {"name": "x", "project_id": f"prj_{GONE}"},
     "PATCH /v1/networks/{network_id}": {"description": "y"},
     "POST /v1/subnets": {"name": "x", "network_id": f"net_{GONE}", "prefix": "10.0.0.0/24"},
@@ -50,3 +57,10 @@ def make_peering(owner: Tenant, network_id: str) -> str:
         "/v1/network-peerings", name="to-data", network_id=network_id, peer_network_id=other
     )
     return str(made(asked)["id"])
+
+
+def make_public_record(operator: Caller, owner: Tenant) -> str:
+    """Let the operator name a zone, write a record and return its id."""
+    made(operator.put("/v1/public-dns", suffix="cloud.example.net", name_servers=["ns1.example.net"]))
+    body = {"project_id": owner.project_id, "name": "www", "type": "A", "value": "198.51.100.9"}
+    return str(made(owner.member.post("/v1/public-records", **body))["id"])

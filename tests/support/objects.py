@@ -36,7 +36,7 @@ from tests.support.commerce import Market, make_market
 from tests.support.infrastructure import node_facts
 from tests.support.knowledge import add_endpoint, make_base, upload
 from tests.support.machine_objects import GONE, MACHINE_BODIES, make_image, make_ssh_key, make_vm, make_volume
-from tests.support.network_objects import NETWORK_BODIES, make_peering
+from tests.support.network_objects import NETWORK_BODIES, make_peering, make_public_record
 from tests.support.networks import (
     make_balancer,
     make_certificate,
@@ -325,6 +325,7 @@ OBJECTS: dict[str, Object] = {
     "/v1/network-peerings/{peering_id}": Object(
         Whose.TENANT, lambda w: make_peering(w.owner, w.object_of("/v1/networks/{network_id}"))
     ),
+    "/v1/public-records/{record_id}": Object(Whose.TENANT, lambda w: make_public_record(w.operator, w.owner)),
     "/v1/ssh-keys/{ssh_key_id}": Object(Whose.TENANT, lambda w: make_ssh_key(w.owner, "laptop")),
     "/v1/images/{image_id}": Object(Whose.TENANT, lambda w: make_image(w.owner, "tiny")),
     "/v1/volumes/{volume_id}": Object(Whose.TENANT, lambda w: make_volume(w.owner, "data")),

@@ -62,6 +62,7 @@ from penstock.store.schema.network import (
     subnet,
 )
 from penstock.store.schema.operations import audit, event, gateway_seen, gateway_signal, setting
+from penstock.store.schema.public_record import public_record
 from penstock.store.schema.tenancy import (
     api_key,
     identity,
@@ -132,6 +133,7 @@ __all__ = [
     "price_book",
     "principal",
     "project",
+    "public_record",
     "quota",
     "quota_use",
     "rack",

@@ -58,6 +58,7 @@ TENANT_TABLES = (
     "network_route",
     "network_peering",
     "flow",
+    "public_record",
     "fabric_partition",
     "secret",
     "file",

@@ -87,6 +87,18 @@ def test_networks_are_peered_by_commands(served: str, acme: Tenant, globex: Tena
     assert theirs.json("network-peering", "list")["items"] == []
 
 
+def test_public_names_are_written_by_commands(served: str, acme: Tenant, operator: Caller) -> None:
+    penstock, operate = CommandLine(served, acme.member.key), CommandLine(served, operator.key)
+    named = operate.json("public-record", "serve-in", "cloud.example.net", "--name-server", "ns1.example.net")
+    assert named["suffix"] == "cloud.example.net"
+    zone = penstock.json("public-record", "zone")["zone"]
+    made = penstock.json("public-record", "create", "www", "a", "198.51.100.3", "--ttl", "60")
+    assert made["full_name"] == f"www.{zone}"
+    assert "198.51.100.3" in penstock("public-record", "list").stdout
+    assert penstock("public-record", "delete", "www").exit_code == 0
+    assert operate.json("public-record", "serve-in")["suffix"] is None
+
+
 def test_outside_addresses_names_and_routes_by_commands(served: str, acme: Tenant, operator: Caller) -> None:
     penstock, operate = CommandLine(served, acme.member.key), CommandLine(served, operator.key)
     network_id = make_network(acme, "prod")
