@@ -40,7 +40,7 @@ class Replica:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={**os.environ, "PENSTOCK_DATABASE_URL": database_url},
+                env={**os.environ, "PENSTOCK_DATABASE_URL": database_url, "PYTHONFAULTHANDLER": "1"},
             )
 
     def said(self, pattern: str) -> str:
@@ -48,8 +48,12 @@ class Replica:
         return until(pattern, lambda: re.search(pattern, self.log.read_text()), self).group(0)
 
     def end(self) -> int:
+        """Ask it to end and return its exit status; what it said is printed if that is not 0."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
+        status = self.process.wait(60)
+        if status:
+            print(self.log.read_text()[-6000:])  # noqa: T201 - pytest shows it with the failure
+        return status
 
 
 def until(what: str, true: Callable[[], Any], *replicas: Replica) -> Any:
