@@ -251,5 +251,6 @@ class NetworkDriverContract(DriverContract):
         both = {a: [b], b: [a, c], c: [b]}
         assert came(both) == [4, 3], "by tcp, udp and ping to one, by tcp to the other; back all three"
         assert came({**both, a: []}, [a]) == [0, 0], "one side alone ends it"
+        assert came({**both, a: []}, [b]) == [0, 0], "and the other one alone does not bring it back"
         assert came(both, [a]) == [4, 3]
         assert came({**both, b: [c]}, [b]) == [0, 0], "and so does the other"
