@@ -8,6 +8,7 @@ full, successful pull said so twice: an unreachable control plane never makes an
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import structlog
 from prometheus_client import Counter
@@ -357,8 +358,8 @@ class Agent:
         """Report what a driver counts, now and then, and at once who of those behind it fell ill or came back."""
         if seen.detail is None or item.wanted == "absent":
             return
-        told = self._told[item.allocation_id][5]
-        ill = isinstance(told, Mapping) and told.get("health") != seen.detail.get("health")
+        told = cast("Mapping[str, object]", self._told[item.allocation_id][5])
+        ill = told.get("health") != seen.detail.get("health")
         if not ill and now < self._counted_at.get(item.allocation_id, now):
             return
         self._counted_at[item.allocation_id] = now + METERS_SECONDS

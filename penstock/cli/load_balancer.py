@@ -1,5 +1,6 @@
 """`penstock load-balancer`: one address that hands connections to those members that are well."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -9,6 +10,7 @@ from penstock.cli.output import Column, Format, Kind
 from penstock.cli.session import ListLimit, Session, Yes, command
 
 app = typer.Typer(no_args_is_help=True)
+Members = list[dict[str, Any]]
 COLUMNS = (
     Column("ID", "id"),
     Column("NAME", "name"),
@@ -207,7 +209,7 @@ def remove_member(
 ) -> None:
     """Take a member away; connections that it has go on until they end."""
 
-    def without(members: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def without(members: Members) -> Members:
         left = [one for one in members if f"{one['address']}:{one['port']}" != member]
         if len(left) == len(members):
             raise CliError(f"'{member}' is no member; see `penstock load-balancer show {balancer}`", USAGE)
@@ -216,7 +218,7 @@ def remove_member(
     _change_members(session, balancer, without)
 
 
-def _change_members(session: Session, balancer: str, change: Any) -> None:
+def _change_members(session: Session, balancer: str, change: Callable[[Members], Members]) -> None:
     path = f"/v1/load-balancers/{session.find('load-balancers', balancer)}"
     known = session.client.get(path)
     members = change(known["members"])
