@@ -106,6 +106,7 @@ class ControlPlane:
             self._loop("volume-meter", self.volumes.meter, None, limits.RETENTION_TICK_SECONDS),
             self._loop("vm-meter", self.vms.meter, None, limits.VM_METER_TICK_SECONDS),
             self._loop("console", self.vms.forget_old, None, limits.RETENTION_TICK_SECONDS),
+            self._loop("console-session", self.vms.end_lost, None, limits.CONSOLE_LOST_TICK_SECONDS),
             self._loop("reservation", self.reservations.tick, "reservation", limits.RESERVATION_TICK_SECONDS),
             self._loop("node", self.nodes.tick, None, limits.NODE_TICK_SECONDS),
             self._loop("power", self.power.tick, None, limits.POWER_TICK_SECONDS),

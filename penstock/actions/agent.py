@@ -21,6 +21,7 @@ from penstock.base.ids import is_id
 from penstock.drivers.base import Json, Observed
 from penstock.store import agent as agent_store
 from penstock.store import allocation as allocation_store
+from penstock.store import console_session as session_store
 from penstock.store import event as event_store
 from penstock.store import node as node_store
 from penstock.store.allocation import Report
@@ -36,12 +37,14 @@ _REVOKED = (
 class Pulled:
     """What is wanted of an agent. ``full``: this is everything; else only what changed since the cursor before.
 
-    Rows have ``id``, ``driver``, ``wanted``, ``generation``, ``config`` and ``node`` (its name).
+    Rows have ``id``, ``driver``, ``wanted``, ``generation``, ``config`` and ``node`` (its name). ``typing``: somebody
+    types into the console of one of its machines, see ``actions.console_session.typed``.
     """
 
     full: bool
     cursor: int
     allocations: Sequence[Row]
+    typing: bool = False
 
 
 def ensure_in_process(context: Context, name: str) -> str:
@@ -74,8 +77,9 @@ def pull(context: Context, agent_id: str, after: int, wait_seconds: float) -> Pu
             _note_seen(connection, agent_id, context.clock.now())
             cursor = allocation_store.cursor(connection)
             rows = allocation_store.of_agent(connection, agent_id, after)
+            typing = session_store.any_open(connection, agent_id)
         if rows or after == 0 or remaining <= 0:
-            return Pulled(after == 0, cursor, rows)
+            return Pulled(after == 0, cursor, rows, typing)
         # Never longer than a heartbeat: the wait must not make the agent look silent, and a signal lost
         # between processes costs this much.
         step = min(remaining, limits.AGENT_HEARTBEAT_SECONDS)

@@ -7,6 +7,7 @@ from penstock.actions.context import Actor, Context
 from penstock.actions.vm import visible
 from penstock.base import limits
 from penstock.store import agent as agent_store
+from penstock.store import console_session as session_store
 from penstock.store import vm_console as console_store
 from penstock.store.database import SYSTEM
 
@@ -46,6 +47,9 @@ def take(context: Context, agent_id: str, allocation_id: str, begin: int, conten
                 at=context.clock.now(),
                 most=limits.CONSOLE_BYTES_MAX,
             )
+            if session_store.watched(connection, allocation_id):
+                context.wakeups.signal("console")
         return max(known, begin + len(content))
 
-    return context.db.retrying(SYSTEM, work)
+    with context.wakeups.held():
+        return context.db.retrying(SYSTEM, work)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from penstock.agent.link import Link, Pulled
 from penstock.base.errors import UnauthenticatedError
 from penstock.domain.weights import Copy
-from penstock.drivers.base import Observed, Reading, Traffic
+from penstock.drivers.base import Observed, Reading, Traffic, Typed
 
 
 class EndingLink:
@@ -37,6 +37,14 @@ class EndingLink:
         """Send a piece of a console."""
         try:
             return self._link.push_console(allocation_id, begin, content)
+        except UnauthenticatedError as error:
+            self._end(error)
+            raise
+
+    def pull_typed(self, taken: Mapping[str, int], wait_seconds: float) -> Sequence[Typed]:
+        """Ask for keys."""
+        try:
+            return self._link.pull_typed(taken, wait_seconds)
         except UnauthenticatedError as error:
             self._end(error)
             raise

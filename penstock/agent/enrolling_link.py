@@ -9,7 +9,7 @@ from penstock.agent.link import Link, Pulled
 from penstock.base.clock import Clock
 from penstock.base.errors import PenstockError, UnauthenticatedError
 from penstock.domain.weights import Copy
-from penstock.drivers.base import NodeFacts, Observed, Reading, Traffic
+from penstock.drivers.base import NodeFacts, Observed, Reading, Traffic, Typed
 
 log = structlog.get_logger(__name__)
 
@@ -70,6 +70,10 @@ class EnrollingLink:
     def push_console(self, allocation_id: str, begin: int, content: bytes) -> int:
         """Send a piece of a console."""
         return self._link.push_console(allocation_id, begin, content)
+
+    def pull_typed(self, taken: Mapping[str, int], wait_seconds: float) -> Sequence[Typed]:
+        """Ask for keys."""
+        return self._link.pull_typed(taken, wait_seconds)
 
     def push_power(self, states: Mapping[str, str]) -> Mapping[str, bool]:
         """Say how nodes are powered."""

@@ -21,7 +21,7 @@ from penstock.base.clock import Clock
 from penstock.base.errors import InvalidInputError, PenstockError, TooLargeError
 from penstock.domain.weights import Copy
 from penstock.drivers import wire, wire_traffic
-from penstock.drivers.base import NodeFacts, Observed, Reading, Traffic
+from penstock.drivers.base import NodeFacts, Observed, Reading, Traffic, Typed
 from penstock.drivers.pki import certificates
 
 log = structlog.get_logger(__name__)
@@ -72,7 +72,7 @@ class HttpsLink:
             Item(wish.allocation_id, wish.node, wish.driver, wish.generation, wish.wanted, wish.config)
             for wish in wishes.items
         ]
-        return Pulled(wishes.full, wishes.cursor, items)
+        return Pulled(wishes.full, wishes.cursor, items, wishes.typing)
 
     def push(self, observations: Sequence[Observed], silent_nodes: Sequence[str]) -> None:
         """Report. What is too much for one body goes in several; a report that is refused for itself is dropped."""
@@ -95,6 +95,17 @@ class HttpsLink:
         """Send a piece of a machine's console; return the offset to go on from."""
         body = wire.console_to_json(allocation_id, begin, content)
         return wire.console_answer_from_json(self._call("POST", "/v1/agents/self/consoles", body))
+
+    def pull_typed(self, taken: Mapping[str, int], wait_seconds: float) -> Sequence[Typed]:
+        """Ask for keys."""
+        answer = http.call(
+            self._http(),
+            "POST",
+            "/v1/agents/self/keys",
+            wire.taken_to_json(taken, wait_seconds),
+            wait_seconds=wait_seconds,
+        )
+        return wire.typed_from_json(answer)
 
     def push_power(self, states: Mapping[str, str]) -> Mapping[str, bool]:
         """Say how nodes are powered; return which shall be on or off and are not."""

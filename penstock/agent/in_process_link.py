@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from penstock.actions import agent as agent_actions
+from penstock.actions import console_session as session_actions
 from penstock.actions import flow as flow_actions
 from penstock.actions import reading as reading_actions
 from penstock.actions import sleep as sleep_actions
@@ -11,7 +12,7 @@ from penstock.actions import weights as weights_actions
 from penstock.actions.context import Context
 from penstock.agent.link import Item, Pulled
 from penstock.domain.weights import Copy
-from penstock.drivers.base import Observed, Reading, Traffic
+from penstock.drivers.base import Observed, Reading, Traffic, Typed
 
 
 class InProcessLink:
@@ -28,7 +29,7 @@ class InProcessLink:
             Item(row["id"], row["node"], row["driver"], row["generation"], row["wanted"], row["config"])
             for row in pulled.allocations
         ]
-        return Pulled(pulled.full, pulled.cursor, items)
+        return Pulled(pulled.full, pulled.cursor, items, pulled.typing)
 
     def push(self, observations: Sequence[Observed], silent_nodes: Sequence[str]) -> None:
         """Report; see ``actions.agent.push``."""
@@ -37,6 +38,10 @@ class InProcessLink:
     def push_console(self, allocation_id: str, begin: int, content: bytes) -> int:
         """Send a piece of a console; see ``actions.vm_console.take``."""
         return console_actions.take(self._context, self._agent_id, allocation_id, begin, content)
+
+    def pull_typed(self, taken: Mapping[str, int], wait_seconds: float) -> Sequence[Typed]:
+        """Ask for keys; see ``actions.console_session.typed``."""
+        return session_actions.typed(self._context, self._agent_id, taken, wait_seconds)
 
     def push_power(self, states: Mapping[str, str]) -> Mapping[str, bool]:
         """Say how nodes are powered; see ``actions.sleep.take``."""

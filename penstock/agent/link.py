@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from penstock.domain.weights import Copy
-from penstock.drivers.base import Observed, Reading, Traffic
+from penstock.drivers.base import Observed, Reading, Traffic, Typed
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +22,15 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """Wishes. ``full``: these are all; else those that changed since the cursor that was asked with."""
+    """Wishes. ``full``: these are all; else those that changed since the cursor that was asked with.
+
+    ``typing``: somebody types into the console of a machine here.
+    """
 
     full: bool
     cursor: int
     items: Sequence[Item]
+    typing: bool = False
 
 
 class Link(Protocol):
@@ -42,6 +46,10 @@ class Link(Protocol):
 
     def push_console(self, allocation_id: str, begin: int, content: bytes) -> int:
         """Send a piece of a machine's console; return the offset to go on from."""
+        ...
+
+    def pull_typed(self, taken: Mapping[str, int], wait_seconds: float) -> Sequence[Typed]:
+        """Return the open sessions at consoles here with the keys beyond those ``taken``, waiting for some; none: all is over."""
         ...
 
     def push_power(self, states: Mapping[str, str]) -> Mapping[str, bool]:

@@ -13,6 +13,8 @@ from typing import cast
 import structlog
 from prometheus_client import Counter
 
+from penstock.agent.console_report import ConsoleReport
+from penstock.agent.console_typing import ConsoleTyping
 from penstock.agent.desired import DesiredFile
 from penstock.agent.doors import Doors
 from penstock.agent.link import Item, Link, Pulled
@@ -25,7 +27,6 @@ from penstock.base.clock import Clock
 from penstock.base.errors import PenstockError
 from penstock.drivers.base import (
     Announces,
-    Consoles,
     Driver,
     EnsuresMany,
     Observed,
@@ -83,11 +84,13 @@ class Agent:
         self._doors = doors
         self._weights = weights
         self._power = PowerReport(drivers.values(), clock)
+        self._consoles = ConsoleReport(link, drivers)
         self._sensors = SensorReport([*drivers.values(), *sensors], clock)
         self._traffic = TrafficReport(drivers.values(), clock)
         self._cursor = 0
         self._heard = False
         self._desired: dict[str, Item] = {}
+        self._typing = ConsoleTyping(link, drivers, self._consoles, self._desired.get)
         self._tries: dict[str, _Try] = {}
         self._told: dict[str, tuple[object, ...]] = {}
         self._unsent: dict[str, Observed] = {}
@@ -95,7 +98,6 @@ class Agent:
         self._silent: tuple[str, ...] | None = None
         self._unwritten = False
         self._counted_at: dict[str, float] = {}
-        self._consoles_at: dict[str, int] = {}
         self._observe_at = clock.monotonic()
         self._busy = threading.Lock()  # guards everything above, but not the wait for wishes
         self._news = threading.Event()
@@ -119,6 +121,7 @@ class Agent:
             self._go_on(stop)
         finally:
             self._news.set()
+            self._typing.stop()
             if self._announcing:
                 hearing.join(NEWS_JOIN_SECONDS)
 
@@ -166,7 +169,11 @@ class Agent:
             self._heard = True
             self._drive()
             pushed = self._push()
-        self._send_consoles()
+        with self._busy:
+            items = list(self._desired.values())
+        self._consoles.send_all(items)
+        if pulled.typing:
+            self._typing.begin()
         self._power.send(self._link)
         self._sensors.send(self._link)
         self._traffic.send(self._link)
@@ -249,7 +256,6 @@ class Agent:
         self._told.pop(key, None)
         self._unsent.pop(key, None)
         self._counted_at.pop(key, None)
-        self._consoles_at.pop(key, None)
 
     def _drive_batch(self, driver_name: str, items: Sequence[Item], *, present: bool) -> list[Observed]:
         driver = self._drivers.get(driver_name)
@@ -365,26 +371,6 @@ class Agent:
         self._counted_at[item.allocation_id] = now + METERS_SECONDS
         self._told.pop(item.allocation_id, None)
         self._unsent[item.allocation_id] = replace(seen, generation=item.generation)
-
-    def _send_consoles(self) -> None:
-        """Send what machines wrote to their consoles since the last time, a piece of each."""
-        with self._busy:
-            items = list(self._desired.items())
-        for key, item in items:
-            driver = self._drivers.get(item.driver)
-            if item.wanted == "absent" or not isinstance(driver, Consoles):
-                continue
-            after = self._consoles_at.get(key, 0)
-            try:
-                begin, content = driver.console(key, after, limits.CONSOLE_PIECE_BYTES)
-            except OSError as error:
-                log.warning("console_unreadable", allocation=key, error=str(error))
-                continue
-            if content:
-                told = self._link.push_console(key, begin, content)
-                with self._busy:
-                    if key in self._desired:  # not dropped meanwhile
-                        self._consoles_at[key] = told
 
     def _differs(self, item: Item, observed: Observed | None) -> bool:
         told = self._told.get(item.allocation_id)

@@ -18,6 +18,7 @@ import orjson
 import structlog
 import uvicorn
 import uvloop
+from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, Response
 from starlette.concurrency import run_in_threadpool
@@ -26,6 +27,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from penstock.actions import agent as agent_actions
 from penstock.actions import agent_identity
 from penstock.actions import certificate as certificate_actions
+from penstock.actions import console_session as session_actions
 from penstock.actions import flow as flow_actions
 from penstock.actions import image as image_actions
 from penstock.actions import join_token as join_token_actions
@@ -55,6 +57,7 @@ Answer = TypeVar("Answer")
 
 PEER = "penstock_agent"  # the scope's key for the identity in the client's certificate
 BACKLOG = 2048
+KEY_WAITERS_MAX = 64  # agents whose machines are typed into at the same time
 STOP_SECONDS = 5.0
 CERTIFICATE_CHECK_SECONDS = 3_600.0
 UNNAMED_HOSTS = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - compared with, not listened on
@@ -92,6 +95,7 @@ def create_agent_app(context: Context, ca: FactoryCa, bell: AgentBell) -> FastAP
     app.add_api_route("/v1/agents/self/allocations", handlers.allocations, methods=["GET"])
     app.add_api_route("/v1/agents/self/observations", handlers.observations, methods=["POST"])
     app.add_api_route("/v1/agents/self/consoles", handlers.console, methods=["POST"])
+    app.add_api_route("/v1/agents/self/keys", handlers.keys, methods=["POST"])
     app.add_api_route("/v1/agents/self/volumes/{volume_id}/key", handlers.volume_key, methods=["GET"])
     app.add_api_route("/v1/agents/self/certificates/{certificate_id}", handlers.certificate, methods=["GET"])
     app.add_api_route("/v1/agents/self/images/{image_id}", handlers.image, methods=["GET"])
@@ -112,6 +116,7 @@ class _Handlers:
         self._context = context
         self._ca = ca
         self._bell = bell
+        self._waiters = CapacityLimiter(KEY_WAITERS_MAX)  # they hold threads, so not those of everybody else
 
     async def authority(self) -> Response:
         """Show the authority; whoever asks compares its fingerprint with the one in the join token."""
@@ -164,7 +169,8 @@ class _Handlers:
             Wish(row["id"], row["node"], row["driver"], row["generation"], row["wanted"], row["config"])
             for row in pulled.allocations
         ]
-        return answer(wire.wishes_to_json(full=pulled.full, cursor=pulled.cursor, items=items))
+        told = wire.wishes_to_json(full=pulled.full, cursor=pulled.cursor, items=items, typing=pulled.typing)
+        return answer(told)
 
     async def observations(self, request: Request) -> Response:
         """Take the agent's reports."""
@@ -183,6 +189,15 @@ class _Handlers:
             lambda: console_actions.take(self._context, agent_id, allocation_id, begin, content)
         )
         return answer({"next": after})
+
+    async def keys(self, request: Request) -> Response:
+        """Give the keys that were typed into the agent's machines, waiting for some; see ``actions.console_session``."""
+        agent_id = await self._agent(request)
+        taken, seconds = wire.taken_from_json(await _body(request))
+        found = await to_thread.run_sync(
+            lambda: session_actions.typed(self._context, agent_id, taken, seconds), limiter=self._waiters
+        )
+        return answer(wire.typed_to_json(found))
 
     async def image(self, request: Request, image_id: str) -> Response:
         """Send an image that a machine on the agent's nodes begins with."""

@@ -10,6 +10,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from penstock import __version__
+from penstock.actions.console_carry import Carrier
 from penstock.api.edge import answer
 from penstock.api.middleware import EdgeMiddleware
 from penstock.api.openapi import describe
@@ -65,6 +66,7 @@ ROUTERS = (
     "image",
     "vm",
     "vm_series",
+    "console_session",
     "weights",
     "volume",
     "drain",
@@ -103,6 +105,7 @@ def create_app(control_plane: "ControlPlane") -> FastAPI:
         openapi_url="/v1/openapi.json",
     )
     app.state.control_plane = control_plane
+    app.state.consoles = Carrier(control_plane.context)
     for name in ROUTERS:
         # The very routes of the module, not copies of them: what is included is made again for every application.
         app.router.routes.extend(import_module(f"penstock.api.{name}").router.routes)

@@ -38,6 +38,7 @@ DeletionProofId = NewType("DeletionProofId", str)
 SshKeyId = NewType("SshKeyId", str)
 ImageId = NewType("ImageId", str)
 VmSnapshotId = NewType("VmSnapshotId", str)
+ConsoleSessionId = NewType("ConsoleSessionId", str)
 NetworkId = NewType("NetworkId", str)
 SubnetId = NewType("SubnetId", str)
 PortId = NewType("PortId", str)
@@ -65,6 +66,7 @@ PREFIXES: dict[str, str] = {
     "ssh_key": "ssh",
     "image": "img",
     "vm_snapshot": "snp",
+    "console_session": "cse",
     "volume": "vol",
     "volume_snapshot": "vsn",
     "site": "sit",

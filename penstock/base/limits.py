@@ -326,6 +326,19 @@ CONSOLE_BYTES_MAX = 4 << 20
 CONSOLE_PIECE_BYTES = 64 << 10
 CONSOLE_KEPT = timedelta(days=30)
 CONSOLE_READ_BYTES_MAX = 1 << 20
+CONSOLE_SESSIONS_PER_VM_MAX = 2
+CONSOLE_SESSIONS_PER_PROCESS_MAX = 32
+CONSOLE_SESSION_TIME = timedelta(hours=8)
+CONSOLE_IDLE = timedelta(minutes=15)  # without a key
+CONSOLE_LOST_AFTER = timedelta(seconds=20)  # of silence of the process that carries a session
+CONSOLE_LOST_TICK_SECONDS = 10.0
+CONSOLE_LOOK_SECONDS = 1.0  # how long a look for what is new may take; each is a sign of life
+CONSOLE_ALLOWED_SECONDS = 30.0  # how often it is asked again whether somebody may
+CONSOLE_MESSAGE_BYTES_MAX = 4 << 10
+CONSOLE_TYPED_BYTES_PER_SECOND = 4 << 10
+CONSOLE_TYPED_WAITING_BYTES_MAX = 16 << 10  # of keys that the host has not taken yet
+CONSOLE_SHOWN_BYTES_PER_SECOND = 256 << 10
+CONSOLE_SHOWN_AT_FIRST_BYTES = 2 << 10
 VM_TICK_SECONDS = 1.0
 VM_STARTS_AT_ONCE = 3  # on a host, and not more than it has processors: libvirtd serves 5 calls of a client at a time, and looking must not wait for starting
 VM_SERIES_MAX = 10_000  # machines in one answer of counters

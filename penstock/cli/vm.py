@@ -1,6 +1,7 @@
 """`penstock vm`: machines from launch to termination."""
 
 import base64
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,7 @@ Wait = Annotated[bool, typer.Option("--wait", "-w", help="Wait until it is so.")
 Timeout = Annotated[
     float, typer.Option("--timeout", min=0.0, help="Seconds to wait at most; it goes on without you.")
 ]
+Interactive = Annotated[bool, typer.Option("--interactive", "-i", help="Type into it; Ctrl-] leaves.")]
 COLUMNS = (
     Column("ID", "id"),
     Column("NAME", "name"),
@@ -231,13 +233,18 @@ def move(
     session.show(moved, DETAIL)
 
 
-@command(app, "console", examples=["penstock vm console web-1"])
+@command(app, "console", examples=["penstock vm console web-1", "penstock vm console web-1 --interactive"])
 def console(
     session: Session,
     vm: Vm,
     size: Annotated[int, typer.Option("--bytes", min=1, help="At most the newest so many.")] = 64 << 10,
+    interactive: Interactive = False,  # noqa: FBT002 - an option of a command
 ) -> None:
-    """Print what a machine wrote to its serial console."""
+    """Print what a machine wrote to its serial console, or type into it."""
+    if interactive:
+        vm_id = session.find("vms", vm)
+        import_module("penstock.cli.vm_console").run(session.client.target, vm_id, vm)
+        return
     text = session.client.text(f"/v1/vms/{session.find('vms', vm)}/console", {"bytes_max": size})
     session.stream.write(text if text.endswith("\n") or not text else text + "\n")
 

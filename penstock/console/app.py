@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
+from penstock.actions.console_carry import Carrier
 from penstock.actions.watch import Watchers
 from penstock.base.errors import NotFoundError, PenstockError, UnauthenticatedError
 from penstock.console.edge import refusal, visit_of
@@ -34,6 +35,7 @@ PAGES = (
     "vm",
     "vm_snapshot",
     "vm_console",
+    "console_session",
     "image",
     "ssh_key",
     "batch",
@@ -81,6 +83,7 @@ def create_console(control_plane: "ControlPlane", gateway_url: Callable[[], str]
         exception_handlers={HTTPException: _on_http_exception, Exception: _on_defect},
     )
     app.state.control_plane = control_plane
+    app.state.consoles = Carrier(control_plane.context)
     app.state.gateway_url = gateway_url
     app.state.tenant_names = dict[str, str]()
     app.state.watchers = Watchers(control_plane.wakeups)

@@ -25,6 +25,7 @@ def read(visit: Visit) -> Response:
         sizes=SIZES_KIB,
         cut=len(data) == most,
         days=limits.CONSOLE_KEPT.days,
+        may_type=visit.actor.may("vm_console:write", row["tenant_id"], row["project_id"]),
     )
 
 

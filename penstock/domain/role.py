@@ -19,8 +19,9 @@ class Role(StrEnum):
     AUDITOR = "auditor"
 
 
-# Machines and what they begin with; a console shows what a machine writes, so reading it is a right of its own.
-_MACHINES = ("vm:*", "vm_console:open", "ssh_key:*", "image:*", "volume:*")
+# Machines and what they begin with; a console shows what a machine writes, so reading it is a right of its own, and
+# so is typing into it.
+_MACHINES = ("vm:*", "vm_console:open", "vm_console:write", "ssh_key:*", "image:*", "volume:*")
 
 # What belongs to networks: tenants make these themselves, all of them or none.
 _NETWORKS = (

@@ -291,6 +291,29 @@ class Consoles(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """Keys for a machine's console: ``content`` begins at offset ``begin`` of what its session typed in all."""
+
+    session_id: str
+    allocation_id: str
+    begin: int
+    content: bytes
+
+
+@runtime_checkable
+class TakesKeys(Protocol):
+    """Option: types into the serial consoles of machines."""
+
+    def type_into(self, allocation_id: str, content: bytes) -> None:
+        """Send keys to a machine that runs; PenstockError if they do not arrive. Waits no longer than a second."""
+        ...
+
+    def hang_up(self, allocation_id: str) -> None:
+        """Let go of a console that nobody types into any more; nothing if it was not held."""
+        ...
+
+
 @runtime_checkable
 class Snapshots(Protocol):
     """Option: keeps copies of a disk at one moment; which ones are wanted stands in the config."""

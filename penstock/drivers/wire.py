@@ -17,10 +17,11 @@ from penstock.base import limits
 from penstock.base.errors import InvalidInputError
 from penstock.domain.sleep import PowerState
 from penstock.domain.weights import Copy, WeightsState
-from penstock.drivers.base import DeviceFacts, NodeFacts, Observed, Phase, Reading
+from penstock.drivers.base import DeviceFacts, NodeFacts, Observed, Phase, Reading, Typed
 from penstock.drivers.wire_fields import COUNT_MAX, Fields, fitting
 
 NODES_MAX = 20_000
+AGENT_SESSIONS_MAX = 1_024
 DEVICES_PER_NODE_MAX = 1_024
 NODE_NAME_CHARACTERS_MAX = 253  # a fully qualified host name (RFC 1035)
 TOKEN_CHARACTERS_MAX = 256
@@ -91,6 +92,7 @@ class Wishes:
     full: bool
     cursor: int
     items: Sequence[Wish]
+    typing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,9 +262,10 @@ def _device(given: Fields) -> DeviceFacts:
 # -- what is wanted, and what is
 
 
-def wishes_to_json(*, full: bool, cursor: int, items: Iterable[Wish]) -> JsonObject:
+def wishes_to_json(*, full: bool, cursor: int, items: Iterable[Wish], typing: bool = False) -> JsonObject:
     """Return what is wanted of an agent."""
-    return {"full": full, "cursor": cursor, "items": [_record(item) for item in items]}
+    said: JsonObject = {"full": full, "cursor": cursor, "items": [_record(item) for item in items]}
+    return {**said, "typing": 1} if typing else said
 
 
 def wishes_from_json(body: object) -> Wishes:
@@ -279,7 +282,7 @@ def wishes_from_json(body: object) -> Wishes:
         )
         for row in given.objects("items", None)
     ]
-    return Wishes(given.flag("full"), given.count("cursor"), items)
+    return Wishes(given.flag("full"), given.count("cursor"), items, bool(given.optional_count("typing", 1)))
 
 
 def reports_to_json(observations: Sequence[Observed], silent_nodes: Sequence[str]) -> JsonObject:
@@ -314,12 +317,57 @@ def console_from_json(body: object) -> tuple[str, int, bytes]:
     """Read a piece of a console: allocation, offset, bytes."""
     given = Fields(body, "")
     allocation_id, begin = given.text("allocation_id", 64), given.count("begin")
-    text = given.text("content_base64", 2 * limits.CONSOLE_PIECE_BYTES)
+    content = _bytes(given, 2 * limits.CONSOLE_PIECE_BYTES)
     given.refuse_others()
+    return allocation_id, begin, content
+
+
+def _bytes(given: Fields, characters_max: int) -> bytes:
     try:
-        return allocation_id, begin, base64.b64decode(text, validate=True)
+        return base64.b64decode(given.text("content_base64", characters_max, empty=True), validate=True)
     except binascii.Error as error:
-        raise InvalidInputError("this must be base64", field="content_base64") from error
+        raise InvalidInputError("this must be base64", field=given.place("content_base64")) from error
+
+
+def taken_to_json(taken: Mapping[str, int], wait_seconds: float) -> JsonObject:
+    """Return the body that asks for keys: how many bytes of each session were typed, how long to wait for more."""
+    return {"taken": dict(taken), "wait_ms": round(wait_seconds * 1_000)}
+
+
+def taken_from_json(body: object) -> tuple[dict[str, int], float]:
+    """Read how much of each session was typed, and for how many seconds to wait for more."""
+    given = Fields(body, "")
+    taken = given.counts("taken", AGENT_SESSIONS_MAX)
+    wait_ms = given.count("wait_ms", round(limits.AGENT_LONG_POLL_SECONDS * 1_000))
+    given.refuse_others()
+    return taken, wait_ms / 1_000
+
+
+def typed_to_json(found: Iterable[Typed]) -> JsonObject:
+    """Return the keys for an agent's machines."""
+    return {
+        "sessions": [
+            {
+                "session_id": one.session_id,
+                "allocation_id": one.allocation_id,
+                "begin": one.begin,
+                "content_base64": base64.b64encode(one.content).decode(),
+            }
+            for one in found
+        ]
+    }
+
+
+def typed_from_json(body: object) -> list[Typed]:
+    """Read the keys for this agent's machines."""
+    rows = Fields(body, "").objects("sessions", AGENT_SESSIONS_MAX)
+    most = 2 * limits.CONSOLE_TYPED_WAITING_BYTES_MAX
+    return [
+        Typed(
+            row.text("session_id", 64), row.text("allocation_id", 64), row.count("begin"), _bytes(row, most)
+        )
+        for row in rows
+    ]
 
 
 def console_answer_from_json(body: object) -> int:

@@ -3,6 +3,8 @@
 One ``tick`` takes no input. A machine that waits stands in an index of its own, so the cost is that of what changes.
 """
 
+from datetime import datetime
+
 import structlog
 from prometheus_client import Counter
 from sqlalchemy.engine import Connection
@@ -11,6 +13,8 @@ from penstock.base import limits
 from penstock.base.clock import Clock
 from penstock.catalog.vm.machine import devices_at, push
 from penstock.engine.vm_move import step
+from penstock.store import console_session as session_store
+from penstock.store import event as event_store
 from penstock.store import port as port_store
 from penstock.store import vm as vm_store
 from penstock.store import vm_console as console_store
@@ -59,9 +63,24 @@ class VmEngine:
         return sum(bool(each) for each in topics)
 
     def forget_old(self) -> int:
-        """Drop what consoles showed before the time they are kept for; return how many pieces."""
+        """Drop what consoles showed, and who typed there, before the time that is kept; return how many rows."""
+        before = self._clock.now() - limits.CONSOLE_KEPT
         with self._db.transaction(SYSTEM) as connection:
-            return console_store.forget(connection, self._clock.now() - limits.CONSOLE_KEPT)
+            return console_store.forget(connection, before) + session_store.forget(connection, before)
+
+    def end_lost(self) -> int:
+        """Close sessions at consoles whose process carries them no more, and say so; return how many."""
+        now = self._clock.now()
+
+        def work(connection: Connection) -> int:
+            lost = session_store.lost(connection, now - limits.CONSOLE_LOST_AFTER, limits.ENGINE_BATCH)
+            for session_id in lost:
+                row = session_store.close(connection, session_id, "lost", now)
+                if row is not None:
+                    _say_lost(connection, row, now)
+            return len(lost)
+
+        return self._db.retrying(SYSTEM, work)
 
     def _tell(self, connection: Connection, waiting: Row) -> str | None:
         """Plug a machine's ports in on its node; tell the node what to start once they are ready there.
@@ -82,3 +101,19 @@ class VmEngine:
         positions = row["config"].get("positions", [])
         devices = devices_at(connection, waiting["node_id"], positions) if positions else []
         return "allocation" if push(connection, row, waiting["id"], devices=devices) else None
+
+
+def _say_lost(connection: Connection, row: Row, now: datetime) -> None:
+    event_store.emit(
+        connection,
+        at=now,
+        kind="vm.console_lost",
+        subject_id=row["service_id"],
+        tenant_id=row["tenant_id"],
+        project_id=row["project_id"],
+        data={
+            "session": row["id"],
+            "by": row["principal_id"],
+            "seconds": round((now - row["opened_at"]).total_seconds()),
+        },
+    )

@@ -77,3 +77,29 @@ _ENDS = sa.text(
 def ends(connection: Connection, agent_id: str) -> dict[str, int]:
     """Return how far each console of an agent's machines was received."""
     return {row.allocation_id: int(row.upto) for row in connection.execute(_ENDS, {"agent_id": agent_id})}
+
+
+_UPTO = sa.text(
+    "SELECT coalesce(max(begin_offset + length(content)), 0) FROM vm_console "
+    "WHERE service_id = :id AND allocation_id = :allocation_id"
+)
+_AFTER = sa.text(
+    "SELECT begin_offset, content FROM vm_console WHERE service_id = :id AND allocation_id = :allocation_id "
+    "AND begin_offset + length(content) > :after ORDER BY begin_offset LIMIT :pieces"
+)
+_PIECES_AT_ONCE = 8
+
+
+def upto(connection: Connection, service_id: str, allocation_id: str) -> int:
+    """Return how far the console of a machine at one place is known, as an offset."""
+    return int(connection.execute(_UPTO, {"id": service_id, "allocation_id": allocation_id}).scalar_one())
+
+
+def after(connection: Connection, service_id: str, allocation_id: str, offset: int) -> tuple[int, bytes]:
+    """Return what was written from an offset on, some pieces of it, and the offset where that ends."""
+    values = {"id": service_id, "allocation_id": allocation_id, "after": offset, "pieces": _PIECES_AT_ONCE}
+    parts: list[bytes] = []
+    for row in connection.execute(_AFTER, values):
+        parts.append(bytes(row.content)[max(0, offset - row.begin_offset) :])
+        offset = row.begin_offset + len(row.content)
+    return offset, b"".join(parts)

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
 from penstock.api.app import create_app
+from penstock.base import limits
 from penstock.base.errors import StartupError
 from penstock.console.app import create_console
 from penstock.console.secure import BASE
@@ -67,7 +68,11 @@ class ApiServer:
             serve_both(control_plane, gateway_url),
             loop="uvloop",
             http="httptools",
-            ws="none",
+            ws="websockets-sansio",
+            ws_max_size=limits.CONSOLE_MESSAGE_BYTES_MAX,
+            ws_ping_interval=20.0,
+            ws_ping_timeout=20.0,
+            ws_per_message_deflate=False,
             lifespan="off",
             access_log=False,
             log_config=None,

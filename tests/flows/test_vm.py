@@ -179,6 +179,8 @@ def test_from_order_to_prompt(site: Site, machine_fabric: Fabric, key: Key, tmp_
         assert guest.run("hostname; cat /data/told").split() == ["web-1", "told"]
         assert b"told" not in site.tenant.member.get(f"/v1/services/{vm['id']}").content
 
+        _type_a_line(site, vm["id"])
+
         # The host's own daemon and the agent die while power and snapshot are asked for: it converges.
         guest.run("echo before > /data/kept; sync")
         snapshot = site.post(f"/v1/vms/{vm['id']}/snapshots", name="one")
@@ -209,6 +211,23 @@ def test_from_order_to_prompt(site: Site, machine_fabric: Fabric, key: Key, tmp_
     assert [one["id"] for one in site.tenant.member.get("/v1/vms", tag="role=web").json()["items"]] == [
         vm["id"]
     ]
+
+
+def _type_a_line(site: Site, vm_id: str) -> None:
+    """Type into the machine's serial console, over a web socket: its getty answers."""
+    member = site.tenant.member
+    assert member.client is not None
+    path, shown = f"/v1/vms/{vm_id}/console/session", b""
+    headers = {"Authorization": f"Bearer {member.key}"}
+    with member.client.websocket_connect(path, headers=headers) as socket:
+        while "attached" not in (socket.receive().get("text") or ""):
+            continue
+        socket.send_bytes(b"ada\r")
+        while b"Password:" not in shown:
+            message = socket.receive()
+            assert message["type"] == "websocket.send", (message, shown)
+            shown += message.get("bytes") or b""
+    assert b"ada" in shown, "the getty's echo"
 
 
 def _snapshot(site: Site, vm_id: str) -> dict[str, Any]:

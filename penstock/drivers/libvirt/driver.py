@@ -25,6 +25,7 @@ from penstock.drivers.libvirt.acceleration import Accelerator
 from penstock.drivers.libvirt.console import Consoles
 from penstock.drivers.libvirt.converge import CancelledError, Convergence, digest
 from penstock.drivers.libvirt.hypervisor import Hypervisor
+from penstock.drivers.libvirt.keys import Keys
 from penstock.drivers.libvirt.machine import parse
 from penstock.drivers.libvirt.meters import meters_of, power_of
 from penstock.drivers.libvirt.settings import Settings
@@ -69,6 +70,7 @@ class LibvirtDriver:
         self._hypervisor = Hypervisor(self._settings.uri)
         self._accelerator = Accelerator(self._settings.acceleration, state_dir)
         self._consoles = Consoles(self._store)
+        self._typing = Keys(self._settings.uri)
         self._jobs: dict[str, _Job] = {}
         self._lock = threading.Lock()
         self._starting = threading.Semaphore(min(limits.VM_STARTS_AT_ONCE, os.cpu_count() or 1))
@@ -160,6 +162,14 @@ class LibvirtDriver:
         """Return what the machine wrote to its serial console after offset ``after``, and the offset of its begin."""
         return self._consoles.read(allocation_id, after, bytes_max)
 
+    def type_into(self, allocation_id: str, content: bytes) -> None:
+        """Send keys to a machine's serial console."""
+        self._typing.send(allocation_id, content)
+
+    def hang_up(self, allocation_id: str) -> None:
+        """Let go of a machine's serial console."""
+        self._typing.hang_up(allocation_id)
+
     def snapshots(self, allocation_id: str) -> Mapping[str, int]:
         """Return the snapshots of a machine: id and size in bytes."""
         record = self._store.read(allocation_id)
@@ -176,6 +186,7 @@ class LibvirtDriver:
                 job.convergence.cancelled.set()
             if job.thread is not None:
                 job.thread.join()
+        self._typing.close()
         self._hypervisor.close()
 
     # -- inside

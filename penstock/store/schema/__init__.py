@@ -45,7 +45,15 @@ from penstock.store.schema.knowledge import (
 )
 from penstock.store.schema.ledger import invoice, invoice_line, segment, token_usage
 from penstock.store.schema.load_balancer import load_balancer
-from penstock.store.schema.machine import image, ssh_key, vm, vm_console, vm_snapshot, vm_time
+from penstock.store.schema.machine import (
+    console_session,
+    image,
+    ssh_key,
+    vm,
+    vm_console,
+    vm_snapshot,
+    vm_time,
+)
 from penstock.store.schema.network import (
     address_pool,
     dns_record,
@@ -92,6 +100,7 @@ __all__ = [
     "certificate_authority",
     "certificate_serial",
     "claim",
+    "console_session",
     "decision",
     "deletion_proof",
     "device",

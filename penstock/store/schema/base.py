@@ -74,6 +74,7 @@ TENANT_TABLES = (
     "volume_snapshot",
     "volume_usage",
     "vm_console",
+    "console_session",
     "reservation",
     "certificate",
     "certificate_authority",

@@ -2,6 +2,7 @@
 
 Growth: a row per object of a tenant. vm grows with orders and is kept with its service. vm_console holds the newest
 part of each console: at most ``limits.CONSOLE_BYTES_MAX`` a machine, and nothing older than ``limits.CONSOLE_KEPT``.
+console_session has a row for each time that somebody typed into one, forgotten after as long.
 """
 
 from sqlalchemy import (
@@ -153,4 +154,27 @@ vm_console = Table(
     Column("content", LargeBinary, nullable=False),
     instant("received_at"),
     Index(None, "received_at"),
+)
+
+console_session = Table(
+    "console_session",
+    metadata,
+    id_column(),
+    Column("tenant_id", Text, nullable=False),
+    Column("project_id", Text, nullable=False),
+    Column("service_id", Text, ForeignKey("vm.service_id"), nullable=False),
+    Column("allocation_id", Text, nullable=False),
+    Column("agent_id", Text, nullable=False),
+    Column("principal_id", Text, nullable=False),
+    instant("opened_at"),
+    instant("seen_at"),  # by the process that carries it
+    instant("attached_at", nullable=True),  # its host types
+    instant("closed_at", nullable=True),
+    Column("reason", Text),
+    Column("typed", LargeBinary, nullable=False, server_default=""),  # keys that the host has not taken yet
+    amount("typed_bytes"),  # in all
+    amount("shown_bytes"),
+    Index(None, "tenant_id"),
+    Index(None, "service_id"),
+    Index("ix_console_session_open", "agent_id", postgresql_where=text("closed_at IS NULL")),
 )
