@@ -62,13 +62,14 @@ class Socket(Protocol):
 class Carrier:
     """Carries the sessions of one process; ``again`` authenticates the caller anew and raises if he may not go on."""
 
-    context: Context
     carried: int = 0
     limiter: CapacityLimiter | None = None
 
-    async def carry(self, actor: Actor, session: Session, socket: Socket, again: Callable[[], Actor]) -> str:
+    async def carry(
+        self, context: Context, actor: Actor, session: Session, socket: Socket, again: Callable[[], Actor]
+    ) -> str:
         """Carry a session until it is over; return why, a key of ``REASONS``. It is closed then."""
-        run = _Run(self, session, socket, again)
+        run = _Run(self, context, session, socket, again)
         reason = "failed"
         sessions.CARRIED.inc()
         try:
@@ -80,16 +81,16 @@ class Carrier:
             sessions.CARRIED.dec()
             self.carried -= 1
             done = run.session
-            await asyncio.shield(self.thread(lambda: sessions.close(self.context, actor, done, reason)))
+            await asyncio.shield(self.thread(lambda: sessions.close(context, actor, done, reason)))
         return reason
 
-    async def open(self, actor: Actor, vm_id: str) -> Session:
+    async def open(self, context: Context, actor: Actor, vm_id: str) -> Session:
         """Open a session; RateLimitedError if this process carries as many as it may."""
         if self.carried >= limits.CONSOLE_SESSIONS_PER_PROCESS_MAX:
             raise RateLimitedError("too many consoles are open here; try again in a moment")
         self.carried += 1
         try:
-            return await self.thread(lambda: sessions.open_session(self.context, actor, vm_id))
+            return await self.thread(lambda: sessions.open_session(context, actor, vm_id))
         except BaseException:
             self.carried -= 1
             raise
@@ -103,10 +104,10 @@ class Carrier:
 
 class _Run:
     def __init__(
-        self, carrier: Carrier, session: Session, socket: Socket, again: Callable[[], Actor]
+        self, carrier: Carrier, context: Context, session: Session, socket: Socket, again: Callable[[], Actor]
     ) -> None:
         self._carrier = carrier
-        self._context = carrier.context
+        self._context = context
         self.session = session
         self._socket = socket
         self._again = again

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from penstock.actions.console_carry import REASONS, Carrier
-from penstock.actions.context import Actor
+from penstock.actions.context import Actor, Context
 from penstock.base.errors import ForbiddenError, PenstockError
 
 _NORMAL, _POLICY = 1000, 1008
@@ -60,6 +60,7 @@ def refuse_foreign_pages(socket: WebSocket, *, required: bool) -> None:
 
 async def serve(
     socket: WebSocket,
+    context: Context,
     carrier: Carrier,
     vm_id: str,
     authenticate: Callable[[], Actor],
@@ -72,13 +73,13 @@ async def serve(
     try:
         refuse_foreign_pages(socket, required=from_page)
         actor = await carrier.thread(authenticate)
-        session = await carrier.open(actor, vm_id)
+        session = await carrier.open(context, actor, vm_id)
     except PenstockError as error:
         await _deny(socket, refusal(error))
         return
     await socket.accept()
     side = Side(socket)
-    reason = await carrier.carry(actor, session, side, authenticate)
+    reason = await carrier.carry(context, actor, session, side, authenticate)
     if socket.client_state is WebSocketState.CONNECTED and reason != "left":
         await side.say(reason, REASONS[reason])
         await socket.close(_NORMAL)

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from penstock.actions import agent_reach
+from penstock.actions import agent_reach, host_check
 from penstock.actions.agent_reach import Reach
 from penstock.actions.change import Change, change
 from penstock.actions.context import Actor, Context, not_found
@@ -223,6 +223,7 @@ def get(context: Context, actor: Actor, node_id: str) -> Row:
         devices = device_store.page(connection, node_id=node_id, after=None, limit=DEVICES_PER_NODE_MAX)
         row["devices"] = sorted(devices, key=lambda device: device["position"])
         row["allocations"] = allocation_store.of_node(connection, node_id, limit=1_000)
+        row["checks"] = host_check.shown(connection, node_id, context.clock.now())
     return row
 
 

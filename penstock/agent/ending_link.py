@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from penstock.agent.link import Link, Pulled
 from penstock.base.errors import UnauthenticatedError
 from penstock.domain.weights import Copy
-from penstock.drivers.base import Observed, Reading, Traffic, Typed
+from penstock.drivers.base import Check, Observed, Reading, Traffic, Typed
 
 
 class EndingLink:
@@ -69,6 +69,14 @@ class EndingLink:
         """Say what networks carried."""
         try:
             self._link.push_traffic(said)
+        except UnauthenticatedError as error:
+            self._end(error)
+            raise
+
+    def push_checks(self, checks: Sequence[Check], at_us: int) -> None:
+        """Say how well this host is, and what its clock shows."""
+        try:
+            self._link.push_checks(checks, at_us)
         except UnauthenticatedError as error:
             self._end(error)
             raise

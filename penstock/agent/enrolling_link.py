@@ -9,7 +9,7 @@ from penstock.agent.link import Link, Pulled
 from penstock.base.clock import Clock
 from penstock.base.errors import PenstockError, UnauthenticatedError
 from penstock.domain.weights import Copy
-from penstock.drivers.base import NodeFacts, Observed, Reading, Traffic, Typed
+from penstock.drivers.base import Check, NodeFacts, Observed, Reading, Traffic, Typed
 
 log = structlog.get_logger(__name__)
 
@@ -86,6 +86,10 @@ class EnrollingLink:
     def push_traffic(self, said: Traffic) -> None:
         """Say what networks carried."""
         self._link.push_traffic(said)
+
+    def push_checks(self, checks: Sequence[Check], at_us: int) -> None:
+        """Say how well this host is, and what its clock shows."""
+        self._link.push_checks(checks, at_us)
 
     def push_weights(self, copies: Sequence[Copy]) -> Sequence[str]:
         """Say what weights there are."""

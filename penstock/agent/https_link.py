@@ -20,8 +20,8 @@ from penstock.base import limits
 from penstock.base.clock import Clock
 from penstock.base.errors import InvalidInputError, PenstockError, TooLargeError
 from penstock.domain.weights import Copy
-from penstock.drivers import wire, wire_traffic
-from penstock.drivers.base import NodeFacts, Observed, Reading, Traffic, Typed
+from penstock.drivers import wire, wire_check, wire_traffic
+from penstock.drivers.base import Check, NodeFacts, Observed, Reading, Traffic, Typed
 from penstock.drivers.pki import certificates
 
 log = structlog.get_logger(__name__)
@@ -119,6 +119,10 @@ class HttpsLink:
     def push_traffic(self, said: Traffic) -> None:
         """Say what networks carried."""
         self._call("POST", "/v1/agents/self/traffic", wire_traffic.traffic_to_json(said))
+
+    def push_checks(self, checks: Sequence[Check], at_us: int) -> None:
+        """Say how well this host is, and what its clock shows."""
+        self._call("POST", "/v1/agents/self/checks", wire_check.checks_to_json(checks, at_us))
 
     def push_weights(self, copies: Sequence[Copy]) -> Sequence[str]:
         """Say what weights this machine has; return the digests of those it is to give up."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from penstock.domain.weights import Copy
-from penstock.drivers.base import Observed, Reading, Traffic, Typed
+from penstock.drivers.base import Check, Observed, Reading, Traffic, Typed
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,10 @@ class Link(Protocol):
 
     def push_traffic(self, said: Traffic) -> None:
         """Say what networks carried; at most as much as ``base.limits`` allows in one report."""
+        ...
+
+    def push_checks(self, checks: Sequence[Check], at_us: int) -> None:
+        """Say how well this host is, and what its clock shows."""
         ...
 
     def push_weights(self, copies: Sequence[Copy]) -> Sequence[str]:

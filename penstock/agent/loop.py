@@ -17,6 +17,7 @@ from penstock.agent.console_report import ConsoleReport
 from penstock.agent.console_typing import ConsoleTyping
 from penstock.agent.desired import DesiredFile
 from penstock.agent.doors import Doors
+from penstock.agent.host_report import HostReport
 from penstock.agent.link import Item, Link, Pulled
 from penstock.agent.power_report import PowerReport
 from penstock.agent.sensor_report import SensorReport
@@ -87,6 +88,7 @@ class Agent:
         self._consoles = ConsoleReport(link, drivers)
         self._sensors = SensorReport([*drivers.values(), *sensors], clock)
         self._traffic = TrafficReport(drivers.values(), clock)
+        self._host = HostReport({**drivers, **{f"host{n}": one for n, one in enumerate(sensors)}}, clock)
         self._cursor = 0
         self._heard = False
         self._desired: dict[str, Item] = {}
@@ -177,6 +179,7 @@ class Agent:
         self._power.send(self._link)
         self._sensors.send(self._link)
         self._traffic.send(self._link)
+        self._host.send(self._link)
         if self._weights is not None:
             self._weights.send(self._link)
         return pushed

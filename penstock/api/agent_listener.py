@@ -29,6 +29,7 @@ from penstock.actions import agent_identity
 from penstock.actions import certificate as certificate_actions
 from penstock.actions import console_session as session_actions
 from penstock.actions import flow as flow_actions
+from penstock.actions import host_check as check_actions
 from penstock.actions import image as image_actions
 from penstock.actions import join_token as join_token_actions
 from penstock.actions import node as node_actions
@@ -44,7 +45,7 @@ from penstock.api.app import add_edge
 from penstock.api.edge import answer
 from penstock.base import limits
 from penstock.base.errors import InvalidInputError, StartupError
-from penstock.drivers import wire, wire_traffic
+from penstock.drivers import wire, wire_check, wire_traffic
 from penstock.drivers.pki.authority import FactoryCa
 from penstock.drivers.pki.certificates import AgentIdentity, read_agent_certificate
 from penstock.drivers.wire import JoinAnswer, RenewAnswer, Wish
@@ -101,6 +102,7 @@ def create_agent_app(context: Context, ca: FactoryCa, bell: AgentBell) -> FastAP
     app.add_api_route("/v1/agents/self/images/{image_id}", handlers.image, methods=["GET"])
     app.add_api_route("/v1/agents/self/power", handlers.power, methods=["POST"])
     app.add_api_route("/v1/agents/self/readings", handlers.readings, methods=["POST"])
+    app.add_api_route("/v1/agents/self/checks", handlers.checks, methods=["POST"])
     app.add_api_route("/v1/agents/self/traffic", handlers.traffic, methods=["POST"])
     app.add_api_route("/v1/agents/self/weights", handlers.weights, methods=["POST"])
     app.add_api_route("/v1/agents/self/weights/{sha256}", handlers.weights_listing, methods=["GET"])
@@ -217,6 +219,13 @@ class _Handlers:
         agent_id = await self._agent(request)
         said = wire.readings_from_json(await _body(request))
         await run_in_threadpool(lambda: reading_actions.take(self._context, agent_id, said))
+        return answer({})
+
+    async def checks(self, request: Request) -> Response:
+        """Take how well an agent's host is."""
+        agent_id = await self._agent(request)
+        checks, at_us = wire_check.checks_from_json(await _body(request))
+        await run_in_threadpool(lambda: check_actions.take(self._context, agent_id, checks, at_us))
         return answer({})
 
     async def traffic(self, request: Request) -> Response:

@@ -105,7 +105,7 @@ def create_app(control_plane: "ControlPlane") -> FastAPI:
         openapi_url="/v1/openapi.json",
     )
     app.state.control_plane = control_plane
-    app.state.consoles = Carrier(control_plane.context)
+    app.state.consoles = Carrier()
     for name in ROUTERS:
         # The very routes of the module, not copies of them: what is included is made again for every application.
         app.router.routes.extend(import_module(f"penstock.api.{name}").router.routes)

@@ -10,7 +10,7 @@ from fastapi.responses import Response
 from penstock.actions import console_socket
 from penstock.actions.authenticate import authenticate
 from penstock.actions.console_carry import Carrier
-from penstock.actions.context import Actor
+from penstock.actions.context import Actor, Context
 from penstock.api.edge import answer
 from penstock.base.errors import PenstockError
 
@@ -20,12 +20,13 @@ router = APIRouter(prefix="/v1/vms", tags=["vms"])
 @router.websocket("/{vm_id}/console/session")
 async def console_session(socket: WebSocket, vm_id: str) -> None:
     """Type into a machine's console until one of the sides goes."""
+    context: Context = socket.app.state.control_plane.context
     carrier: Carrier = socket.app.state.consoles
     scheme, _, credential = socket.headers.get("authorization", "").partition(" ")
 
     def who() -> Actor:
         return authenticate(
-            carrier.context,
+            context,
             credential.strip() if scheme.lower() == "bearer" else None,
             source_address=socket.client.host if socket.client else "unknown",
             user_agent=socket.headers.get("user-agent", ""),
@@ -42,4 +43,4 @@ async def console_session(socket: WebSocket, vm_id: str) -> None:
         }
         return answer({"error": detail}, error.status)
 
-    await console_socket.serve(socket, carrier, vm_id, who, refusal, from_page=False)
+    await console_socket.serve(socket, context, carrier, vm_id, who, refusal, from_page=False)

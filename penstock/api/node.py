@@ -79,14 +79,25 @@ class NodeAllocationOut(BaseModel):
     observed_at: datetime | None
 
 
+class HostCheckOut(BaseModel):
+    """How well a part of a host is, as its agent saw it at ``seen_at``; ``unknown`` if that was over a minute ago."""
+
+    name: str
+    state: Literal["ok", "warning", "bad", "unknown"]
+    message: str
+    since: datetime
+    seen_at: datetime
+
+
 class NodeDetail(NodeOut):
-    """A node with its parts, its devices and what runs on it."""
+    """A node with its parts, its devices, what runs on it and how well it is."""
 
     numa: list[dict[str, Any]]
     disks: list[dict[str, Any]]
     nics: list[dict[str, Any]]
     devices: list[DeviceOut]
     allocations: list[NodeAllocationOut]
+    checks: list[HostCheckOut]
 
 
 class NodePage(BaseModel):
@@ -128,6 +139,7 @@ def detail(row: Row) -> dict[str, Any]:
         "allocations": [
             {name: found[name] for name in NodeAllocationOut.model_fields} for found in row["allocations"]
         ],
+        "checks": [{name: found[name] for name in HostCheckOut.model_fields} for found in row["checks"]],
     }
 
 

@@ -36,6 +36,11 @@ POWER_REPORT_SECONDS = 2.0
 POWER_REPORT_NODES_MAX = 20_000
 SENSOR_REPORT_SECONDS = 30.0
 SENSORS_PER_REPORT_MAX = 4_096
+HOST_CHECK_SECONDS = 20.0
+HOST_CHECK_PATIENCE_SECONDS = 10.0  # a part of a host that cannot be looked at within that is bad
+HOST_CHECK_FRESH = timedelta(seconds=60)
+HOST_CHECKS_MAX = 32
+CLOCK_WARNING_SECONDS, CLOCK_BAD_SECONDS = 2.0, 30.0
 READING_FRESH = timedelta(minutes=20)  # older ones are no colour; what does not change is told again sooner
 SLEEP_LOOK = timedelta(seconds=30)  # how often nodes are put to sleep by policy
 SLEEP_BATCH = 64

@@ -39,6 +39,12 @@ DETAIL = (
     Column("SPINE", "spine"),
     Column("NOTES", "notes", Kind.LIST),
 )
+CHECKS = (
+    Column("CHECK", "name"),
+    Column("IS", "state"),
+    Column("WHICH MEANS", "message"),
+    Column("SINCE", "since", Kind.TIME),
+)
 WORK = (
     Column("ALLOCATION", "id"),
     Column("SERVICE", "service_id"),
@@ -73,6 +79,8 @@ def show(session: Session, node: Node) -> None:
             session.show_items(document["devices"], DEVICES)
         if document["allocations"]:
             session.show_items(document["allocations"], WORK)
+        if document["checks"]:
+            session.show_items(document["checks"], CHECKS)
 
 
 @command(app, "cordon", examples=["penstock node cordon gpu-17"])

@@ -83,7 +83,7 @@ def create_console(control_plane: "ControlPlane", gateway_url: Callable[[], str]
         exception_handlers={HTTPException: _on_http_exception, Exception: _on_defect},
     )
     app.state.control_plane = control_plane
-    app.state.consoles = Carrier(control_plane.context)
+    app.state.consoles = Carrier()
     app.state.gateway_url = gateway_url
     app.state.tenant_names = dict[str, str]()
     app.state.watchers = Watchers(control_plane.wakeups)

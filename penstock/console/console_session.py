@@ -10,18 +10,19 @@ from starlette.websockets import WebSocket
 from penstock.actions import console_socket
 from penstock.actions.authenticate import authenticate
 from penstock.actions.console_carry import Carrier
-from penstock.actions.context import Actor
+from penstock.actions.context import Actor, Context
 from penstock.base.errors import PenstockError, UnauthenticatedError
 from penstock.console.secure import SESSION_COOKIE, secured
 
 
 async def session(socket: WebSocket) -> None:
     """Type into a machine's console until one of the sides goes."""
+    context: Context = socket.app.state.control_plane.context
     carrier: Carrier = socket.app.state.consoles
 
     def who() -> Actor:
         actor = authenticate(
-            carrier.context,
+            context,
             socket.cookies.get(SESSION_COOKIE),
             source_address=socket.client.host if socket.client else "unknown",
             user_agent=socket.headers.get("user-agent", ""),
@@ -35,7 +36,7 @@ async def session(socket: WebSocket) -> None:
         return secured(Response(error.sentence, status_code=error.status, media_type="text/plain"))
 
     vm_id = str(socket.path_params["vm_id"])
-    await console_socket.serve(socket, carrier, vm_id, who, refusal, from_page=True)
+    await console_socket.serve(socket, context, carrier, vm_id, who, refusal, from_page=True)
 
 
 routes = [WebSocketRoute("/machines/{vm_id}/console/session", session)]

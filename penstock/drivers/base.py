@@ -270,6 +270,32 @@ class ReadsMeters(Protocol):
         ...
 
 
+class CheckState(StrEnum):
+    """How well a part of a host is."""
+
+    OK = "ok"
+    WARNING = "warning"  # it works, and somebody should look
+    BAD = "bad"  # work on this host suffers
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What was found of one part of a host, with a sentence."""
+
+    name: str
+    state: CheckState
+    message: str
+
+
+@runtime_checkable
+class ChecksHost(Protocol):
+    """Option: looks whether the parts of this host that the driver needs are well. Takes a second or two at most."""
+
+    def checks(self) -> Sequence[Check]:
+        """Return what was found now, by a name that stays."""
+        ...
+
+
 @runtime_checkable
 class Announces(Protocol):
     """Option of drivers that work in threads of their own: say at once that something under way has ended."""

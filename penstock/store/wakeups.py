@@ -24,6 +24,7 @@ TOPICS = (
     "knowledge",
     "network",
     "load_balancer",
+    "image",
     "console",  # somebody typed into a machine, or a machine that is looked at wrote something
     "autoscale",
     "reservation",

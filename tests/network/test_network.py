@@ -1,10 +1,14 @@
 """From an order over the API to packets on hosts, and back to nothing."""
 
+from ipaddress import IPv4Address
+
 import pytest
 import sqlalchemy as sa
 
 from penstock.base.clock import ManualClock
 from penstock.control_plane import ControlPlane
+from penstock.drivers.base import Check, CheckState
+from penstock.drivers.nftables import host_peers
 from penstock.store import port as port_store
 from penstock.store.database import SYSTEM
 from penstock.store.schema import network
@@ -63,6 +67,11 @@ def test_two_tenants_with_one_prefix_across_two_hosts(
             factory.place(port_id, node_id)
         factory.settle()
         guests[tenant.id] = [plugged(factory, hosts, port_id) for port_id in ports]
+    peers = [IPv4Address(host.underlay) for host in hosts]
+    all_of_them = host_peers.check(hosts[0].path, peers[1:])
+    assert all_of_them == Check("network_peers", CheckState.OK, "all 1 answer")
+    one_is_not = host_peers.check(hosts[0].path, [peers[1], IPv4Address("10.77.0.99")])
+    assert one_is_not == Check("network_peers", CheckState.BAD, "1 of 2 do not answer: 10.77.0.99")
     mine, theirs = guests[acme.id], guests[globex.id]
     assert (mine[0].address, theirs[0].address) == ("7.0.0.2", "7.0.0.2")
     assert mine[0].fails("tcp", "7.0.0.3", "80", "0.4"), "nothing may come in yet"

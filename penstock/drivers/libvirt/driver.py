@@ -20,7 +20,8 @@ from penstock.base import limits
 from penstock.base.clock import Clock
 from penstock.base.errors import PenstockError, UnavailableError
 from penstock.base.ids import is_id
-from penstock.drivers.base import Capabilities, Config, Inventory, Json, Observed, Phase, Wanted
+from penstock.drivers.base import Capabilities, Check, Config, Inventory, Json, Observed, Phase, Wanted
+from penstock.drivers.libvirt import checks as host_checks
 from penstock.drivers.libvirt.acceleration import Accelerator
 from penstock.drivers.libvirt.console import Consoles
 from penstock.drivers.libvirt.converge import CancelledError, Convergence, digest
@@ -69,6 +70,7 @@ class LibvirtDriver:
         self._store = MachineStore(state_dir, source, self._settings.nfs)
         self._hypervisor = Hypervisor(self._settings.uri)
         self._accelerator = Accelerator(self._settings.acceleration, state_dir)
+        self._probing = Hypervisor(self._settings.uri)  # its own, so that it is no victim of what it looks at
         self._consoles = Consoles(self._store)
         self._typing = Keys(self._settings.uri)
         self._jobs: dict[str, _Job] = {}
@@ -175,6 +177,10 @@ class LibvirtDriver:
         record = self._store.read(allocation_id)
         return {} if record is None else dict(record.snapshots)
 
+    def checks(self) -> Sequence[Check]:
+        """Look at libvirtd and at the room for images, disks and volumes."""
+        return [host_checks.libvirtd(self._probing, self._clock), *host_checks.room(self._store.folders)]
+
     def arrivals(self) -> str | None:
         """Return the address that machines come to, None where none may."""
         return self._settings.arrivals
@@ -187,6 +193,7 @@ class LibvirtDriver:
             if job.thread is not None:
                 job.thread.join()
         self._typing.close()
+        self._probing.close()
         self._hypervisor.close()
 
     # -- inside

@@ -76,6 +76,12 @@ class MachineStore:
         except OSError as error:
             raise StartupError(f"the folder {folder} cannot be made: {error.strerror or error}") from error
 
+    @property
+    def folders(self) -> Mapping[str, Path]:
+        """Return the folders that fill up, by what is said of them."""
+        found = {"room_of_machines": self._machines, "room_of_volumes": self.volumes}
+        return found if self._nfs is None else {**found, "room_of_nfs": self._nfs}
+
     # -- machines
 
     def ids(self) -> list[str]:

@@ -12,7 +12,18 @@ from typing import ClassVar
 
 from penstock.base.clock import Clock
 from penstock.domain.device import DeviceClass, load_device_classes
-from penstock.drivers.base import Capabilities, Config, Inventory, NodeFacts, Observed, Phase, Reading, Wanted
+from penstock.drivers.base import (
+    Capabilities,
+    Check,
+    Config,
+    Inventory,
+    NodeFacts,
+    Observed,
+    Phase,
+    Reading,
+    Wanted,
+)
+from penstock.drivers.local.checks import checks
 from penstock.drivers.local.gpus import read_gpus, read_sensors
 from penstock.drivers.local.machine import Machine
 
@@ -38,6 +49,10 @@ class LocalDriver:
         self._architecture = architecture or platform.machine()
         self._roots = (sys_root, proc_root)
         self._classes = classes or load_device_classes()
+
+    def checks(self) -> Sequence[Check]:
+        """Look at memory and load."""
+        return checks(self._roots[1])
 
     def validate(self, config: Config) -> None:
         """Accept everything: nothing is ever started through this driver."""

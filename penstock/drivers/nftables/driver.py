@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
+from ipaddress import IPv4Address
 from pathlib import Path
 from shutil import rmtree
 from typing import Any, ClassVar
@@ -12,9 +13,9 @@ import structlog
 
 from penstock.base.clock import Clock, to_epoch_us
 from penstock.base.errors import DriverError
-from penstock.drivers.base import Capabilities, Config, Inventory, Observed, Phase, Traffic, Wanted
+from penstock.drivers.base import Capabilities, Check, Config, Inventory, Observed, Phase, Traffic, Wanted
 from penstock.drivers.network.model import HostNetwork, read
-from penstock.drivers.nftables import guard, links, metadata, names, namespaces, nft, peers, rules
+from penstock.drivers.nftables import guard, host_peers, links, metadata, names, namespaces, nft, peers, rules
 from penstock.drivers.nftables.kernel import tracked
 from penstock.drivers.nftables.links import Place
 from penstock.drivers.nftables.moves import Moves
@@ -49,6 +50,7 @@ class NftablesNetworkDriver:
         self._tag = namespaces.inode(host)
         self._folder = run_folder / str(self._tag)
         self._traffic = TrafficReader(self._folder, host)
+        self._peers: dict[int, set[IPv4Address]] = {}  # other hosts by network
         self._moves = Moves(host, lambda network: links.turn(self._place(network.vni), network))
 
     def validate(self, config: Config) -> None:
@@ -71,6 +73,7 @@ class NftablesNetworkDriver:
         """Make the network what is wanted; READY once packets are judged by it."""
         network = read(wanted.config)
         place = self._place(network.vni)
+        self._peers[network.vni] = {one.underlay for one in network.remotes}
         # Nothing is let through before the rules say so: first the guard, then lines, then what passes them.
         label = _Mark(wanted.allocation_id, 0, to_epoch_us(self._clock.now()), "-").text()
         guard.put(self._host, network)
@@ -114,6 +117,11 @@ class NftablesNetworkDriver:
             metadata.stop(self._folder)
             rmtree(self._folder, ignore_errors=True)
         return Observed(allocation_id, 0, Phase.ABSENT)
+
+    def checks(self) -> Sequence[Check]:
+        """Ask the other hosts of the networks here whether they are there."""
+        found = host_peers.check(self._host, {one for some in list(self._peers.values()) for one in some})
+        return [] if found is None else [found]
 
     def leaks(self) -> list[str]:
         """Return what is on this host without a network that it belongs to, by name; for checks."""
@@ -161,6 +169,7 @@ class NftablesNetworkDriver:
         return {peer: self._place(peer).router for peer in peers.agreed(self._folder, vni)}
 
     def _remove(self, vni: int) -> None:
+        self._peers.pop(vni, None)
         place = self._place(vni)
         self._moves.drop(vni)
         guard.drop(self._host, vni)

@@ -223,6 +223,17 @@ reading = Table(
     instant("read_at"),
 )
 
+host_check = Table(
+    "host_check",
+    metadata,
+    Column("node_id", Text, ForeignKey("node.id"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("state", Text, nullable=False),  # ok | warning | bad
+    Column("message", Text, nullable=False),
+    instant("since"),
+    instant("seen_at"),
+)
+
 allocation = Table(
     "allocation",
     metadata,
