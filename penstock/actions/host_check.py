@@ -40,7 +40,10 @@ def take(context: Context, agent_id: str, checks: Sequence[Check], at_us: int) -
         node = check_store.only_node(connection, agent_id)
         if node is None:
             return None, 0
-        changed = check_store.put(connection, node["id"], list(found.values()), now)
+        rows = [
+            {"name": one.name, "state": one.state.value, "message": one.message} for one in found.values()
+        ]
+        changed = check_store.put(connection, node["id"], rows, now)
         event_store.emit_many(connection, [_changed(node, row, now) for row in changed])
         return node, len(changed)
 

@@ -1,13 +1,12 @@
 """How well hosts are: the last word on each part of each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import orjson
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from penstock.drivers.base import Check
 from penstock.store.rows import Row, every, one
 from penstock.store.schema import host_check
 
@@ -42,9 +41,9 @@ def only_node(connection: Connection, agent_id: str) -> Row | None:
     return one(connection.execute(_ONLY, {"agent_id": agent_id}))
 
 
-def put(connection: Connection, node_id: str, checks: Sequence[Check], at: datetime) -> list[Row]:
-    """Keep what was found of a node, and nothing else of it; return those whose state changed."""
-    rows = [{"name": check.name, "state": check.state.value, "message": check.message} for check in checks]
+def put(connection: Connection, node_id: str, checks: Sequence[Mapping[str, str]], at: datetime) -> list[Row]:
+    """Keep what was found of a node (``name``, ``state``, ``message``), and nothing else of it; return what changed."""
+    rows = [dict(check) for check in checks]
     values = {"node_id": node_id, "rows": orjson.dumps(rows).decode(), "at": at}
     return every(connection.execute(_PUT, values))
 

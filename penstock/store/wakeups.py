@@ -29,7 +29,6 @@ TOPICS = (
     "autoscale",
     "reservation",
     "batch",
-    "image",
 )
 _IMPLIED = {"allocation": ("report",)}
 _CHANNEL = "penstock"
