@@ -16,6 +16,7 @@ from penstock.domain.public_record import (
     check_public_record,
     check_public_zone,
     full_name,
+    require_short,
 )
 from penstock.store import owned
 from penstock.store import project as project_store
@@ -65,8 +66,11 @@ def create(
     with change(context, actor, "public_record.create", record_id) as made:
         project = project_actions.visible(made.connection, actor, project_id)
         actor.require("public_record:create", project["tenant_id"], project_id)
-        if record_store.zone(made.connection) is None:
+        named = record_store.zone(made.connection)
+        if named is None:
             raise ConflictError("this factory serves no public zone; its operator may name one")
+        tenant = tenant_store.get(made.connection, project["tenant_id"])
+        require_short(name, named.of("" if tenant is None else tenant["name"]))
         if project_store.hold(made.connection, project_id) is None:
             raise not_found("project", project_id)
         record_store.hold(made.connection, project["tenant_id"])

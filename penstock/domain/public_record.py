@@ -13,6 +13,7 @@ from penstock.domain.dns_record import ROOT, check_record
 from penstock.domain.network import check_zone
 
 TTL_DEFAULT_SECONDS = 300
+_NAME_CHARACTERS_MAX = 253
 TTL_SECONDS_MIN, TTL_SECONDS_MAX = 30, 86_400
 
 
@@ -70,6 +71,14 @@ def check_public_record(name: str, kind: str, value: str) -> tuple[str, str]:
     if address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified:
         raise InvalidInputError(f"nobody outside can reach {address}", field="value")
     return low, str(address)
+
+
+def require_short(name: str, zone: str) -> None:
+    """Raise InvalidInputError if a record's full name is longer than names may be."""
+    if len(full_name(name, zone)) > _NAME_CHARACTERS_MAX:
+        raise InvalidInputError(
+            f"with '{zone}' the name is over {_NAME_CHARACTERS_MAX} characters", field="name"
+        )
 
 
 def full_name(name: str, zone: str) -> str:

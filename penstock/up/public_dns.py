@@ -40,11 +40,11 @@ class ZoneReader:
             named, records = read
             # The serial number grows with every change that is seen, as secondaries of a zone want it.
             serial = to_epoch_us(self._plane.clock.now()) // 1_000_000
-            self._server.zone = None if named is None else Zone(named, records, serial)
+            zone = self._server.zone = None if named is None else Zone(named, records, serial)
             self._known = read
-            log.info(
-                "public_dns_serves", suffix=None if named is None else named.suffix, records=len(records)
-            )
+            left_out = len(zone.left_out) if zone is not None else 0
+            suffix = None if named is None else named.suffix
+            log.info("public_dns_serves", suffix=suffix, records=len(records), left_out=left_out)
 
 
 def serve(plane: ControlPlane, host: str, port: int, stop: threading.Event) -> None:

@@ -101,6 +101,10 @@ def test_records_and_zones_that_make_no_sense_are_refused(
         refused(write(acme, name, kind, value), 422, "invalid_input", field)
     assert write(acme, "www", "MX", "a.example").status_code == 422
     assert write(acme, "www", "A", "198.51.100.3", ttl_seconds=1).status_code == 422
+    long = ".".join(["a" * 61] * 3)
+    made(operator.put("/v1/public-dns", suffix="b" * 60 + ".example.net", name_servers=["ns1.example.net"]))
+    assert "253" in refused(write(acme, long, "A", "198.51.100.3"), 422, "invalid_input", "name")
+    serve(operator)
     made(write(acme, "www", "A", "198.51.100.3"))
     refused(write(acme, "www", "A", "198.51.100.3"), 409, "conflict", "value")
     refused(write(acme, "www", "A", "198.51.100.4", ttl_seconds=60), 409, "conflict", "ttl_seconds")

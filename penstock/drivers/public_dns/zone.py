@@ -35,9 +35,15 @@ class Zone:
         self._soa = self._add(self.origin, "SOA", SOA_TTL_SECONDS, soa)
         for server in named.name_servers:
             self._add(self.origin, "NS", SOA_TTL_SECONDS, f"{server}.")
+        self.left_out: list[
+            str
+        ] = []  # what cannot be said on the wire; one tenant's never silences the others
         for one in records:
             value = {"CNAME": f"{one.value}.", "TXT": f'"{one.value}"'}.get(one.type, one.value)
-            self._add(dns.name.from_text(one.name), one.type, one.ttl_seconds, value)
+            try:
+                self._add(dns.name.from_text(one.name), one.type, one.ttl_seconds, value)
+            except (dns.exception.DNSException, ValueError):
+                self.left_out.append(one.name)
 
     def _add(self, name: dns.name.Name, kind: str, ttl_seconds: int, value: str) -> dns.rrset.RRset:
         new = dns.rrset.from_text(name, ttl_seconds, "IN", kind, value)

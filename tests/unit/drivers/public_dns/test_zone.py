@@ -86,3 +86,15 @@ def test_nothing_is_served_before_there_is_a_zone() -> None:
     found = respond(None, dns.message.make_query("a.example.net", "A").to_wire(), tcp=False)
     assert found is not None
     assert found[1] == "REFUSED"
+
+
+def test_what_cannot_be_said_silences_nobody_else() -> None:
+    bad = [
+        PublicName(".".join(["a" * 60] * 5) + ".cloud.example.net", "A", 60, "198.51.100.3"),
+        PublicName("b" * 64 + ".cloud.example.net", "A", 60, "198.51.100.3"),
+        PublicName("c.cloud.example.net", "A", 60, "nonsense"),
+    ]
+    zone = Zone(PublicZone("cloud.example.net", ("ns1.example.net",)), [*bad, *RECORDS], 8)
+    assert zone.left_out == [one.name for one in bad]
+    query = dns.message.make_query("www.acme.cloud.example.net", "A")
+    assert zone.answer(query).answer
