@@ -42,7 +42,7 @@ def test_it_stays_within_what_there_is(sold: list[int], capacity: int) -> None:
 
 @given(st.integers(0, 100), st.integers(-5, 5), st.integers(3, 24))
 def test_every_exact_line_is_found_exactly(start: int, slope: int, looks: int) -> None:
-    sold = [start + 200 + slope * step for step in range(looks)]
+    sold = [start + 300 + slope * step for step in range(looks)]
     found = trend(sold, 10_000)
     assert found.error == 0
     assert found.then == sold[-1] + slope * (looks - 1)
