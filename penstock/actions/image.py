@@ -9,11 +9,13 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from penstock.actions import project as project_actions
+from penstock.actions import vm_image
 from penstock.actions.change import change
 from penstock.actions.context import Actor, Context, not_found
 from penstock.actions.scope import tenant_for_list
 from penstock.base import limits
 from penstock.base.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
+from penstock.catalog.vm.machine import tell
 from penstock.domain.image import ImageState
 from penstock.drivers.images.folder import Incoming, Kept
 from penstock.drivers.web.fetch import check_url
@@ -39,17 +41,21 @@ class NewImage:
     provenance: str
     shared_with: Sequence[str] = ()
     source_url: str | None = None  # where the factory fetches it; None: it is sent
+    vm_id: str | None = None  # the machine whose disk it is made of
+    snapshot_id: str | None = None  # of that machine; None: the disk as it is now
+    temporary: bool = False  # a clone's: it goes with the last machine that needs it
 
 
 def create(context: Context, actor: Actor, asked: NewImage) -> Row:
     """Announce an image; its bytes follow with ``upload``, or are fetched. ConflictError if the name is taken."""
     if asked.source_url is not None:
         check_url(asked.source_url, "source_url")
-        if not context.images.is_used:
-            context.images.need_room(0)
+    if asked.source_url is not None or asked.vm_id is not None:
+        context.images.need_room(0)
     image_id = context.new_id("image")
     with change(context, actor, "image.create", image_id) as made:
         tenant_id = _owner(made.connection, actor, asked.project_id)
+        source = vm_image.source(made.connection, actor, asked, tenant_id)
         sharing = _sharing(made.connection, actor, tenant_id, asked.shared_with)
         now = context.clock.now()
         row: Row = {
@@ -58,7 +64,7 @@ def create(context: Context, actor: Actor, asked: NewImage) -> Row:
             "project_id": asked.project_id,
             "name": asked.name,
             "description": asked.description,
-            "architecture": asked.architecture,
+            "architecture": asked.architecture if source is None else source["architecture"],
             "shared": asked.shared,
             "shared_with": sharing,
             "published": asked.project_id is None,
@@ -67,13 +73,16 @@ def create(context: Context, actor: Actor, asked: NewImage) -> Row:
             "sha256": asked.sha256,
             "size_bytes": 0,
             "virtual_bytes": 0,
-            "provenance": _provenance(asked),
+            "provenance": _provenance(asked, source),
             "created_by": actor.principal_id,
             "created_at": now,
             "source_url": asked.source_url,
             "received_bytes": 0,
             "total_bytes": None,
             "due_at": None if asked.source_url is None else now,
+            "from_service_id": asked.vm_id,
+            "from_snapshot_id": asked.snapshot_id,
+            "temporary": asked.temporary,
         }
         taken = ConflictError(f"there is an image '{asked.name}' already; choose another name", field="name")
         if asked.project_id is None and image_store.find(made.connection, None, asked.name) is not None:
@@ -92,12 +101,19 @@ def create(context: Context, actor: Actor, asked: NewImage) -> Row:
                 **row["provenance"],
             },
         )
+        if asked.vm_id is not None:
+            tell(made.connection, asked.vm_id)
     if asked.source_url is not None:
         context.wakeups.signal("image")
+    if asked.vm_id is not None:
+        context.wakeups.signal("allocation")
     return row
 
 
-def _provenance(asked: NewImage) -> dict[str, str]:
+def _provenance(asked: NewImage, source: Row | None) -> dict[str, Any]:
+    if source is not None:
+        what = {"source": "machine", "vm_id": asked.vm_id, "vm": source["name"], "said": asked.provenance}
+        return what if asked.snapshot_id is None else {**what, "snapshot_id": asked.snapshot_id}
     if asked.source_url is None:
         return {"source": "upload", "said": asked.provenance}
     # What follows the question mark may be a signature that opens the file to whoever has it.
@@ -265,6 +281,8 @@ def delete(context: Context, actor: Actor, image_id: str) -> None:
             image_store.retire(made.connection, image_id)
         else:
             owned.remove(made.connection, image, image_id)
+        if row["from_service_id"] is not None and row["state"] == ImageState.PENDING:
+            tell(made.connection, row["from_service_id"])
         made.done(
             "image.deleted",
             image_id,
@@ -273,6 +291,7 @@ def delete(context: Context, actor: Actor, image_id: str) -> None:
             detail={"name": row["name"]},
         )
     context.images.remove(image_id)
+    context.wakeups.signal("allocation")
 
 
 def for_agent(context: Context, agent_id: str, image_id: str) -> Path:

@@ -23,6 +23,7 @@ from penstock.store import network_host as host_store
 from penstock.store import node as node_store
 from penstock.store import port as port_store
 from penstock.store import vm as vm_store
+from penstock.store import vm_image as vm_image_store
 from penstock.store import volume as volume_store
 from penstock.store.database import SYSTEM
 from penstock.store.rows import Row
@@ -36,6 +37,8 @@ def hindrance(connection: Connection, row: Row) -> str | None:
         return "it is stopped: a disk moves with its running machine; start it first"
     if row["state"] not in (VmState.RUNNING, VmState.MAINTENANCE_REQUIRED):
         return f"it is {row['state'].value.replace('_', ' ')}"
+    if vm_image_store.exports_of(connection, row["service_id"]):
+        return "an image is being made of it; wait until that is there"
     if row["spec"]["devices"]:
         return "a device of this host is passed through to it; stop it and launch it elsewhere"
     local = [

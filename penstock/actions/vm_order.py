@@ -62,7 +62,8 @@ def look_up(
             "bridges of the host are named by the operator's offer; use 'ports' of your networks"
         )
     image = image_store.usable(connection, project["tenant_id"], project["id"], spec["image"])
-    if image is None or image["state"] != ImageState.ACTIVE:
+    copied = image is not None and image["temporary"] and image["state"] == ImageState.PENDING
+    if image is None or not (image["state"] == ImageState.ACTIVE or copied):
         what = "no image" if image is None else "no finished image"
         raise InvalidInputError(f"{what} '{spec['image']}'; see `penstock image list`", field="spec.image")
     if image["architecture"] != spec["architecture"]:

@@ -4,13 +4,14 @@ import argparse
 import json
 from importlib import import_module
 from pathlib import Path
+from typing import Protocol
 
 from penstock.base.clock import Clock
 from penstock.base.errors import InvalidInputError, StartupError
 from penstock.drivers.base import Driver
 from penstock.drivers.libvirt import binding
 from penstock.drivers.libvirt.settings import Acceleration, Settings
-from penstock.drivers.libvirt.store import ImageSource, KeySource
+from penstock.drivers.libvirt.store import ImageSink, ImageSource, KeySource
 
 _FILE = "machines.json"
 
@@ -79,7 +80,11 @@ def _read(state_dir: Path) -> dict[str, str]:
         raise StartupError(f"{state_dir / _FILE} cannot be read: {error}; give --libvirt again") from error
 
 
-def drivers(state_dir: Path, clock: Clock, images: ImageSource, keys: KeySource) -> list[Driver]:
+class Images(ImageSource, ImageSink, Protocol):
+    """The factory's images, both ways."""
+
+
+def drivers(state_dir: Path, clock: Clock, images: Images, keys: KeySource) -> list[Driver]:
     """Return the drivers of virtual machines and of their volumes, none where none were asked for; StartupError without libvirt's binding."""
     known = _read(state_dir)
     uri = known.get("libvirt")
@@ -98,7 +103,7 @@ def drivers(state_dir: Path, clock: Clock, images: ImageSource, keys: KeySource)
     driver = import_module("penstock.drivers.libvirt.driver").LibvirtDriver
     local = import_module("penstock.drivers.qcow2.driver").Qcow2VolumeDriver
     found: list[Driver] = [
-        driver(state_dir / "libvirt", clock, images, settings, keys),
+        driver(state_dir / "libvirt", clock, images, settings, keys, images),
         local(state_dir / "volumes-qcow2", clock, state_dir / "libvirt" / "volumes", keys),
     ]
     if nfs is not None:

@@ -36,6 +36,7 @@ from penstock.actions import node as node_actions
 from penstock.actions import reading as reading_actions
 from penstock.actions import sleep as sleep_actions
 from penstock.actions import vm_console as console_actions
+from penstock.actions import vm_image as vm_image_actions
 from penstock.actions import volume as volume_actions
 from penstock.actions import weights as weights_actions
 from penstock.actions.context import Context
@@ -100,6 +101,7 @@ def create_agent_app(context: Context, ca: FactoryCa, bell: AgentBell) -> FastAP
     app.add_api_route("/v1/agents/self/volumes/{volume_id}/key", handlers.volume_key, methods=["GET"])
     app.add_api_route("/v1/agents/self/certificates/{certificate_id}", handlers.certificate, methods=["GET"])
     app.add_api_route("/v1/agents/self/images/{image_id}", handlers.image, methods=["GET"])
+    app.add_api_route("/v1/agents/self/images/{image_id}/content", handlers.take_image, methods=["PUT"])
     app.add_api_route("/v1/agents/self/power", handlers.power, methods=["POST"])
     app.add_api_route("/v1/agents/self/readings", handlers.readings, methods=["POST"])
     app.add_api_route("/v1/agents/self/checks", handlers.checks, methods=["POST"])
@@ -206,6 +208,24 @@ class _Handlers:
         agent_id = await self._agent(request)
         file = await run_in_threadpool(lambda: image_actions.for_agent(self._context, agent_id, image_id))
         return FileResponse(file, media_type="application/octet-stream")
+
+    async def take_image(self, request: Request, image_id: str) -> Response:
+        """Take an image that was made of a machine on the agent's nodes."""
+        agent_id = await self._agent(request)
+        opened = vm_image_actions.take(
+            self._context, agent_id, image_id, request.query_params.get("sha256", "")
+        )
+        taken = await run_in_threadpool(opened.__enter__)
+        try:
+            async for part in request.stream():
+                if part:
+                    await run_in_threadpool(taken.write, part)
+            await run_in_threadpool(taken.finish)
+        except BaseException as error:
+            await run_in_threadpool(opened.__exit__, type(error), error, error.__traceback__)
+            raise
+        await run_in_threadpool(opened.__exit__, None, None, None)
+        return answer({})
 
     async def power(self, request: Request) -> Response:
         """Take how an agent's nodes are powered; answer which shall be on or off and are not."""

@@ -47,6 +47,8 @@ class ImageBody(Strict):
         max_length=limits.URL_CHARACTERS_MAX,
         description="https, of a public address: the factory fetches the image from there; nothing is to be sent then",
     )
+    vm_id: Id | None = Field(default=None, description="the machine whose first disk it is made of")
+    snapshot_id: Id | None = Field(default=None, description="of that machine; null: the disk as it is now")
 
 
 class ImageSharing(Strict):
@@ -75,6 +77,7 @@ class ImageOut(BaseModel):
     size_bytes: int
     virtual_bytes: int
     received_bytes: int = Field(description="so far, of one that is fetched")
+    temporary: bool = Field(description="of a clone: it goes with the last machine that needs it")
     total_bytes: int | None = Field(description="that it will have, as far as the server says")
     provenance: dict[str, Any]
     created_by: str
@@ -96,7 +99,7 @@ def out(row: Row) -> dict[str, Any]:
 
 @router.post("", status_code=201, responses={201: {"model": ImageOut}, **ERRORS})
 def create(call: Caller, body: ImageBody) -> Response:
-    """Announce an image; then send its bytes to `PUT /v1/images/{id}/content`, unless it has a `source_url`."""
+    """Announce an image; then send its bytes to `PUT /v1/images/{id}/content`, unless it has a `source_url` or a `vm_id`."""
     row = image_actions.create(call.context, call.actor(), NewImage(**body.model_dump()))
     return answer(out(row), 201)
 

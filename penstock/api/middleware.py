@@ -24,7 +24,7 @@ SECONDS = Histogram(
 
 
 _DOCUMENTS = re.compile(r"(/v1/knowledge_bases|/console/knowledge)/[^/]+/documents\Z")
-_IMAGES = re.compile(r"(/v1|/console)/images/[^/]+/content\Z")
+_IMAGES = re.compile(r"(/v1|/v1/agents/self|/console)/images/[^/]+/content\Z")
 _FORM_BYTES = 64 << 10  # what a form has around its file
 
 

@@ -9,12 +9,13 @@ from pydantic import BaseModel, Field
 
 from penstock.actions import service as service_actions
 from penstock.actions import vm as vm_actions
+from penstock.actions import vm_clone as clone_actions
 from penstock.actions import vm_console as console_actions
 from penstock.actions import vm_move as move_actions
 from penstock.actions import vm_snapshot as snapshot_actions
 from penstock.actions.service import Order
 from penstock.api.edge import ERRORS, After, Caller, Limit, Strict, answer, page
-from penstock.api.fields import Id, Name, NameFilter, PathId
+from penstock.api.fields import TEXT_PATTERN, Id, Name, NameFilter, PathId
 from penstock.base import limits
 from penstock.domain.vm import VM_STATE_SENTENCES, Power
 from penstock.store.rows import Row
@@ -28,6 +29,10 @@ Tags = Annotated[
         Annotated[str, Field(max_length=255)],
     ],
     Field(max_length=limits.VM_TAGS_MAX),
+]
+Names = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=limits.NAME_CHARACTERS_MAX, pattern=TEXT_PATTERN)]],
+    Field(max_length=limits.VM_SSH_KEYS_MAX),
 ]
 Count = Annotated[int | None, Field(ge=1, le=limits.VM_MEMORY_MIB_MAX)]
 
@@ -69,6 +74,19 @@ class VmMove(Strict):
     node_id: Id | None = None
 
 
+class VmClone(Strict):
+    """A clone; what is left out is as the machine has it, with new ports in the same subnets."""
+
+    name: str | None = Field(default=None, max_length=limits.NAME_CHARACTERS_MAX, pattern=_NAME)
+    snapshot_id: Id | None = Field(default=None, description="null: the disk as it is now")
+    ssh_keys: Names | None = None
+    ports: Names | None = Field(default=None, max_length=limits.VM_NICS_MAX)
+    subnets: Names | None = Field(default=None, max_length=limits.VM_NICS_MAX)
+    vcpus: Count = None
+    memory_mib: Count = None
+    disk_gib: Count = None
+
+
 class SnapshotBody(Strict):
     """A new snapshot."""
 
@@ -101,6 +119,7 @@ class VmOut(BaseModel):
     disk_gib: int
     volumes: list[str]
     tags: dict[str, str]
+    cloned_from: str | None = Field(description="the machine whose disk it began with")
     node_name: str | None
     moving_to: str | None
     simulated: bool | None
@@ -214,6 +233,13 @@ def resize(call: Caller, vm_id: PathId, body: VmShape) -> Response:
 def move(call: Caller, vm_id: PathId, body: VmMove) -> Response:
     """Move a running machine to another host, disk and all; for operators."""
     return answer(out(move_actions.move(call.context, call.actor(), vm_id, node_id=body.node_id)), 202)
+
+
+@router.post("/{vm_id}/clone", status_code=202, responses={202: {"model": VmOut}, **ERRORS})
+def clone(call: Caller, vm_id: PathId, body: VmClone) -> Response:
+    """Order a machine whose disk begins as this one's, or as a snapshot of it; it starts when the disk is copied."""
+    row = clone_actions.clone(call.context, call.actor(), vm_id, clone_actions.Clone(**body.model_dump()))
+    return answer(out(row), 202)
 
 
 @router.delete("/{vm_id}", status_code=202, responses={202: {"model": VmOut}, **ERRORS})

@@ -1,13 +1,14 @@
 """`penstock image`: what machines begin with."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from penstock.cli.errors import REFUSED, USAGE, CliError
 from penstock.cli.output import Column, Format, Kind
 from penstock.cli.session import Document, ListLimit, ProjectOption, Session, Yes, command
+from penstock.cli.vm import snapshot_of
 from penstock.cli.wait import wait_for
 
 app = typer.Typer(no_args_is_help=True)
@@ -47,6 +48,7 @@ Image = Annotated[str, typer.Argument(help="Its name or id.")]
     examples=[
         "penstock image add debian-12 debian-12-generic-amd64.qcow2",
         "penstock image add debian-12 debian-12-generic-amd64.qcow2 --public --context operator",
+        "penstock image add golden --from-vm web-1 --snapshot before-upgrade --wait",
         "penstock image add debian-12 --url https://images.example.org/debian-12.qcow2 --sha256 SHA256 --wait",
     ],
 )
@@ -55,6 +57,8 @@ def add(
     name: Annotated[str, typer.Argument(help="Small letters, digits and hyphens.")],
     file: Annotated[Path | None, typer.Argument(help="A qcow2 image that stands alone.")] = None,
     url: Annotated[str | None, typer.Option("--url", help="Where the factory fetches it; https.")] = None,
+    vm: Annotated[str | None, typer.Option("--from-vm", help="A machine whose disk it is made of.")] = None,
+    snapshot: Annotated[str | None, typer.Option("--snapshot", help="A snapshot of that machine.")] = None,
     project: ProjectOption = None,
     architecture: Annotated[str, typer.Option("--architecture", help="x86_64 or aarch64.")] = "x86_64",
     sha256: Annotated[str | None, typer.Option("--sha256", help="What the file must have.")] = None,
@@ -68,13 +72,13 @@ def add(
     wait: Wait = False,  # noqa: FBT002 - the form of a Typer flag
     timeout: Timeout = 3_600.0,
 ) -> None:
-    """Upload an image, or let the factory fetch it from an address."""
+    """Upload an image, let the factory fetch it from an address, or make it of a machine's disk."""
     path = None if file is None else file.expanduser()
-    if (path is None) == (url is None):
-        raise CliError("give a file, or --url", USAGE)
+    if [path, url, vm].count(None) != 2:
+        raise CliError("give a file, or --url, or --from-vm", USAGE)
     if path is not None and not path.is_file():
         raise CliError(f"there is no file {file}", USAGE)
-    body = {
+    body: dict[str, Any] = {
         "project_id": None if public else session.project(project),
         "name": name,
         "description": description,
@@ -83,6 +87,9 @@ def add(
         "sha256": sha256,
         "source_url": url,
     }
+    if vm is not None:
+        body["vm_id"] = session.find("vms", vm)
+        body["snapshot_id"] = None if snapshot is None else snapshot_of(session, body["vm_id"], snapshot)
     made = session.client.post("/v1/images", body)
     if path is not None:
         session.show(session.client.send_file(f"/v1/images/{made['id']}/content", path), DETAIL)

@@ -36,6 +36,7 @@ DETAIL = (
     Column("MESSAGE", "message"),
     Column("POWER", "power"),
     Column("IMAGE", "image_id"),
+    Column("CLONED FROM", "cloned_from"),
     Column("ARCHITECTURE", "architecture"),
     Column("TAGS", "tags"),
     Column("VOLUMES", "volumes", Kind.LIST),
@@ -233,6 +234,40 @@ def move(
     session.show(moved, DETAIL)
 
 
+@command(
+    app,
+    "clone",
+    examples=[
+        "penstock vm clone web-1 web-2 --wait",
+        "penstock vm clone db db-test --snapshot before-upgrade",
+    ],
+)
+def clone(
+    session: Session,
+    vm: Vm,
+    name: Annotated[str, typer.Argument(help="Of the clone; also its host name.")],
+    snapshot: Annotated[str | None, typer.Option("--snapshot", help="Its disk then; without, now.")] = None,
+    key: Annotated[
+        list[str] | None, typer.Option("--key", "-k", help="An SSH key; without, the same.")
+    ] = None,
+    subnet: Annotated[list[str] | None, typer.Option("--subnet", help="Without, the same subnets.")] = None,
+    port: Annotated[list[str] | None, typer.Option("--port", help="A port of your networks.")] = None,
+    wait: Wait = False,  # noqa: FBT002 - the form of a Typer flag
+    timeout: Timeout = 600.0,
+) -> None:
+    """Launch a machine whose disk begins as another one's, with an identity and addresses of its own."""
+    vm_id = session.find("vms", vm)
+    body = {
+        "name": name,
+        "snapshot_id": None if snapshot is None else snapshot_of(session, vm_id, snapshot),
+        "ssh_keys": key,
+        "subnets": subnet,
+        "ports": port,
+    }
+    made = session.client.post(f"/v1/vms/{vm_id}/clone", body)
+    _finish(session, made, "running", wait=wait, timeout=timeout)
+
+
 @command(app, "console", examples=["penstock vm console web-1", "penstock vm console web-1 --interactive"])
 def console(
     session: Session,
@@ -262,7 +297,8 @@ def snapshots(session: Session, vm: Vm) -> None:
     session.show_items(session.client.get(f"/v1/vms/{session.find('vms', vm)}/snapshots")["items"], SNAPSHOTS)
 
 
-def _snapshot(session: Session, vm_id: str, text: str) -> str:
+def snapshot_of(session: Session, vm_id: str, text: str) -> str:
+    """Return the id of a machine's snapshot by its name or id; CliError if it has none."""
     for one in session.client.get(f"/v1/vms/{vm_id}/snapshots")["items"]:
         if text in (one["id"], one["name"]):
             return str(one["id"])
@@ -278,7 +314,7 @@ def restore(
 ) -> None:
     """Put a machine's disk back to a snapshot."""
     vm_id = session.find("vms", vm)
-    body = {"snapshot_id": _snapshot(session, vm_id, snapshot)}
+    body = {"snapshot_id": snapshot_of(session, vm_id, snapshot)}
     session.confirm(f"Put the disk of '{vm}' back to '{snapshot}'? What came after is lost.", yes=yes)
     session.show(session.client.post(f"/v1/vms/{vm_id}/restore", body), DETAIL)
 
@@ -292,7 +328,7 @@ def delete_snapshot(
 ) -> None:
     """Delete a snapshot."""
     vm_id = session.find("vms", vm)
-    snapshot_id = _snapshot(session, vm_id, snapshot)
+    snapshot_id = snapshot_of(session, vm_id, snapshot)
     session.confirm(f"Delete the snapshot '{snapshot}'?", yes=yes)
     session.client.delete(f"/v1/vms/{vm_id}/snapshots/{snapshot_id}")
     session.say(f"the snapshot '{snapshot}' is being deleted")

@@ -137,6 +137,11 @@ def _run(service: Row, allocations: Sequence[Row], now: datetime) -> Move:
 def _wait(service: Row, allocations: Sequence[Row], now: datetime) -> Move:
     deadline: datetime = service["deadline_at"] or now + limits.START_DEADLINE
     deadline = start_deadline(allocations, deadline)
+    image, why = service.get("image_missing") or ("", "")
+    if image == "failed":
+        return _give_up(Reason.DRIVER_FAILED, f"the disk could not be copied: {why}", now)
+    if image:  # how long a disk takes to copy is bounded where it is copied
+        deadline = now + limits.START_DEADLINE
     state = ServiceState(service["state"])
     if state is ServiceState.RUNNING:
         deadline = now + limits.START_DEADLINE

@@ -21,6 +21,7 @@ from penstock.base.errors import InvalidInputError, PenstockError, TooLargeError
 from penstock.domain.image import ImageState
 from penstock.drivers.images.folder import ImageFolder, Incoming
 from penstock.drivers.web.fetch import Download, Fetcher, FetchError
+from penstock.engine.vm_image import settle
 from penstock.store import event as event_store
 from penstock.store import image as image_store
 from penstock.store import owned
@@ -73,9 +74,9 @@ class ImageEngine:
             image_store.end_leases(connection)
 
     def tick(self) -> int:
-        """Begin to fetch what is due, each image in a thread of its own; return how many."""
+        """Begin to fetch what is due, each image in a thread of its own, and settle those of machines; return how many."""
         self._threads = [thread for thread in self._threads if thread.is_alive()]
-        begun = 0
+        begun = settle(self._db, self._clock, self._wakeups, self._images)
         while self._images.is_used and len(self._threads) < limits.IMAGE_FETCHES_AT_ONCE:
             token, now = os.urandom(12).hex(), self._clock.now()
             with self._db.transaction(SYSTEM) as connection:

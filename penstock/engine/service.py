@@ -33,6 +33,7 @@ from penstock.store import port as port_store
 from penstock.store import quota as quota_store
 from penstock.store import service as service_store
 from penstock.store import share as share_store
+from penstock.store import vm_image as vm_image_store
 from penstock.store import volume as volume_store
 from penstock.store.database import SYSTEM, Database
 from penstock.store.event import NewEvent
@@ -112,6 +113,7 @@ class ServiceEngine:
         held = service_store.lock_leased(connection, [row["id"] for row in rows], token)
         mine = [row for row in rows if row["id"] in held]
         _note_proofs(connection, mine)
+        _note_images(connection, mine)
         allocations = service_store.allocations_of(connection, [row["id"] for row in mine])
         moves = {row["id"]: decide(row, allocations[row["id"]], now) for row in mine}
         self._act(connection, mine, moves, now)
@@ -247,6 +249,14 @@ def _note_proofs(connection: Connection, rows: Sequence[Row]) -> None:
     proved = base_store.proved(connection, owners) if owners else set[str]()
     for row in rows:
         row["proved"] = row["kind"] != "rag" or row["id"] in proved
+
+
+def _note_images(connection: Connection, rows: Sequence[Row]) -> None:
+    """Say of each machine that starts whether its image is still on its way (``image_missing``): only a clone's may be."""
+    starting = [row["id"] for row in rows if row["kind"] == "vm" and row["state"] == ServiceState.STARTING]
+    missing = vm_image_store.missing(connection, starting) if starting else {}
+    for row in rows:
+        row["image_missing"] = missing.get(row["id"])
 
 
 def _note(connection: Connection, row: Row, state: ServiceState, reason: Reason, now: datetime) -> None:

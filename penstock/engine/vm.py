@@ -18,6 +18,7 @@ from penstock.store import event as event_store
 from penstock.store import port as port_store
 from penstock.store import vm as vm_store
 from penstock.store import vm_console as console_store
+from penstock.store import vm_image as vm_image_store
 from penstock.store import vm_time as time_store
 from penstock.store.database import SYSTEM, Database
 from penstock.store.rows import Row
@@ -90,6 +91,8 @@ class VmEngine:
         row = vm_store.get(connection, waiting["service_id"], lock=True)
         if row is None or row["allocation_id"] != waiting["id"] or "waiting" not in row["config"]:
             return None
+        if vm_image_store.missing(connection, [row["service_id"]]):
+            return None  # a clone whose disk is still being copied, or never will be: the service's engine gives up then
         ports = port_store.attachments_of(connection, row["service_id"])
         elsewhere = [port for port in ports if port.node_id != waiting["node_id"]]
         for port in elsewhere:

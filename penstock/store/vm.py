@@ -31,13 +31,15 @@ _SELECT = """
         s.ordered_at, s.ordered_by, s.generation AS service_generation, s.running_at, s.released_at, s.kind, s.simulated,
         a.id AS allocation_id, a.node_id, a.generation AS allocation_generation, a.phase, a.phase_generation, a.code,
         a.message AS node_message, a.detail, a.observed_at, a.config, n.name AS node_name, n.state AS node_state,
-        n.cordoned AS node_cordoned, n.agent_id, n.drivers AS node_drivers
+        n.cordoned AS node_cordoned, n.agent_id, n.drivers AS node_drivers,
+        CASE WHEN i.temporary THEN i.from_service_id END AS cloned_from
     FROM vm v JOIN service s ON s.id = v.service_id
     LEFT JOIN LATERAL (
         SELECT * FROM allocation WHERE service_id = v.service_id AND wanted = 'present'
             AND NOT jsonb_exists(config, 'arriving') ORDER BY id DESC LIMIT 1
     ) a ON true
     LEFT JOIN node n ON n.id = a.node_id
+    LEFT JOIN image i ON i.id = v.image_id
 """
 _GET = sa.text(f"{_SELECT} WHERE v.service_id = :id")
 _LOCK = sa.text("SELECT service_id FROM vm WHERE service_id = :id FOR NO KEY UPDATE")

@@ -168,7 +168,7 @@ def _mac_of(site: Site, vm_id: str) -> str:
 
 
 def test_from_order_to_prompt(site: Site, machine_fabric: Fabric, key: Key, tmp_path: Path) -> None:
-    data = base64.b64encode(b"#!/bin/sh\necho told > /data/told\n").decode()
+    data = base64.b64encode(b"#!/bin/sh\ncat /data/kept > /dev/console\necho told > /data/told\n").decode()
     vm = site.launch("web-1", user_data=data, tags={"role": "web"})
     assert vm["state"] == "provisioning"
     guest = Guest(machine_fabric, ADDRESS, key)
@@ -198,6 +198,7 @@ def test_from_order_to_prompt(site: Site, machine_fabric: Fabric, key: Key, tmp_
         site.post(f"/v1/vms/{vm['id']}/power", action="stop")
         site.wait(vm["id"], "stopped")
         assert not guest.answers()
+        _copied(site, vm["id"], snapshot["id"])
         site.post(f"/v1/vms/{vm['id']}/shape", memory_mib=192)
         site.post(f"/v1/vms/{vm['id']}/power", action="start")
         site.wait(vm["id"], "running")
@@ -228,6 +229,39 @@ def _type_a_line(site: Site, vm_id: str) -> None:
             assert message["type"] == "websocket.send", (message, shown)
             shown += message.get("bytes") or b""
     assert b"ada" in shown, "the getty's echo"
+
+
+def _copied(site: Site, vm_id: str, snapshot_id: str) -> None:
+    """Make an image of a snapshot of a stopped machine, and a clone of its disk as it is, while both agents die."""
+    image = site.post(
+        "/v1/images", project_id=site.tenant.project_id, name="golden", vm_id=vm_id, snapshot_id=snapshot_id
+    )
+    clone = site.post(f"/v1/vms/{vm_id}/clone", name="web-1-copy")
+    site.agent.end(signal.SIGKILL)
+    site.agent.start("run")
+
+    def shown() -> dict[str, Any]:
+        return dict(site.tenant.member.get(f"/v1/images/{image['id']}").json())
+
+    until(
+        lambda: shown()["state"] != "pending",
+        lambda: f"the image comes: {site.agent.log.read_text()[-2_000:]}",
+    )
+    assert (shown()["state"], shown()["virtual_bytes"]) == ("active", 1 << 30)
+    file = site.plane.context.images.file(image["id"])
+    facts = subprocess.run(["qemu-img", "info", str(file)], capture_output=True, text=True, check=True).stdout
+    assert "backing file" not in facts
+    subprocess.run(["qemu-img", "check", "-q", str(file)], check=True)
+
+    def said() -> str:
+        return site.tenant.member.get(f"/v1/vms/{clone['id']}/console").text
+
+    site.wait(clone["id"], "running")
+    until(lambda: "GUEST-READY host=web-1-copy" in said(), lambda: f"the clone is up: {said()[-1_000:]}")
+    assert "before" in said(), "the bytes of the first one"
+    assert [one.name for one in site.agent.state.glob("libvirt/machines/*/export-*")] == []
+    assert site.tenant.member.delete(f"/v1/vms/{clone['id']}").status_code == 202
+    assert site.tenant.member.delete(f"/v1/images/{image['id']}").status_code == 204
 
 
 def _snapshot(site: Site, vm_id: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from penstock.store import device as device_store
 from penstock.store import owned
 from penstock.store import port as port_store
 from penstock.store import vm as vm_store
+from penstock.store import vm_image as vm_image_store
 from penstock.store import volume as volume_store
 from penstock.store.rows import Row
 from penstock.store.schema import image
@@ -43,7 +44,9 @@ def config_of(connection: Connection, row: Row) -> dict[str, Any]:
         attached(one, [each["id"] for each in volume_store.snapshots(connection, one["id"])])
         for one in volume_store.of_machine(connection, row["volumes"])
     ]
-    return vm_store.config_of(row, disk, [*nics, *row["nics"]], snapshots, volumes)
+    config = vm_store.config_of(row, disk, [*nics, *row["nics"]], snapshots, volumes)
+    exports = vm_image_store.exports_of(connection, row["service_id"])
+    return {**config, "exports": exports} if exports else config
 
 
 def attached(volume: Row, snapshots: list[str]) -> dict[str, Any]:

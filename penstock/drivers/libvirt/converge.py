@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -121,6 +122,7 @@ class Convergence:
         record = self._store.note(self._id, boots=machine.boots, hardware=digest(machine.hardware))
         self._try("volumes", self._sync_volumes)
         self._sync_snapshots(record)
+        self._sync_exports()
         if machine.move is not None:
             move = machine.move
             self._try("move", lambda: self._move(move))
@@ -252,10 +254,38 @@ class Convergence:
         file = self._store.snapshot_file(self._id, snapshot_id)
         partial = file.with_suffix(".new")
         partial.unlink(missing_ok=True)
+        self._copy_disk(partial)
+        partial.replace(file)
+
+    def _copy_disk(self, file: Path) -> None:
         if self._active():
-            self._back_up("vda", str(partial))
+            self._back_up("vda", str(file))
         else:
-            programs.run(["qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", self._places.root, partial])
+            programs.run(["qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", self._places.root, file])
+
+    # -- images made of it
+
+    def _sync_exports(self) -> None:
+        """Copy what images are to be made of; sending them is for ``sending``, beside the machine's life."""
+        record = self._store.read(self._id) or Record(self._wanted.generation)
+        wanted, has = {one.image_id: one for one in self._machine.exports}, dict(record.exports)
+        for image_id in [one for one in has if one not in wanted]:
+            self._store.export_file(self._id, image_id).unlink(missing_ok=True)
+            del has[image_id]
+        for image_id in [one for one in wanted if one not in has]:
+            file = self._store.export_file(self._id, image_id)
+            if self._try(f"export:{image_id}", lambda: self._export(file, wanted[image_id].snapshot)):  # noqa: B023 - called at once
+                has[image_id] = file.stat().st_size
+        if has != record.exports:
+            self._store.note(self._id, exports=has)
+
+    def _export(self, file: Path, snapshot_id: str | None) -> None:
+        partial = file.with_suffix(".new")
+        partial.unlink(missing_ok=True)
+        if snapshot_id is None:
+            self._copy_disk(partial)
+        else:  # a snapshot never changes, and goes on being here under this name if it is deleted meanwhile
+            partial.hardlink_to(self._store.snapshot_file(self._id, snapshot_id))
         partial.replace(file)
 
     def _back_up(self, target: str, file: str) -> None:

@@ -29,8 +29,9 @@ from penstock.drivers.libvirt.hypervisor import Hypervisor
 from penstock.drivers.libvirt.keys import Keys
 from penstock.drivers.libvirt.machine import parse
 from penstock.drivers.libvirt.meters import meters_of, power_of
+from penstock.drivers.libvirt.sending import Sender
 from penstock.drivers.libvirt.settings import Settings
-from penstock.drivers.libvirt.store import ImageSource, KeySource, MachineStore, Record
+from penstock.drivers.libvirt.store import ImageSink, ImageSource, KeySource, MachineStore, Record
 
 log = structlog.get_logger(__name__)
 CHANGING = "changing"
@@ -63,11 +64,13 @@ class LibvirtDriver:
         source: ImageSource,
         settings: Settings | None = None,
         keys: KeySource | None = None,
+        sink: ImageSink | None = None,
     ) -> None:
         self._settings = settings or Settings()
         self._clock = clock
         self._keys = keys
         self._store = MachineStore(state_dir, source, self._settings.nfs)
+        self._sender = Sender(self._store, sink)
         self._hypervisor = Hypervisor(self._settings.uri)
         self._accelerator = Accelerator(self._settings.acceleration, state_dir)
         self._probing = Hypervisor(self._settings.uri)  # its own, so that it is no victim of what it looks at
@@ -102,6 +105,7 @@ class LibvirtDriver:
                 power = self._power(wanted.allocation_id)
                 if record.arriving or record.moved_to is not None or record.power == power:
                     self._jobs.pop(wanted.allocation_id, None)
+                    self._sender.want(wanted.allocation_id, list(record.exports))
                     if record.generation != wanted.generation:
                         record = self._store.note(wanted.allocation_id, generation=wanted.generation)
                     return self._observed(wanted.allocation_id, record, power)
@@ -187,6 +191,7 @@ class LibvirtDriver:
 
     def close(self) -> None:
         """Let go of libvirt; machines run on."""
+        self._sender.close()
         for job in list(self._jobs.values()):
             if job.convergence is not None:
                 job.convergence.cancelled.set()

@@ -73,6 +73,14 @@ class Attached:
 
 
 @dataclass(frozen=True, slots=True)
+class Export:
+    """An image that is made of the machine's first disk: of a snapshot, or as it is now (None)."""
+
+    image_id: str
+    snapshot: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Move:
     """Where a machine goes: the other libvirtd, the name and the folders that it has there."""
 
@@ -99,6 +107,7 @@ class Machine:
     devices: tuple[Passthrough, ...]
     volumes: tuple[Attached, ...]
     snapshots: tuple[str, ...]
+    exports: tuple[Export, ...]
     power: str
     boots: int
     restores: int
@@ -129,6 +138,7 @@ def parse(config: Mapping[str, Any]) -> Machine:
         devices=tuple(_device(row) for row in given.objects("devices", limits.VM_DEVICES_MAX)),
         volumes=tuple(_attached(one) for one in given.objects("volumes", limits.VM_VOLUMES_MAX)),
         snapshots=_tokens(given, "snapshots", limits.VM_SNAPSHOTS_MAX),
+        exports=tuple(_export(one) for one in given.objects("exports", limits.VM_EXPORTS_MAX)),
         power=given.choice("power", ("on", "off"), default="on"),
         boots=given.optional_count("boots") or 0,
         restores=given.optional_count("restores") or 0,
@@ -252,6 +262,15 @@ def _attached(given: Fields) -> Attached:
     )
     given.refuse_others()
     return volume
+
+
+def _export(given: Fields) -> Export:
+    export = Export(
+        image_id=_match(given, "image", _TOKEN, "the id of an image"),
+        snapshot=given.optional_text("snapshot", 63),
+    )
+    given.refuse_others()
+    return export
 
 
 def _tokens(given: Fields, name: str, items_max: int) -> tuple[str, ...]:

@@ -40,6 +40,14 @@ class ImageSource(Protocol):
         ...
 
 
+class ImageSink(Protocol):
+    """Where images that are made here go."""
+
+    def send(self, image_id: str, file: Path) -> None:
+        """Send the file; UnavailableError or OSError if it may be tried again, another PenstockError if not."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """What this node did for one machine."""
@@ -58,6 +66,7 @@ class Record:
     power: str = "on"
     problems: Mapping[str, str] = field(default_factory=dict[str, str])
     snapshots: Mapping[str, int] = field(default_factory=dict[str, int])  # id -> bytes
+    exports: Mapping[str, int] = field(default_factory=dict[str, int])  # image id -> bytes, to be sent
 
 
 class MachineStore:
@@ -100,6 +109,10 @@ class MachineStore:
     def snapshot_file(self, allocation_id: str, snapshot_id: str) -> Path:
         """Return where a snapshot of a machine is."""
         return self._machines / allocation_id / f"snapshot-{snapshot_id}.qcow2"
+
+    def export_file(self, allocation_id: str, image_id: str) -> Path:
+        """Return where an image that is made of a machine is until the factory has it."""
+        return self._machines / allocation_id / f"export-{image_id}.qcow2"
 
     def volume_file(self, volume: Attached, snapshot_id: str | None = None) -> Path:
         """Return where a volume, or a snapshot of it, is; UnavailableError if this node has no such storage."""
@@ -147,7 +160,7 @@ class MachineStore:
             return file
         with self._fetching:
             if not file.exists():
-                partial = self._images / f".{image.sha256}.{os.getpid()}.part"
+                partial = self._images / f".{image.sha256}.part"  # one a killed process left is written over
                 try:
                     self._source.fetch(image.image_id, partial)
                     _check(partial, image)

@@ -73,9 +73,16 @@ image = Table(
     instant("due_at", nullable=True),
     Column("lease_token", Text),
     instant("leased_until", nullable=True),
+    # Of one that is made of a machine's disk. A temporary one is a clone's, and goes when no machine needs it.
+    Column("from_service_id", Text),
+    Column("from_snapshot_id", Text),
+    Column("temporary", Boolean, nullable=False, server_default=text("false")),
     UniqueConstraint("project_id", "name"),
     Index(None, "tenant_id"),
     Index("ix_image_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    Index(
+        "ix_image_from_service_id", "from_service_id", postgresql_where=text("from_service_id IS NOT NULL")
+    ),
 )
 
 vm = Table(
