@@ -1,6 +1,6 @@
-"""Moves of machines between hosts while they run: one, or all of a host that is to be emptied. Operators' work.
+"""Moves of machines between hosts, running or stopped as they are: one, or all of a host that is to be emptied. Operators' work.
 
-What cannot move stays and is named with its reason; nothing is stopped to make it movable.
+What cannot move stays and is named with its reason; nothing is stopped or started to make it movable.
 """
 
 from dataclasses import replace
@@ -33,9 +33,7 @@ def hindrance(connection: Connection, row: Row) -> str | None:
     """Return why a machine cannot move now, as a sentence; None if it can."""
     if row["move"] is not None:
         return "it is under way already"
-    if row["state"] is VmState.STOPPED:
-        return "it is stopped: a disk moves with its running machine; start it first"
-    if row["state"] not in (VmState.RUNNING, VmState.MAINTENANCE_REQUIRED):
+    if row["state"] not in (VmState.RUNNING, VmState.STOPPED, VmState.MAINTENANCE_REQUIRED):
         return f"it is {row['state'].value.replace('_', ' ')}"
     if vm_image_store.exports_of(connection, row["service_id"]):
         return "an image is being made of it; wait until that is there"
@@ -58,7 +56,7 @@ def hindrance_now(context: Context, actor: Actor, row: Row) -> str | None:
 
 
 def move(context: Context, actor: Actor, vm_id: str, *, node_id: str | None) -> Row:
-    """Begin to move a running machine to ``node_id``, None: to the host that fits best.
+    """Begin to move a machine, running or stopped, to ``node_id``, None: to the host that fits best.
 
     ConflictError says why it cannot move, or what the other host lacks.
     """

@@ -231,7 +231,7 @@ def resize(call: Caller, vm_id: PathId, body: VmShape) -> Response:
 
 @router.post("/{vm_id}/move", status_code=202, responses={202: {"model": VmOut}, **ERRORS})
 def move(call: Caller, vm_id: PathId, body: VmMove) -> Response:
-    """Move a running machine to another host, disk and all; for operators."""
+    """Move a machine, running or stopped, to another host, disk and all; for operators."""
     return answer(out(move_actions.move(call.context, call.actor(), vm_id, node_id=body.node_id)), 202)
 
 

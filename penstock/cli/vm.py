@@ -219,7 +219,7 @@ def move(
     wait: Wait = False,  # noqa: FBT002 - the form of a Typer flag
     timeout: Timeout = 600.0,
 ) -> None:
-    """Move a running machine to another host; for operators."""
+    """Move a machine, running or stopped, to another host with its disk; for operators."""
     vm_id = session.find("vms", vm)
     body = {"node_id": None if to is None else session.find("nodes", to)}
     moved = session.client.post(f"/v1/vms/{vm_id}/move", body)

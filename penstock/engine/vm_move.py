@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 
 from penstock.base import limits
 from penstock.catalog.vm.machine import push
+from penstock.domain.vm import Power
 from penstock.store import event as event_store
 from penstock.store import port as port_store
 from penstock.store import vm as vm_store
@@ -78,7 +79,7 @@ def _hand_over(connection: Connection, row: Row, move: dict[str, Any], there: Ro
         "name": there["id"],
         "folder": detail["folder"],
         "volumes": detail["volumes"],
-        "live": 1,
+        "live": int(row["power"] == Power.ON),
     }
     push(connection, row, move["from_allocation_id"], moving=1, move=target)
     vm_store.change(connection, row["service_id"], now, {"move": {**move, "state": "moving"}})

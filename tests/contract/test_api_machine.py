@@ -399,6 +399,26 @@ def test_a_machine_moves_and_only_one_place_is_left(
     assert told == ["vm.move_begun", "vm.moved"]
 
 
+def test_a_stopped_machine_moves_and_stays_stopped(
+    control_plane: ControlPlane, acme: Tenant, operator: Caller
+) -> None:
+    here, there, vm_id = _moving_pair(control_plane, acme)
+    made(acme.member.post(f"/v1/vms/{vm_id}/power", action="stop"))
+    here.say("off")
+    made(operator.post(f"/v1/vms/{vm_id}/move", node_id=there.node_id))
+    there.say(**ARRIVED, power="off")
+    move = here.machine().move
+    assert move is not None
+    assert not move.live
+    here.say("off", moved_to=move.name)
+    assert there.machine().power == "off"
+    here.say("off")
+    there.say("off")
+    control_plane.vms.tick()
+    shown = acme.member.get(f"/v1/vms/{vm_id}").json()
+    assert (shown["state"], shown["node_name"], shown["moving_to"]) == ("stopped", "hv2", None)
+
+
 @pytest.mark.parametrize("how", ["no address", "libvirt refuses", "there fails"])
 def test_a_move_that_fails_leaves_the_machine_where_it_is(
     control_plane: ControlPlane, acme: Tenant, operator: Caller, how: str
@@ -435,7 +455,8 @@ def test_a_host_is_emptied_with_the_plan_shown_first(
     assert (line["vm_id"], line["to_node_name"], line["stays_because"]) == (vm_id, "hv2", None)
     made(acme.member.post(f"/v1/vms/{vm_id}/power", action="stop"))
     here.say("off")
-    assert "stopped" in operator.get(path).json()["items"][0]["stays_because"]
+    (line,) = operator.get(path).json()["items"]
+    assert (line["to_node_name"], line["stays_because"]) == ("hv2", None), "a stopped one moves, too"
     made(acme.member.post(f"/v1/vms/{vm_id}/power", action="start"))
     here.say()
     (line,) = made(operator.post(path))["items"]

@@ -101,6 +101,8 @@ class Convergence:
 
     def _bring_about(self, record: Record) -> Record:
         machine = self._machine
+        if machine.move is not None and record.moving_to == machine.move.name and not self._is_here():
+            return self._store.note(self._id, moved_to=machine.move.name)  # killed before this was noted
         if self._must_rest(record):
             self._stop()
         self._check()
@@ -182,12 +184,19 @@ class Convergence:
             domain = self._hypervisor.domain(connection, self._id)
             return domain is not None and self._hypervisor.is_active(domain)
 
+    def _is_here(self) -> bool:
+        with self._hypervisor.speaking() as connection:
+            return self._hypervisor.domain(connection, self._id) is not None
+
     def _stop(self) -> None:
-        """Let the guest shut down; cut its power if it does not in time. Stopped already is fine."""
+        """Let the guest shut down; cut its power if it does not in time, or never ran. Stopped already is fine."""
         end = self._clock.monotonic() + self._stop_seconds
         with self._hypervisor.speaking() as connection:
             domain = self._hypervisor.domain(connection, self._id)
             if domain is None or not domain.isActive():
+                return
+            if domain.state()[0] == self._hypervisor.api.VIR_DOMAIN_PAUSED:  # only while its disk moves
+                domain.destroy()
                 return
             domain.shutdown()
             while domain.isActive():
@@ -308,8 +317,22 @@ class Convergence:
     def _move(self, move: Move) -> None:
         shared = bool(self._machine.volumes)
         home = (str(self._places.root.parent), str(self._store.volumes))
-        move_away(self._hypervisor, self._id, move, *home, shared=shared)
+        self._store.note(self._id, moving_to=move.name)
+        if not move.live:
+            self._hold()
+        try:
+            move_away(self._hypervisor, self._id, move, *home, shared=shared)
+        finally:
+            if not move.live:
+                self._stop()  # nothing if it has gone
         self._store.note(self._id, moved_to=move.name)
+
+    def _hold(self) -> None:
+        """Let QEMU open the disk of a stopped machine, which runs no instruction: so it goes as a running one does."""
+        with self._hypervisor.speaking() as connection:
+            domain = self._hypervisor.domain(connection, self._id)
+            if domain is not None and not domain.isActive():
+                domain.createWithFlags(self._hypervisor.api.VIR_DOMAIN_START_PAUSED)
 
     def _try(self, step: str, work: Callable[[], None]) -> bool:
         """Do a step of a machine that is there; note why if it cannot be done, and say whether it was."""

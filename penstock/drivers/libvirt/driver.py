@@ -298,7 +298,8 @@ class LibvirtDriver:
         self, allocation_id: str, record: Record, power: str, stats: Mapping[str, Any] | None = None
     ) -> Observed:
         lived = record.ready_us is not None
-        settled = record.arriving or record.moved_to is not None or record.power == power
+        held = record.moving_to is not None and record.power == "off"  # its disk is on its way
+        settled = record.arriving or record.moved_to is not None or held or record.power == power
         phase = Phase.READY if lived and settled else Phase.STARTED
         detail: dict[str, Json] = {"power": power}
         if record.problems:

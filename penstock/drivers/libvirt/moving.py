@@ -1,4 +1,7 @@
-"""A machine goes to another node while it runs, disks and all: libvirt to libvirt, the tenant's connections stay."""
+"""A machine goes to another node, disks and all: libvirt to libvirt, the tenant's connections stay.
+
+A stopped one goes as a running one does, but held: QEMU has its disk open and no instruction of the guest ever runs.
+"""
 
 from penstock.drivers.libvirt.hypervisor import Hypervisor
 from penstock.drivers.libvirt.machine import Move
@@ -7,7 +10,7 @@ from penstock.drivers.libvirt.machine import Move
 def move_away(
     hypervisor: Hypervisor, name: str, move: Move, folder: str, volumes: str, *, shared: bool = False
 ) -> None:
-    """Migrate the running domain ``name`` as ``move`` says; already gone is success.
+    """Migrate the running or held domain ``name`` as ``move`` says; already gone is success.
 
     What of its disks lies over the same base image is copied; the other side has made empty ones. ``shared``: it has
     volumes, on storage that both sides see, so the first disk alone is copied. HypervisorError if libvirt cannot, and
@@ -27,6 +30,8 @@ def move_away(
             | api.VIR_MIGRATE_AUTO_CONVERGE
             | api.VIR_MIGRATE_ABORT_ON_ERROR
         )
+        if not move.live:
+            flags |= api.VIR_MIGRATE_PAUSED
         live = domain.XMLDesc(api.VIR_DOMAIN_XML_MIGRATABLE | api.VIR_DOMAIN_XML_SECURE)
         kept = domain.XMLDesc(
             api.VIR_DOMAIN_XML_MIGRATABLE | api.VIR_DOMAIN_XML_SECURE | api.VIR_DOMAIN_XML_INACTIVE

@@ -62,6 +62,7 @@ class Record:
     started_us: int | None = None
     ready_us: int | None = None
     moved_to: str | None = None
+    moving_to: str | None = None  # noted before it goes: if it is gone then, it has arrived
     arriving: bool = False
     power: str = "on"
     problems: Mapping[str, str] = field(default_factory=dict[str, str])

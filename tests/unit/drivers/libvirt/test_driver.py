@@ -172,5 +172,31 @@ def test_a_guest_moves_while_it_is_pinged(site: _Site) -> None:
     assert site.guest.answers()
     assert site.hosts[0].domains() == []
     site.reach(second, new, power="off")  # what the new host remembers of it is its own definition
-    site.reach(second, new, power="on")
+    _goes_back_stopped(site, new)
+
+
+def _goes_back_stopped(site: _Site, old: str) -> None:
+    """Move a stopped machine to the first host: its disk goes, and no instruction runs until it is started there."""
+    first, second = site.drivers
+    back = new_id("allocation", SystemClock().now())
+    there = site.reach(first, back, arriving=1).detail
+    move = {
+        "uri": there["uri"],
+        "name": back,
+        "folder": there["folder"],
+        "volumes": there["volumes"],
+        "live": 0,
+    }
+    left = site.reach(second, old, arriving=0, moving=1, move=move).detail
+    assert left.get("moved_to") == back, left
+    # Killed before that was noted, the old host must not start it again.
+    second._store.note(old, moved_to=None, applied="")
+    assert site.reach(second, old).detail["moved_to"] == back
+    assert site.hosts[1].domains() == []
+    del site.config["moving"], site.config["move"]
+    assert site.reach(first, back).detail["power"] == "off"
+    assert first.console(back, 0, 1 << 20)[1].count(b"GUEST-READY") == 0
+    until(lambda: second.remove(old).phase is Phase.ABSENT, "removed")
+    site.reach(first, back, power="on")
     site.guest.wait()
+    assert site.guest.run("cat /data/kept") == "moved-with-me\n"
