@@ -20,7 +20,7 @@ _US_PER_HOUR = 3_600_000_000
 class Spend:
     """Amounts in micro-euro.
 
-    ``microeur_per_hour`` is that of the devices and machines held now, by service in ``by_service``; tokens are charged when
+    ``microeur_per_hour`` is that of the devices, machines and volumes held now, by service in ``by_service``; tokens are charged when
     they are used and are in ``month_microeur`` alone. ``month_end_microeur`` adds the hours that are left at
     today's rate. ``has_unpriced``: something has no price, so that all of these are too small.
     """
@@ -62,7 +62,7 @@ def rates(context: Context, actor: Actor) -> Rates:
         amount = div_round_half_even(row.slices * price.microeur_per_unit, row.slices_of_device)
         by_service[row.service_id] = by_service.get(row.service_id, 0) + amount
     for one in machines:
-        price = books[one.price_book_id].find(one.meter, one.architecture)
+        price = books[one.price_book_id].find(one.meter, one.item)
         if price is not None:  # a book without prices of machines charges nothing for them
             amount = div_round_half_even(one.quantity_per_hour * price.microeur_per_unit, COUNTED[one.meter])
             by_service[one.service_id] = by_service.get(one.service_id, 0) + amount

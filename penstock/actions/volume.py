@@ -17,16 +17,21 @@ from penstock.actions.context import Actor, Context, not_found
 from penstock.actions.scope import tenant_for_list
 from penstock.base import limits
 from penstock.base.errors import ConflictError, InvalidInputError, NotFoundError
+from penstock.base.units import US_PER_HOUR
 from penstock.catalog.vm import machine
 from penstock.catalog.vm.volume import config_of, tell
+from penstock.domain.price import Meter
 from penstock.domain.quota import Measure
 from penstock.domain.volume import LOCAL, Seen, VolumeState, key_purpose, state_of
+from penstock.rating.estimate import estimate
 from penstock.store import node as node_store
 from penstock.store import owned
+from penstock.store import price_book as price_book_store
 from penstock.store import project as project_store
 from penstock.store import quota as quota_store
 from penstock.store import vm as vm_store
 from penstock.store import volume as volume_store
+from penstock.store import volume_time as time_store
 from penstock.store.database import SYSTEM
 from penstock.store.rows import Row
 from penstock.store.schema import volume
@@ -46,7 +51,32 @@ class NewVolume:
     encrypted: bool
 
 
-def create(context: Context, actor: Actor, asked: NewVolume) -> Row:
+class _Planned(Exception):  # noqa: N818 - a signal inside this file, never seen outside
+    """A volume could be made; nothing of it is kept."""
+
+
+def plan(context: Context, actor: Actor, asked: NewVolume) -> dict[str, Any]:
+    """Return what a volume would cost, after every check that making it has; None where it has no price."""
+    try:
+        create(context, actor, asked, keep=False)
+    except _Planned:
+        return {"size_gib": asked.size_gib, "driver": asked.driver, **_price(context, actor, asked)}
+    raise AssertionError("a plan keeps nothing")
+
+
+def _price(context: Context, actor: Actor, asked: NewVolume) -> dict[str, Any]:
+    with context.db.transaction(actor.scope) as connection:
+        book_id = price_book_store.latest_id(connection)
+        books = {} if book_id is None else price_book_store.read(connection, [book_id])
+    if book_id is None:
+        return {"price_book_id": None, "microeur_per_hour": None}
+    hour = ((Meter.VOLUME_GIB_HOURS, asked.driver, asked.size_gib * US_PER_HOUR),)
+    found = books[book_id].find(Meter.VOLUME_GIB_HOURS, asked.driver)
+    price = None if found is None else estimate(books[book_id], hourly=hour).microeur_per_hour
+    return {"price_book_id": book_id, "microeur_per_hour": price}
+
+
+def create(context: Context, actor: Actor, asked: NewVolume, *, keep: bool = True) -> Row:
     """Make a volume; its bytes come to be on the host of the machine that it is first attached to.
 
     The key of an encrypted one is made here and stored sealed; nobody is shown it.
@@ -86,6 +116,9 @@ def create(context: Context, actor: Actor, asked: NewVolume) -> Row:
             "driver": asked.driver,
             "encrypted": asked.encrypted,
         }
+        time_store.begin(made.connection, volume_id, now)
+        if not keep:
+            raise _Planned
         network_actions.record(made, "volume.created", row, **detail)
         return visible(made.connection, actor, volume_id)
 
@@ -246,6 +279,7 @@ def grow(context: Context, actor: Actor, volume_id: str, size_gib: int) -> Row:
             network_actions.take_quotas(context, made, row["tenant_id"], row["project_id"], amounts)
             volume_store.meter_now(made.connection, volume_id, context.clock.now())
             owned.change(made.connection, volume, volume_id, {"size_gib": size_gib})
+            time_store.grow(made.connection, volume_id, size_gib, context.clock.now())
             network_actions.record(made, "volume.grow_asked", row, name=row["name"], size_gib=size_gib)
     return show(context, actor, volume_id)
 
@@ -259,6 +293,7 @@ def delete(context: Context, actor: Actor, volume_id: str) -> Row:
             raise ConflictError(f"the machine '{row['vm_name']}' has this volume; detach it first")
         if row["wanted"] == "present":
             volume_store.meter_now(made.connection, volume_id, context.clock.now())
+            time_store.end(made.connection, volume_id, context.clock.now())
             owned.change(made.connection, volume, volume_id, {"wanted": "deleted"})
             if row["allocation_id"] is not None:
                 vm_store.leave(made.connection, row["allocation_id"], context.clock.now())

@@ -3,7 +3,7 @@
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
@@ -88,6 +88,15 @@ class VolumePage(BaseModel):
     next: str | None
 
 
+class VolumePlan(BaseModel):
+    """What a volume would cost an hour; null: nothing, the newest price book has no price of it."""
+
+    size_gib: int
+    driver: str
+    price_book_id: str | None
+    microeur_per_hour: int | None
+
+
 class VolumeSnapshotOut(BaseModel):
     """A snapshot of a volume; its size is what it occupies."""
 
@@ -137,10 +146,18 @@ def snapshot_out(row: Row) -> dict[str, Any]:
     return {name: row[name] for name in VolumeSnapshotOut.model_fields}
 
 
-@router.post("", status_code=201, responses={201: {"model": VolumeOut}, **ERRORS})
-def create(call: Caller, body: VolumeBody) -> Response:
+@router.post("", status_code=201, responses={200: {"model": VolumePlan}, 201: {"model": VolumeOut}, **ERRORS})
+def create(
+    call: Caller,
+    body: VolumeBody,
+    *,
+    dry_run: Annotated[bool, Query(description="check and price only; change nothing")] = False,
+) -> Response:
     """Make a volume."""
-    return answer(out(volume_actions.create(call.context, call.actor(), NewVolume(**body.model_dump()))), 201)
+    asked = NewVolume(**body.model_dump())
+    if dry_run:
+        return answer(volume_actions.plan(call.context, call.actor(), asked))
+    return answer(out(volume_actions.create(call.context, call.actor(), asked)), 201)
 
 
 @router.get("", responses={200: {"model": VolumePage}, **ERRORS})

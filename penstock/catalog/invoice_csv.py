@@ -61,6 +61,7 @@ _UNITS: Mapping[Unit, tuple[str, str]] = {
     Unit.VCPU_US: ("vCPU Hours", "vCPU Microseconds"),
     Unit.MIB_US: ("GiB Hours", "MiB Microseconds"),
     Unit.GIB_US: ("GiB Hours", "GiB Microseconds"),
+    Unit.VOLUME_GIB_US: ("GiB Hours", "GiB Microseconds"),
     Unit.CHUNK_SECOND: ("1000 Chunk Days", "Chunk Seconds"),
 }
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")

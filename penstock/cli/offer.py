@@ -46,6 +46,7 @@ _UNITS = {
     "output_tokens": "million tokens out",
     "memory_gib_hours": "GiB-hour of memory",
     "disk_gib_hours": "GiB-hour of disk",
+    "volume_gib_hours": "GiB-hour of volumes",
 }
 _PRICES_SHOWN = 4
 Offer = Annotated[str, typer.Argument(help="Its name or id.")]

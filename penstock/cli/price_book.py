@@ -36,6 +36,7 @@ PER = {
     "vcpu_hours": "vCPU-hour",
     "memory_gib_hours": "GiB-hour",
     "disk_gib_hours": "GiB-hour",
+    "volume_gib_hours": "GiB-hour",
     "queries": "1,000 queries",
     "documents_indexed": "1,000 documents",
     "chunk_days": "1,000 chunks for a day",

@@ -42,6 +42,14 @@ DAYS = (
 )
 
 
+PLAN = (
+    Column("SIZE (GIB)", "size_gib", Kind.COUNT),
+    Column("DRIVER", "driver"),
+    Column("PER HOUR", "microeur_per_hour", Kind.MICROEUR),
+    Column("PRICE BOOK", "price_book_id"),
+)
+
+
 def _path(session: Session, volume: str) -> str:
     return f"/v1/volumes/{session.find('volumes', volume)}"
 
@@ -63,6 +71,9 @@ def create(
         bool, typer.Option("--encrypted", help="With a key that the factory keeps and shows to nobody.")
     ] = False,
     description: Annotated[str, typer.Option("--description", help="For people.")] = "",
+    dry_run: Annotated[  # noqa: FBT002 - the form of a Typer flag
+        bool, typer.Option("--dry-run", help="Only check it and say what it costs.")
+    ] = False,
 ) -> None:
     """Make a volume."""
     body = {
@@ -73,6 +84,9 @@ def create(
         "encrypted": encrypted,
         "description": description,
     }
+    if dry_run:
+        session.show(session.client.post("/v1/volumes", body, params={"dry_run": "true"}), PLAN)
+        return
     session.show(session.client.post("/v1/volumes", body), DETAIL)
 
 

@@ -201,6 +201,7 @@ METERS = {
     Meter.VCPU_HOURS: "a virtual processor for an hour",
     Meter.MEMORY_GIB_HOURS: "a GiB of a machine's memory for an hour",
     Meter.DISK_GIB_HOURS: "a GiB of a machine's disk for an hour",
+    Meter.VOLUME_GIB_HOURS: "a GiB of a volume for an hour",
     Meter.QUERIES: "a thousand questions to knowledge bases",
     Meter.DOCUMENTS_INDEXED: "a thousand documents indexed",
     Meter.CHUNK_DAYS: "a thousand chunks kept for a day",

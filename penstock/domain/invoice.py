@@ -48,6 +48,7 @@ class Unit(StrEnum):
     VCPU_US = "vcpu_us"  # one virtual processor for one microsecond
     MIB_US = "mib_us"  # one MiB of memory for one microsecond
     GIB_US = "gib_us"  # one GiB of disk for one microsecond
+    VOLUME_GIB_US = "volume_gib_us"  # one GiB of a volume for one microsecond
     CHUNK_SECOND = "chunk_second"  # one piece of a document kept for a second
 
 
@@ -58,6 +59,7 @@ COUNTED_UNITS: Mapping[Meter, Unit] = {
     Meter.VCPU_HOURS: Unit.VCPU_US,
     Meter.MEMORY_GIB_HOURS: Unit.MIB_US,
     Meter.DISK_GIB_HOURS: Unit.GIB_US,
+    Meter.VOLUME_GIB_HOURS: Unit.VOLUME_GIB_US,
 }
 
 

@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 
 from penstock.domain.price import BATCH_PERMILLE
 from penstock.domain.quota import Measure
+from penstock.store.held_time import HELD_TIME
 
 
 class Spender(NamedTuple):
@@ -68,14 +69,11 @@ _MICROEUR = f"""
         WHERE tenant_id = ANY(:tenant_ids) AND ended_at >= :start AND ended_at <= :now
         GROUP BY 1, 2, 3, 4, 5, 6, 7
         UNION ALL
-        SELECT tenant_id, project_id, service_id, '', price_book_id, m.meter, architecture,
-            sum(m.amount * extract(
+        SELECT tenant_id, project_id, service_id, '', price_book_id, meter, item,
+            sum(amount * extract(
                 epoch FROM LEAST(COALESCE(end_at, :now), :now) - GREATEST(start_at, :start)) * 1000000),
-            m.per_unit, simulated
-        FROM vm_time CROSS JOIN LATERAL (
-            VALUES ('vcpu_hours', vcpus, 3600000000), ('memory_gib_hours', memory_mib, 1024 * 3600000000),
-                ('disk_gib_hours', disk_gib, 3600000000)
-        ) AS m (meter, amount, per_unit)
+            per_unit, simulated
+        FROM {HELD_TIME} AS held
         WHERE tenant_id = ANY(:tenant_ids) AND start_at < :now AND (end_at IS NULL OR end_at > :start)
         GROUP BY 1, 2, 3, 5, 6, 7, 9, 10
         UNION ALL

@@ -16,6 +16,7 @@ from penstock.domain.knowledge_base import KnowledgeMeter
 from penstock.domain.price import Meter
 from penstock.domain.report import CountedUsage, DeviceUsage, TokenUsage
 from penstock.domain.segment import BOOKED, SOLD, SegmentState
+from penstock.store.held_time import HELD_TIME
 
 _SOLD = ", ".join(f"'{state.value}'" for state in sorted(SOLD))
 _UNUSED = f"state = '{SegmentState.RESERVED_UNUSED}' AND cause = '{BOOKED}'"
@@ -98,22 +99,20 @@ def counted(connection: Connection, asked: UsageFilter, limit: int) -> list[Coun
 
 
 # A machine's time inside the period. What was ordered by a book without prices of machines is not charged for it.
-_MACHINES = """
-    SELECT v.tenant_id, v.project_id, v.service_id, v.price_book_id, v.architecture, v.simulated, m.meter,
-        CAST(sum(m.amount * extract(
+_HELD_FOR = f"""
+    SELECT v.tenant_id, v.project_id, v.service_id, v.price_book_id, v.item, v.simulated, v.meter,
+        CAST(sum(v.amount * extract(
             epoch FROM LEAST(COALESCE(v.end_at, :upto), :upto) - GREATEST(v.start_at, :start)) * 1000000) AS bigint) AS quantity
-    FROM vm_time v CROSS JOIN LATERAL (
-        VALUES ('vcpu_hours', v.vcpus), ('memory_gib_hours', v.memory_mib), ('disk_gib_hours', v.disk_gib)
-    ) AS m (meter, amount)
-    WHERE v.start_at < :upto AND (v.end_at IS NULL OR v.end_at > :start) {filters} AND EXISTS (
+    FROM {HELD_TIME} AS v
+    WHERE v.start_at < :upto AND (v.end_at IS NULL OR v.end_at > :start) {{filters}} AND EXISTS (
         SELECT FROM price p
-        WHERE p.price_book_id = v.price_book_id AND p.meter = m.meter AND p.item IN ('*', v.architecture))
+        WHERE p.price_book_id = v.price_book_id AND p.meter = v.meter AND p.item IN ('*', v.item))
     GROUP BY 1, 2, 3, 4, 5, 6, 7 LIMIT :limit
-"""
+"""  # noqa: S608 - the parts are constants; values travel as parameters
 
 
 def machines(connection: Connection, asked: UsageFilter, limit: int) -> list[CountedUsage]:
-    """Return processors, memory and disks of machines by owner, architecture and price book; at most ``limit`` groups."""
+    """Return what machines and volumes held by owner, item (architecture, driver) and price book; at most ``limit`` groups."""
     upto = min(asked.end, asked.now)
     if upto <= asked.start:
         return []
@@ -126,12 +125,12 @@ def machines(connection: Connection, asked: UsageFilter, limit: int) -> list[Cou
             service_id=row.service_id,
             key_id=None,
             meter=Meter(row.meter),
-            item=row.architecture,
+            item=row.item,
             price_book_id=row.price_book_id,
             quantity=row.quantity,
             simulated=row.simulated,
         )
-        for row in connection.execute(sa.text(_MACHINES.format(filters=filters)), values)
+        for row in connection.execute(sa.text(_HELD_FOR.format(filters=filters)), values)
     ]
 
 
@@ -225,28 +224,25 @@ def _owner(tenant_id: str | None, project_ids: Collection[str] | None) -> tuple[
 
 @dataclass(frozen=True, slots=True)
 class MachineNow:
-    """A quantity of a meter of machines that one hour of a machine makes now."""
+    """A quantity of a meter that one hour of a machine (``item``: its architecture) or volume (its driver) makes now."""
 
     service_id: str
-    architecture: str
+    item: str
     price_book_id: str
     meter: Meter
     quantity_per_hour: int
 
 
-_MACHINES_NOW = """
-    SELECT v.service_id, v.architecture, v.price_book_id, m.meter, m.amount * 3600000000 AS quantity
-    FROM vm_time v CROSS JOIN LATERAL (
-        VALUES ('vcpu_hours', CAST(v.vcpus AS bigint)), ('memory_gib_hours', v.memory_mib), ('disk_gib_hours', v.disk_gib)
-    ) AS m (meter, amount)
-    WHERE v.end_at IS NULL {filters}
-"""
+_MACHINES_NOW = f"""
+    SELECT v.service_id, v.item, v.price_book_id, v.meter, v.amount * 3600000000 AS quantity
+    FROM {HELD_TIME} AS v WHERE v.end_at IS NULL {{filters}}
+"""  # noqa: S608 - the parts are constants; values travel as parameters
 
 
 def machines_now(
     connection: Connection, tenant_id: str | None, project_ids: Collection[str] | None
 ) -> list[MachineNow]:
-    """Return what machines hold now; a filter of None is open."""
+    """Return what machines and volumes hold now; a filter of None is open."""
     filters, values = _owner(tenant_id, project_ids)
     rows = connection.execute(sa.text(_MACHINES_NOW.format(filters=filters)), values)
     return [MachineNow(row[0], row[1], row[2], Meter(row[3]), row[4]) for row in rows]
@@ -258,6 +254,7 @@ _CONSUMERS = sa.text(
     WHERE {_CHARGED} AND start_at < :end AND (end_at IS NULL OR end_at > :start)
     UNION SELECT DISTINCT tenant_id FROM token_usage WHERE ended_at >= :start AND ended_at < :end
     UNION SELECT DISTINCT tenant_id FROM vm_time WHERE start_at < :end AND (end_at IS NULL OR end_at > :start)
+    UNION SELECT DISTINCT tenant_id FROM volume_time WHERE start_at < :end AND (end_at IS NULL OR end_at > :start)
     UNION SELECT DISTINCT tenant_id FROM knowledge_usage
         WHERE CAST(day AS timestamp) >= timezone('UTC', CAST(:start AS timestamptz))
             AND CAST(day AS timestamp) < timezone('UTC', CAST(:end AS timestamptz)) AND price_book_id IS NOT NULL

@@ -139,12 +139,14 @@ def test_a_clone_has_the_disk_and_nothing_else_of_the_first(
     control_plane: ControlPlane,
     acme: Tenant,
     globex: Tenant,
+    operator: Caller,
     host: Host,
     clock: ManualClock,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(port_store, "ready", lambda *_: True)  # no network is really there
+    host.carry_networks(operator)
     network = make_network(acme, "prod")
     subnet = make_subnet(acme, network, "front", "10.0.0.0/24")
     port = make_port(acme, subnet, "web-1")

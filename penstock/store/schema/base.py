@@ -73,6 +73,7 @@ TENANT_TABLES = (
     "volume",
     "volume_snapshot",
     "volume_usage",
+    "volume_time",
     "vm_console",
     "console_session",
     "reservation",

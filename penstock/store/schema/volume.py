@@ -8,6 +8,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     Date,
+    DateTime,
     ForeignKey,
     Index,
     Integer,
@@ -77,4 +78,20 @@ volume_usage = Table(
     Column("project_id", Text, nullable=False),
     Column("gib_seconds", BigInteger, nullable=False),
     Index(None, "tenant_id"),
+)
+
+volume_time = Table(
+    "volume_time",
+    metadata,
+    # One row for each size that a volume had, from its making to its end; it is what is charged.
+    Column("volume_id", Text, primary_key=True),
+    Column("start_at", DateTime(timezone=True), primary_key=True),
+    instant("end_at", nullable=True),
+    Column("tenant_id", Text, nullable=False),
+    Column("project_id", Text, nullable=False),
+    Column("price_book_id", Text, nullable=False),
+    Column("driver", Text, nullable=False),
+    Column("size_gib", Integer, nullable=False),
+    Index(None, "tenant_id", "end_at"),
+    Index("uq_volume_time_open", "volume_id", unique=True, postgresql_where=text("end_at IS NULL")),
 )
