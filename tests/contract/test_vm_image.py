@@ -13,7 +13,6 @@ from penstock.base.errors import InvalidInputError, NotFoundError
 from penstock.control_plane import ControlPlane
 from penstock.drivers.base import Observed, Phase
 from penstock.drivers.libvirt.machine import Machine, parse
-from penstock.store import port as port_store
 from tests.support.command_line import CommandLine
 from tests.support.infrastructure import query
 from tests.support.machine_host import Host
@@ -37,6 +36,13 @@ def say(host: Host, power: str = "on", **detail: Any) -> None:
             observed = Observed(wish["id"], wish["generation"], phase, detail={"power": power, **detail})
             agent_actions.push(host.plane.context, host.agent_id, [observed])
     host.plane.services.tick()
+
+
+def settle(host: Host) -> None:
+    """Let machines be placed, their ports bound, their network made, and themselves told and ready."""
+    for _ in range(5):
+        host.plane.networks.tick()
+        say(host)
 
 
 @pytest.fixture
@@ -143,17 +149,14 @@ def test_a_clone_has_the_disk_and_nothing_else_of_the_first(
     host: Host,
     clock: ManualClock,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(port_store, "ready", lambda *_: True)  # no network is really there
     host.carry_networks(operator)
     network = make_network(acme, "prod")
     subnet = make_subnet(acme, network, "front", "10.0.0.0/24")
     port = make_port(acme, subnet, "web-1")
     first = make_vm(control_plane, acme, "web-1", ports=[port["id"]], tags={"role": "web"}, vcpus=2)
     control_plane.keep_images_in(tmp_path / "images")
-    say(host)
-    say(host)
+    settle(host)
     path = f"/v1/vms/{first}/clone"
     assert globex.member.post(path, name="web-2").status_code == 404
     small = acme.member.post(path, name="web-2", disk_gib=1)
@@ -165,7 +168,7 @@ def test_a_clone_has_the_disk_and_nothing_else_of_the_first(
     clone = made(acme.member.post(path, name="web-2"))
     assert (clone["state"], clone["cloned_from"], clone["vcpus"]) == ("provisioning", first, 2)
     assert clone["tags"] == {"role": "web"}
-    say(host)
+    settle(host)
     assert set(machines(host)) == {"web-1"}, "it waits for its disk"
     clock.advance(timedelta(minutes=14))
     control_plane.services.tick()
@@ -173,6 +176,7 @@ def test_a_clone_has_the_disk_and_nothing_else_of_the_first(
     control_plane.services.tick()
     assert acme.member.get(f"/v1/vms/{clone['id']}").json()["state"] == "provisioning"
     send(control_plane, host, clone["image_id"], DATA)
+    settle(host)
     told = machines(host)
     one, two = told["web-1"], told["web-2"]
     assert (two.image.sha256, one.exports) == (sha256_of(DATA), ())
