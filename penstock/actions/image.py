@@ -89,17 +89,13 @@ def create(context: Context, actor: Actor, asked: NewImage) -> Row:
             raise taken
         if not owned.insert(made.connection, image, row):
             raise taken
+        detail = {"name": asked.name, "sha256": asked.sha256, "shared_with": sharing, **row["provenance"]}
         made.done(
             "image.created",
             image_id,
             tenant_id=tenant_id,
             project_id=asked.project_id,
-            detail={
-                "name": asked.name,
-                "sha256": asked.sha256,
-                "shared_with": sharing,
-                **row["provenance"],
-            },
+            detail=detail,
         )
         if asked.vm_id is not None:
             tell(made.connection, asked.vm_id)

@@ -1,12 +1,12 @@
 """The time that volumes are charged for, by the sizes that they had.
 
-Revision: 0037, after: 0036. A volume that is there already is charged from now on.
+Revision: 0038, after: 0037. A volume that is there already is charged from now on.
 """
 
 from alembic import op
 
-revision = "0037"
-down_revision = "0036"
+revision = "0038"
+down_revision = "0037"
 branch_labels = None
 depends_on = None
 
