@@ -18,14 +18,16 @@ _BEGIN = sa.text(
 _END = sa.text(
     "UPDATE volume_time SET end_at = GREATEST(start_at, :at) WHERE volume_id = :id AND end_at IS NULL"
 )
+_RESIZE = sa.text(
+    "UPDATE volume_time SET size_gib = :size_gib WHERE volume_id = :id AND end_at IS NULL AND start_at >= :at"
+)
 _GROW = sa.text(
     """
     WITH ended AS (
-        UPDATE volume_time SET end_at = GREATEST(start_at, :at) WHERE volume_id = :id AND end_at IS NULL RETURNING *
+        UPDATE volume_time SET end_at = :at WHERE volume_id = :id AND end_at IS NULL AND start_at < :at RETURNING *
     )
     INSERT INTO volume_time (volume_id, start_at, tenant_id, project_id, price_book_id, driver, size_gib)
-    SELECT e.volume_id, e.end_at, e.tenant_id, e.project_id, e.price_book_id, e.driver, :size_gib FROM ended e
-    ON CONFLICT (volume_id, start_at) DO UPDATE SET size_gib = EXCLUDED.size_gib, end_at = NULL
+    SELECT volume_id, end_at, tenant_id, project_id, price_book_id, driver, :size_gib FROM ended
     """
 )
 
@@ -37,7 +39,8 @@ def begin(connection: Connection, volume_id: str, at: datetime) -> None:
 
 def grow(connection: Connection, volume_id: str, size_gib: int, at: datetime) -> None:
     """Charge for the new size from now on, by the same price book."""
-    connection.execute(_GROW, {"id": volume_id, "at": at, "size_gib": size_gib})
+    for statement in (_RESIZE, _GROW):
+        connection.execute(statement, {"id": volume_id, "at": at, "size_gib": size_gib})
 
 
 def end(connection: Connection, volume_id: str, at: datetime) -> None:
