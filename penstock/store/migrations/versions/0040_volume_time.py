@@ -1,12 +1,12 @@
 """The time that volumes are charged for, by the sizes that they had.
 
-Revision: 0038, after: 0037. A volume that is there already is charged from now on.
+Revision: 0040, after: 0039. A volume that is there already is charged from now on.
 """
 
 from alembic import op
 
-revision = "0038"
-down_revision = "0037"
+revision = "0040"
+down_revision = "0039"
 branch_labels = None
 depends_on = None
 

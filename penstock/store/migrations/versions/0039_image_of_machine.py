@@ -1,12 +1,12 @@
 """Images that are made of machines' disks.
 
-Revision: 0037, after: 0036.
+Revision: 0039, after: 0038.
 """
 
 from alembic import op
 
-revision = "0037"
-down_revision = "0036"
+revision = "0039"
+down_revision = "0038"
 branch_labels = None
 depends_on = None
 
