@@ -142,17 +142,22 @@ def traffic(site: Site, endpoint: str, model: str, tenant: str) -> dict[str, str
     return {"batch": site.api("demo", "POST", "/v1/batches", json=body)["id"]}
 
 
-def machines(site: Site) -> dict[str, str]:
-    """Register a key, announce and send an image, and launch a machine; this factory has no host for it."""
+def machines(site: Site, suffix: str = "") -> dict[str, str]:
+    """Register a key, announce and send an image, and launch a machine; this factory has no host for it.
+
+    The names end in ``suffix``.
+    """
     project = site.api("demo", "GET", "/v1/projects")["items"][0]["id"]
-    body = {"project_id": project, "name": "laptop", "public_key": SSH_KEY}
+    body = {"project_id": project, "name": f"laptop{suffix}", "public_key": SSH_KEY}
     key = site.api("demo", "POST", "/v1/ssh-keys", json=body)["id"]
-    body = {"project_id": project, "name": "small-linux", "description": "a few MiB of Linux"}
+    body = {"project_id": project, "name": f"small-linux{suffix}", "description": "a few MiB of Linux"}
     image = site.api("demo", "POST", "/v1/images", json=body)["id"]
     site.api("demo", "PUT", f"/v1/images/{image}/content", content=qcow2())
-    site.api("demo", "POST", "/v1/images", json={**body, "name": "custom"})
-    spec = {"image": "small-linux", "ssh_keys": ["laptop"], "tags": {"tier": "web"}}
-    vm = site.api("demo", "POST", "/v1/vms", json={"project_id": project, "name": "web-1", "spec": spec})
+    site.api("demo", "POST", "/v1/images", json={**body, "name": f"custom{suffix}"})
+    spec = {"image": f"small-linux{suffix}", "ssh_keys": [f"laptop{suffix}"], "tags": {"tier": "web"}}
+    vm = site.api(
+        "demo", "POST", "/v1/vms", json={"project_id": project, "name": f"web-1{suffix}", "spec": spec}
+    )
     offers = site.api("demo", "GET", "/v1/offers", params={"kind": "vm"})["items"]
     return {"vm": vm["id"], "vm_offer": offers[0]["id"], "ssh_key": key, "image": image}
 

@@ -77,6 +77,7 @@ def test_what_is_too_large_for_udp_is_asked_again_by_tcp() -> None:
 @pytest.mark.parametrize(
     "wire",
     [b"", b"\0" * 11, b"\xff" * 40, dns.message.make_response(dns.message.make_query("a.", "A")).to_wire()],
+    ids=["empty", "short", "noise", "an answer"],
 )
 def test_what_is_no_question_gets_no_answer(wire: bytes) -> None:
     assert respond(ZONE, wire, tcp=False) is None
