@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from penstock.agent.link import Link, Pulled
 from penstock.base.errors import UnauthenticatedError
+from penstock.domain.host_log import LogLine
 from penstock.domain.weights import Copy
 from penstock.drivers.base import Check, Observed, Reading, Traffic, Typed
 
@@ -77,6 +78,14 @@ class EndingLink:
         """Say how well this host is, and what its clock shows."""
         try:
             self._link.push_checks(checks, at_us)
+        except UnauthenticatedError as error:
+            self._end(error)
+            raise
+
+    def push_log(self, lines: Sequence[LogLine]) -> None:
+        """Say what is new in this host's logs."""
+        try:
+            self._link.push_log(lines)
         except UnauthenticatedError as error:
             self._end(error)
             raise

@@ -8,6 +8,7 @@ import structlog
 from penstock.agent.link import Link, Pulled
 from penstock.base.clock import Clock
 from penstock.base.errors import PenstockError, UnauthenticatedError
+from penstock.domain.host_log import LogLine
 from penstock.domain.weights import Copy
 from penstock.drivers.base import Check, NodeFacts, Observed, Reading, Traffic, Typed
 
@@ -90,6 +91,10 @@ class EnrollingLink:
     def push_checks(self, checks: Sequence[Check], at_us: int) -> None:
         """Say how well this host is, and what its clock shows."""
         self._link.push_checks(checks, at_us)
+
+    def push_log(self, lines: Sequence[LogLine]) -> None:
+        """Say what is new in this host's logs."""
+        self._link.push_log(lines)
 
     def push_weights(self, copies: Sequence[Copy]) -> Sequence[str]:
         """Say what weights there are."""

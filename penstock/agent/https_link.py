@@ -19,8 +19,9 @@ from penstock.agent.link import Item, Pulled
 from penstock.base import limits
 from penstock.base.clock import Clock
 from penstock.base.errors import InvalidInputError, PenstockError, TooLargeError
+from penstock.domain.host_log import LogLine
 from penstock.domain.weights import Copy
-from penstock.drivers import wire, wire_check, wire_traffic
+from penstock.drivers import wire, wire_check, wire_log, wire_traffic
 from penstock.drivers.base import Check, NodeFacts, Observed, Reading, Traffic, Typed
 from penstock.drivers.pki import certificates
 
@@ -123,6 +124,10 @@ class HttpsLink:
     def push_checks(self, checks: Sequence[Check], at_us: int) -> None:
         """Say how well this host is, and what its clock shows."""
         self._call("POST", "/v1/agents/self/checks", wire_check.checks_to_json(checks, at_us))
+
+    def push_log(self, lines: Sequence[LogLine]) -> None:
+        """Say what is new in this host's logs."""
+        self._call("POST", "/v1/agents/self/log", wire_log.lines_to_json(lines))
 
     def push_weights(self, copies: Sequence[Copy]) -> Sequence[str]:
         """Say what weights this machine has; return the digests of those it is to give up."""

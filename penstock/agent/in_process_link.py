@@ -6,12 +6,14 @@ from penstock.actions import agent as agent_actions
 from penstock.actions import console_session as session_actions
 from penstock.actions import flow as flow_actions
 from penstock.actions import host_check as check_actions
+from penstock.actions import host_log as log_actions
 from penstock.actions import reading as reading_actions
 from penstock.actions import sleep as sleep_actions
 from penstock.actions import vm_console as console_actions
 from penstock.actions import weights as weights_actions
 from penstock.actions.context import Context
 from penstock.agent.link import Item, Pulled
+from penstock.domain.host_log import LogLine
 from penstock.domain.weights import Copy
 from penstock.drivers.base import Check, Observed, Reading, Traffic, Typed
 
@@ -59,6 +61,10 @@ class InProcessLink:
     def push_checks(self, checks: Sequence[Check], at_us: int) -> None:
         """Say how well this host is, and what its clock shows."""
         check_actions.take(self._context, self._agent_id, checks, at_us)
+
+    def push_log(self, lines: Sequence[LogLine]) -> None:
+        """Say what is new in this host's logs."""
+        log_actions.take(self._context, self._agent_id, lines)
 
     def push_weights(self, copies: Sequence[Copy]) -> Sequence[str]:
         """Say what weights there are; see ``actions.weights.take``."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from penstock.domain.host_log import LogLine
 from penstock.domain.weights import Copy
 from penstock.drivers.base import Check, Observed, Reading, Traffic, Typed
 
@@ -66,6 +67,10 @@ class Link(Protocol):
 
     def push_checks(self, checks: Sequence[Check], at_us: int) -> None:
         """Say how well this host is, and what its clock shows."""
+        ...
+
+    def push_log(self, lines: Sequence[LogLine]) -> None:
+        """Say what is new in this host's logs; what was said before is not written twice."""
         ...
 
     def push_weights(self, copies: Sequence[Copy]) -> Sequence[str]:

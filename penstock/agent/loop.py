@@ -17,6 +17,7 @@ from penstock.agent.console_report import ConsoleReport
 from penstock.agent.console_typing import ConsoleTyping
 from penstock.agent.desired import DesiredFile
 from penstock.agent.doors import Doors
+from penstock.agent.host_log import HostLog, LogSource
 from penstock.agent.host_report import HostReport
 from penstock.agent.link import Item, Link, Pulled
 from penstock.agent.power_report import PowerReport
@@ -65,7 +66,7 @@ class Agent:
     """Drives the wishes of one control plane through ``drivers`` (by name).
 
     ``doors`` say how what runs here is reached from elsewhere; None: by the address that drivers report.
-    ``sensors`` are read beside those of the drivers.
+    ``sensors`` are read beside those of the drivers; what is new in ``logs`` is told.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Agent:
         doors: Doors | None = None,
         weights: WeightsReport | None = None,
         sensors: Sequence[ReadsSensors] = (),
+        logs: Sequence[LogSource] = (),
     ) -> None:
         self._link = link
         self._drivers = drivers
@@ -89,6 +91,7 @@ class Agent:
         self._sensors = SensorReport([*drivers.values(), *sensors], clock)
         self._traffic = TrafficReport(drivers.values(), clock)
         self._host = HostReport({**drivers, **{f"host{n}": one for n, one in enumerate(sensors)}}, clock)
+        self._log = HostLog(logs, clock)
         self._cursor = 0
         self._heard = False
         self._desired: dict[str, Item] = {}
@@ -180,6 +183,7 @@ class Agent:
         self._sensors.send(self._link)
         self._traffic.send(self._link)
         self._host.send(self._link)
+        self._log.send(self._link)
         if self._weights is not None:
             self._weights.send(self._link)
         return pushed

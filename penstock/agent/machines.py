@@ -10,6 +10,7 @@ from penstock.base.clock import Clock
 from penstock.base.errors import InvalidInputError, StartupError
 from penstock.drivers.base import Driver
 from penstock.drivers.libvirt import binding
+from penstock.drivers.libvirt.log_file import DEFAULT, LibvirtLog
 from penstock.drivers.libvirt.settings import Acceleration, Settings
 from penstock.drivers.libvirt.store import ImageSink, ImageSource, KeySource
 
@@ -35,6 +36,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "remembered ('none': not any more)",
     )
     parser.add_argument(
+        "--libvirt-log",
+        metavar="FILE",
+        help="libvirtd's log, whose newest lines operators of the factory read; remembered ('none': not any more; default: "
+        f"{DEFAULT}, if there is one)",
+    )
+    parser.add_argument(
         "--acceleration",
         choices=[one.value for one in Acceleration],
         help="auto: KVM if a guest really starts on it; kvm; tcg: in software; remembered (default: auto)",
@@ -43,7 +50,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def remember(state_dir: Path, chosen: argparse.Namespace) -> None:
     """Keep what was said; nothing said keeps what was said before. InvalidInputError if it cannot be."""
-    names = ("libvirt", "libvirt_arrivals", "acceleration", "volumes_nfs")
+    names = ("libvirt", "libvirt_arrivals", "acceleration", "volumes_nfs", "libvirt_log")
     if all(getattr(chosen, name) is None for name in names):
         return
     known = _read(state_dir)
@@ -56,6 +63,9 @@ def remember(state_dir: Path, chosen: argparse.Namespace) -> None:
         known.pop("volumes_nfs", None)
     elif not nfs.startswith("/"):
         raise InvalidInputError(f"'{nfs}' is no absolute path of a folder", field="volumes_nfs")
+    log = known.get("libvirt_log", "none")
+    if log != "none" and not log.startswith("/"):
+        raise InvalidInputError(f"'{log}' is no absolute path of a file", field="libvirt_log")
     uri, arrivals = known.get("libvirt", "none"), known.get("libvirt_arrivals")
     if uri == "none":
         known.pop("libvirt", None)
@@ -78,6 +88,15 @@ def _read(state_dir: Path) -> dict[str, str]:
         return {}
     except (OSError, ValueError) as error:
         raise StartupError(f"{state_dir / _FILE} cannot be read: {error}; give --libvirt again") from error
+
+
+def logs(state_dir: Path, clock: Clock) -> list[LibvirtLog]:
+    """Return libvirtd's log, where machines run and there is one or one was named."""
+    known = _read(state_dir)
+    said = known.get("libvirt_log")
+    if "libvirt" not in known or said == "none" or (said is None and not DEFAULT.exists()):
+        return []
+    return [LibvirtLog(DEFAULT if said is None else Path(said), clock)]
 
 
 class Images(ImageSource, ImageSink, Protocol):

@@ -27,6 +27,7 @@ from penstock.agent.desired import DesiredFile
 from penstock.agent.doors import Doors
 from penstock.agent.ending_link import EndingLink
 from penstock.agent.enrolling_link import EnrollingLink
+from penstock.agent.host_log import Ring
 from penstock.agent.https_link import HttpsLink
 from penstock.agent.identity import Identity, IdentityFolder
 from penstock.agent.images import HttpsImages
@@ -64,7 +65,9 @@ def run(argv: Sequence[str]) -> int:
     any more: whoever restarts it need not, before it has joined again.
     """
     chosen = build_parser().parse_args(argv)
-    _log_to_stderr()
+    clock = SystemClock()
+    ring = Ring(clock)
+    _log_to_stderr(ring)
     folder = IdentityFolder(chosen.state_dir / "identity")
     try:
         said = None if chosen.serve_at is None else serve_at.parse(chosen.serve_at)
@@ -78,7 +81,7 @@ def run(argv: Sequence[str]) -> int:
                 _join(folder, chosen)
                 if chosen.only_join:
                     return 0
-            return _work(folder, chosen)
+            return _work(folder, chosen, clock, ring)
         finally:
             os.close(held)
     except PenstockError as error:
@@ -184,8 +187,7 @@ def _read_token(file: str | None) -> str:
     return text.strip()
 
 
-def _work(folder: IdentityFolder, chosen: argparse.Namespace) -> int:
-    clock = SystemClock()
+def _work(folder: IdentityFolder, chosen: argparse.Namespace, clock: Clock, ring: Ring) -> int:
     stop = threading.Event()
     before = {number: signal.signal(number, _stopper(stop)) for number in (signal.SIGTERM, signal.SIGINT)}
     cache = weights_options.cache(chosen.state_dir, HttpsWeights(folder), clock)
@@ -199,7 +201,8 @@ def _work(folder: IdentityFolder, chosen: argparse.Namespace) -> int:
         enrolling = EnrollingLink(link, lambda: machine.inventory().nodes, sorted(drivers), clock)
         ending = EndingLink(enrolling, stop)
         desired = DesiredFile(chosen.state_dir / "desired.json")
-        agent = Agent(ending, drivers, clock, desired, Doors(relay), WeightsReport(cache, clock), [machine])
+        weights, logs = WeightsReport(cache, clock), [ring, *machines.logs(chosen.state_dir, clock)]
+        agent = Agent(ending, drivers, clock, desired, Doors(relay), weights, [machine], logs)
         log.info(
             "agent_started",
             agent=link.identity.agent_id,
@@ -285,14 +288,15 @@ def _host_name() -> str:
     return socket.gethostname().split(".")[0].lower()[: limits.NAME_CHARACTERS_MAX] or "agent"
 
 
-def _log_to_stderr() -> None:
-    """One JSON object a line on standard error, for the journal of the machine."""
+def _log_to_stderr(ring: Ring) -> None:
+    """One JSON object a line on standard error, for the journal of the machine; ``ring`` remembers the newest."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            ring,
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),

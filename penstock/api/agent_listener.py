@@ -30,6 +30,7 @@ from penstock.actions import certificate as certificate_actions
 from penstock.actions import console_session as session_actions
 from penstock.actions import flow as flow_actions
 from penstock.actions import host_check as check_actions
+from penstock.actions import host_log as log_actions
 from penstock.actions import image as image_actions
 from penstock.actions import join_token as join_token_actions
 from penstock.actions import node as node_actions
@@ -46,7 +47,7 @@ from penstock.api.app import add_edge
 from penstock.api.edge import answer
 from penstock.base import limits
 from penstock.base.errors import InvalidInputError, StartupError
-from penstock.drivers import wire, wire_check, wire_traffic
+from penstock.drivers import wire, wire_check, wire_log, wire_traffic
 from penstock.drivers.pki.authority import FactoryCa
 from penstock.drivers.pki.certificates import AgentIdentity, read_agent_certificate
 from penstock.drivers.wire import JoinAnswer, RenewAnswer, Wish
@@ -105,6 +106,7 @@ def create_agent_app(context: Context, ca: FactoryCa, bell: AgentBell) -> FastAP
     app.add_api_route("/v1/agents/self/power", handlers.power, methods=["POST"])
     app.add_api_route("/v1/agents/self/readings", handlers.readings, methods=["POST"])
     app.add_api_route("/v1/agents/self/checks", handlers.checks, methods=["POST"])
+    app.add_api_route("/v1/agents/self/log", handlers.log, methods=["POST"])
     app.add_api_route("/v1/agents/self/traffic", handlers.traffic, methods=["POST"])
     app.add_api_route("/v1/agents/self/weights", handlers.weights, methods=["POST"])
     app.add_api_route("/v1/agents/self/weights/{sha256}", handlers.weights_listing, methods=["GET"])
@@ -246,6 +248,13 @@ class _Handlers:
         agent_id = await self._agent(request)
         checks, at_us = wire_check.checks_from_json(await _body(request))
         await run_in_threadpool(lambda: check_actions.take(self._context, agent_id, checks, at_us))
+        return answer({})
+
+    async def log(self, request: Request) -> Response:
+        """Take what is new in the logs of an agent's host."""
+        agent_id = await self._agent(request)
+        lines = wire_log.lines_from_json(await _body(request))
+        await run_in_threadpool(lambda: log_actions.take(self._context, agent_id, lines))
         return answer({})
 
     async def traffic(self, request: Request) -> Response:

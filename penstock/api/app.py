@@ -50,6 +50,7 @@ ROUTERS = (
     "power_budget",
     "sleep",
     "node",
+    "host_log",
     "device",
     "device_class",
     "agent",

@@ -40,6 +40,14 @@ HOST_CHECK_SECONDS = 20.0
 HOST_CHECK_PATIENCE_SECONDS = 10.0  # a part of a host that cannot be looked at within that is bad
 HOST_CHECK_FRESH = timedelta(seconds=60)
 HOST_CHECKS_MAX = 32
+HOST_LOG_SECONDS = 5.0
+HOST_LOG_RING_LINES = 200  # what an agent remembers of its own log until it is told
+HOST_LOG_CHARACTERS_MAX = 1_000
+HOST_LOG_REPORT_LINES_MAX = 200
+HOST_LOG_REPORT_BYTES = 32 << 10  # shared equally by the logs of a host
+HOST_LOG_BACKLOG_BYTES = 256 << 10  # of a file further behind than that only the end is read
+HOST_LOG_KEPT_LINES = 1_000  # of each log of a node
+HOST_LOG_KEPT = timedelta(days=7)
 CLOCK_WARNING_SECONDS, CLOCK_BAD_SECONDS = 2.0, 30.0
 READING_FRESH = timedelta(minutes=20)  # older ones are no colour; what does not change is told again sooner
 SLEEP_LOOK = timedelta(seconds=30)  # how often nodes are put to sleep by policy

@@ -11,6 +11,7 @@ from penstock.cli.site import SiteFilter, site_id
 
 app = typer.Typer(no_args_is_help=True)
 Node = Annotated[str, typer.Argument(help="Its name or id.")]
+LOG_LINES_SHOWN = 50
 COLUMNS = (
     Column("ID", "id"),
     Column("NAME", "name"),
@@ -44,6 +45,12 @@ CHECKS = (
     Column("IS", "state"),
     Column("WHICH MEANS", "message"),
     Column("SINCE", "since", Kind.TIME),
+)
+LOG = (
+    Column("WHEN", "at", Kind.TIME),
+    Column("LOG", "source"),
+    Column("LEVEL", "level"),
+    Column("LINE", "text"),
 )
 WORK = (
     Column("ALLOCATION", "id"),
@@ -81,6 +88,26 @@ def show(session: Session, node: Node) -> None:
             session.show_items(document["allocations"], WORK)
         if document["checks"]:
             session.show_items(document["checks"], CHECKS)
+
+
+@command(
+    app, "log", examples=["penstock node log hv1", "penstock node log hv1 --source libvirtd --level warning"]
+)
+def log(
+    session: Session,
+    node: Node,
+    source: Annotated[str | None, typer.Option("--source", help="agent or libvirtd (default: both).")] = None,
+    level: Annotated[
+        str | None, typer.Option("--level", help="This and above: debug, info, warning or error.")
+    ] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, max=1_000, help="Show at most this many.")
+    ] = LOG_LINES_SHOWN,
+) -> None:
+    """Show what a host's agent and libvirtd said last, newest first."""
+    params = {"source": source, "level": level, "limit": limit}
+    found = session.client.get(f"/v1/nodes/{session.find('nodes', node)}/log", params)
+    session.show_items(found["items"], LOG, more=found["next"])
 
 
 @command(app, "cordon", examples=["penstock node cordon gpu-17"])

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from starlette.responses import Response
 
 from penstock.actions import device as device_actions
+from penstock.actions import host_log as log_actions
 from penstock.actions import node as node_actions
 from penstock.actions import segment as segment_actions
 from penstock.actions import service as service_actions
@@ -17,6 +18,7 @@ from penstock.console.formats import money
 from penstock.store.rows import Row
 
 SEGMENTS_SHOWN = 100
+LOG_LINES_SHOWN = 30
 NAMED_MAX = 6
 
 
@@ -33,6 +35,15 @@ def show(visit: Visit) -> Response:
         "node.html",
         node=row,
         states=states,
+        lines=log_actions.page(
+            visit.context,
+            visit.actor,
+            row["id"],
+            source=None,
+            level=None,
+            before=None,
+            limit=LOG_LINES_SHOWN,
+        ),
         may_write=visit.actor.may("node:write"),
         may_rehearse=row["simulated"] and visit.actor.may("simulated:write"),
     )

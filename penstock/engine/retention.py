@@ -15,6 +15,7 @@ from penstock.store import api_key as api_key_store
 from penstock.store import audit as audit_store
 from penstock.store import event as event_store
 from penstock.store import flow as flow_store
+from penstock.store import host_log as log_store
 from penstock.store import join_token as join_token_store
 from penstock.store import objective as objective_store
 from penstock.store import service as service_store
@@ -42,6 +43,7 @@ class RetentionEngine:
             ("event", lambda c: event_store.remove_old(c, now - limits.EVENT_KEPT, batch)),
             ("objective_minute", lambda c: objective_store.remove_old(c, now - limits.OBJECTIVE_KEPT, batch)),
             ("flow", lambda c: flow_store.remove_old(c, now - limits.FLOW_KEPT, batch)),
+            ("host_log", lambda c: log_store.remove_old(c, now - limits.HOST_LOG_KEPT, batch)),
             ("audit", lambda c: audit_store.remove_old(c, now - limits.AUDIT_KEPT, batch)),
         )
         total = 0

@@ -9,6 +9,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     ForeignKey,
+    Identity,
     Index,
     Integer,
     Sequence,
@@ -232,6 +233,23 @@ host_check = Table(
     Column("message", Text, nullable=False),
     instant("since"),
     instant("seen_at"),
+)
+
+host_log = Table(
+    "host_log",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("node_id", Text, ForeignKey("node.id", ondelete="CASCADE"), nullable=False),
+    Column("source", Text, nullable=False),
+    Column("run", Text, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    instant("at"),
+    instant("taken_at"),
+    Column("level", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    UniqueConstraint("node_id", "source", "run", "number"),
+    Index(None, "node_id", "source", "id"),
+    Index(None, "taken_at"),
 )
 
 allocation = Table(
