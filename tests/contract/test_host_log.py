@@ -15,7 +15,9 @@ from penstock.control_plane import ControlPlane
 from penstock.domain.host_log import LogLine
 from penstock.drivers import wire_log
 from penstock.engine.retention import RetentionEngine
+from tests.fixtures.console import People
 from tests.support.command_line import CommandLine
+from tests.support.console import words
 from tests.support.infrastructure import change, query
 from tests.support.machine_objects import make_host
 from tests.support.tenancy import Caller, Tenant
@@ -72,6 +74,17 @@ def test_an_operator_reads_what_a_host_said(
     assert "agent_started" not in shown
     assert acme.admin.get(f"/v1/nodes/{node_id}/log").status_code == 404, "hosts are the operator's"
     assert operator.get(f"/v1/nodes/nod_{'0' * 26}/log").status_code == 404
+
+
+def test_the_page_of_a_node_shows_it_to_operators_only(people: People) -> None:
+    agent_id, node_id = make_host(people.plane)
+    assert "What it said last" not in people.operator.get(f"/nodes/{node_id}").text
+    host_log.take(people.plane.context, agent_id, [FIRST, replace(BROKE, text="<b>End</b> of file")])
+    shown = people.operator.get(f"/nodes/{node_id}")
+    assert "What it said last" in words(shown.text)
+    assert "agent_started" in shown.text
+    assert "&lt;b&gt;End&lt;/b&gt; of file" in shown.text
+    assert people.admin.get(f"/nodes/{node_id}").status_code == 404
 
 
 def test_each_log_is_bounded_in_lines_and_time(

@@ -122,6 +122,14 @@ def test_a_model_runs_on_a_joined_node_outlives_its_agent_and_is_released(
     assert machine.replicas() == [replica]
     machine.start("run")
     until("it is back", lambda: machine.words().count("agent_started") == 2, machine)
+    (node,) = query(context, "SELECT id FROM node WHERE name = :n", n=NODE)
+    log_path = f"/v1/nodes/{node['id']}/log?source=agent"
+
+    def starts_told() -> bool:
+        answer = client.get(log_path, headers=bearer(keys.operator_key))
+        return answer.text.count("agent_started") == 2
+
+    until("an operator reads what it said", starts_told, machine)
     machine.end(signal.SIGKILL)
     machine.start("run")
     until("it is back again", lambda: machine.words().count("agent_started") == 3, machine)

@@ -16,7 +16,8 @@ from penstock.base.clock import Clock, SystemClock
 from penstock.base.errors import InvalidInputError, PenstockError, UnauthenticatedError
 from penstock.base.ids import new_id
 from penstock.domain import join_token
-from penstock.drivers import wire, wire_traffic
+from penstock.domain.host_log import LogLine
+from penstock.drivers import wire, wire_log, wire_traffic
 from penstock.drivers.base import Observed, Reading, Traffic
 from penstock.drivers.pki import AgentIdentity, FactoryCa, read_agent_certificate
 
@@ -42,6 +43,7 @@ class Factory:
     shown_ca_pem: str = ""
     readings: list[Reading] = field(default_factory=list[Reading])
     traffic: Traffic | None = None
+    log: list[LogLine] = field(default_factory=list[LogLine])
     powered: dict[str, str] = field(default_factory=dict[str, str])
     changed: threading.Condition = field(default_factory=threading.Condition)
 
@@ -137,6 +139,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
         self.close_connection = self.server.factory.hang_up_after_answer
 
+    @staticmethod
+    def _hear(factory: Factory, path: str, body: Any) -> Any:
+        if path.endswith("/readings"):
+            factory.readings = wire.readings_from_json(body)
+        elif path.endswith("/traffic"):
+            factory.traffic = wire_traffic.traffic_from_json(body)
+        else:
+            factory.log += wire_log.lines_from_json(body)
+        return {}
+
     def _route(self, path: str, body: Any) -> Any:
         factory = self.server.factory
         factory.requests.append(f"{self.command} {path}")
@@ -153,12 +165,8 @@ class _Handler(BaseHTTPRequestHandler):
             return factory.enroll(body)
         if path == "/v1/agents/self/allocations":
             return factory.pull(parse_qs(urlsplit(self.path).query))
-        if path == "/v1/agents/self/readings":
-            factory.readings = wire.readings_from_json(body)
-            return {}
-        if path == "/v1/agents/self/traffic":
-            factory.traffic = wire_traffic.traffic_from_json(body)
-            return {}
+        if path in {f"/v1/agents/self/{said}" for said in ("readings", "traffic", "log")}:
+            return self._hear(factory, path, body)
         if path == "/v1/agents/self/power":
             factory.powered = wire.power_from_json(body)
             return wire.power_wanted_to_json({"node-7": False})

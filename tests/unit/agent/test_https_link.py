@@ -30,6 +30,7 @@ from penstock.base.errors import (
 )
 from penstock.base.ids import new_id
 from penstock.domain.device import load_device_classes
+from penstock.domain.host_log import LogLine
 from penstock.drivers import wire
 from penstock.drivers.base import NodeFacts, Observed, Phase, PortCount, Reading, Traffic
 from penstock.drivers.pki import FactoryCa, certificates
@@ -101,6 +102,13 @@ def test_what_networks_carried_goes_its_way(joined: Joined, link: HttpsLink) -> 
     said = Traffic([], [PortCount("prt_1", 1, 2, 3, 4, 5, 6)], 7)
     link.push_traffic(said)
     assert factory.traffic == said
+
+
+def test_lines_of_logs_go_their_way(joined: Joined, link: HttpsLink) -> None:
+    factory, _ = joined
+    said = [LogLine("agent", "r", 1, 2, "info", "x"), LogLine("libvirtd", "f", 3, 4, "error", "")]
+    link.push_log(said)
+    assert factory.log == said
 
 
 def test_what_is_there_is_enrolled_with_its_drivers_and_site(joined: Joined, link: HttpsLink) -> None:
