@@ -2,6 +2,7 @@
 
 import pytest
 from fastapi.testclient import TestClient
+from starlette.testclient import WebSocketDenialResponse
 
 from penstock.api.app import create_app
 from penstock.control_plane import ControlPlane
@@ -20,6 +21,14 @@ def world(control_plane: ControlPlane, operator: Caller, acme: Tenant) -> World:
 
 def call(client: TestClient, route: Route, path: str, key: str | None) -> int:
     headers = {"Authorization": f"Bearer {key}"} if key else {}
+    if route.method == "ANY":  # a web socket has no method
+        with (
+            pytest.raises(WebSocketDenialResponse) as caught,
+            client.websocket_connect(path, headers=headers),
+        ):
+            pass
+        assert isinstance(caught.value, WebSocketDenialResponse)
+        return caught.value.status_code
     body = BODIES.get(route.name)
     more = {"json": body} if body is not None else {}
     return client.request(route.method, path, headers=headers, **more).status_code
