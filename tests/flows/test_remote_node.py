@@ -132,7 +132,7 @@ def join(api: httpx.Client, factory: FactoryProcess, machine: Machine) -> dict[s
     url = json.loads((factory.data / "run.json").read_text())["agent_url"]
     machine.start("join", "--url", url, "--name", NODE, token=token)
     node = until("it is enrolled", lambda: node_named(api, NODE), machine)
-    assert set(node["drivers"]) <= {"nftables"}, (
+    assert set(node["drivers"]) <= {"nftables", "haproxy"}, (
         "it serves no models; networks it carries where this user may"
     )
     assert "--serve-at" in node["notes"][-1]
@@ -159,7 +159,7 @@ def test_tokens_of_another_machine_reach_the_client_and_the_ledger(
         machine.start("run", "--serve-at", cable.there)
         until(
             "it offers the engine",
-            lambda: set((node_named(api, NODE) or {})["drivers"]) - {"nftables"},
+            lambda: set((node_named(api, NODE) or {})["drivers"]) - {"nftables", "haproxy"},
             machine,
         )
         assert "--serve-at" not in json.dumps((node_named(api, NODE) or {})["notes"])
