@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from penstock.actions import certificate as certificate_actions
 from penstock.actions import load_balancer as balancer_actions
+from penstock.actions import network as network_actions
 from penstock.actions import network_part
 from penstock.actions.load_balancer import NewLoadBalancer
 from penstock.base import limits
@@ -151,6 +152,7 @@ def show(visit: Visit) -> Response:
     return visit.page(
         "load_balancer.html",
         balancer=row,
+        network=network_actions.show(visit.context, visit.actor, row["network_id"])["name"],
         badge=BADGES[row["state"]],
         sentence=row["reason"] or LOAD_BALANCER_STATE_SENTENCES[row["state"]],
         may_delete=row["wanted"] == "present"
