@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from penstock.base.clock import ManualClock
 from penstock.control_plane import ControlPlane
-from penstock.drivers.haproxy.driver import HaproxyDriver, unavailable
+from penstock.drivers.haproxy.driver import RUN_FOLDER, HaproxyDriver, unavailable
 from penstock.drivers.nftables import namespaces
 from penstock.store import port as port_store
 from penstock.store.database import SYSTEM
@@ -165,7 +165,8 @@ def test_tls_is_verified_by_the_projects_authority_and_a_rotation_is_seen_by_new
     assert (int(said[0], 16), said[1] in web.both, said[3]) == (first, True, "https")
     assert web.client.fails("tls", web.address, "443", "other.internal", files[0]), "the name is another one"
     assert web.client.fails(*secure, files[1]), "another project's authority counts not"
-    keys = list(Path("/run/penstock-load-balancers").glob("*/*/certificates/*.pem"))
+    folders = [RUN_FOLDER / str(namespaces.inode(host.path)) for host in site.hosts]
+    keys = [key for folder in folders for key in folder.glob("*/certificates/*.pem")]
     assert [oct(key.stat().st_mode & 0o777) for key in keys] == ["0o600"]
 
     opened = web.client.start(*secure, files[0], "yes")
