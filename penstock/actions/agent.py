@@ -73,7 +73,7 @@ def pull(context: Context, agent_id: str, after: int, wait_seconds: float) -> Pu
     while True:
         seen = context.wakeups.count("allocation")
         with context.db.transaction(SYSTEM) as connection:
-            _require_agent(connection, agent_id)
+            require_agent(connection, agent_id)
             _note_seen(connection, agent_id, context.clock.now())
             cursor = allocation_store.cursor(connection)
             rows = allocation_store.of_agent(connection, agent_id, after)
@@ -118,7 +118,7 @@ def push(
         _check(observed)
 
     def work(connection: Connection) -> dict[str, bool]:
-        agent = _require_agent(connection, agent_id)
+        agent = require_agent(connection, agent_id)
         reports = [_report(agent_reach.believed(agent, observed), now) for observed in latest.values()]
         _note_seen(connection, agent_id, now)
         woken = allocation_store.record_observations(connection, agent_id, reports, now)
@@ -138,11 +138,12 @@ def push(
 def heartbeat(context: Context, agent_id: str) -> None:
     """Note that the agent lives; raises UnauthenticatedError if it was revoked."""
     with context.db.transaction(SYSTEM) as connection:
-        _require_agent(connection, agent_id)
+        require_agent(connection, agent_id)
         _note_seen(connection, agent_id, context.clock.now())
 
 
-def _require_agent(connection: Connection, agent_id: str) -> Row:
+def require_agent(connection: Connection, agent_id: str) -> Row:
+    """Return an agent that says something; raises UnauthenticatedError if it is unknown or was revoked."""
     row = agent_store.get(connection, agent_id)
     if row is None or row["state"] == "revoked":
         raise UnauthenticatedError(_REVOKED)

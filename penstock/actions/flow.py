@@ -9,12 +9,11 @@ from sqlalchemy.engine import Connection
 
 from penstock.actions import network as network_actions
 from penstock.actions import network_part
+from penstock.actions.agent import require_agent
 from penstock.actions.context import Actor, Context
 from penstock.actions.scope import tenant_for_list
 from penstock.base import limits
-from penstock.base.errors import UnauthenticatedError
 from penstock.drivers.base import Traffic
-from penstock.store import agent as agent_store
 from penstock.store import flow as flow_store
 from penstock.store.database import SYSTEM
 from penstock.store.rows import Row
@@ -32,9 +31,7 @@ def take(context: Context, agent_id: str, said: Traffic) -> int:
     now = context.clock.now()
 
     def work(connection: Connection) -> int:
-        row = agent_store.get(connection, agent_id)
-        if row is None or row["state"] == "revoked":
-            raise UnauthenticatedError("this agent is unknown or was revoked; join again with a new token")
+        require_agent(connection, agent_id)
         if said.counts:
             flow_store.count(connection, agent_id, [asdict(one) for one in said.counts], now)
         if not said.flows:

@@ -6,12 +6,11 @@ from datetime import datetime
 from prometheus_client import Gauge
 from sqlalchemy.engine import Connection
 
+from penstock.actions.agent import require_agent
 from penstock.actions.context import Context
 from penstock.base import limits
 from penstock.base.clock import to_epoch_us
-from penstock.base.errors import UnauthenticatedError
 from penstock.drivers.base import Check, CheckState
-from penstock.store import agent as agent_store
 from penstock.store import event as event_store
 from penstock.store import host_check as check_store
 from penstock.store.database import SYSTEM
@@ -34,9 +33,7 @@ def take(context: Context, agent_id: str, checks: Sequence[Check], at_us: int) -
     found = {one.name: one for one in (*checks, _clock(at_us, now))}
 
     def work(connection: Connection) -> tuple[Row | None, int]:
-        agent = agent_store.get(connection, agent_id)
-        if agent is None or agent["state"] == "revoked":
-            raise UnauthenticatedError("this agent is unknown or was revoked; join again with a new token")
+        require_agent(connection, agent_id)
         node = check_store.only_node(connection, agent_id)
         if node is None:
             return None, 0

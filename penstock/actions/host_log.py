@@ -7,12 +7,11 @@ from typing import Any
 from prometheus_client import Counter
 from sqlalchemy.engine import Connection
 
+from penstock.actions.agent import require_agent
 from penstock.actions.context import Actor, Context, not_found
 from penstock.base import limits
 from penstock.base.clock import from_epoch_us, to_epoch_us
-from penstock.base.errors import UnauthenticatedError
 from penstock.domain.host_log import LogLine, at_least, plain
-from penstock.store import agent as agent_store
 from penstock.store import host_check as check_store
 from penstock.store import host_log as log_store
 from penstock.store import node as node_store
@@ -31,9 +30,7 @@ def take(context: Context, agent_id: str, lines: Sequence[LogLine]) -> int:
     rows = [_row(line, now) for line in lines]
 
     def work(connection: Connection) -> list[str]:
-        agent = agent_store.get(connection, agent_id)
-        if agent is None or agent["state"] == "revoked":
-            raise UnauthenticatedError("this agent is unknown or was revoked; join again with a new token")
+        require_agent(connection, agent_id)
         node = check_store.only_node(connection, agent_id)
         if node is None or not rows:
             return []

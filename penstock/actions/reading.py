@@ -5,11 +5,11 @@ from dataclasses import asdict
 
 from sqlalchemy.engine import Connection
 
+from penstock.actions.agent import require_agent
 from penstock.actions.context import Context
 from penstock.base import limits
-from penstock.base.errors import InvalidInputError, UnauthenticatedError
+from penstock.base.errors import InvalidInputError
 from penstock.drivers.base import Reading
-from penstock.store import agent as agent_store
 from penstock.store import reading as reading_store
 from penstock.store.database import SYSTEM
 
@@ -24,9 +24,7 @@ def take(context: Context, agent_id: str, readings: Sequence[Reading]) -> int:
     said = [asdict(one) for one in readings]
 
     def work(connection: Connection) -> int:
-        row = agent_store.get(connection, agent_id)
-        if row is None or row["state"] == "revoked":
-            raise UnauthenticatedError("this agent is unknown or was revoked; join again with a new token")
+        require_agent(connection, agent_id)
         return reading_store.put(connection, agent_id, said, context.clock.now())
 
     return context.db.retrying(SYSTEM, work)

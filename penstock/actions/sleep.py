@@ -4,14 +4,14 @@ from collections.abc import Mapping
 
 from sqlalchemy.engine import Connection
 
+from penstock.actions.agent import require_agent
 from penstock.actions.change import change
 from penstock.actions.context import Actor, Context, not_found
 from penstock.base import limits
-from penstock.base.errors import ConflictError, InvalidInputError, UnauthenticatedError
+from penstock.base.errors import ConflictError, InvalidInputError
 from penstock.catalog.sleep import proposals
 from penstock.domain.power_budget import Added
 from penstock.domain.sleep import PowerState
-from penstock.store import agent as agent_store
 from penstock.store import fleet as fleet_store
 from penstock.store import node as node_store
 from penstock.store import policy as policy_store
@@ -104,9 +104,7 @@ def take(context: Context, agent_id: str, states: Mapping[str, str]) -> dict[str
         raise InvalidInputError("a node is on, waking or off", field="states")
 
     def work(connection: Connection) -> dict[str, bool]:
-        row = agent_store.get(connection, agent_id)
-        if row is None or row["state"] == "revoked":
-            raise UnauthenticatedError("this agent is unknown or was revoked; join again with a new token")
+        require_agent(connection, agent_id)
         if states:
             sleep_store.report(connection, agent_id, states, context.clock.now())
         return sleep_store.to_do(connection, agent_id, limits.POWER_REPORT_NODES_MAX)
