@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.engine import Connection
 
 from penstock.store import load_balancer as balancer_store
+from penstock.store import owned
 from penstock.store.rows import Row, every, one
 from penstock.store.schema import certificate, certificate_authority, certificate_serial
 
@@ -55,22 +56,21 @@ def page(
     limit: int,
 ) -> list[Row]:
     """Return up to ``limit`` certificates by id without their keys; None filters are open."""
-    query = sa.select(*_SHOWN).order_by(certificate.c.id).limit(limit)
-    if tenant_id is not None:
-        query = query.where(certificate.c.tenant_id == tenant_id)
-    if project_ids is not None:
-        query = query.where(certificate.c.project_id.in_(sorted(project_ids)))
-    if name is not None:
-        query = query.where(certificate.c.name == name)
-    if after is not None:
-        query = query.where(certificate.c.id > after)
-    return every(connection.execute(query))
+    return owned.page(
+        connection,
+        certificate,
+        tenant_id=tenant_id,
+        project_ids=project_ids,
+        after=after,
+        limit=limit,
+        equal={"name": name},
+        columns=_SHOWN,
+    )
 
 
 def count(connection: Connection, project_id: str) -> int:
     """Return how many certificates a project has."""
-    query = sa.select(sa.func.count()).where(certificate.c.project_id == project_id)
-    return int(connection.execute(query).scalar_one())
+    return owned.count(connection, certificate, project_id=project_id)
 
 
 def remove(connection: Connection, certificate_id: str) -> None:

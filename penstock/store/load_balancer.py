@@ -42,19 +42,16 @@ def page(
     limit: int,
 ) -> list[Row]:
     """Return up to ``limit`` load balancers by id; ``equal`` may name ``name`` and ``network_id``."""
-    values: dict[str, Any] = {key: value for key, value in equal.items() if value is not None}
-    wheres = ["true", *(f"b.{key} = :{key}" for key in values)]
-    if tenant_id is not None:
-        values["tenant_id"] = tenant_id
-        wheres.append("b.tenant_id = :tenant_id")
-    if project_ids is not None:
-        values["project_ids"] = sorted(project_ids)
-        wheres.append("b.project_id = ANY(:project_ids)")
-    if after is not None:
-        values["after"] = after
-        wheres.append("b.id > :after")
-    query = sa.text(f"{_SELECT} WHERE {' AND '.join(wheres)} ORDER BY b.id LIMIT :limit")
-    return every(connection.execute(query, {**values, "limit": limit}))
+    return owned.page_of(
+        connection,
+        _SELECT,
+        "b",
+        tenant_id=tenant_id,
+        project_ids=project_ids,
+        equal=equal,
+        after=after,
+        limit=limit,
+    )
 
 
 def change(connection: Connection, balancer_id: str, at: datetime, values: Mapping[str, Any]) -> None:

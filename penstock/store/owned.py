@@ -3,7 +3,7 @@
 Prefixes and addresses leave as texts (``10.0.0.0/24``, ``10.0.0.9``), so that no driver's type travels upwards.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -79,9 +79,10 @@ def page(
     after: str | None,
     limit: int,
     equal: Mapping[str, str | None] | None = None,
+    columns: Sequence[sa.ColumnElement[Any]] | None = None,
 ) -> list[Row]:
-    """Return up to ``limit`` rows by id; None filters are open."""
-    query = sa.select(*shown(table)).order_by(table.c.id).limit(limit)
+    """Return up to ``limit`` rows by id; None filters are open, None columns are all."""
+    query = sa.select(*(shown(table) if columns is None else columns)).order_by(table.c.id).limit(limit)
     if tenant_id is not None:
         query = query.where(table.c.tenant_id == tenant_id)
     if project_ids is not None:
@@ -92,3 +93,33 @@ def page(
         if value is not None:
             query = query.where(table.c[name] == value)
     return every(connection.execute(query))
+
+
+def page_of(
+    connection: Connection,
+    select: str,
+    alias: str,
+    *,
+    tenant_id: str | None,
+    project_ids: Collection[str] | None,
+    equal: Mapping[str, str | None],
+    after: str | None,
+    limit: int,
+) -> list[Row]:
+    """Return up to ``limit`` rows of a statement with joins by id; ``alias`` is the table that owns them in it.
+
+    ``select`` and the names in ``equal`` are the code's own, values travel as parameters; None filters are open.
+    """
+    values: dict[str, Any] = {name: value for name, value in equal.items() if value is not None}
+    wheres = ["true", *(f"{alias}.{name} = :{name}" for name in values)]
+    if tenant_id is not None:
+        values["tenant_id"] = tenant_id
+        wheres.append(f"{alias}.tenant_id = :tenant_id")
+    if project_ids is not None:
+        values["project_ids"] = sorted(project_ids)
+        wheres.append(f"{alias}.project_id = ANY(:project_ids)")
+    if after is not None:
+        values["after"] = after
+        wheres.append(f"{alias}.id > :after")
+    query = sa.text(f"{select} WHERE {' AND '.join(wheres)} ORDER BY {alias}.id LIMIT :limit")
+    return every(connection.execute(query, {**values, "limit": limit}))

@@ -7,7 +7,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.engine import Connection
 
-from penstock.store.rows import Row, every, one
+from penstock.store import owned
+from penstock.store.rows import Row, one
 from penstock.store.schema import secret
 
 _SHOWN = [column for column in secret.c if column.name != "sealed"]
@@ -46,22 +47,21 @@ def page(
     limit: int,
 ) -> list[Row]:
     """Return up to ``limit`` secrets by id without their values; None filters are open."""
-    query = sa.select(*_SHOWN).order_by(secret.c.id).limit(limit)
-    if tenant_id is not None:
-        query = query.where(secret.c.tenant_id == tenant_id)
-    if project_ids is not None:
-        query = query.where(secret.c.project_id.in_(sorted(project_ids)))
-    if name is not None:
-        query = query.where(secret.c.name == name)
-    if after is not None:
-        query = query.where(secret.c.id > after)
-    return every(connection.execute(query))
+    return owned.page(
+        connection,
+        secret,
+        tenant_id=tenant_id,
+        project_ids=project_ids,
+        after=after,
+        limit=limit,
+        equal={"name": name},
+        columns=_SHOWN,
+    )
 
 
 def count(connection: Connection, project_id: str) -> int:
     """Return how many secrets a project has."""
-    query = sa.select(sa.func.count()).select_from(secret).where(secret.c.project_id == project_id)
-    return int(connection.execute(query).scalar_one())
+    return owned.count(connection, secret, project_id=project_id)
 
 
 _USERS = sa.text(

@@ -44,22 +44,16 @@ def page(
     limit: int,
 ) -> list[Row]:
     """Return up to ``limit`` volumes by id; ``equal`` may name ``name`` and ``service_id``."""
-    values: dict[str, Any] = {
-        "limit": limit,
-        **{key: value for key, value in equal.items() if value is not None},
-    }
-    wheres = ["true", *(f"v.{key} = :{key}" for key in values if key != "limit")]
-    if tenant_id is not None:
-        values["tenant_id"] = tenant_id
-        wheres.append("v.tenant_id = :tenant_id")
-    if project_ids is not None:
-        values["project_ids"] = sorted(project_ids)
-        wheres.append("v.project_id = ANY(:project_ids)")
-    if after is not None:
-        values["after"] = after
-        wheres.append("v.id > :after")
-    query = sa.text(f"{_SELECT} WHERE {' AND '.join(wheres)} ORDER BY v.id LIMIT :limit")
-    return every(connection.execute(query, values))
+    return owned.page_of(
+        connection,
+        _SELECT,
+        "v",
+        tenant_id=tenant_id,
+        project_ids=project_ids,
+        equal=equal,
+        after=after,
+        limit=limit,
+    )
 
 
 _OPEN = sa.text(
