@@ -1,4 +1,4 @@
-"""Images that machines begin with: what there is, a new one with its bytes, deleted."""
+"""Images that machines begin with: what there is, a new one with its bytes, who may use it, deleted."""
 
 import re
 
@@ -17,7 +17,9 @@ from penstock.console.menu import may_see
 from penstock.console.names import checked_name
 from penstock.console.projects import in_use, seen_projects
 from penstock.console.secure import secured
+from penstock.console.sheet import REFUSED, Box, Sheet, chosen, fill, named
 from penstock.domain.image import IMAGE_STATE_SENTENCES
+from penstock.store.rows import Row
 
 ARCHITECTURES = ("x86_64", "aarch64")
 
@@ -109,6 +111,95 @@ async def upload(request: Request) -> Response:
     return secured(Response(status_code=204))
 
 
+def show(visit: Visit) -> Response:
+    """Show one image: how far it is, where it is from, who may use it."""
+    row = image_actions.show(visit.context, visit.actor, visit.path("image_id"))
+    names = {one["id"]: one["name"] for one in seen_projects(visit)}
+    return visit.page(
+        "image.html",
+        image=row,
+        sentence=IMAGE_STATE_SENTENCES[row["state"]],
+        project=names.get(row["project_id"], ""),
+        users=[names.get(one, one) for one in row["shared_with"]],
+        sends=row["state"] == "pending"
+        and row["provenance"]["source"] == "upload"
+        and _may(visit, row, "create"),
+        may_share=row["tenant_id"] is not None and _may(visit, row, "create"),
+        may_delete=_may(visit, row, "delete"),
+        gibibytes_max=limits.IMAGE_BYTES_MAX >> 30,
+    )
+
+
+def _may(visit: Visit, row: Row, verb: str) -> bool:
+    """Tell whether the visitor may change an image; those of the catalogue are the operator's."""
+    permission = f"image:{verb}" if row["tenant_id"] else "image:publish"
+    return visit.actor.may(permission, row["tenant_id"], row["project_id"])
+
+
+def others(visit: Visit, row: Row) -> list[Row]:
+    """Return the projects that something of a project may be shared with: those of its tenant, without itself."""
+    return [
+        one
+        for one in in_use(seen_projects(visit))
+        if one["tenant_id"] == row["tenant_id"] and one["id"] != row["project_id"]
+    ]
+
+
+def _sharing(visit: Visit, row: Row) -> Sheet:
+    return Sheet(
+        f"Who may use {row['name']}",
+        "Machines that began with it stay, whoever may use it from now on.",
+        f"/images/{row['id']}/sharing",
+        "Say so",
+        [("/images", "Images"), (f"/images/{row['id']}", row["name"])],
+        [
+            Box(
+                "shared",
+                "Every project of this tenant, also those made later",
+                "check",
+                value="on" if row["shared"] else "",
+            ),
+            Box(
+                "shared_with",
+                "Or these projects",
+                "pick",
+                options=named(others(visit, row)),
+                value=" ".join(row["shared_with"]),
+                required=False,
+            ),
+        ],
+    )
+
+
+def _shareable(visit: Visit) -> Row:
+    row = image_actions.show(visit.context, visit.actor, visit.path("image_id"))
+    visit.actor.require("image:create", row["tenant_id"], row["project_id"])
+    if row["tenant_id"] is None:
+        raise ConflictError("everybody may use an image of the catalogue")
+    return row
+
+
+def ask_sharing(visit: Visit) -> Response:
+    """Ask who may use an image."""
+    return fill(visit, _sharing(visit, _shareable(visit)))
+
+
+def share(visit: Visit) -> Response:
+    """Say which other projects may use an image."""
+    row = _shareable(visit)
+    try:
+        image_actions.share(
+            visit.context,
+            visit.actor,
+            row["id"],
+            shared=visit.field("shared") == "on",
+            projects=chosen(visit, "shared_with", limits.IMAGE_SHARES_MAX),
+        )
+    except REFUSED as error:
+        return fill(visit, _sharing(visit, row), error)
+    return visit.go(f"/images/{row['id']}", "It is shared as you say.")
+
+
 def ask_delete(visit: Visit) -> Response:
     """Say what deleting an image does."""
     row = image_actions.show(visit.context, visit.actor, visit.path("image_id"))
@@ -141,6 +232,9 @@ def delete(visit: Visit) -> Response:
 routes = [
     get("/images", list_images),
     post("/images", make),
+    get("/images/{image_id}", show),
+    get("/images/{image_id}/sharing", ask_sharing),
+    post("/images/{image_id}/sharing", share),
     Route("/images/{image_id}/content", upload, methods=["POST"]),
     get("/images/{image_id}/delete", ask_delete),
     post("/images/{image_id}/delete", delete, proof_at="/images/{image_id}/delete"),

@@ -8,12 +8,21 @@ from penstock.actions.scope import places
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One entry: its page, its name, its sign, and the permission that its page needs."""
+    """One entry: its page, its name, its sign, the permission that its page needs, and the pages that hang below it."""
 
     path: str
     name: str
     icon: str
     permission: str
+    below: tuple[str, ...] = ()
+
+    def holds(self, here: str) -> bool:
+        """Tell whether the page ``here`` is this entry's, or hangs below it."""
+        return here == self.path or any(here == path or here.startswith(f"{path}/") for path in self._roots)
+
+    @property
+    def _roots(self) -> tuple[str, ...]:
+        return self.below if self.path == "/" else (self.path, *self.below)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +32,21 @@ class Group:
     name: str
     items: tuple[Item, ...]
 
+
+# Pages beside the machines and the networks, which their tabs lead to.
+_MACHINES = ("/images", "/volumes", "/ssh-keys")
+_NETWORKS = (
+    "/subnets",
+    "/ports",
+    "/security-groups",
+    "/floating-addresses",
+    "/load-balancers",
+    "/certificates",
+    "/public-names",
+    "/flows",
+    "/fabric",
+    "/network-peerings",
+)
 
 TENANT = (
     Group(
@@ -36,8 +60,8 @@ TENANT = (
             Item("/batches", "Batches", "stack", "batch:read"),
             Item("/objectives", "Promises", "promise", "service:read"),
             Item("/knowledge", "Knowledge bases", "book", "knowledge_base:read"),
-            Item("/machines", "Machines", "machine", "vm:read"),
-            Item("/networks", "Networks", "net", "network:read"),
+            Item("/machines", "Machines", "machine", "vm:read", _MACHINES),
+            Item("/networks", "Networks", "net", "network:read", _NETWORKS),
         ),
     ),
     Group(
@@ -71,7 +95,8 @@ FACTORY = (
             Item("/placement", "Placement", "place", "service:read"),
             Item("/shares", "Fair shares", "share", "quota:read"),
             Item("/objectives", "Promises", "promise", "service:read"),
-            Item("/machines", "Machines", "machine", "vm:read"),
+            Item("/machines", "Machines", "machine", "vm:read", _MACHINES),
+            Item("/networks", "Networks", "net", "network:read", _NETWORKS),
             Item("/power", "Power", "power", "power_feed:read"),
             Item("/agents", "Agents and health", "agent", "agent:read"),
         ),

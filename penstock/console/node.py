@@ -10,6 +10,7 @@ from penstock.actions import node as node_actions
 from penstock.actions import segment as segment_actions
 from penstock.actions import service as service_actions
 from penstock.actions import spend as spend_actions
+from penstock.actions import vm_move as move_actions
 from penstock.base.errors import NotFoundError
 from penstock.console import confirm
 from penstock.console.edge import Visit, get, post
@@ -45,6 +46,7 @@ def show(visit: Visit) -> Response:
             limit=LOG_LINES_SHOWN,
         ),
         may_write=visit.actor.may("node:write"),
+        machines="libvirt" in row["drivers"],
         may_rehearse=row["simulated"] and visit.actor.may("simulated:write"),
     )
 
@@ -167,6 +169,25 @@ def uncordon(visit: Visit) -> Response:
     return visit.go(f"/nodes/{row['id']}", f"{row['name']} takes new work again.")
 
 
+def ask_drain(visit: Visit) -> Response:
+    """Say where each machine of a host would go, or why it stays."""
+    row = node_actions.get(visit.context, visit.actor, visit.path("node_id"))
+    visit.actor.require("node:write")
+    plan = move_actions.drain_plan(visit.context, visit.actor, row["id"])
+    return visit.page(
+        "drain.html", node=row, plan=plan, staying=[one for one in plan if one["stays_because"]]
+    )
+
+
+def drain(visit: Visit) -> Response:
+    """Take no new work on a host and begin to move its machines away."""
+    row = node_actions.get(visit.context, visit.actor, visit.path("node_id"))
+    done = move_actions.drain(visit.context, visit.actor, row["id"])
+    staying = sum(one["stays_because"] is not None for one in done)
+    said = f"{len(done) - staying} of {len(done)} machines are on their way; {row['name']} takes no new work."
+    return visit.go(f"/nodes/{row['id']}", said)
+
+
 def heal(visit: Visit) -> Response:
     """Bring a simulated node back."""
     return _rehearse(visit, fail=False)
@@ -183,6 +204,8 @@ routes = [
     get("/devices/{device_id}", show_device),
     post("/nodes/{node_id}/cordon", cordon),
     post("/nodes/{node_id}/uncordon", uncordon),
+    get("/nodes/{node_id}/drain", ask_drain),
+    post("/nodes/{node_id}/drain", drain),
     get("/nodes/{node_id}/retire", ask_retire),
     post("/nodes/{node_id}/retire", retire, proof_at="/nodes/{node_id}/retire"),
     get("/nodes/{node_id}/write-off", ask_write_off),

@@ -23,7 +23,9 @@ PATHS = {
     "agent": "/agents",
     "reservation": "/reservations/{id}",
     "vm": "/machines/{id}",
-    "image": "/images",
+    "image": "/images/{id}",
+    "volume": "/volumes/{id}",
+    "certificate": "/certificates/{id}",
     "ssh_key": "/ssh-keys",
 }
 

@@ -70,6 +70,7 @@ def page(visit: Visit, error: PenstockError | None = None) -> Response:
     going = row["service_wanted"] == "released" and row["state"] is not VmState.TERMINATED
     live = not going and row["state"] not in (VmState.TERMINATED, VmState.TERMINATING)
     still = row["move"] is None
+    image = _image_name(visit, row["image_id"])
 
     def may(permission: str) -> bool:
         return live and still and visit.actor.may(permission, row["tenant_id"], row["project_id"])
@@ -95,7 +96,8 @@ def page(visit: Visit, error: PenstockError | None = None) -> Response:
         )
         if may_see(visit.actor, "volume:read")
         else [],
-        image=_image_name(visit, row["image_id"]),
+        image=image or "an image that is gone",
+        image_shown=image is not None,
         project=_project_name(visit, row["project_id"]),
         rate=spend_actions.rates(visit.context, visit.actor).by_service.get(row["service_id"])
         if may_see(visit.actor, "usage:read")
@@ -103,6 +105,7 @@ def page(visit: Visit, error: PenstockError | None = None) -> Response:
         settled=row["state"] in SETTLED,
         may_power=may("vm:power"),
         may_update=may("vm:update"),
+        may_copy=may("vm:update") and may("image:create") and may("service:order"),
         may_terminate=live and visit.actor.may("service:release", row["tenant_id"], row["project_id"]),
         may_read=visit.actor.may("vm_console:open", row["tenant_id"], row["project_id"]),
         may_move=still and visit.actor.may("node:write"),
@@ -111,11 +114,11 @@ def page(visit: Visit, error: PenstockError | None = None) -> Response:
     )
 
 
-def _image_name(visit: Visit, image_id: str) -> str:
+def _image_name(visit: Visit, image_id: str) -> str | None:
     try:
         return str(image_actions.show(visit.context, visit.actor, image_id)["name"])
     except NotFoundError:
-        return "an image that is gone"
+        return None
 
 
 def _project_name(visit: Visit, project_id: str) -> str:
@@ -229,6 +232,10 @@ def retag(visit: Visit) -> Response:
 
 def ask_move(visit: Visit) -> Response:
     """Say what a move does, and choose the host."""
+    return _move_page(visit)
+
+
+def _move_page(visit: Visit, error: PenstockError | None = None) -> Response:
     row = vm_actions.show(*_named(visit))
     visit.actor.require("node:write")
     nodes = node_actions.page(
@@ -241,7 +248,10 @@ def ask_move(visit: Visit) -> Response:
     hosts = [one for one in nodes if "libvirt" in one["drivers"] and one["id"] != row["node_id"]]
     return visit.page(
         "machine_move.html",
+        error.status if error else 200,
         vm=row,
+        error=error,
+        chosen=visit.field("node"),
         hosts=hosts,
         hindrance=move_actions.hindrance_now(visit.context, visit.actor, row),
     )
@@ -249,7 +259,10 @@ def ask_move(visit: Visit) -> Response:
 
 def move(visit: Visit) -> Response:
     """Begin to move a machine."""
-    row = move_actions.move(*_named(visit), node_id=visit.field("node") or None)
+    try:
+        row = move_actions.move(*_named(visit), node_id=visit.field("node") or None)
+    except ConflictError as error:
+        return _move_page(visit, error)
     return _changed(visit, row, f"moves to {row['move']['to_name']}" if row["move"] else "moves")
 
 

@@ -36,13 +36,13 @@ from penstock.store import owned
 from penstock.store import power_feed as power_feed_store
 from penstock.store import vm as vm_store
 from penstock.store.database import SYSTEM
-from penstock.store.schema import vm_snapshot
+from penstock.store.schema import vm_snapshot, volume_snapshot
 from tests.fixtures.console import People
 from tests.support.batches import CHAT, jsonl, request_line
 from tests.support.commerce import Market
 from tests.support.console import GATEWAY, Person, words
 from tests.support.knowledge import add_endpoint, make_base, upload
-from tests.support.machine_objects import make_ssh_key, make_vm
+from tests.support.machine_objects import make_ssh_key, make_vm, make_volume
 from tests.support.network_objects import make_peering
 from tests.support.networks import make_balancer, make_certificate, make_subnet
 from tests.support.tenancy import make_caller
@@ -78,6 +78,8 @@ OF_TENANT = {
     "vm_id",
     "snapshot_id",
     "image_id",
+    "volume_id",
+    "volume_snapshot_id",
     "ssh_key_id",
     "batch_id",
     "file_id",
@@ -184,26 +186,26 @@ def machine(people: People) -> dict[str, str]:
     tenant = replace(acme, member=replace(acme.member, client=people.member.browser))
     vm_id = make_vm(plane, tenant, "train-vm")
     snapshot_id = plane.context.new_id("vm_snapshot")
+    volume_id = make_volume(tenant, "train-data")
+    of_volume = plane.context.new_id("volume_snapshot")
+    common = {
+        "tenant_id": acme.id,
+        "project_id": acme.project_id,
+        "name": "train-before",
+        "created_by": acme.member.principal_id,
+        "created_at": plane.clock.now(),
+    }
     with plane.db.transaction(SYSTEM) as connection:
         row = vm_store.get(connection, vm_id)
         assert row is not None
-        owned.insert(
-            connection,
-            vm_snapshot,
-            {
-                "id": snapshot_id,
-                "tenant_id": acme.id,
-                "project_id": acme.project_id,
-                "service_id": vm_id,
-                "name": "train-before",
-                "created_by": acme.member.principal_id,
-                "created_at": plane.clock.now(),
-            },
-        )
+        owned.insert(connection, vm_snapshot, {"id": snapshot_id, "service_id": vm_id, **common})
+        owned.insert(connection, volume_snapshot, {"id": of_volume, "volume_id": volume_id, **common})
     return {
         "vm_id": vm_id,
         "snapshot_id": snapshot_id,
         "image_id": row["image_id"],
+        "volume_id": volume_id,
+        "volume_snapshot_id": of_volume,
         "ssh_key_id": make_ssh_key(tenant, "train-key"),
     }
 
@@ -403,6 +405,10 @@ FIELDS = [
     "lines",
     "queue",
     "patience_s",
+    "project_id",
+    "description",
+    "driver",
+    "size_gib",
 ]
 
 
