@@ -74,6 +74,8 @@ class Carrier:
         sessions.CARRIED.inc()
         try:
             reason = await run.until_over()
+            if reason == "left":
+                await run.flush()
         except asyncio.CancelledError:
             reason = "left"  # or this process stops; whoever is still there connects again
             raise
@@ -126,6 +128,14 @@ class _Run:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def flush(self) -> None:
+        """Wait until the host has taken what was typed before somebody left, as long as that may take."""
+        session = self.session
+        for _ in range(limits.CONSOLE_FLUSH_LOOKS):  # a silent host holds up nobody for long
+            if await self._carrier.thread(lambda: sessions.is_taken(self._context, session)):
+                return
+            await asyncio.sleep(limits.CONSOLE_FLUSH_LOOK_SECONDS)
 
     async def _type(self) -> str:
         room, at = float(limits.CONSOLE_MESSAGE_BYTES_MAX), self._now()

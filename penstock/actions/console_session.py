@@ -165,6 +165,11 @@ def _over(row: Row, now: datetime) -> str | None:
     return None
 
 
+def is_taken(context: Context, session: Session) -> bool:
+    """Tell whether the host has taken every key, or never will: the session is over."""
+    return context.db.retrying(SYSTEM, lambda c: session_store.is_taken(c, session.id))
+
+
 def close(context: Context, actor: Actor, session: Session, reason: str) -> None:
     """End a session and say so in the audit trail; one that is over already is left alone."""
     now = context.clock.now()

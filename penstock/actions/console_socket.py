@@ -3,6 +3,7 @@
 Words about the session are texts (JSON: ``notice``, ``sentence``); the last one says why it is over.
 """
 
+import contextlib
 import os
 from collections.abc import Callable
 from urllib.parse import urlsplit
@@ -36,12 +37,14 @@ class Side:
         return content if content is not None else str(message.get("text") or "").encode()
 
     async def send(self, content: bytes) -> None:
-        """Send bytes."""
-        await self._socket.send_bytes(content)
+        """Send bytes; nothing if the other side has gone, which ``receive`` says once it has what came before."""
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+            await self._socket.send_bytes(content)
 
     async def say(self, notice: str, sentence: str) -> None:
         """Send a word about the session."""
-        await self._socket.send_text(orjson.dumps({"notice": notice, "sentence": sentence}).decode())
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+            await self._socket.send_text(orjson.dumps({"notice": notice, "sentence": sentence}).decode())
 
 
 def refuse_foreign_pages(socket: WebSocket, *, required: bool) -> None:

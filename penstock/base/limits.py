@@ -324,6 +324,7 @@ VM_STOP_SECONDS = 60.0  # for a guest to shut down before its power is cut
 VM_MOVE_SECONDS = 900.0
 VM_PROBE_SECONDS = 10.0
 VM_RETRY_SECONDS = 5.0
+VM_ROOM_TO_GO_ON_BYTES = 32 << 20  # free on a host before a machine goes on whose disk could not be written
 SSH_KEY_CHARACTERS_MAX = 8_192
 USER_DATA_BYTES_MAX = 64 << 10
 IMAGE_BYTES_MAX = 64 << 30
@@ -346,6 +347,8 @@ CONSOLE_SESSIONS_PER_PROCESS_MAX = 32
 CONSOLE_SESSION_TIME = timedelta(hours=8)
 CONSOLE_IDLE = timedelta(minutes=15)  # without a key
 CONSOLE_LOST_AFTER = timedelta(seconds=20)  # of silence of the process that carries a session
+CONSOLE_FLUSH_LOOKS = 100  # for a host to take what was typed just before somebody left
+CONSOLE_FLUSH_LOOK_SECONDS = 0.05
 CONSOLE_LOST_TICK_SECONDS = 10.0
 CONSOLE_LOOK_SECONDS = 1.0  # how long a look for what is new may take; each is a sign of life
 CONSOLE_ALLOWED_SECONDS = 30.0  # how often it is asked again whether somebody may

@@ -145,14 +145,12 @@ def _wait(service: Row, allocations: Sequence[Row], now: datetime) -> Move:
     state = ServiceState(service["state"])
     if state is ServiceState.RUNNING:
         deadline = now + limits.START_DEADLINE
-        return Move(
-            ServiceState.DEGRADED,
-            Reason.PROCESS_LOST,
-            Act.PAUSE_METER,
-            deadline,
-            deadline,
-            REASON_SENTENCES[Reason.PROCESS_LOST],
-        )
+        message = REASON_SENTENCES[Reason.PROCESS_LOST]
+        if _stays(
+            service, Reason.START_DEADLINE
+        ):  # what keeps its place may be held there, and its node says why
+            message = next((str(a["message"]) for a in allocations if a["message"]), message)
+        return Move(ServiceState.DEGRADED, Reason.PROCESS_LOST, Act.PAUSE_METER, deadline, deadline, message)
     if now < deadline:
         return Move(state, Reason(service["reason"]), Act.NOTHING, deadline, deadline, service["message"])
     if state is ServiceState.DEGRADED:

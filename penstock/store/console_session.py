@@ -107,6 +107,14 @@ def cut(connection: Connection, session_id: str, left: bytes) -> None:
     )
 
 
+def is_taken(connection: Connection, session_id: str) -> bool:
+    """Tell whether no keys of a session are on their way."""
+    query = sa.select(sa.literal(1)).where(
+        console_session.c.id == session_id, sa.func.length(console_session.c.typed) > 0
+    )
+    return connection.execute(query).first() is None
+
+
 def close(connection: Connection, session_id: str, reason: str, at: datetime) -> Row | None:
     """Close a session and return it; None if it was closed before."""
     statement = (

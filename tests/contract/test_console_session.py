@@ -1,6 +1,8 @@
 """Typing into consoles over a web socket: keys arrive once, what is written is shown, and who may not does not get in."""
 
+import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +13,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from penstock.actions import console_session as sessions
 from penstock.actions import vm_console as console_actions
+from penstock.actions.console_carry import Carrier
 from penstock.api.app import create_app
 from penstock.base import limits
 from penstock.base.clock import ManualClock
@@ -111,6 +114,41 @@ def test_a_line_is_typed_and_answered(machine: Machine) -> None:
     everything = str(query(context, "SELECT * FROM audit")) + str(query(context, "SELECT * FROM event"))
     assert "secret-of-root" not in everything
     assert machine.ask() == []
+
+
+class _Leaves:
+    """A socket of somebody who types a line and goes at once."""
+
+    def __init__(self) -> None:
+        self.keys = [b"exit\r"]
+
+    async def receive(self) -> bytes | None:
+        return self.keys.pop(0) if self.keys else None
+
+    async def send(self, content: bytes) -> None:
+        del content
+
+    async def say(self, notice: str, sentence: str) -> None:
+        del notice, sentence
+
+
+@pytest.mark.parametrize("host_answers", [True, False])
+def test_keys_typed_just_before_leaving_arrive(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, *, host_answers: bool
+) -> None:
+    context, actor = machine.plane.context, machine.tenant.member.actor()
+    monkeypatch.setattr(limits, "CONSOLE_FLUSH_LOOKS", 600 if host_answers else 2)
+    session = sessions.open_session(context, actor, machine.id)
+    with ThreadPoolExecutor(1) as pool:
+        carried = pool.submit(
+            lambda: asyncio.run(Carrier(carried=1).carry(context, actor, session, _Leaves(), lambda: actor))
+        )
+        if host_answers:
+            assert _typed(machine) == b"exit\r"
+            until(lambda: machine.ask() == [], "the session is closed once they are typed")
+        assert carried.result(30) == "left", "a host that is silent holds up nobody for long"
+    (row,) = query(context, "SELECT reason, typed, typed_bytes FROM console_session")
+    assert (row["reason"], bytes(row["typed"]), row["typed_bytes"]) == ("left", b"", 5)
 
 
 def test_who_may_not_type_does_not_get_in(

@@ -29,6 +29,7 @@ PROGRAMS = (
     "genisoimage",
 )
 START_SECONDS = 60.0
+ROOMY = 1 << 30  # bytes, of the small disk while nobody makes it smaller
 _REAPER = Path(__file__).with_name("reaper.py")
 FABRIC_ADDRESS = "10.77.0.1"
 OUTSIDE_ADDRESS = "198.51.100.1"  # of the fabric on the other wire, where floating addresses are
@@ -166,16 +167,26 @@ class Fabric:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.name = f"pstf{os.getpid()}"
+        self.small = folder / "small"
         self.hosts: list[Host] = []
 
     def open(self) -> None:
-        """Make the namespace and its bridge, with the address that guests have as their way out."""
+        """Make the namespace and its bridge, with the address that guests have as their way out.
+
+        ``small`` is a disk that all hosts see (mounted before them) and whose room tests choose.
+        """
+        self.small.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={ROOMY}", "tmpfs", str(self.small)], check=True)
         _ip("netns", "add", self.name)
         _ip("-n", self.name, "link", "set", "lo", "up")
         for bridge, address in (("br0", FABRIC_ADDRESS), ("br1", OUTSIDE_ADDRESS)):
             _ip("-n", self.name, "link", "add", bridge, "type", "bridge")
             _ip("-n", self.name, "link", "set", bridge, "up")
             _ip("-n", self.name, "address", "add", f"{address}/24", "dev", bridge)
+
+    def give_room(self, size_bytes: int = ROOMY) -> None:
+        """Let the small disk have so many bytes in all; what is on it must fit."""
+        subprocess.run(["mount", "-o", f"remount,size={size_bytes}", str(self.small)], check=True)
 
     def enter(self, *command: str) -> list[str]:
         """Return a command that runs on the fabric, next to the guests."""
@@ -248,6 +259,7 @@ class Fabric:
         for pid in _inside(self.name):
             _end(pid)
         _ip("netns", "delete", self.name, check=False)
+        subprocess.run(["umount", "--lazy", str(self.small)], check=False)
 
 
 @contextmanager

@@ -36,10 +36,19 @@ class Host:
         (wish,) = self.wishes()
         return parse(wish["config"])
 
-    def say(self, power: str = "on", phase: Phase = Phase.READY, **detail: Any) -> None:
+    def say(
+        self,
+        power: str = "on",
+        phase: Phase = Phase.READY,
+        *,
+        code: str | None = None,
+        message: str | None = None,
+        **detail: Any,
+    ) -> None:
         """Report the same about everything that is wanted."""
         for wish in self.wishes():
             said = Phase.ABSENT if wish["wanted"] == "absent" else phase
-            observed = Observed(wish["id"], wish["generation"], said, detail={"power": power, **detail})
+            seen = {"power": power, **detail}
+            observed = Observed(wish["id"], wish["generation"], said, code=code, message=message, detail=seen)
             agent_actions.push(self.plane.context, self.agent_id, [observed])
         self.plane.services.tick()

@@ -25,12 +25,14 @@ from penstock.drivers.libvirt import programs
 from penstock.drivers.libvirt.domain_xml import Disk, as_text, domain_xml
 from penstock.drivers.libvirt.hypervisor import Hypervisor
 from penstock.drivers.libvirt.machine import Machine, Move, parse
+from penstock.drivers.libvirt.meters import HELD, power_of_state
 from penstock.drivers.libvirt.moving import move_away
 from penstock.drivers.libvirt.seed import meta_data, write_seed
 from penstock.drivers.libvirt.store import KeySource, MachineStore, Record
 from penstock.drivers.libvirt.volumes import Volumes
 
 _LOOK_SECONDS = 0.1
+NO_ROOM = "its host has no room for what it writes; it is held where it is, and goes on when there is"
 
 
 class CancelledError(PenstockError):
@@ -213,12 +215,23 @@ class Convergence:
 
     def _start(self) -> None:
         if self._active():
+            self._go_on()
             return
         domain = self._define()
         self._check()
         with self._hypervisor.speaking():
             if not domain.isActive():
                 domain.create()
+
+    def _go_on(self) -> None:
+        """Let a machine go on whose disk could not be written; UnavailableError while the host has no room for it."""
+        with self._hypervisor.speaking() as connection:
+            domain = self._hypervisor.domain(connection, self._id)
+            if domain is None or power_of_state(*domain.state()) != HELD:
+                return
+            if shutil.disk_usage(self._places.root.parent).free < limits.VM_ROOM_TO_GO_ON_BYTES:
+                raise UnavailableError(NO_ROOM)
+            domain.resume()
 
     def _check(self) -> None:
         if self.cancelled.is_set():

@@ -24,17 +24,18 @@ from penstock.drivers.base import Capabilities, Check, Config, Inventory, Json, 
 from penstock.drivers.libvirt import checks as host_checks
 from penstock.drivers.libvirt.acceleration import Accelerator
 from penstock.drivers.libvirt.console import Consoles
-from penstock.drivers.libvirt.converge import CancelledError, Convergence, digest
+from penstock.drivers.libvirt.converge import NO_ROOM, CancelledError, Convergence, digest
 from penstock.drivers.libvirt.hypervisor import Hypervisor
 from penstock.drivers.libvirt.keys import Keys
 from penstock.drivers.libvirt.machine import parse
-from penstock.drivers.libvirt.meters import meters_of, power_of
+from penstock.drivers.libvirt.meters import HELD, meters_of, power_of, power_of_state
 from penstock.drivers.libvirt.sending import Sender
 from penstock.drivers.libvirt.settings import Settings
 from penstock.drivers.libvirt.store import ImageSink, ImageSource, KeySource, MachineStore, Record
 
 log = structlog.get_logger(__name__)
 CHANGING = "changing"
+_LOST = "the machine is not as it is wanted; it is being brought back"
 _UNTESTED = ("PCI passthrough (VFIO)", "mediated devices (vGPU)", "aarch64", "KVM")
 
 
@@ -236,7 +237,7 @@ class LibvirtDriver:
     def _power(self, allocation_id: str) -> str:
         with self._hypervisor.speaking() as connection:
             domain = self._hypervisor.domain(connection, allocation_id)
-            return "off" if domain is None or not domain.isActive() else "on"
+            return "off" if domain is None else power_of_state(*domain.state())
 
     def _begin(self, wanted: Wanted) -> _Job:
         convergence = Convergence(
@@ -320,7 +321,7 @@ class LibvirtDriver:
             phase,
             _stamps(record),
             code=None if settled else "power_lost",
-            message=None if settled else "the machine is not as it is wanted; it is being brought back",
+            message=None if settled else NO_ROOM if power == HELD else _LOST,
             detail=detail,
         )
 

@@ -3,12 +3,23 @@
 from collections.abc import Mapping
 from typing import Any
 
+HELD = "held"  # the power of a machine whose disk could not be written: QEMU keeps it where it is
 _RUNNING = (1, 2, 3)  # virDomainState: running, blocked, paused: QEMU is there
+_PAUSED, _IO_ERROR = 3, 5  # virDomainState and virDomainPausedReason
 
 
 def power_of(stats: Mapping[str, Any] | None) -> str:
-    """Return ``on`` or ``off`` from a domain's statistics; None: there is no domain."""
-    return "on" if stats is not None and stats.get("state.state") in _RUNNING else "off"
+    """Return ``on``, ``off`` or ``held`` from a domain's statistics; None: there is no domain."""
+    if stats is None:
+        return "off"
+    return power_of_state(stats.get("state.state"), stats.get("state.reason"))
+
+
+def power_of_state(state: int | None, reason: int | None) -> str:
+    """Return ``on``, ``off`` or ``held`` from what libvirt says of a domain."""
+    if (state, reason) == (_PAUSED, _IO_ERROR):
+        return HELD
+    return "on" if state in _RUNNING else "off"
 
 
 def meters_of(stats: Mapping[str, Any]) -> dict[str, int]:

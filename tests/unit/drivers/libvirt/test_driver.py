@@ -42,7 +42,9 @@ class _Site:
         image = guest_image.tiny_image()
         self.source = _Image(image)
         self.hosts = hosts
-        self.drivers = [self.driver(folder / host.name, host) for host in hosts]
+        self.fabric = fabric
+        places = [fabric.small / folder.name, folder / hosts[1].name]  # the first one's disk can be made full
+        self.drivers = [self.driver(place, host) for place, host in zip(places, hosts, strict=True)]
         self.id = new_id("allocation", SystemClock().now())
         self.guest = Guest(fabric, ADDRESS, key)
         user_data = b"#!/bin/sh\necho from-user-data > /data/told\n"
@@ -56,6 +58,10 @@ class _Site:
             image=facts_of(image, "img"), host_name="web-1", memory_mib=160, seed=seed, nics=nics
         )
         self.generation = 0
+
+    @property
+    def wanted(self) -> Wanted:
+        return Wanted(self.id, self.generation, dict(self.config))
 
     def driver(self, folder: Path, host: Host) -> LibvirtDriver:
         settings = Settings(host.uri, host.arrivals, Acceleration.TCG, stop_seconds=30)
@@ -133,9 +139,9 @@ def test_a_guest_lives_and_keeps_what_is_its_own(site: _Site) -> None:
     site.reach(first, power="on")
     guest_.wait()
     assert guest_.run("head -c 6 /dev/vdb") == "bytes\n"
+    _waits_for_room(site)
     site.reach(first, volumes=[])
     until(lambda: "vdb" not in guest_.run("ls /sys/block"), "the guest lost the volume")
-
     # What it wrote to its console, and what libvirt counts of it.
     begin, said = first.console(site.id, 0, 1 << 20)
     assert begin == 0
@@ -144,6 +150,28 @@ def test_a_guest_lives_and_keeps_what_is_its_own(site: _Site) -> None:
     assert seen.detail["meters"]["cpu_time_us"] > 0
     assert seen.detail["meters"]["network_received_bytes"] > 0
     assert site.source.fetched == 1
+
+
+def _waits_for_room(site: _Site) -> None:
+    """Let the host's disk fill up while the guest writes: it is held, that is said, and it goes on by itself."""
+    driver, fabric = site.drivers[0], site.fabric
+    used = shutil.disk_usage(fabric.small).used
+    fabric.give_room(used + (4 << 20))
+    command = "dd if=/dev/zero of=/dev/vdb bs=1M count=24 conv=fsync 2>/dev/null && echo written"
+    writing = subprocess.Popen(site.guest.ssh(command), stdout=subprocess.PIPE, text=True)
+
+    def said() -> Observed:
+        driver.ensure(site.wanted)
+        (seen,) = driver.observe()
+        return seen
+
+    until(lambda: said().phase is not Phase.READY, "it is seen that the guest is held")
+    seen = said()
+    assert (seen.phase, seen.detail["power"]) == (Phase.STARTED, "held"), seen
+    assert "no room" in (seen.message or ""), seen
+    fabric.give_room()
+    until(lambda: said().phase is Phase.READY, "it goes on")
+    assert writing.communicate(timeout=60)[0] == "written\n", "not a byte was lost"
 
 
 def test_a_guest_moves_while_it_is_pinged(site: _Site) -> None:

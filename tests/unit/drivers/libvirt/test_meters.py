@@ -30,3 +30,5 @@ def test_what_is_not_said_is_left_out() -> None:
     assert meters_of({}) == {}
     assert power_of(STATS) == "on"
     assert power_of({"state.state": 5}) == power_of(None) == "off"
+    assert power_of({"state.state": 3, "state.reason": 2}) == "on", "held for a moment while it moves"
+    assert power_of({"state.state": 3, "state.reason": 5}) == "held", "its disk cannot be written"
