@@ -38,12 +38,12 @@ class Side:
 
     async def send(self, content: bytes) -> None:
         """Send bytes; nothing if the other side has gone, which ``receive`` says once it has what came before."""
-        with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # it has gone
             await self._socket.send_bytes(content)
 
     async def say(self, notice: str, sentence: str) -> None:
         """Send a word about the session."""
-        with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # it has gone
             await self._socket.send_text(orjson.dumps({"notice": notice, "sentence": sentence}).decode())
 
 
