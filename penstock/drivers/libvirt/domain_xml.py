@@ -124,6 +124,10 @@ def _system(domain: ET.Element, machine: Machine, *, accelerated: bool) -> None:
     arm = machine.architecture == "aarch64"
     system = _add(domain, "os", **({"firmware": "efi"} if arm else {}))
     _add(system, "type", "hvm", arch=machine.architecture, machine="virt" if arm else "q35")
+    if arm:  # else libvirt takes a firmware that starts only what Microsoft has signed: few images of Linux are
+        firmware = _add(system, "firmware")
+        for feature in ("enrolled-keys", "secure-boot"):
+            _add(firmware, "feature", enabled="no", name=feature)
     _add(system, "boot", dev="hd")
     features = _add(domain, "features")
     _add(features, "acpi")

@@ -36,7 +36,7 @@ from penstock.drivers.libvirt.store import ImageSink, ImageSource, KeySource, Ma
 log = structlog.get_logger(__name__)
 CHANGING = "changing"
 _LOST = "the machine is not as it is wanted; it is being brought back"
-_UNTESTED = ("PCI passthrough (VFIO)", "mediated devices (vGPU)", "aarch64", "KVM")
+_UNTESTED = ("PCI passthrough (VFIO)", "mediated devices (vGPU)", "aarch64 on its own processors", "KVM")
 
 
 @dataclass(slots=True)

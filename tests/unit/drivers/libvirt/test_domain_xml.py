@@ -69,6 +69,10 @@ def test_another_architecture() -> None:
     domain = _domain(architecture="aarch64")
     assert domain.find("os/type").attrib == {"arch": "aarch64", "machine": "virt"}
     assert domain.find("os").get("firmware") == "efi"
+    assert {one.get("name"): one.get("enabled") for one in domain.iterfind("os/firmware/feature")} == {
+        "secure-boot": "no",
+        "enrolled-keys": "no",
+    }
 
 
 def test_names_cannot_break_out() -> None:
