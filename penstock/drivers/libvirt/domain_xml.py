@@ -124,7 +124,7 @@ def _system(domain: ET.Element, machine: Machine, *, accelerated: bool) -> None:
     arm = machine.architecture == "aarch64"
     system = _add(domain, "os", **({"firmware": "efi"} if arm else {}))
     _add(system, "type", "hvm", arch=machine.architecture, machine="virt" if arm else "q35")
-    if arm:  # else libvirt takes a firmware that starts only what Microsoft has signed: few images of Linux are
+    if arm:  # else libvirt takes a firmware that starts only what Microsoft has signed
         firmware = _add(system, "firmware")
         for feature in ("enrolled-keys", "secure-boot"):
             _add(firmware, "feature", enabled="no", name=feature)
