@@ -1,5 +1,6 @@
-"""Load balancers: what they listen on, how their members are, made and deleted. Further changes are made by API and command."""
+"""Load balancers: what they listen on, how their members are, made and deleted."""
 
+from collections.abc import Callable
 from typing import Any
 
 from starlette.responses import Response
@@ -17,6 +18,7 @@ from penstock.console.menu import may_see
 from penstock.console.names import checked_name
 from penstock.domain.load_balancer import LOAD_BALANCER_STATE_SENTENCES, Algorithm, CheckKind, Mode
 from penstock.domain.security_group import PORT_MAX
+from penstock.store.rows import Row
 from penstock.store.schema import port, security_group, subnet
 
 BADGES = {"active": "good", "degraded": "bad", "starting": "busy", "waiting": "busy", "deleting": "busy"}
@@ -110,16 +112,21 @@ def _members(visit: Visit) -> list[dict[str, Any]]:
     words = visit.field("members").replace(",", " ").split()
     if len(words) > limits.MEMBERS_PER_BALANCER_MAX:
         raise InvalidInputError(f"at most {limits.MEMBERS_PER_BALANCER_MAX} members", field="members")
-    found: list[dict[str, Any]] = []
-    for word in words:
-        host, _, number = word.rpartition(":")
-        at: dict[str, str | None] = {"port_id": None, "vm_id": None, "address": None}
-        if all(part.isdigit() for part in host.split(".")):
-            at["address"] = host
-        else:
-            at["port_id"] = _port_named(visit, host)
-        found.append({**at, "port": _port(number, "members"), "weight": 1})
-    return found
+    return [{**member_at(word, lambda name: _port_named(visit, name)), "weight": 1} for word in words]
+
+
+def member_at(word: str, port_named: Callable[[str], str | None]) -> dict[str, Any]:
+    """Return who ``web-1:8080`` or ``10.0.0.9:8080`` is; InvalidInputError names the field ``members``."""
+    host, _, number = word.rpartition(":")
+    at: dict[str, Any] = {"port_id": None, "vm_id": None, "address": None, "port": _port(number, "members")}
+    if all(part.isdigit() for part in host.split(".")):
+        return {**at, "address": host}
+    port_id = port_named(host)
+    if port_id is None:
+        raise InvalidInputError(
+            f"'{host[:63]}' is no port of this network; give its address", field="members"
+        )
+    return {**at, "port_id": port_id}
 
 
 def _port_named(visit: Visit, name: str) -> str:
@@ -155,9 +162,31 @@ def show(visit: Visit) -> Response:
         network=network_actions.show(visit.context, visit.actor, row["network_id"])["name"],
         badge=BADGES[row["state"]],
         sentence=row["reason"] or LOAD_BALANCER_STATE_SENTENCES[row["state"]],
+        ports={one["id"]: one["name"] for one in _parts_of(visit, row["network_id"])},
+        certificates=_certificate_names(visit),
+        may_update=row["wanted"] == "present"
+        and visit.actor.may("load_balancer:update", row["tenant_id"], row["project_id"]),
         may_delete=row["wanted"] == "present"
         and visit.actor.may("load_balancer:delete", row["tenant_id"], row["project_id"]),
     )
+
+
+def _parts_of(visit: Visit, network_id: str) -> list[Row]:
+    return network_part.list_page(
+        visit.context,
+        visit.actor,
+        port,
+        network_id=network_id,
+        after=None,
+        limit=limits.PORTS_PER_NETWORK_MAX,
+    )
+
+
+def _certificate_names(visit: Visit) -> dict[str, str]:
+    rows = certificate_actions.list_page(
+        visit.context, visit.actor, name=None, after=None, limit=limits.PAGE_MAX
+    )
+    return {one["id"]: one["name"] for one in rows}
 
 
 def ask_delete(visit: Visit) -> Response:

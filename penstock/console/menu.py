@@ -46,6 +46,8 @@ _NETWORKS = (
     "/flows",
     "/fabric",
     "/network-peerings",
+    "/network-routes",
+    "/names",
 )
 
 TENANT = (

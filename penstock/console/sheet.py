@@ -41,7 +41,7 @@ class Box:
     """One field; ``control`` is text, number, area, code, choose, pick (several), check or hidden.
 
     ``name`` is the API's name of the field, so that what an action refuses is shown beside it. ``value`` is what stands
-    there at first; of a pick: words apart by spaces.
+    there at first; of a pick: words apart by spaces. What was filled into a ``secret`` one is never shown again.
     """
 
     name: str
@@ -55,6 +55,7 @@ class Box:
     minimum: int | None = None
     maximum: int | None = None
     rows: int = 3
+    secret: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ def _is_of(error: PenstockError | None, box: Box) -> bool:
 def _value(form: Mapping[str, Sequence[str]], box: Box) -> Any:
     if box.control == "pick":
         return form.get(box.name, []) if form else str(box.value).split()
-    if not form:
+    if not form or box.secret:
         return box.value
     return (form.get(box.name) or [""])[0]
 

@@ -44,8 +44,8 @@ from tests.support.console import GATEWAY, Person, words
 from tests.support.knowledge import add_endpoint, make_base, upload
 from tests.support.machine_objects import make_ssh_key, make_vm, make_volume
 from tests.support.network_objects import make_peering
-from tests.support.networks import make_balancer, make_certificate, make_subnet
-from tests.support.tenancy import make_caller
+from tests.support.networks import make_balancer, make_certificate, make_pool, make_port, make_subnet
+from tests.support.tenancy import Tenant, make_caller
 
 PAGE_BYTES_MAX = 300_000
 NOBODY = "0" * 26
@@ -72,6 +72,14 @@ OF_TENANT = {
     "proof_id",
     "network_id",
     "peering_id",
+    "subnet_id",
+    "port_id",
+    "security_group_id",
+    "rule_id",
+    "network_route_id",
+    "dns_record_id",
+    "address_id",
+    "record_id",
     "load_balancer_id",
     "certificate_id",
     "reservation_id",
@@ -156,10 +164,10 @@ def objects(people: People) -> dict[str, str]:
         "offer_id": offers[0]["id"],
         "provider": "corp",
         "identity_id": identity_id,
+        **traffic(people),  # first: it changes the key that what follows is sealed with
         **knowledge(people),
         **calendar(people, device["node_id"], boss_actor),
         **machine(people),
-        **traffic(people),
     }
 
 
@@ -236,9 +244,36 @@ def knowledge(people: People) -> dict[str, str]:
     made["peering_id"] = make_peering(acme, network_id)
     subnet_id = make_subnet(acme, network_id, "first", "10.0.0.0/24")
     balancer = make_balancer(acme, subnet_id, "www", members=[{"address": "10.0.0.9", "port": 80}])
-    return made | {
-        "load_balancer_id": balancer["id"],
-        "certificate_id": make_certificate(acme, "www", "www.test"),
+    return (
+        made
+        | parts(people, acme, network_id, subnet_id)
+        | {
+            "load_balancer_id": balancer["id"],
+            "certificate_id": make_certificate(acme, "www", "www.test"),
+        }
+    )
+
+
+def parts(people: People, acme: Tenant, network_id: str, subnet_id: str) -> dict[str, str]:
+    """Make a port, a group with its rule, a route, names and a floating address."""
+    boss = make_caller(people.plane, people.operator.browser, "robot-2", Role.OPERATOR)
+    pool_id = make_pool(boss, "world", "203.0.113.0/28")
+    boss.put("/v1/public-dns", suffix="cloud.test.example", name_servers=["ns1.test.example"])
+    post, project = acme.member.post, acme.project_id
+    port_id = make_port(acme, subnet_id, "train-port")["id"]
+    group = post("/v1/security-groups", network_id=network_id, name="train-group").json()
+    route = {"name": "train-way", "prefix": "192.168.0.0/16", "port_id": port_id}
+    name = {"name": "train", "type": "A", "value": "10.0.0.9"}
+    address = post("/v1/floating-addresses", project_id=project, pool_id=pool_id, name="train-outside")
+    return {
+        "subnet_id": subnet_id,
+        "port_id": port_id,
+        "security_group_id": group["id"],
+        "rule_id": group["rules"][0]["id"],
+        "network_route_id": post("/v1/network-routes", network_id=network_id, **route).json()["id"],
+        "dns_record_id": post("/v1/dns-records", network_id=network_id, **name).json()["id"],
+        "address_id": address.json()["id"],
+        "record_id": post("/v1/public-records", project_id=project, **name).json()["id"],
     }
 
 
@@ -409,6 +444,14 @@ FIELDS = [
     "description",
     "driver",
     "size_gib",
+    "pool_id",
+    "type",
+    "value",
+    "ttl_seconds",
+    "suffix",
+    "name_servers",
+    "certificate_pem",
+    "private_key_pem",
 ]
 
 
