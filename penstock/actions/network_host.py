@@ -40,8 +40,11 @@ def put(
             raise not_found("node", node_id)
         chosen = driver or next((name for name in DRIVERS if name in node["drivers"]), None)
         if chosen not in DRIVERS or chosen not in node["drivers"]:
+            drivers = ", ".join(node["drivers"]) or "none"
             raise InvalidInputError(
-                f"the node's agent has no driver for networks; it has: {', '.join(node['drivers']) or 'none'}",
+                " ".join(
+                    [f"the node's agent has no driver for networks; it has: {drivers}.", *node["notes"]]
+                ),
                 field="driver",
             )
         if not host_store.put(

@@ -29,21 +29,22 @@ class Enrolls(Link, Protocol):
 class EnrollingLink:
     """Enrols before the first pull, and again when ``inventory`` finds something else.
 
-    ``drivers`` are the names of the drivers that can drive every node of ``inventory``.
+    ``drivers`` returns the names of the drivers that can drive every node of ``inventory`` now; it is asked at every pull.
     """
 
     def __init__(
         self,
         link: Enrolls,
         inventory: Callable[[], Sequence[NodeFacts]],
-        drivers: Sequence[str],
+        drivers: Callable[[], Sequence[str]],
         clock: Clock,
     ) -> None:
         self._link = link
         self._inventory = inventory
-        self._drivers = tuple(drivers)
+        self._drivers = drivers
+        self._seen: Sequence[str] = ()  # what it returned when an enrolment was last tried
         self._clock = clock
-        self._told: Sequence[NodeFacts] | None = None
+        self._told: tuple[Sequence[NodeFacts], Sequence[str]] | None = None
         self._look_at = clock.monotonic()
 
     def pull(self, after: int, wait_seconds: float) -> Pulled:
@@ -53,10 +54,10 @@ class EnrollingLink:
         ones only refresh the picture: one that fails is tried again and keeps no wish from coming.
         """
         if self._told is None:
-            self._enroll()
-        elif self._clock.monotonic() >= self._look_at:
+            self.enroll()
+        elif self._clock.monotonic() >= self._look_at or tuple(self._drivers()) != self._seen:
             try:
-                self._enroll()
+                self.enroll()
             except UnauthenticatedError:
                 raise
             except PenstockError as error:
@@ -100,11 +101,13 @@ class EnrollingLink:
         """Say what weights there are."""
         return self._link.push_weights(copies)
 
-    def _enroll(self) -> None:
+    def enroll(self) -> None:
+        """Look at the hardware and at the drivers, and enrol if either is not what was told last; raises what the link raises."""
+        self._seen = offered = tuple(self._drivers())
         found = self._inventory()
         self._look_at = self._clock.monotonic() + INVENTORY_SECONDS
-        if found == self._told:
+        if (found, offered) == self._told:
             return
-        ids = self._link.enroll(found, {node.name: self._drivers for node in found})
-        self._told = found
+        ids = self._link.enroll(found, {node.name: offered for node in found})
+        self._told = (found, offered)
         log.info("enrolled", nodes=len(ids), devices=sum(len(node.devices) for node in found))

@@ -26,7 +26,7 @@ from penstock.agent.traffic_report import TrafficReport
 from penstock.agent.weights_report import WeightsReport
 from penstock.base import limits
 from penstock.base.clock import Clock
-from penstock.base.errors import PenstockError
+from penstock.base.errors import HostHeldError, PenstockError
 from penstock.drivers.base import (
     Announces,
     Driver,
@@ -384,7 +384,7 @@ class Agent:
         if item.wanted == "absent" or told is None:
             return True
         if told[1] is Phase.FAILED:
-            return False
+            return told[3] == HostHeldError.code  # who has the host may have given it up
         return observed is None or _essence(observed)[1:3] != told[1:3]
 
     def _remove_orphans(self, driver: Driver, keys: Sequence[str]) -> None:

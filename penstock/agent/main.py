@@ -21,8 +21,9 @@ from types import FrameType
 import platformdirs
 import structlog
 
-from penstock.agent import machines, serve_at, weights_options
+from penstock.agent import holding, machines, serve_at, weights_options
 from penstock.agent.certificates import HttpsCertificates
+from penstock.agent.clear_host import clear
 from penstock.agent.desired import DesiredFile
 from penstock.agent.doors import Doors
 from penstock.agent.ending_link import EndingLink
@@ -42,6 +43,7 @@ from penstock.base.clock import Clock, SystemClock
 from penstock.base.errors import InvalidInputError, PenstockError, UnavailableError
 from penstock.drivers.base import Driver, Phase
 from penstock.drivers.local.driver import LocalDriver
+from penstock.drivers.nftables.host_lock import Holder, HostLock
 from penstock.drivers.weights.cache import WeightsCache
 
 log = structlog.get_logger(__name__)
@@ -70,6 +72,9 @@ def run(argv: Sequence[str]) -> int:
     _log_to_stderr(ring)
     folder = IdentityFolder(chosen.state_dir / "identity")
     try:
+        if chosen.command == "clear-host":
+            print("\n".join(clear(chosen.owner, clock)))  # noqa: T201 - a command speaks to a person
+            return 0
         said = None if chosen.serve_at is None else serve_at.parse(chosen.serve_at)
         held = folder.hold()
         try:
@@ -135,6 +140,11 @@ def build_parser() -> argparse.ArgumentParser:
     joining.add_argument("--replace", action="store_true", help="give up the identity that this agent has")
     joining.add_argument("--only-join", action="store_true", help="join and exit; start it with `run` later")
     commands.add_parser("run", parents=[shared], help="run an agent that has joined before")
+    clearing = commands.add_parser(
+        "clear-host",
+        help="say which agents made networks and load balancers on this host, or take away what one that is gone left",
+    )
+    clearing.add_argument("--owner", metavar="ID", help="take away what this agent made (default: only say)")
     return parser
 
 
@@ -191,14 +201,20 @@ def _work(folder: IdentityFolder, chosen: argparse.Namespace, clock: Clock, ring
     stop = threading.Event()
     before = {number: signal.signal(number, _stopper(stop)) for number in (signal.SIGTERM, signal.SIGINT)}
     cache = weights_options.cache(chosen.state_dir, HttpsWeights(folder), clock)
-    drivers = _engines(chosen.state_dir, clock, folder, cache)
+    lock = HostLock(_holder(folder.load()))
+    drivers = _engines(chosen.state_dir, clock, folder, cache, lock)
     where = serve_at.recall(chosen.state_dir)
     link = HttpsLink(folder, clock, where.host)
     machine = LocalDriver(clock, name=link.identity.name)
     relay: Relay | None = None
     try:
         relay = _relay(folder, link.identity, where, chosen.state_dir)
-        enrolling = EnrollingLink(link, lambda: machine.inventory().nodes, sorted(drivers), clock)
+        enrolling = EnrollingLink(
+            link,
+            lambda: holding.noted(machine.inventory().nodes, drivers),
+            lambda: holding.offered(drivers),
+            clock,
+        )
         ending = EndingLink(enrolling, stop)
         desired = DesiredFile(chosen.state_dir / "desired.json")
         weights, logs = WeightsReport(cache, clock), [ring, *machines.logs(chosen.state_dir, clock)]
@@ -208,7 +224,7 @@ def _work(folder: IdentityFolder, chosen: argparse.Namespace, clock: Clock, ring
             agent=link.identity.agent_id,
             url=link.identity.url,
             serves_at=relay.url,
-            drivers=sorted(drivers),
+            drivers=holding.offered(drivers),
         )
         agent.run(stop)
         if ending.refusal is not None:
@@ -223,6 +239,7 @@ def _work(folder: IdentityFolder, chosen: argparse.Namespace, clock: Clock, ring
         if relay is not None:
             relay.stop()
         link.close()
+        lock.release()
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -240,7 +257,13 @@ def _relay(folder: IdentityFolder, identity: Identity, where: serve_at.ServeAt, 
     return relay
 
 
-def _engines(state_dir: Path, clock: Clock, folder: IdentityFolder, cache: WeightsCache) -> dict[str, Driver]:
+def _holder(identity: Identity) -> Holder:
+    return Holder(identity.agent_id, identity.name, f"the factory at {identity.url}")
+
+
+def _engines(
+    state_dir: Path, clock: Clock, folder: IdentityFolder, cache: WeightsCache, lock: HostLock
+) -> dict[str, Driver]:
     """Return the drivers that can run things on this machine. Imported here: `--help` need not wait for them."""
     embedded = import_module("penstock.drivers.ctranslate2.driver").CTranslate2Driver
     vllm = import_module("penstock.drivers.vllm.driver").VllmDriver(state_dir / "vllm", clock, weights=cache)
@@ -249,10 +272,10 @@ def _engines(state_dir: Path, clock: Clock, folder: IdentityFolder, cache: Weigh
         found.append(vllm)
     networks = import_module("penstock.drivers.nftables.driver")
     if networks.unavailable() is None:
-        found.append(networks.NftablesNetworkDriver(clock))
+        found.append(networks.NftablesNetworkDriver(clock, lock=lock))
         balancers = import_module("penstock.drivers.haproxy.driver")
         if balancers.unavailable() is None:
-            found.append(balancers.HaproxyDriver(clock, HttpsCertificates(folder)))
+            found.append(balancers.HaproxyDriver(clock, HttpsCertificates(folder), lock=lock))
     found += machines.drivers(state_dir, clock, HttpsImages(folder), HttpsKeys(folder))
     return {driver.name: driver for driver in found}
 

@@ -130,6 +130,13 @@ class UnavailableError(PenstockError):
     status = 503
 
 
+class HostHeldError(PenstockError):
+    """Another agent has this host's networks and load balancers; the sentence says which, and what to do."""
+
+    code = "host_held"
+    status = 503
+
+
 class ConflictingChangeError(PenstockError):
     """Two changes met in the database and this one was undone; trying again will do."""
 

@@ -270,6 +270,15 @@ class ReadsMeters(Protocol):
         ...
 
 
+@runtime_checkable
+class HoldsHost(Protocol):
+    """Option of drivers that must have their host to themselves: where another agent has it, they do nothing."""
+
+    def refused(self) -> str | None:
+        """Take the host if nobody has it; return None, or a sentence that says who has it. Quick, and asked often."""
+        ...
+
+
 class CheckState(StrEnum):
     """How well a part of a host is."""
 

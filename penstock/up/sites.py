@@ -12,10 +12,14 @@ import structlog
 from penstock.actions import agent as agent_actions
 from penstock.actions import node as node_actions
 from penstock.actions import secret as secret_actions
+from penstock.actions.context import Context
 from penstock.actions.enrolment import SiteFacts
+from penstock.agent import holding
+from penstock.agent.enrolling_link import EnrollingLink
 from penstock.agent.in_process_certificates import InProcessCertificates
 from penstock.agent.in_process_link import InProcessLink
 from penstock.agent.in_process_weights import InProcessWeights
+from penstock.agent.link import Link
 from penstock.agent.loop import Agent
 from penstock.agent.weights_report import WeightsReport
 from penstock.base.units import format_bytes
@@ -27,6 +31,7 @@ from penstock.drivers.haproxy.driver import unavailable as balancers_unavailable
 from penstock.drivers.local.driver import LocalDriver
 from penstock.drivers.nftables.driver import NftablesNetworkDriver
 from penstock.drivers.nftables.driver import unavailable as networks_unavailable
+from penstock.drivers.nftables.host_lock import Holder, HostLock
 from penstock.drivers.openai_compatible.driver import OpenAICompatibleDriver
 from penstock.drivers.simulated.driver import SimulatedDriver
 from penstock.drivers.simulated.site import SiteSpec, parse_site
@@ -58,8 +63,20 @@ class Site(Protocol):
         ...
 
 
+class _HereLink(InProcessLink):
+    """The link of this machine's agent, which also enrols what this machine is."""
+
+    def __init__(self, context: Context, agent_id: str) -> None:
+        super().__init__(context, agent_id)
+        self._at = (context, agent_id)
+
+    def enroll(self, nodes: Sequence[NodeFacts], drivers: Mapping[str, Sequence[str]]) -> dict[str, str]:
+        """Report nodes and the drivers of each; return node ids by name."""
+        return node_actions.enroll(*self._at, SiteFacts("local", simulated=False), nodes, drivers)
+
+
 class _AgentThread:
-    """An agent of this process in a thread of its own."""
+    """An agent of this process in a thread of its own; ``link`` None: one that enrols nothing."""
 
     def __init__(
         self,
@@ -68,12 +85,13 @@ class _AgentThread:
         drivers: Mapping[str, Driver],
         weights: WeightsCache | None = None,
         sensors: Sequence[ReadsSensors] = (),
+        link: Link | None = None,
     ) -> None:
         self.agent_id = agent_actions.ensure_in_process(plane.context, name)
         self._plane = plane
         self._stop = threading.Event()
         report = None if weights is None else WeightsReport(weights, plane.clock)
-        link = InProcessLink(plane.context, self.agent_id)
+        link = link or InProcessLink(plane.context, self.agent_id)
         agent = Agent(link, drivers, plane.clock, weights=report, sensors=sensors)
         self._thread = threading.Thread(
             target=agent.run, args=(self._stop,), name=f"agent-{name}", daemon=True
@@ -105,26 +123,32 @@ class LocalSite:
         vllm = VllmDriver(folder / "vllm", plane.clock, weights=weights)
         if vllm.program is not None or vllm.observe():  # what an earlier start left running is still ours
             self._engines[vllm.name] = vllm
+        self._lock = HostLock(Holder(agent_id, name, f"the factory in {folder.parent}"))
         if networks_unavailable() is None:
-            self._engines[NftablesNetworkDriver.name] = NftablesNetworkDriver(plane.clock)
+            self._engines[NftablesNetworkDriver.name] = NftablesNetworkDriver(plane.clock, lock=self._lock)
         if balancers_unavailable() is None:
             certificates = InProcessCertificates(plane.context, agent_id)
-            self._engines[HaproxyDriver.name] = HaproxyDriver(plane.clock, certificates)
+            self._engines[HaproxyDriver.name] = HaproxyDriver(plane.clock, certificates, lock=self._lock)
         # What runs elsewhere is watched from here: the gateway of this machine is what goes there.
         self._engines[OpenAICompatibleDriver.name] = OpenAICompatibleDriver(
             folder / "openai_compatible",
             plane.clock,
             lambda allocation_id: secret_actions.opened_for(plane.context, allocation_id),
         )
-        self._thread = _AgentThread(plane, name, self._engines, weights, [self._inventory])
         self._nodes: Sequence[NodeFacts] = ()
+        # What drives networks may have to wait for another agent of this host, so what is offered here changes.
+        self._link = EnrollingLink(
+            _HereLink(plane.context, agent_id),
+            lambda: holding.noted(self._nodes, self._engines),
+            lambda: holding.offered(self._engines),
+            plane.clock,
+        )
+        self._thread = _AgentThread(plane, name, self._engines, weights, [self._inventory], self._link)
 
     def start(self) -> None:
         """Enrol this machine and begin driving engines on it."""
         self._nodes = self._inventory.inventory().nodes
-        drivers = {node.name: tuple(self._engines) for node in self._nodes}
-        site = SiteFacts("local", simulated=False)
-        node_actions.enroll(self._plane.context, self._thread.agent_id, site, self._nodes, drivers)
+        self._link.enroll()
         self._thread.start()
 
     def stop(self) -> None:
@@ -140,6 +164,7 @@ class LocalSite:
             time.sleep(_POLL_SECONDS)
         if left:
             log.error("engines_left_behind", allocations=[key for _, key in left])
+        self._lock.release()
 
     def facts(self) -> list[tuple[str, str]]:
         """Return what this machine is."""
@@ -148,7 +173,8 @@ class LocalSite:
             gpus = f"{len(node.devices)} GPU" if node.devices else "no GPU found"
             text = f"{node.name}: {node.cpu_model}, {node.cpu_threads} threads, {format_bytes(node.memory_bytes)}, {gpus}"
             found.append(("node (real)", text))
-        return found
+        refused = self._lock.refused() if NftablesNetworkDriver.name in self._engines else None
+        return found if refused is None else [*found, ("networks", f"none on this host: {refused}")]
 
 
 class SimulatedSite:

@@ -21,14 +21,14 @@ def fabric() -> Iterator[Fabric]:
         yield made
         for host in made.hosts:
             balancers = HaproxyDriver(SystemClock(), host=host.path)
-            for observed in balancers.observe():
-                balancers.remove(observed.allocation_id)
+            for owner in balancers.owners():
+                balancers.clear(owner)
             assert balancers.leaks() == []
             driver = host.driver()
-            for observed in driver.observe():
-                driver.remove(observed.allocation_id)
+            for owner in driver.owners():
+                driver.clear(owner)
             assert driver.leaks() == []
-            assert driver.observe() == []
+            assert driver.owners() == {}
     finally:
         made.stop()
     assert [name for name in namespaces.names() if name.startswith(made.name)] == []

@@ -16,15 +16,17 @@ from penstock.actions.bootstrap import FirstKeys
 
 
 class Machine:
-    """The state folder of one machine and its agent process."""
+    """The state folder of one machine and its agent process; ``namespace`` is the network it is in, None: this one."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, namespace: Path | None = None) -> None:
+        self._enter = [] if namespace is None else ["nsenter", f"--net={namespace}", "--"]
         self.state = folder / "state"
         self.log = folder / "agent.log"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, *arguments: str, token: str = "") -> None:
-        command = [sys.executable, "-m", "penstock", "agent", *arguments, "--state-dir", str(self.state)]
+        agent = [sys.executable, "-m", "penstock", "agent", *arguments, "--state-dir", str(self.state)]
+        command = [*self._enter, *agent]
         environment = {**os.environ, "PENSTOCK_JOIN_TOKEN": token}
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(

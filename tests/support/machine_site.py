@@ -137,7 +137,7 @@ class MachineSite:
             found["domains"] += agent.host.domains()
             found["links"] += agent.host.links()
             driver = NftablesNetworkDriver(SystemClock(), host=agent.host.network)
-            found["networks"] += [*driver.leaks(), *(one.allocation_id for one in driver.observe())]
+            found["networks"] += [*driver.leaks(), *driver.owners()]
         held = "SELECT id FROM claim WHERE released_at IS NULL"
         found["folders"] = self.folders("machines", "volumes")
         found["claims"] = list(query(self.plane.context, held))

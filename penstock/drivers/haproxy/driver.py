@@ -2,6 +2,7 @@
 
 import os
 import pwd
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
@@ -13,13 +14,14 @@ import orjson
 
 from penstock.base.clock import Clock, to_epoch_us
 from penstock.base.errors import UnavailableError
-from penstock.drivers.base import Capabilities, Config, Inventory, Json, Observed, Phase, Wanted
+from penstock.drivers.base import Capabilities, Check, Config, Inventory, Json, Observed, Phase, Wanted
 from penstock.drivers.haproxy import plug, process
 from penstock.drivers.haproxy.config import CERTIFICATES, CONF, EMPTY, STATS, USER, text
 from penstock.drivers.haproxy.stats import ask, read
 from penstock.drivers.load_balancer.model import CertificateSource, LoadBalancer, parse
 from penstock.drivers.nftables import driver as nftables
-from penstock.drivers.nftables import namespaces
+from penstock.drivers.nftables import host_lock, namespaces
+from penstock.drivers.nftables.host_lock import NOBODY, HostLock
 
 RUN_FOLDER = Path("/run/penstock-load-balancers")
 _RECORD = "record.json"
@@ -51,10 +53,14 @@ class _Record:
     ready_us: int | None = None
     loaded: str = ""  # digest of what the process was started with
     versions: dict[str, int] = field(default_factory=dict[str, int])  # of certificates
+    owner: str = NOBODY  # the agent that made it
 
 
 class HaproxyDriver:
-    """Load balancers on one host: this process's own namespace, or the one in the file ``host``."""
+    """Load balancers on one host: this process's own namespace, or the one in the file ``host``.
+
+    With a ``lock`` it acts only while its agent has the host, and leaves alone what other agents made.
+    """
 
     name: ClassVar[str] = "haproxy"
     simulated: ClassVar[bool] = False
@@ -66,8 +72,11 @@ class HaproxyDriver:
         *,
         host: Path | None = None,
         run_folder: Path = RUN_FOLDER,
+        lock: HostLock | None = None,
     ) -> None:
         self._clock = clock
+        self._lock = lock
+        self._owner = NOBODY if lock is None else lock.owner
         self._certificates = certificates
         self._host = host
         # Several hosts may live on one machine, each in a namespace; the number tells their things apart.
@@ -87,14 +96,20 @@ class HaproxyDriver:
         return Capabilities(kinds=frozenset({"load_balancer"}), simulated=False)
 
     def ensure(self, wanted: Wanted) -> Observed:
-        """Make the load balancer what is wanted; READY once it listens with that, PENDING while its network is not here."""
+        """Make the load balancer what is wanted; READY once it listens with that, PENDING while its network is not here.
+
+        Raises HostHeldError while another agent has the host.
+        """
         balancer = parse(wanted.config)
+        self._require()
         folder = self._folder / wanted.allocation_id
         now_us = to_epoch_us(self._clock.now())
         record = self._read(folder)
         if record is None or record.tap != balancer.tap:
             self.remove(wanted.allocation_id)
             record = _Record(f"{_PREFIX}-{self._tag}-{balancer.tap}", balancer.tap, started_us=now_us)
+        if record.owner != self._owner or record.generation == 0:
+            record = replace(record, owner=self._owner)
             self._write(folder, record)
         if not plug.put(self._host, record.namespace, balancer):
             return Observed(wanted.allocation_id, wanted.generation, Phase.PENDING)
@@ -105,16 +120,40 @@ class HaproxyDriver:
         return self._observed(folder, wanted.allocation_id, record)
 
     def observe(self) -> Sequence[Observed]:
-        """Report every load balancer on this host; STARTED says that a part of one is missing."""
-        found: list[Observed] = []
-        for file in sorted(self._folder.glob(f"*/{_RECORD}")):
-            record = self._read(file.parent)
-            if record is not None:
-                found.append(self._observed(file.parent, file.parent.name, record))
-        return found
+        """Report every load balancer of this agent on this host; STARTED says that a part of one is missing."""
+        if not self._folder.exists() or self.refused() is not None:
+            return []
+        return [
+            self._observed(self._folder / key, key, record)
+            for key, record in self._records().items()
+            if record.owner == self._owner
+        ]
 
     def remove(self, allocation_id: str) -> Observed:
-        """Take the load balancer off this host; connections that it has end."""
+        """Take the load balancer off this host; connections that it has end. HostHeldError while another agent has the host."""
+        self._require()
+        return self._remove(allocation_id)
+
+    def checks(self) -> Sequence[Check]:
+        """Say who has this host, and whether load balancers of others are here."""
+        return [host_lock.check(self._lock, "load balancers", self.owners())]
+
+    def refused(self) -> str | None:
+        """Return who has this host if it is another agent; see ``HoldsHost``."""
+        return None if self._lock is None else self._lock.refused()
+
+    def owners(self) -> dict[str, int]:
+        """Return how many load balancers are on this host, by the id of the agent that made them."""
+        return dict(Counter(one.owner for one in self._records().values()))
+
+    def clear(self, owner: str) -> int:
+        """Take every load balancer that ``owner`` made off this host, whoever has it; return how many there were."""
+        found = [key for key, record in self._records().items() if record.owner == owner]
+        for key in found:
+            self._remove(key)
+        return len(found)
+
+    def _remove(self, allocation_id: str) -> Observed:
         folder = self._folder / allocation_id
         record = self._read(folder)
         if record is not None:
@@ -127,8 +166,7 @@ class HaproxyDriver:
 
     def leaks(self) -> list[str]:
         """Return what is on this host without a load balancer that it belongs to, by name; for checks."""
-        records = [self._read(file.parent) for file in self._folder.glob(f"*/{_RECORD}")]
-        known = {record.namespace for record in records if record is not None}
+        known = {record.namespace for record in self._records().values()}
         ours = [name for name in namespaces.names() if name.startswith(f"{_PREFIX}-{self._tag}-")]
         found = [f"namespace {name}" for name in ours if name not in known]
         if self._folder.exists() and not known:
@@ -138,6 +176,10 @@ class HaproxyDriver:
         return found
 
     # -- parts
+
+    def _require(self) -> None:
+        if self._lock is not None:
+            self._lock.require()
 
     def _with_certificates(self, folder: Path, record: _Record, wanted: LoadBalancer) -> _Record:
         """Fetch what is new of certificates, forget what is not used any more."""
@@ -204,6 +246,12 @@ class HaproxyDriver:
         return plug.is_whole(self._host, record.namespace, record.tap)
 
     # -- memory
+
+    def _records(self) -> dict[str, _Record]:
+        """Return what was done for every load balancer here, whoever made it, by allocation."""
+        files = sorted(self._folder.glob(f"*/{_RECORD}"))
+        read_records = {file.parent.name: self._read(file.parent) for file in files}
+        return {key: record for key, record in read_records.items() if record is not None}
 
     def _read(self, folder: Path) -> _Record | None:
         try:

@@ -1,6 +1,7 @@
 """The six verbs over Linux: an allocation is a network on this host."""
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from ipaddress import IPv4Address
@@ -12,10 +13,22 @@ import orjson
 import structlog
 
 from penstock.base.clock import Clock, to_epoch_us
-from penstock.base.errors import DriverError
+from penstock.base.errors import ConflictError, DriverError
 from penstock.drivers.base import Capabilities, Check, Config, Inventory, Observed, Phase, Traffic, Wanted
 from penstock.drivers.network.model import HostNetwork, read
-from penstock.drivers.nftables import guard, host_peers, links, metadata, names, namespaces, nft, peers, rules
+from penstock.drivers.nftables import (
+    guard,
+    host_lock,
+    host_peers,
+    links,
+    metadata,
+    names,
+    namespaces,
+    nft,
+    peers,
+    rules,
+)
+from penstock.drivers.nftables.host_lock import NOBODY, HostLock
 from penstock.drivers.nftables.kernel import tracked
 from penstock.drivers.nftables.links import Place
 from penstock.drivers.nftables.moves import Moves
@@ -38,13 +51,25 @@ def unavailable() -> str | None:
 
 
 class NftablesNetworkDriver:
-    """Networks on one host: this process's own namespace, or the one in the file ``host``."""
+    """Networks on one host: this process's own namespace, or the one in the file ``host``.
+
+    With a ``lock`` it acts only while its agent has the host. What it makes says by which agent; what others made is left alone.
+    """
 
     name: ClassVar[str] = "nftables"
     simulated: ClassVar[bool] = False
 
-    def __init__(self, clock: Clock, *, host: Path | None = None, run_folder: Path = RUN_FOLDER) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        host: Path | None = None,
+        run_folder: Path = RUN_FOLDER,
+        lock: HostLock | None = None,
+    ) -> None:
         self._clock = clock
+        self._lock = lock
+        self._owner = NOBODY if lock is None else lock.owner
         self._host = host
         # Several hosts may live on one machine, each in a namespace; the number tells their things apart.
         self._tag = namespaces.inode(host)
@@ -70,12 +95,17 @@ class NftablesNetworkDriver:
         )
 
     def ensure(self, wanted: Wanted) -> Observed:
-        """Make the network what is wanted; READY once packets are judged by it."""
+        """Make the network what is wanted; READY once packets are judged by it.
+
+        Raises HostHeldError while another agent has the host, ConflictError where another one's network has this number.
+        """
         network = read(wanted.config)
+        self._require()
+        self._refuse_foreign(network.vni, wanted.allocation_id)
         place = self._place(network.vni)
         self._peers[network.vni] = {one.underlay for one in network.remotes}
         # Nothing is let through before the rules say so: first the guard, then lines, then what passes them.
-        label = _Mark(wanted.allocation_id, 0, to_epoch_us(self._clock.now()), "-").text()
+        label = _Mark(wanted.allocation_id, 0, to_epoch_us(self._clock.now()), "-", self._owner).text()
         guard.put(self._host, network)
         peers.remember(self._of(network.vni), network)
         peers.join(place.router, network, self._agreed(network.vni))
@@ -89,39 +119,54 @@ class NftablesNetworkDriver:
         known = _Mark.read(links.alias_of(self._host, network.vni))
         now_us = to_epoch_us(self._clock.now())
         ready_us = known.ready_us if known and known.generation else now_us
-        mark = _Mark(wanted.allocation_id, wanted.generation, ready_us, digest)
+        mark = _Mark(wanted.allocation_id, wanted.generation, ready_us, digest, self._owner)
         if mark != known:
             links.write_alias(self._host, network.vni, mark.text())
         return mark.observed(Phase.READY)
 
     def observe(self) -> Sequence[Observed]:
-        """Report every network on this host; STARTED says that a part of one is missing."""
-        if not links.any_there(self._host):
+        """Report every network of this agent on this host; STARTED says that a part of one is missing."""
+        if not links.any_there(self._host) or self.refused() is not None:
             return []  # on most machines there is none, and asking in full is what a quiet agent costs
         found: list[Observed] = []
-        for vni, text in sorted(links.aliases(self._host).items()):
-            mark = _Mark.read(text)
-            if mark is not None:
+        for vni, mark in self._marks().items():
+            if mark.owner == self._owner:
                 whole = mark.generation > 0 and self._is_whole(vni)
                 found.append(mark.observed(Phase.READY if whole else Phase.STARTED))
         return found
 
     def remove(self, allocation_id: str) -> Observed:
-        """Take the network off this host."""
-        for vni, text in links.aliases(self._host).items():
-            mark = _Mark.read(text)
-            if mark is not None and mark.allocation_id == allocation_id:
+        """Take the network off this host; HostHeldError while another agent has it."""
+        self._require()
+        for vni, mark in self._marks().items():
+            if mark.allocation_id == allocation_id:
                 self._remove(vni)
-        if not links.aliases(self._host):
-            guard.remove(self._host)
-            metadata.stop(self._folder)
-            rmtree(self._folder, ignore_errors=True)
+        self._tidy()
         return Observed(allocation_id, 0, Phase.ABSENT)
 
     def checks(self) -> Sequence[Check]:
-        """Ask the other hosts of the networks here whether they are there."""
+        """Say who has this host, and ask the other hosts of the networks here whether they are there."""
         found = host_peers.check(self._host, {one for some in list(self._peers.values()) for one in some})
-        return [] if found is None else [found]
+        held = host_lock.check(self._lock, "networks", self.owners())
+        return [held] if found is None else [held, found]
+
+    def refused(self) -> str | None:
+        """Return who has this host if it is another agent; see ``HoldsHost``."""
+        return None if self._lock is None else self._lock.refused()
+
+    def owners(self) -> dict[str, int]:
+        """Return how many networks are on this host, by the id of the agent that made them."""
+        if not links.any_there(self._host):
+            return {}
+        return dict(Counter(mark.owner for mark in self._marks().values()))
+
+    def clear(self, owner: str) -> int:
+        """Take every network that ``owner`` made off this host, whoever has it; return how many there were."""
+        found = [vni for vni, mark in self._marks().items() if mark.owner == owner]
+        for vni in found:
+            self._remove(vni)
+        self._tidy()
+        return len(found)
 
     def leaks(self) -> list[str]:
         """Return what is on this host without a network that it belongs to, by name; for checks."""
@@ -141,11 +186,39 @@ class NftablesNetworkDriver:
 
     def traffic(self, *, counts: bool) -> Traffic:
         """Return the flows since those that were told, and what every port counted if ``counts``."""
-        return self._traffic.read(counts=counts)
+        if not self._folder.exists() or self.refused() is not None:
+            return Traffic()
+        ours = {str(vni) for vni, mark in self._marks().items() if mark.owner == self._owner}
+        return self._traffic.read(ours, counts=counts)
 
     def traffic_told(self) -> None:
         """Note that what ``traffic`` returned last was told."""
         self._traffic.told()
+
+    def _require(self) -> None:
+        if self._lock is not None:
+            self._lock.require()
+
+    def _marks(self) -> dict[int, "_Mark"]:
+        """Return what stands on every network here, whoever made it."""
+        read_marks = {vni: _Mark.read(text) for vni, text in sorted(links.aliases(self._host).items())}
+        return {vni: mark for vni, mark in read_marks.items() if mark is not None}
+
+    def _refuse_foreign(self, vni: int, allocation_id: str) -> None:
+        known = _Mark.read(links.alias_of(self._host, vni))
+        if known is None or known.owner == self._owner or known.allocation_id == allocation_id:
+            return
+        raise ConflictError(
+            f"network number {vni} of agent {known.owner} is on this host already and is left alone; if that agent is gone "
+            f"for good, clear it away there with `penstock agent clear-host --owner {known.owner}`"
+        )
+
+    def _tidy(self) -> None:
+        """Take away what all networks share once there is none."""
+        if not links.aliases(self._host):
+            guard.remove(self._host)
+            metadata.stop(self._folder)
+            rmtree(self._folder, ignore_errors=True)
 
     def _place(self, vni: int) -> Place:
         return Place(self._host, f"penstock-{self._tag}-{vni}")
@@ -202,13 +275,16 @@ def _digest(config: Mapping[str, Any]) -> str:
 
 
 class _Mark:
-    """What stands on a network's bridge: whose it is and how old."""
+    """What stands on a network's bridge: whose it is, how old, and which agent made it."""
 
-    def __init__(self, allocation_id: str, generation: int, ready_us: int, digest: str) -> None:
+    def __init__(
+        self, allocation_id: str, generation: int, ready_us: int, digest: str, owner: str = NOBODY
+    ) -> None:
         self.allocation_id = allocation_id
         self.generation = generation
         self.ready_us = ready_us
         self.digest = digest
+        self.owner = owner
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Mark) and self.text() == other.text()
@@ -217,7 +293,7 @@ class _Mark:
         return hash(self.text())
 
     def text(self) -> str:
-        return f"penstock {self.allocation_id} {self.generation} {self.ready_us} {self.digest}"
+        return f"penstock {self.allocation_id} {self.generation} {self.ready_us} {self.digest} {self.owner}"
 
     def observed(self, phase: Phase) -> Observed:
         at_us = {"started": self.ready_us, "ready": self.ready_us}
@@ -226,9 +302,9 @@ class _Mark:
     @staticmethod
     def read(text: str | None) -> "_Mark | None":
         words = (text or "").split(" ")
-        if len(words) != 5 or words[0] != "penstock":
-            return None
+        if len(words) not in (5, 6) or words[0] != "penstock":
+            return None  # marks of five words are of before there were owners
         try:
-            return _Mark(words[1], int(words[2]), int(words[3]), words[4])
+            return _Mark(words[1], int(words[2]), int(words[3]), *words[4:])
         except ValueError as error:
             raise DriverError("what is written on a bridge of ours cannot be read", internal=text) from error

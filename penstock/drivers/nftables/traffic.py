@@ -6,6 +6,7 @@ that was turned over loses or repeats an entry; what is more than a report holds
 """
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,9 +54,11 @@ class TrafficReader:
         self._turn = 0
         self._read: dict[Path, dict[str, int]] = {}
 
-    def read(self, *, counts: bool) -> Traffic:
-        """Return flows since they were told last, and with ``counts`` what every port has counted."""
-        folders = sorted(file.parent for file in self._folder.glob(f"*/{metadata.FILE}"))
+    def read(self, networks: Collection[str], *, counts: bool) -> Traffic:
+        """Return flows of ``networks`` (VNIs) since they were told last, and with ``counts`` what every port has counted."""
+        folders = sorted(
+            file.parent for file in self._folder.glob(f"*/{metadata.FILE}") if file.parent.name in networks
+        )
         found = {folder: one for folder in folders if (one := _network(folder)) is not None}
         flows, lost = self._flows(found)
         return Traffic(flows, self._counts(list(found.values())) if counts else [], lost)

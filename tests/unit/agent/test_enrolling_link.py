@@ -49,7 +49,8 @@ class Bench:
         self.plane = Plane()
         self.nodes = [node_facts("n1", devices=2)]
         self.looks = 0
-        self.link = EnrollingLink(self.plane, self._look, ("ctranslate2", "other"), self.clock)
+        self.drivers = ["ctranslate2", "other"]
+        self.link = EnrollingLink(self.plane, self._look, lambda: self.drivers, self.clock)
 
     def _look(self) -> Sequence[NodeFacts]:
         self.looks += 1
@@ -128,3 +129,26 @@ def test_reports_go_through(bench: Bench) -> None:
     bench.link.push([], ["n9"])
     assert bench.plane.pushes == 1
     assert bench.plane.told == []
+
+
+def test_drivers_that_may_act_again_are_told_at_the_next_pull(bench: Bench) -> None:
+    bench.link.pull(0, 1.0)
+    bench.drivers = ["ctranslate2", "nftables", "other"]
+    bench.link.pull(1, 1.0)
+    assert bench.plane.drivers == {"n1": ("ctranslate2", "nftables", "other")}
+    assert (len(bench.plane.told), bench.looks) == (2, 2)
+    bench.link.pull(2, 1.0)
+    assert bench.looks == 2, "nothing changed, so nothing is looked at"
+
+
+def test_drivers_that_could_not_be_told_are_told_a_little_later(bench: Bench) -> None:
+    bench.link.pull(0, 1.0)
+    bench.drivers = ["ctranslate2"]
+    bench.plane.error = UnavailableError("away")
+    for _ in range(3):
+        bench.link.pull(1, 1.0)
+    assert bench.looks == 2
+    bench.plane.error = None
+    bench.pass_time(RETRY_SECONDS)
+    bench.link.pull(2, 1.0)
+    assert bench.plane.drivers == {"n1": ("ctranslate2",)}

@@ -341,7 +341,7 @@ def test_the_hardware_is_told_first_and_again_when_it_changes(joined: Joined, li
     factory, _ = joined
     clock = ManualClock(START)
     found = [NODE]
-    enrolling = EnrollingLink(link, lambda: list(found), ["ctranslate2"], clock)
+    enrolling = EnrollingLink(link, lambda: list(found), lambda: ["ctranslate2"], clock)
     factory.refuses["/v1/agents/self/enroll"] = UnavailableError("not now")
     with pytest.raises(UnavailableError):
         enrolling.pull(0, 0.0)
