@@ -34,13 +34,17 @@ class AgentProcess:
 
     def join(self, url: str, token: str) -> None:
         """Join the factory and run."""
-        if self._inside:
-            self._open.enter_context(threshold(self.host.network, int(url.rpartition(":")[2])))
+        self.let_in(url)
         self.start(
             *("join", "--url", url, "--name", self.host.name, "--libvirt", self.host.uri),
             *("--libvirt-arrivals", self.host.arrivals, "--acceleration", "tcg"),
             token=token,
         )
+
+    def let_in(self, url: str) -> None:
+        """Let the agent reach the factory, if it sees its host's network only."""
+        if self._inside:
+            self._open.enter_context(threshold(self.host.network, int(url.rpartition(":")[2])))
 
     def end(self, number: int) -> None:
         """Send a signal and wait until the process is gone."""

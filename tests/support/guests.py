@@ -66,9 +66,9 @@ class Key:
         return self.file.with_suffix(".pub").read_text().strip()
 
 
-def make_key(folder: Path) -> Key:
+def make_key(folder: Path, name: str = "id") -> Key:
     """Make an Ed25519 key."""
-    file = folder / "id"
+    file = folder / name
     subprocess.run(
         ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "tester", "-f", str(file)], check=True
     )

@@ -56,8 +56,18 @@ class MachineSite:
     key: Key
     agents: list[AgentProcess]
     engine: Engine
+    folder: Path
+    stack: ExitStack
     pool_id: str = ""
     node_ids: list[str] = field(default_factory=list[str])
+
+    def add_agent(self, host: Host) -> AgentProcess:
+        """Return a new agent in the network of a host; it ends with the site."""
+        agent = AgentProcess(self.folder / host.name, host, inside=True)
+        self.stack.callback(agent.close)
+        self.stack.callback(_end, agent)
+        self.agents.append(agent)
+        return agent
 
     def tenant(self, name: str) -> Tenant:
         """Make a tenant whose SSH key is registered."""
@@ -165,7 +175,7 @@ class MachineSite:
 def machine_site(
     template_url: str, fabric: Fabric, hosts: list[Host], folder: Path, name: str
 ) -> Iterator[MachineSite]:
-    """Yield a factory whose hosts are ``hosts``; at the end nothing of it may be left on them."""
+    """Yield a factory whose hosts are ``hosts`` (none: the test brings them); at the end nothing may be left on them."""
     reason = guest_image.missing()
     if reason is not None:
         pytest.skip(reason)
@@ -183,19 +193,17 @@ def machine_site(
         engine.start()
         stack.callback(engine.kill)
         operator = make_caller(plane, client, "op@factory.test", Role.OPERATOR, kind="user")
-        agents = [AgentProcess(folder / host.name, host, inside=True) for host in hosts]
-        site = MachineSite(plane, client, operator, fabric, make_key(folder), agents, engine)
+        site = MachineSite(plane, client, operator, fabric, make_key(folder), [], engine, folder, stack)
         body = {"life_seconds": 300}
         until(
             lambda: operator.post("/v1/join-tokens", **body).status_code < 300,
             lambda: f"engine: {site.said()}",
         )
-        for agent in agents:
+        for host in hosts:
             token = made(operator.post("/v1/join-tokens", **body))["token"]
-            agent.join(engine.url, token)
-            stack.callback(agent.close)
-            stack.callback(_end, agent)
-        _publish(site, hosts)
+            site.add_agent(host).join(engine.url, token)
+        if hosts:
+            _publish(site, hosts)
         yield site
         site.clear()
 
