@@ -24,6 +24,7 @@ from penstock.engine.batch import BatchEngine
 from penstock.engine.certificate import CertificateEngine
 from penstock.engine.deletion import Deletions
 from penstock.engine.document import DocumentEngine
+from penstock.engine.fabric_partition import FabricPartitionEngine
 from penstock.engine.image import ImageEngine
 from penstock.engine.invoice import InvoiceEngine
 from penstock.engine.load_balancer import LoadBalancerEngine
@@ -66,6 +67,7 @@ class ControlPlane:
         self.power = PowerEngine(self.db, clock)
         self.networks = NetworkEngine(self.db, clock, self.wakeups)
         self.load_balancers = LoadBalancerEngine(self.db, clock, self.wakeups)
+        self.fabric = FabricPartitionEngine(self.db, clock, self.wakeups)
         self.certificates = CertificateEngine(self.db, clock, self.wakeups, self.context.vault)
         self.invoices = InvoiceEngine(self.db, clock)
         self.retention = RetentionEngine(self.db, clock)
@@ -116,6 +118,7 @@ class ControlPlane:
             self._loop(
                 "load_balancer", self.load_balancers.tick, "load_balancer", limits.BALANCER_TICK_SECONDS
             ),
+            self._loop("fabric_partition", self.fabric.tick, "report", limits.FABRIC_TICK_SECONDS),
             self._loop("certificate", self.certificates.tick, None, limits.CERTIFICATE_TICK_SECONDS),
             self._loop("batch", self.batches.tick, "batch", limits.BATCH_TICK_SECONDS),
             self._loop("invoice", self.invoices.tick, None, limits.INVOICE_TICK_SECONDS),

@@ -20,6 +20,7 @@ from penstock.actions.enrolment import (
     compare_nodes,
     node_row,
 )
+from penstock.base import limits
 from penstock.base.errors import ConflictError, UnauthenticatedError, UnavailableError
 from penstock.drivers.base import InjectsFaults, NodeFacts
 from penstock.store import agent as agent_store
@@ -27,6 +28,7 @@ from penstock.store import allocation as allocation_store
 from penstock.store import device as device_store
 from penstock.store import device_class as device_class_store
 from penstock.store import event as event_store
+from penstock.store import fabric_partition as partition_store
 from penstock.store import node as node_store
 from penstock.store import power_feed as power_feed_store
 from penstock.store import rack as rack_store
@@ -223,6 +225,7 @@ def get(context: Context, actor: Actor, node_id: str) -> Row:
         devices = device_store.page(connection, node_id=node_id, after=None, limit=DEVICES_PER_NODE_MAX)
         row["devices"] = sorted(devices, key=lambda device: device["position"])
         row["allocations"] = allocation_store.of_node(connection, node_id, limit=1_000)
+        row["partitions"] = partition_store.of_node(connection, node_id, limits.PAGE_DEFAULT)
         row["checks"] = host_check.shown(connection, node_id, context.clock.now())
     return row
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,7 +16,10 @@ from penstock.base.errors import ConflictError, InvalidInputError, ModelNotAppro
 from penstock.catalog.base import Compiled, Known, merge_order
 from penstock.catalog.kinds import kind_named
 from penstock.catalog.known import known_for, known_from
+from penstock.domain.policy import Fabric
+from penstock.store import fabric_partition as partition_store
 from penstock.store import model as model_store
+from penstock.store import policy as policy_store
 from penstock.store import secret as secret_store
 from penstock.store import service as service_store
 from penstock.store.rows import Row
@@ -125,6 +128,7 @@ def prepare(context: Context, actor: Actor, connection: Connection, order: Order
         spec = rag_order.resolve(connection, project, spec)
     (known,) = known_for(connection, known, [(spec, price_book_id)])
     compiled = kind.compile(spec, known)
+    compiled = replace(compiled, asks=tuple(replace(ask, project_id=project["id"]) for ask in compiled.asks))
     _check_named(connection, project, offer["kind"], spec)
     if price_book_id is None:
         raise ConflictError(
@@ -151,6 +155,16 @@ def _check_named(connection: Connection, project: Row, kind: str, spec: Mapping[
                 (f"spec.{name}" for name, value in spec.items() if value == missing[0]), "spec.adapters"
             ),
             data={"models": missing},
+        )
+    fabric = spec.get("fabric")
+    if (
+        fabric is not None
+        and policy_store.read(connection).fabric is Fabric.NEVER
+        and partition_store.named(connection, project["id"], fabric) is None
+    ):
+        raise InvalidInputError(
+            f"the project has no fabric partition '{fabric}'; create it with `penstock fabric create {fabric}`",
+            field="spec.fabric",
         )
     named = spec.get("secret")
     if named is not None and secret_store.named(connection, project["id"], named) is None:

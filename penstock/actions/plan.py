@@ -32,6 +32,7 @@ from penstock.scheduler.calendar import at_a_later_time
 from penstock.scheduler.explain import explain
 from penstock.scheduler.preempt import make_room
 from penstock.store import calendar as calendar_store
+from penstock.store import fabric_member as member_store
 from penstock.store import fleet as fleet_store
 from penstock.store import price_book as price_book_store
 from penstock.store import quota as quota_store
@@ -111,6 +112,9 @@ def _now(context: Context, prepared: Prepared, when: When, inside: Mapping[str, 
     ends_at = ends_at or (None if length is None else now + length)
     asks = tuple(replace(ask, ends_at=ends_at, reservation_id=own) for ask in prepared.compiled.asks)
     with context.db.transaction(SYSTEM) as connection, context.picture.fresh(connection) as fleet:
+        if any(ask.fabric for ask in asks):
+            shared = member_store.shared_nodes(connection, prepared.project["id"])
+            asks = tuple(replace(ask, avoid_nodes=shared) for ask in asks)
         plans = _try(fleet, asks)
         names = _names(connection, plans)
         placement = _with_names([plan.to_json() for plan in plans if isinstance(plan, Plan)], names)
@@ -242,7 +246,10 @@ def _explain_waiting(context: Context, connection: Connection, row: Row) -> dict
     now, when = context.clock.now(), When(None, row["ends_at"], row["duration_s"])
     length = when.length(now)
     ends_at, own = (None if length is None else now + length), row["reservation_id"]
-    asks = [replace(ask, avoid_nodes=avoid, ends_at=ends_at, reservation_id=own) for ask in compiled.asks]
+    if any(ask.fabric for ask in compiled.asks):
+        avoid |= member_store.shared_nodes(connection, row["project_id"])
+    with_time = {"ends_at": ends_at, "reservation_id": own, "project_id": row["project_id"]}
+    asks = [replace(ask, avoid_nodes=avoid, **with_time) for ask in compiled.asks]
     with context.picture.fresh(connection) as fleet:
         plans = _try(fleet, asks)
         first = next((i for i, plan in enumerate(plans) if isinstance(plan, NoPlan)), 0)

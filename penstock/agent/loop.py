@@ -8,7 +8,6 @@ full, successful pull said so twice: an unreachable control plane never makes an
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
 import structlog
 from prometheus_client import Counter
@@ -368,12 +367,11 @@ class Agent:
             self._remove_orphans(driver, [key for key in seen if key not in self._desired])
 
     def _note_counters(self, item: Item, seen: Observed, now: float) -> None:
-        """Report what a driver counts, now and then, and at once who of those behind it fell ill or came back."""
+        """Report what a driver counts, now and then, and at once what else it says that is not as it was."""
         if seen.detail is None or item.wanted == "absent":
             return
-        told = cast("Mapping[str, object]", self._told[item.allocation_id][5])
-        ill = told.get("health") != seen.detail.get("health")
-        if not ill and now < self._counted_at.get(item.allocation_id, now):
+        changed = self._told[item.allocation_id][5] != _essence(seen)[5]
+        if not changed and now < self._counted_at.get(item.allocation_id, now):
             return
         self._counted_at[item.allocation_id] = now + METERS_SECONDS
         self._told.pop(item.allocation_id, None)

@@ -11,7 +11,7 @@ from penstock.actions import fabric_partition as partition_actions
 from penstock.api.edge import ERRORS, After, Caller, Limit, Strict, answer, page
 from penstock.api.fields import Id, Name, NameFilter, PathId, Text
 from penstock.base import limits
-from penstock.domain.fabric_partition import shown
+from penstock.domain.fabric_partition import MemberState, PartitionState, shown
 from penstock.store.rows import Row
 
 router = APIRouter(prefix="/v1", tags=["fabric"])
@@ -26,13 +26,17 @@ class FabricPartitionBody(Strict):
 
 
 class FabricPartitionNodes(Strict):
-    """All nodes that are in a partition."""
+    """All nodes that operators want in a partition while its project has them to itself."""
 
     node_ids: list[Id] = Field(max_length=limits.NODES_PER_PARTITION_MAX)
 
 
 class FabricPartitionOut(BaseModel):
-    """A partition; ``pkey`` has the bit of full members set, as fabric managers write it."""
+    """A partition; ``pkey`` has the bit of full members set, as fabric managers write it.
+
+    ``members`` are in it now, ``nodes`` those that operators want in it beside the nodes of services that ask for it.
+    An ``automatic`` one was made for a service that named it and goes with the last one that does.
+    """
 
     id: str
     tenant_id: str
@@ -40,6 +44,11 @@ class FabricPartitionOut(BaseModel):
     name: str
     description: str
     pkey: str
+    state: PartitionState
+    reason: str
+    automatic: bool
+    repairs: int
+    members: int
     nodes: int
     created_at: datetime
 
@@ -48,6 +57,23 @@ class FabricPartitionPage(BaseModel):
     """A page of partitions."""
 
     items: list[FabricPartitionOut]
+    next: str | None
+
+
+class FabricMemberOut(BaseModel):
+    """A node of a partition: in it, joining, leaving, or refused and why."""
+
+    node_id: str
+    node: str
+    state: MemberState
+    reason: str
+    since: datetime
+
+
+class FabricMemberPage(BaseModel):
+    """A page of nodes of a partition."""
+
+    items: list[FabricMemberOut]
     next: str | None
 
 
@@ -61,6 +87,7 @@ class FabricNodeOut(BaseModel):
     spine: str | None
     core: str | None
     nvlink_domains: list[str]
+    pkeys: list[str]
     simulated: bool
 
 
@@ -79,9 +106,11 @@ def out(row: Row) -> dict[str, Any]:
 
 @router.get("/fabric", responses={200: {"model": FabricPage}, **ERRORS})
 def inventory(call: Caller, limit: Limit = limits.PAGE_DEFAULT, after: After = None) -> Response:
-    """List where nodes are: rack, leaf, spine, core, NVLink domains; for operators."""
+    """List where nodes are: rack, leaf, spine, core, NVLink domains, keys of partitions; for operators."""
     rows = partition_actions.inventory(call.context, call.actor(), after=after, limit=limit + 1)
-    return page(rows, limit, key="node_id")
+    return page(
+        [{**row, "pkeys": [shown(one) for one in row["pkeys"]]} for row in rows], limit, key="node_id"
+    )
 
 
 @router.post("/fabric-partitions", status_code=201, responses={201: {"model": FabricPartitionOut}, **ERRORS})
@@ -105,16 +134,30 @@ def show(call: Caller, partition_id: PathId) -> Response:
     return answer(out(partition_actions.show(call.context, call.actor(), partition_id)))
 
 
+@router.get(
+    "/fabric-partitions/{partition_id}/members", responses={200: {"model": FabricMemberPage}, **ERRORS}
+)
+def members(
+    call: Caller, partition_id: PathId, limit: Limit = limits.PAGE_DEFAULT, after: After = None
+) -> Response:
+    """List the nodes of a partition: those in it, joining, leaving, and those that cannot join and why."""
+    rows = partition_actions.members(call.context, call.actor(), partition_id, after=after, limit=limit + 1)
+    return page(rows, limit, key="node_id")
+
+
 @router.put(
     "/fabric-partitions/{partition_id}/nodes", responses={200: {"model": FabricPartitionOut}, **ERRORS}
 )
 def set_nodes(call: Caller, partition_id: PathId, body: FabricPartitionNodes) -> Response:
-    """Say which nodes are in a partition; for operators."""
+    """Say which nodes are to be in a partition while its project has them to itself, asked for or not; for operators."""
     return answer(out(partition_actions.set_nodes(call.context, call.actor(), partition_id, body.node_ids)))
 
 
-@router.delete("/fabric-partitions/{partition_id}", status_code=204, responses=ERRORS)
+@router.delete(
+    "/fabric-partitions/{partition_id}",
+    status_code=202,
+    responses={202: {"model": FabricPartitionOut}, **ERRORS},
+)
 def delete(call: Caller, partition_id: PathId) -> Response:
-    """Give a partition key back; no node may be in the partition."""
-    partition_actions.delete(call.context, call.actor(), partition_id)
-    return Response(status_code=204)
+    """Give a partition key back once no fabric manager has it any more; nothing may ask for the partition."""
+    return answer(out(partition_actions.delete(call.context, call.actor(), partition_id)), 202)

@@ -13,6 +13,7 @@ from penstock.api.device import out as device_out
 from penstock.api.edge import ERRORS, After, Caller, Limit, answer, page
 from penstock.api.fields import IdFilter, NameFilter, PathId
 from penstock.base import limits
+from penstock.domain.fabric_partition import MemberState, shown
 from penstock.drivers.base import InjectsFaults
 from penstock.store.rows import Row
 
@@ -63,10 +64,10 @@ class NodeOut(BaseModel):
 
 
 class NodeAllocationOut(BaseModel):
-    """Something a service wants or has on a node."""
+    """Something a service wants or has on a node; ``service_id`` null: it carries a network, a volume or the like."""
 
     id: str
-    service_id: str
+    service_id: str | None
     tenant_id: str
     project_id: str
     driver: str
@@ -77,6 +78,19 @@ class NodeAllocationOut(BaseModel):
     endpoint: str | None
     busy_permille: int | None
     observed_at: datetime | None
+
+
+class NodePartitionOut(BaseModel):
+    """A partition of the fabric that a node is in, joins, leaves, or cannot join and why."""
+
+    id: str
+    name: str
+    tenant_id: str
+    project_id: str
+    pkey: str
+    state: MemberState
+    reason: str
+    since: datetime
 
 
 class HostCheckOut(BaseModel):
@@ -98,6 +112,7 @@ class NodeDetail(NodeOut):
     devices: list[DeviceOut]
     allocations: list[NodeAllocationOut]
     checks: list[HostCheckOut]
+    partitions: list[NodePartitionOut]
 
 
 class NodePage(BaseModel):
@@ -140,6 +155,7 @@ def detail(row: Row) -> dict[str, Any]:
             {name: found[name] for name in NodeAllocationOut.model_fields} for found in row["allocations"]
         ],
         "checks": [{name: found[name] for name in HostCheckOut.model_fields} for found in row["checks"]],
+        "partitions": [{**found, "pkey": shown(found["pkey"])} for found in row["partitions"]],
     }
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from penstock.actions import policy as policy_actions
 from penstock.actions import share as share_actions
 from penstock.api.edge import ERRORS, Caller, Strict, answer
-from penstock.domain.policy import READY_MAX, TIME_MAX_S, Queue, Reclaim, Sleeping
+from penstock.domain.policy import READY_MAX, TIME_MAX_S, Fabric, Queue, Reclaim, Sleeping
 
 router = APIRouter(prefix="/v1/policy", tags=["quotas"])
 
@@ -57,6 +57,9 @@ class PolicyBody(Strict):
     wake_s: int | None = Field(
         default=None, ge=0, le=TIME_MAX_S, description="what waking a node is taken to last"
     )
+    fabric: Literal["multi-node", "always", "never"] | None = Field(
+        default=None, description="which orders have the partition of the fabric made that they name"
+    )
 
 
 class PolicyOut(BaseModel):
@@ -74,6 +77,7 @@ class PolicyOut(BaseModel):
     sleep_up_s: int
     sleep_ready: int
     wake_s: int
+    fabric: Fabric
 
 
 class ShareOut(BaseModel):

@@ -267,6 +267,14 @@ PEERINGS_PER_NETWORK_MAX = 16
 FLOATING_ADDRESSES_PER_PROJECT_MAX = 256
 FABRIC_PARTITIONS_PER_PROJECT_MAX = 64
 NODES_PER_PARTITION_MAX = 4_096
+FABRIC_TICK_SECONDS = 1.0
+FABRIC_PARTITIONS_PER_TURN = 32
+FABRIC_LOOK = timedelta(
+    seconds=5
+)  # how often everything is looked at, whether or not anybody said that it changed
+FABRIC_SETTLE = timedelta(seconds=1)  # how often to look whether a fabric manager has done what it was told
+FABRIC_RETRY_FIRST = timedelta(seconds=1)
+FABRIC_RETRY_MAX = timedelta(seconds=60)
 NETWORK_TICK_SECONDS = 1.0
 LOAD_BALANCERS_PER_NETWORK_MAX = 32
 LISTENERS_PER_BALANCER_MAX = 16

@@ -14,8 +14,17 @@ COLUMNS = (
     Column("NAME", "name"),
     Column("PROJECT", "project_id"),
     Column("KEY", "pkey"),
-    Column("NODES", "nodes", Kind.COUNT),
+    Column("STATE", "state"),
+    Column("MEMBERS", "members", Kind.COUNT),
+    Column("REASON", "reason"),
+    Column("AUTOMATIC", "automatic", Kind.FLAG),
     Column("CREATED", "created_at", Kind.TIME),
+)
+MEMBERS = (
+    Column("NODE", "node"),
+    Column("STATE", "state"),
+    Column("SINCE", "since", Kind.TIME),
+    Column("REASON", "reason"),
 )
 PLACES = (
     Column("NODE", "name"),
@@ -24,13 +33,14 @@ PLACES = (
     Column("SPINE", "spine"),
     Column("CORE", "core"),
     Column("NVLINK", "nvlink_domains", Kind.LIST),
+    Column("KEYS", "pkeys", Kind.LIST),
     Column("SIMULATED", "simulated", Kind.FLAG),
 )
 
 
 @command(app, "nodes", examples=["penstock fabric nodes"])
 def nodes(session: Session, limit: ListLimit = None) -> None:
-    """List where nodes are: rack, leaf, spine, core, NVLink domains; for operators."""
+    """List where nodes are: rack, leaf, spine, core, NVLink domains, keys of partitions; for operators."""
     session.show_list("/v1/fabric", PLACES, limit=limit)
 
 
@@ -51,6 +61,22 @@ def list_(session: Session, limit: ListLimit = None) -> None:
     session.show_list("/v1/fabric-partitions", COLUMNS, limit=limit)
 
 
+@command(app, "show", examples=["penstock fabric show training"])
+def show(session: Session, partition: Partition) -> None:
+    """Show a partition: its key, how far the fabric managers are with it, and why."""
+    session.show(session.client.get(f"/v1/fabric-partitions/{_id(session, partition)}"), COLUMNS)
+
+
+@command(app, "members", examples=["penstock fabric members training"])
+def members(session: Session, partition: Partition, limit: ListLimit = None) -> None:
+    """List the nodes of a partition: those in it, joining, leaving, and those that cannot join and why."""
+    session.show_list(f"/v1/fabric-partitions/{_id(session, partition)}/members", MEMBERS, limit=limit)
+
+
+def _id(session: Session, partition: str) -> str:
+    return session.find("fabric-partitions", partition)
+
+
 @command(app, "set", examples=["penstock fabric set training r01t01 r01t02"])
 def put(
     session: Session,
@@ -59,16 +85,16 @@ def put(
         list[str] | None, typer.Argument(help="Names or ids of all its nodes; none empties it.")
     ] = None,
 ) -> None:
-    """Say which nodes are in a partition; for operators."""
-    partition_id = session.find("fabric-partitions", partition)
+    """Say which nodes are to be in a partition while its project has them to itself, asked for or not; for operators."""
+    partition_id = _id(session, partition)
     body = {"node_ids": [session.find("nodes", one) for one in members or []]}
     session.show(session.client.put(f"/v1/fabric-partitions/{partition_id}/nodes", body), COLUMNS)
 
 
 @command(app, "delete", examples=["penstock fabric delete training --yes"])
 def delete(session: Session, partition: Partition, yes: Yes = False) -> None:  # noqa: FBT002 - the form of a Typer flag
-    """Give a partition key back."""
-    partition_id = session.find("fabric-partitions", partition)
+    """Give a partition key back; nothing may ask for the partition."""
+    partition_id = _id(session, partition)
     session.confirm(f"Give the key of the partition '{partition}' back?", yes=yes)
     session.client.delete(f"/v1/fabric-partitions/{partition_id}")
-    session.say(f"the partition '{partition}' is deleted")
+    session.say(f"the partition '{partition}' is being deleted")

@@ -52,6 +52,13 @@ LOG = (
     Column("LEVEL", "level"),
     Column("LINE", "text"),
 )
+PARTITIONS = (
+    Column("PARTITION", "name"),
+    Column("KEY", "pkey"),
+    Column("PROJECT", "project_id"),
+    Column("THIS NODE", "state"),
+    Column("REASON", "reason"),
+)
 WORK = (
     Column("ALLOCATION", "id"),
     Column("SERVICE", "service_id"),
@@ -86,6 +93,8 @@ def show(session: Session, node: Node) -> None:
             session.show_items(document["devices"], DEVICES)
         if document["allocations"]:
             session.show_items(document["allocations"], WORK)
+        if document["partitions"]:
+            session.show_items(document["partitions"], PARTITIONS)
         if document["checks"]:
             session.show_items(document["checks"], CHECKS)
 

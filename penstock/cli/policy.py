@@ -22,6 +22,7 @@ FIELDS = (
     Column("Sleeps after up (s)", "sleep_up_s"),
     Column("Kept ready", "sleep_ready"),
     Column("Waking takes (s)", "wake_s"),
+    Column("Makes fabric partitions", "fabric"),
 )
 
 
@@ -110,22 +111,17 @@ def set_(
     wake_s: Annotated[
         int | None, typer.Option("--wake-s", min=0, help="What waking a node is taken to last.")
     ] = None,
+    fabric: Annotated[
+        str | None,
+        typer.Option("--fabric", help="multi-node, always, or never: whose partition of the fabric is made."),
+    ] = None,
 ) -> None:
     """Change policies; what is not named stays as it is."""
-    given = {
-        "queue": queue,
-        "reclaim": reclaim,
-        "patience_s": patience_s,
-        "bound_s": bound_s,
-        "fresh_s": fresh_s,
-        "starve_s": starve_s,
-        "power_weight_percent": power_weight_percent,
-        "sleep": sleep,
-        "sleep_idle_s": sleep_idle_s,
-        "sleep_up_s": sleep_up_s,
-        "sleep_ready": sleep_ready,
-        "wake_s": wake_s,
-    }
+    times = {"patience_s": patience_s, "bound_s": bound_s, "fresh_s": fresh_s, "starve_s": starve_s}
+    sleeping = {"sleep": sleep, "sleep_idle_s": sleep_idle_s, "sleep_up_s": sleep_up_s}
+    sleeping |= {"sleep_ready": sleep_ready, "wake_s": wake_s}
+    given = {"queue": queue, "reclaim": reclaim, "power_weight_percent": power_weight_percent}
+    given |= times | sleeping | {"fabric": fabric}
     body = {name: value for name, value in given.items() if value is not None}
     if not body:
         raise CliError("name at least one policy to change, for example --reclaim yielding", USAGE)

@@ -62,6 +62,7 @@ PAGES = (
     "flow",
     "load_balancer",
     "load_balancer_change",
+    "fabric_partition",
     "certificate",
     "api_key",
     "usage",

@@ -15,6 +15,7 @@ from penstock.base.units import (
     format_eur,
     format_price,
 )
+from penstock.domain.fabric_partition import shown
 from penstock.domain.price import Meter
 
 # How a state looks: good, busy (on its way), idle, bad or over.
@@ -50,6 +51,11 @@ TONES: Mapping[str, str] = {
     "starting": "busy",
     "releasing": "busy",
     "recovering": "busy",
+    "changing": "busy",
+    "joining": "busy",
+    "leaving": "busy",
+    "member": "good",
+    "refused": "bad",
     "draft": "busy",
     "degraded": "bad",
     "failed": "bad",
@@ -302,6 +308,7 @@ FILTERS = {
     "badge": badge,
     "simulated": simulated,
     "short": short,
+    "pkey": shown,
     "bytes": format_bytes,
     "quota_amount": quota_amount,
     "quota_name": quota_name,

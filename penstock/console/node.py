@@ -124,7 +124,7 @@ def _ask(visit: Visit, verb: str, title: str, effects: Sequence[str], *, dangero
 
 def _holds(visit: Visit, row: Row) -> str:
     """Say which services of whom have work on a node, and what they bring in."""
-    ids = sorted({part["service_id"] for part in row["allocations"]})
+    ids = sorted({part["service_id"] for part in row["allocations"] if part["service_id"] is not None})
     if not ids:
         return "Nothing runs on it now."
     services = [service_actions.show(visit.context, visit.actor, one) for one in ids[:NAMED_MAX]]

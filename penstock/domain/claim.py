@@ -39,6 +39,8 @@ class Ask:
 
     The time: from now, or from ``starts_at`` on (a booking), and for as long as it runs, or until ``ends_at``. An order
     with a ``reservation_id`` gets its place inside that reservation and nowhere else.
+
+    Whose it is: ``project_id``. With ``fabric`` its nodes join a partition of the fabric: nobody else may be there.
     """
 
     count: int
@@ -61,6 +63,8 @@ class Ask:
     starts_at: datetime | None = None
     ends_at: datetime | None = None
     reservation_id: str | None = None
+    project_id: str = ""
+    fabric: bool = False
 
     @property
     def window(self) -> Window:
@@ -144,6 +148,10 @@ class NodeState:
         0  # what waking it adds to the power that is held; 0: it is awake, or its power is kept for it
     )
     networks: bool = False  # it carries tenants' networks
+    kept_for: str | None = None  # the project whose partition of the fabric it is in, joins or leaves
+    projects: frozenset[str] = (
+        frozenset()
+    )  # who holds or booked something of it; asked for by ``fabric`` alone
 
     def area(self, level: Level) -> tuple[str, ...]:
         """Return the rack, leaf or pod of the node as a key; a node that names none is one by itself."""
@@ -158,6 +166,8 @@ class Refusal(StrEnum):
 
     NODE_NOT_SCHEDULABLE = "node_not_schedulable"
     NODE_AVOIDED = "node_avoided"
+    NODE_KEPT = "node_kept"
+    NODE_SHARED = "node_shared"
     DRIVER_MISSING = "driver_missing"
     ARCHITECTURE = "architecture"
     NO_NETWORKS = "no_networks"
@@ -178,7 +188,9 @@ class Refusal(StrEnum):
 
 REFUSAL_SENTENCES: dict[Refusal, str] = {
     Refusal.NODE_NOT_SCHEDULABLE: "the node is cordoned, unreachable or not yet ready",
-    Refusal.NODE_AVOIDED: "the service just failed on this node",
+    Refusal.NODE_AVOIDED: "the service just failed on this node, or a partition of the fabric keeps the two apart",
+    Refusal.NODE_KEPT: "the node is in the partition of the fabric of another project, or is about to leave it",
+    Refusal.NODE_SHARED: "another project holds or booked something of the node, so it cannot join a partition of the fabric",
     Refusal.DRIVER_MISSING: "the node does not run the driver this kind of service needs",
     Refusal.ARCHITECTURE: "the node has another CPU architecture",
     Refusal.NO_NETWORKS: "the node carries no networks, which the order's ports need",
@@ -215,8 +227,9 @@ def _node_fits(ask: Ask, grant: Grant, node: NodeState) -> Refusal | None:
         return Refusal.NODE_NOT_SCHEDULABLE
     if _in_maintenance(ask, node):
         return Refusal.NODE_MAINTENANCE
-    if node.node_id in ask.avoid_nodes:
-        return Refusal.NODE_AVOIDED
+    apart = _kept_apart(ask, node)
+    if apart is not None:
+        return apart
     if ask.driver not in node.drivers:
         return Refusal.DRIVER_MISSING
     if ask.architecture is not None and ask.architecture != node.architecture:
@@ -227,6 +240,16 @@ def _node_fits(ask: Ask, grant: Grant, node: NodeState) -> Refusal | None:
         return Refusal.NODE_MEMORY
     if node.cpu_used_millis + grant.node_cpu_millis > node.cpu_millis:
         return Refusal.NODE_CPU
+    return None
+
+
+def _kept_apart(ask: Ask, node: NodeState) -> Refusal | None:
+    if node.node_id in ask.avoid_nodes:
+        return Refusal.NODE_AVOIDED
+    if node.kept_for not in (None, ask.project_id):
+        return Refusal.NODE_KEPT
+    if ask.fabric and not node.projects <= {ask.project_id}:
+        return Refusal.NODE_SHARED
     return None
 
 

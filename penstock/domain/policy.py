@@ -1,4 +1,4 @@
-"""The operator's policies: who is served first, who gives way, and when idle nodes may sleep. All of it data."""
+"""The operator's policies: who is served first, who gives way, when idle nodes may sleep. All of it data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -30,6 +30,14 @@ class Sleeping(StrEnum):
     AUTOMATIC = "automatic"
 
 
+class Fabric(StrEnum):
+    """Which orders that name a partition of the fabric that is not there have it made."""
+
+    MULTI_NODE = "multi-node"  # those on more than one node
+    ALWAYS = "always"
+    NEVER = "never"
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """The switches and bounds; times in seconds.
@@ -55,6 +63,7 @@ class Policy:
     sleep_up_s: int = 1_800
     sleep_ready: int = 1
     wake_s: int = 90
+    fabric: Fabric = Fabric.MULTI_NODE
 
 
 TIME_MAX_S = 30 * 86_400
@@ -64,7 +73,7 @@ _MOST = {"power_weight_percent": (100, "percent"), "sleep_ready": (READY_MAX, "n
 
 def policy_from(values: Mapping[str, object]) -> Policy:
     """Return the policy with ``values`` in place of the defaults; InvalidInputError names a field that cannot be."""
-    kinds = {"queue": Queue, "reclaim": Reclaim, "sleep": Sleeping}
+    kinds = {"queue": Queue, "reclaim": Reclaim, "sleep": Sleeping, "fabric": Fabric}
     known = {one.name for one in fields(Policy)}
     made: dict[str, object] = {}
     for name, value in values.items():

@@ -5,7 +5,7 @@ writes what differs into the allocation of its host. What hosts report of member
 """
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from prometheus_client import Counter
@@ -13,11 +13,11 @@ from sqlalchemy.engine import Connection
 
 from penstock.base import limits
 from penstock.base.clock import Clock
-from penstock.base.ids import new_id
 from penstock.domain.load_balancer import COUNTERS, MemberState, choose_host, config_of, moved
+from penstock.engine.told import Told, Waits
+from penstock.store import allocation as allocation_store
 from penstock.store import certificate as certificate_store
 from penstock.store import event as event_store
-from penstock.store import host_network as plan_store
 from penstock.store import load_balancer as balancer_store
 from penstock.store import network as network_store
 from penstock.store import owned
@@ -32,6 +32,8 @@ CHANGES = Counter(
     "Load balancers placed, moved, removed; members that fell ill or came back.",
     ("what",),
 )
+
+_WAITS = Waits(limits.BALANCER_SETTLE, limits.BALANCER_FAILED_AGAIN, limits.BALANCER_FAILED_AGAIN)
 
 
 class LoadBalancerEngine:
@@ -126,10 +128,25 @@ class _Step:
         self._row = row
         self._now = now
         self._host: Row | None = None
-        self.changed = False
+        self._moved = False
+        self._telling = Told(connection, now, _WAITS, lambda _kind: None)
         self.told = False  # the host was told everything up to now
-        self.left = 0
-        self.due_at: datetime | None = None
+
+    @property
+    def changed(self) -> bool:
+        """Tell whether anybody is told something new."""
+        return self._moved or self._telling.changed
+
+    @property
+    def left(self) -> int:
+        """Return how many hosts have it still."""
+        return self._telling.left
+
+    @property
+    def due_at(self) -> datetime | None:
+        """Return when to look again, None for when something changes."""
+        wait = self._telling.look_again
+        return None if wait is None else self._now + wait
 
     def place(self) -> str | None:
         """Choose the host and plug the port in there; return ``placed`` or ``moved`` if it is another one than before."""
@@ -138,13 +155,13 @@ class _Step:
         before = self._row["node_id"]
         self._host = choose_host(hosts, before, near, balancer_store.by_node(self._connection))
         if self._host is None or self._host["state"] != "ready" or self._host["cordoned"]:
-            self._soon(limits.BALANCER_FAILED_AGAIN)
+            self._telling.soon(limits.BALANCER_FAILED_AGAIN)
         if self._host is None or self._host["node_id"] == before:
             return None
         values = {"node_id": self._host["node_id"]}
         balancer_store.note(self._connection, self._row["id"], values)
         port_store.bind(self._connection, self._row["port_id"], self._host["node_id"], at=self._now)
-        self.changed = True
+        self._moved = True
         return "placed" if before is None else "moved"
 
     def tell(self) -> None:
@@ -152,25 +169,26 @@ class _Step:
         if self._host is None:
             return  # nobody can take it: whoever has it goes on with it
         config = self._config() if port_store.ready(self._connection, self._row["port_id"]) else None
-        for one in balancer_store.allocations(self._connection, self._row["id"]):
+        for one in self._allocations():
             if one["node_id"] != self._host["node_id"]:
-                self._end(one)
+                self._telling.existing(one, None)
             elif config is not None:
-                self._update(one, config)
+                self._telling.existing(one, config)
                 self.told = True
         if config is None:
-            self._soon(limits.BALANCER_SETTLE)
+            self._telling.soon(limits.BALANCER_SETTLE)
         elif not self.told:
             self.told = True
-            allocation_id = new_id("allocation", self._now)
-            balancer_store.insert_allocation(self._connection, allocation_id, self._row, self._host, config)
-            self.changed = True
-            self._soon(limits.BALANCER_SETTLE)
+            carried = allocation_store.carried("load_balancer_id", self._row)
+            self._telling.new(carried, self._host["balancer_driver"], self._host, config)
 
     def end_everywhere(self) -> None:
         """Tell every host that the load balancer is to go."""
-        for one in balancer_store.allocations(self._connection, self._row["id"]):
-            self._end(one)
+        for one in self._allocations():
+            self._telling.existing(one, None)
+
+    def _allocations(self) -> list[Row]:
+        return allocation_store.carrying(self._connection, "load_balancer_id", self._row["id"])
 
     def remove(self) -> None:
         """Forget a load balancer that no host has any more, with its port."""
@@ -192,45 +210,3 @@ class _Step:
             for name in ("bridge", "tap", "mac", "address", "prefix_length", "gateway", "mtu")
         }
         return config_of(self._row, place, members, certificates)
-
-    def _update(self, one: Row, config: Mapping[str, Any]) -> None:
-        if one["wanted"] != "present" or one["config"] != config:
-            self._change(one, "present", config)
-        elif one["phase_generation"] != one["generation"]:
-            self._soon(limits.BALANCER_SETTLE)  # its agent has not said yet what became of it
-        elif one["phase"] == "failed":
-            # What a person has to mend on the host is tried again by itself once that may have been done.
-            if (
-                one["observed_at"] is not None
-                and self._now - one["observed_at"] >= limits.BALANCER_FAILED_AGAIN
-            ):
-                self._change(one, "present", config)
-            self._soon(limits.BALANCER_FAILED_AGAIN)
-        elif one["phase"] != "ready":
-            self._soon(limits.BALANCER_SETTLE)
-
-    def _end(self, one: Row) -> None:
-        self.left += 1
-        gone = (
-            one["wanted"] == "absent"
-            and one["phase"] == "absent"
-            and one["phase_generation"] == one["generation"]
-        )
-        if gone or one["node_state"] == "retired":
-            plan_store.remove_allocation(self._connection, one["id"])
-            self.left -= 1
-            self.changed = True
-            return
-        if one["wanted"] != "absent":
-            self._change(one, "absent", one["config"])
-        reachable = one["node_state"] == "ready"
-        self._soon(limits.BALANCER_SETTLE if reachable else limits.BALANCER_FAILED_AGAIN)
-
-    def _change(self, one: Row, wanted: str, config: Mapping[str, Any]) -> None:
-        plan_store.change_allocation(self._connection, one["id"], wanted, config)
-        self.changed = True
-        self._soon(limits.BALANCER_SETTLE)
-
-    def _soon(self, wait: timedelta) -> None:
-        again = self._now + wait
-        self.due_at = again if self.due_at is None else min(self.due_at, again)

@@ -13,9 +13,10 @@ from sqlalchemy.engine import Connection
 
 from penstock.base import limits
 from penstock.base.clock import Clock
-from penstock.base.ids import new_id
-from penstock.domain.host_network import Config, choose_gateway, configs_of
+from penstock.domain.host_network import choose_gateway, configs_of
 from penstock.domain.network_peering import PeeringState
+from penstock.engine.told import Told, Waits
+from penstock.store import allocation as allocation_store
 from penstock.store import event as event_store
 from penstock.store import host_network as plan_store
 from penstock.store import network as network_store
@@ -32,6 +33,7 @@ MOVED = Counter("penstock_network_gateways_moved_total", "Networks whose way out
 SETTLE_AGAIN = timedelta(seconds=1)  # how often to look whether a host has done what it was told
 FAILED_AGAIN = timedelta(seconds=15)
 PEER_AGAIN = timedelta(milliseconds=200)
+_WAITS = Waits(answer=SETTLE_AGAIN, lost=SETTLE_AGAIN, failed=FAILED_AGAIN)
 _JOINED = (PeeringState.ACTIVE, PeeringState.ENDED)
 
 
@@ -71,11 +73,12 @@ class NetworkEngine:
             self._moved(connection, network, gateway, now)
         wanted = configs_of(facts, gateway)
         hosts = {host["node_id"]: dict(host) for host in facts.hosts}
-        told = _Told(connection, network, now)
-        for row in plan_store.allocations(connection, network["id"]):
+        told = Told(connection, now, _WAITS, lambda kind: TOLD.labels(kind).inc())
+        for row in allocation_store.carrying(connection, "network_id", network["id"]):
             told.existing(row, wanted.pop(row["node_id"], None))
+        carried = allocation_store.carried("network_id", network)
         for node_id, config in wanted.items():
-            told.new(hosts[node_id], config)
+            told.new(carried, hosts[node_id]["driver"], hosts[node_id], config)
         if peers and (told.changed or network["wanted"] == "deleted"):
             for peer_id in peers:
                 network_store.touch(connection, peer_id, now)
@@ -98,64 +101,3 @@ class NetworkEngine:
             project_id=network["project_id"],
             data={"reachable": gateway is not None},
         )
-
-
-class _Told:
-    """What one network's hosts are told in one tick."""
-
-    def __init__(self, connection: Connection, network: Row, now: datetime) -> None:
-        self._connection = connection
-        self._network = network
-        self._now = now
-        self.changed = False
-        self.left = 0
-        self.look_again: timedelta | None = None
-
-    def new(self, host: Row, config: Config) -> None:
-        """Tell a host about a network for the first time."""
-        allocation_id = new_id("allocation", self._now)
-        plan_store.insert_allocation(self._connection, allocation_id, self._network, host, config)
-        self._count("new")
-        self.left += 1
-        self._soon(SETTLE_AGAIN)
-
-    def existing(self, row: Row, config: Config | None) -> None:
-        """Tell a host what changed, or that the network is to go."""
-        self.left += 1
-        if config is None:
-            self._end(row)
-        elif row["wanted"] != "present" or row["config"] != config:
-            plan_store.change_allocation(self._connection, row["id"], "present", config)
-            self._count("changed")
-            self._soon(SETTLE_AGAIN)
-        elif row["phase_generation"] != row["generation"]:
-            self._soon(SETTLE_AGAIN)  # its agent has not said yet what became of it
-        elif row["phase"] == "failed":
-            # What a person has to mend on the host is tried again by itself once that may have been done.
-            if row["observed_at"] is not None and self._now - row["observed_at"] >= FAILED_AGAIN:
-                plan_store.change_allocation(self._connection, row["id"], "present", config)
-                self._count("again")
-            self._soon(FAILED_AGAIN)
-
-    def _end(self, row: Row) -> None:
-        gone = (
-            row["wanted"] == "absent"
-            and row["phase"] == "absent"
-            and row["phase_generation"] == row["generation"]
-        )
-        if gone or row["node_state"] == "retired":
-            plan_store.remove_allocation(self._connection, row["id"])
-            self.left -= 1
-            self._count("gone")
-            return
-        if row["wanted"] != "absent":
-            plan_store.change_allocation(self._connection, row["id"], "absent", row["config"])
-            self._count("ending")
-        self._soon(SETTLE_AGAIN)
-
-    def _soon(self, wait: timedelta) -> None:
-        self.look_again = wait if self.look_again is None else min(self.look_again, wait)
-
-    def _count(self, kind: str) -> None:
-        TOLD.labels(kind).inc()
-        self.changed = True

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from penstock.base import limits
 from penstock.base.clock import Clock
 from penstock.store import agent as agent_store
-from penstock.store import claim as gate
+from penstock.store import allocation as allocation_store
 from penstock.store import event as event_store
 from penstock.store import node as node_store
 from penstock.store import segment as segment_store
@@ -85,7 +85,7 @@ class NodeEngine:
         now = self._clock.now()
         nodes = node_store.settle_recovered(connection, now, limits.ENGINE_BATCH)
         if nodes:
-            gate.forget_on_nodes(connection, nodes)
+            allocation_store.forget_on_nodes(connection, nodes)
             service_store.wake_queued(connection, now, limits.ENGINE_BATCH)
             RETURNED.inc(len(nodes))
             log.info("nodes_returned", nodes=len(nodes))

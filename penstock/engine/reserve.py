@@ -27,11 +27,12 @@ from penstock.domain.service import REASON_SENTENCES, Reason, ServiceState
 from penstock.engine.class_quota import ClassQuotas, Taken
 from penstock.engine.fair_share import Turn, look
 from penstock.engine.preempt import ask_to_yield, preemptions
-from penstock.engine.timed import ending_of, event_of, timed, waking_words
+from penstock.engine.timed import ending_of, event_of, starting, timed, waking_words
 from penstock.scheduler import NoPlan, Plan, place_many
 from penstock.scheduler.preempt import Preemption
 from penstock.store import claim as gate
 from penstock.store import event as event_store
+from penstock.store import fabric_member as member_store
 from penstock.store import quota as quota_store
 from penstock.store import service as service_store
 from penstock.store.claim import Piece, Reservation
@@ -88,14 +89,10 @@ class Reserver:
     def place(self, rows: Sequence[Row], token: str) -> dict[str, dict[str, Any]]:
         """Place leased, queued services; return the recorded move of each that still was ours."""
         with self._db.transaction(SYSTEM) as connection:
-            self._picture.refresh(connection)
-            known = read_known(connection, self._classes)
-            each = known_for(connection, known, [(row["spec"], row["price_book_id"]) for row in rows])
-            now = self._clock.now()
-            compiled, broken = _compile(rows, each, ClassQuotas(connection, known, now), now)
+            known, compiled, broken = self._read(connection, rows)
             inside = [one for one in compiled if one[0]["reservation_id"] is not None]
             compiled = [one for one in compiled if one[0]["reservation_id"] is None]
-            turn = look(connection, compiled, now)
+            turn = look(connection, compiled, self._clock.now())
         planned = self._plan(inside)
         planned += self._with_room(self._plan(compiled)) if turn is None else self._in_turn(compiled, turn)
         try:
@@ -114,11 +111,7 @@ class Reserver:
         """Place so many more replicas of leased services, as many as fit of each; return what came of it."""
         rows: list[Row] = [{**row, "spec": spec_for(row, more)} for row, more in wanted]
         with self._db.transaction(SYSTEM) as connection:
-            self._picture.refresh(connection)
-            known = read_known(connection, self._classes)
-            each = known_for(connection, known, [(row["spec"], row["price_book_id"]) for row in rows])
-            now = self._clock.now()
-            compiled, broken = _compile(rows, each, ClassQuotas(connection, known, now), now)
+            known, compiled, broken = self._read(connection, rows)
         answers = iter(place_many(self._picture.fleet, [ask for _, order in compiled for ask in order.asks]))
         planned = [_Planned(row, order, tuple(next(answers) for _ in order.asks)) for row, order in compiled]
         try:
@@ -131,6 +124,16 @@ class Reserver:
         ):
             self._picture.forget()  # some of what was planned on it did not happen
         return {**dict.fromkeys(broken, Grown(reason=Reason.INVALID_SPEC)), **grown}
+
+    def _read(
+        self, connection: Connection, rows: Sequence[Row]
+    ) -> tuple[Known, list[tuple[Row, Compiled]], dict[str, tuple[Row, str]]]:
+        """Bring the picture up to date; return what is known, orders with their asks, and what is broken by id."""
+        self._picture.refresh(connection)
+        known = read_known(connection, self._classes)
+        each = known_for(connection, known, [(row["spec"], row["price_book_id"]) for row in rows])
+        quotas = ClassQuotas(connection, known, now := self._clock.now())
+        return known, *_compile(connection, rows, each, quotas, now)
 
     def _commit_growth(
         self, connection: Connection, planned: Sequence[_Planned], known: Known, token: str
@@ -263,7 +266,9 @@ class Reserver:
         """Tell whether only nodes that failed this service before have room for it."""
         if not row["avoid_nodes"]:
             return False
-        asks = [replace(ask, avoid_nodes=frozenset[str]()) for ask in order.asks]
+        asks = [
+            replace(ask, avoid_nodes=ask.avoid_nodes.difference(row["avoid_nodes"])) for ask in order.asks
+        ]
         plans = place_many(self._picture.fleet, asks)
         for plan in plans:
             if isinstance(plan, Plan):
@@ -301,7 +306,7 @@ class Reserver:
             pieces = reserved.pieces.get(p.row["id"])
             if pieces is not None:
                 simulated = any(reserved.nodes[piece.node_id]["simulated"] for piece in pieces)
-                move = _starting(p.row, now, simulated=simulated, holds=_holds(taken, p))
+                move = starting(p.row, now, simulated=simulated, holds=_holds(taken, p))
                 words = waking_words(connection, [reserved.nodes[piece.node_id] for piece in pieces])
                 moves.append({**move, "ends_at": p.compiled.asks[0].ends_at, "message": words})
             elif p.failed_everywhere:
@@ -361,7 +366,7 @@ class Reserver:
 
 
 def _compile(
-    rows: Sequence[Row], known: Sequence[Known], quotas: ClassQuotas, now: datetime
+    connection: Connection, rows: Sequence[Row], known: Sequence[Known], quotas: ClassQuotas, now: datetime
 ) -> tuple[list[tuple[Row, Compiled]], dict[str, tuple[Row, str]]]:
     """Return orders with their asks, and by id those that cannot be compiled any more, with the sentence why."""
     compiled: list[tuple[Row, Compiled]] = []
@@ -377,10 +382,11 @@ def _compile(
         except PenstockError as error:
             broken[row["id"]] = (row, error.sentence)
             continue
-        avoid = frozenset(row["avoid_nodes"])
-        if avoid:
-            order = replace(order, asks=tuple(replace(ask, avoid_nodes=avoid) for ask in order.asks))
-        compiled.append((row, order))
+        avoid = frozenset[str](row["avoid_nodes"])
+        if any(ask.fabric for ask in order.asks):
+            avoid |= member_store.shared_nodes(connection, row["project_id"])
+        asks = (replace(ask, avoid_nodes=avoid, project_id=row["project_id"]) for ask in order.asks)
+        compiled.append((row, replace(order, asks=tuple(asks))))
     # What yields comes last, so that it does not take what was just given up for an order that does not.
     compiled.sort(key=_yields)
     return compiled, broken
@@ -428,22 +434,6 @@ def _why_pending(planned: _Planned, refused: Mapping[str, Refusal]) -> Reason:
     if narrowed and (planned.no_plan.never_fits or not planned.no_plan.free_matching):
         return Reason.CLASS_QUOTA
     return Reason.NEVER_FITS if planned.no_plan.never_fits else Reason.NO_CAPACITY
-
-
-def _starting(row: Row, now: datetime, *, simulated: bool, holds: Mapping[str, int] | None) -> dict[str, Any]:
-    deadline = now + limits.START_DEADLINE
-    return {
-        "id": row["id"],
-        "state": ServiceState.STARTING,
-        "reason": Reason.NONE,
-        "message": "",
-        "due_at": deadline,
-        "deadline_at": deadline,
-        "attempts": 0,
-        "simulated": simulated,
-        "holds": holds,
-        "placed_at": now,
-    }
 
 
 def _pending(planned: _Planned, reason: Reason, now: datetime, holds: Mapping[str, int]) -> dict[str, Any]:

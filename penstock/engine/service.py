@@ -25,9 +25,11 @@ from penstock.engine.decide import Act, Move, decide, release
 from penstock.engine.fair_share import tenants_with_shares
 from penstock.engine.replica import NOTHING_GROWN, Replicas, attempts_after, is_counted
 from penstock.engine.reserve import Reserver
+from penstock.store import allocation as allocation_store
 from penstock.store import autoscale as autoscale_store
 from penstock.store import claim as gate
 from penstock.store import event as event_store
+from penstock.store import fabric_member as member_store
 from penstock.store import knowledge_base as base_store
 from penstock.store import port as port_store
 from penstock.store import quota as quota_store
@@ -150,7 +152,7 @@ class ServiceEngine:
         starting_to = [row["id"] for row in mine if row["state"] != ServiceState.RELEASING]
         if starting_to:
             gate.meter(connection, dict.fromkeys(starting_to, SegmentState.CLEANING), now)
-            gate.stop(connection, starting_to)
+            allocation_store.stop(connection, starting_to)
             self._wakeups.signal("allocation")
         allocations = service_store.allocations_of(connection, [row["id"] for row in mine])
         moves = {row["id"]: release(row, allocations[row["id"]], now) for row in mine}
@@ -185,7 +187,7 @@ class ServiceEngine:
             )
             self._wakeups.signal("gateway")
         if Act.STOP in by_act:
-            gate.stop(connection, [row["id"] for row in by_act[Act.STOP]])
+            allocation_store.stop(connection, [row["id"] for row in by_act[Act.STOP]])
             self._wakeups.signal("allocation")
         if Act.GIVE_BACK in by_act:
             self._give_back(connection, by_act[Act.GIVE_BACK], moves, now)
@@ -195,7 +197,11 @@ class ServiceEngine:
     ) -> None:
         ids = [row["id"] for row in rows]
         gate.unreserve(connection, ids, now)
-        gate.forget(connection, ids)
+        allocation_store.forget(connection, ids)
+        named = [(row["project_id"], row["spec"]["fabric"]) for row in rows if row["spec"].get("fabric")]
+        if named:  # their nodes leave the partition; until then they are kept for its project
+            member_store.touch_named(connection, named, now)
+            self._wakeups.signal("report")
         ended = [
             row for row in rows if moves[row["id"]].state in (ServiceState.RELEASED, ServiceState.FAILED)
         ]

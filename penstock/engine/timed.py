@@ -39,6 +39,23 @@ def event_of(row: Row, move: Mapping[str, Any], now: datetime) -> NewEvent:
     return NewEvent(now, kind, row["id"], row["tenant_id"], row["project_id"], data)
 
 
+def starting(row: Row, now: datetime, *, simulated: bool, holds: Mapping[str, int] | None) -> dict[str, Any]:
+    """Return the move of a service that has got its place."""
+    deadline = now + limits.START_DEADLINE
+    return {
+        "id": row["id"],
+        "state": ServiceState.STARTING,
+        "reason": Reason.NONE,
+        "message": "",
+        "due_at": deadline,
+        "deadline_at": deadline,
+        "attempts": 0,
+        "simulated": simulated,
+        "holds": holds,
+        "placed_at": now,
+    }
+
+
 def ending_of(row: Row, reason: Reason, sentence: str, now: datetime) -> dict[str, Any]:
     """Return the move of a service that is given up for ``reason``."""
     return {

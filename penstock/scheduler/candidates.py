@@ -48,10 +48,11 @@ def losers(fleet: Fleet, ask: Ask, plan: Plan | None) -> tuple[Candidate, ...]:
     if ask.count == 0:
         return tuple(_nodes(fleet, ask, taken))
     found: list[Candidate] = []
+    closed = fleet.closed_to(ask)
     for pool in fleet.pools_for(ask):
         capacity = capacity_of(fleet, pool, need_of(ask))
-        if ask.avoid_nodes:
-            capacity = capacity.narrowed(ask.avoid_nodes, keep=False)
+        if closed:
+            capacity = capacity.narrowed(closed, keep=False)
         if ask.domain_limit == 1 and ask.count > 1:
             found.extend(_domains(capacity, ask, plan))
         else:
@@ -133,7 +134,7 @@ def _cells(capacity: Capacity, ask: Ask, taken: frozenset[str]) -> list[Candidat
 
 
 def _nodes(fleet: Fleet, ask: Ask, taken: frozenset[str]) -> list[Candidate]:
-    capacity = node_capacity_of(fleet, need_of(ask))
+    capacity, closed = node_capacity_of(fleet, need_of(ask)), fleet.closed_to(ask)
     keys = np.where(capacity.code == 0, capacity.key, (1 << 61) + capacity.code)
     keys[fleet.nodes.column(ALIVE) == 0] = UNBOUNDED
     for row in map(fleet.node_row, taken):
@@ -145,7 +146,7 @@ def _nodes(fleet: Fleet, ask: Ask, taken: frozenset[str]) -> list[Candidate]:
         free = int(fleet.nodes.data[NODE_MEMORY, row] - fleet.nodes.data[NODE_MEMORY_USED, row])
         code = int(capacity.code[row])
         refusal = REFUSALS[code - 1] if code else None
-        if name in ask.avoid_nodes and refusal is None:
+        if name in closed and refusal is None:
             refusal = Refusal.NODE_AVOIDED
         if refusal is None:
             lost, sentence = (

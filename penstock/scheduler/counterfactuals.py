@@ -275,7 +275,7 @@ def _smaller_share(fleet: Fleet, ask: Ask, seed: int) -> list[Counterfactual]:
     memory = np.minimum(data[NODE_MEMORY] - data[NODE_MEMORY_USED], ask.node_memory_bytes)
     cpu = np.minimum(data[CPU] - data[CPU_USED], ask.node_cpu_millis)
     usable = (code == 0) & ((memory > 0) | (cpu > 0))
-    usable[[row for row in map(fleet.node_row, ask.avoid_nodes) if row is not None]] = False
+    usable[[row for row in map(fleet.node_row, fleet.closed_to(ask)) if row is not None]] = False
     for row in np.flatnonzero(usable)[np.argsort(-memory[usable], kind="stable")][:1].tolist():
         smaller = replace(ask, node_memory_bytes=int(memory[row]), node_cpu_millis=int(cpu[row]))
         if _fits(fleet, smaller, seed):

@@ -102,7 +102,8 @@ def _where(plan: Plan) -> str:
 
 def _capacities(fleet: Fleet, ask: Ask) -> list[Capacity]:
     found = [capacity_of(fleet, pool, need_of(ask)) for pool in fleet.pools_for(ask)]
-    return [one.narrowed(ask.avoid_nodes, keep=False) if ask.avoid_nodes else one for one in found]
+    closed = fleet.closed_to(ask)
+    return [one.narrowed(closed, keep=False) if closed else one for one in found]
 
 
 def _kind(ask: Ask) -> str:

@@ -62,6 +62,7 @@ def place(fleet: Fleet, ask: Ask, *, seed: int = 0) -> Plan | NoPlan:
         raise ValueError("an ask has no negative count or slices")
     if ask.slices and (ask.domains_max or ask.within is not None):
         raise ValueError("a shape over several domains or within an area is for whole devices")
+    ask = fleet.closing(ask)
     if ask.reservation_id is not None:
         return _place_inside(fleet, ask, seed)
     if ask.count == 0:

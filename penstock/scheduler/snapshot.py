@@ -69,6 +69,7 @@ class Fleet:
         self.node_capacities: OrderedDict[Need, NodeCapacity] = OrderedDict()
         self.reserved: dict[str, set[str]] = {}  # device ids by reservation
         self.budgets = Budgets(self.nodes, self.classes)
+        self.kept: dict[str, str] = {}  # nodes that only one project may use now, by id
         self._reservations_on: dict[str, frozenset[str]] = {}
         self._fingerprint = 0
         self._node_rows: dict[str, int] = {}
@@ -148,9 +149,22 @@ class Fleet:
                 row = self._new_node(node, values)
             else:
                 self._replace_node(row, node, values)
+            self.kept.pop(node.node_id, None)
+            if node.kept_for is not None:
+                self.kept[node.node_id] = node.kept_for
             self.budgets.sleeps(row, asleep=node.asleep)
             self._fingerprint ^= self._node_hash(row)
             self._touch(row)
+
+    def closed_to(self, ask: Ask) -> frozenset[str]:
+        """Return the nodes that ``ask`` may not have: those it avoids, and those kept for other projects."""
+        if not self.kept:
+            return ask.avoid_nodes
+        return ask.avoid_nodes | {node for node, owner in self.kept.items() if owner != ask.project_id}
+
+    def closing(self, ask: Ask) -> Ask:
+        """Return ``ask`` as one that avoids whatever is closed to it."""
+        return replace(ask, avoid_nodes=self.closed_to(ask)) if self.kept else ask
 
     def remove_nodes(self, node_ids: Iterable[str]) -> None:
         """Forget nodes and the devices on them; unknown ids are already gone."""
@@ -161,6 +175,7 @@ class Fleet:
             self.remove_devices(self._devices_on(row))
             self._fingerprint ^= self._node_hash(row)
             del self._node_rows[node_id]
+            self.kept.pop(node_id, None)
             self.budgets.sleeps(row, asleep=False)
             self.nodes.drop(row)
             self.facts_version += 1
@@ -173,25 +188,13 @@ class Fleet:
     def node_at(self, row: int) -> NodeState:
         """Return the node in a row of ``nodes``."""
         node, data = self._node_states[row], self.nodes.data
-        return NodeState(
-            node_id=node.node_id,
+        return replace(
+            node,
             schedulable=bool(data[SCHEDULABLE, row]),
-            memory_bytes=node.memory_bytes,
             memory_used_bytes=int(data[NODE_MEMORY_USED, row]),
-            cpu_millis=node.cpu_millis,
             cpu_used_millis=int(data[CPU_USED, row]),
-            drivers=node.drivers,
-            architecture=node.architecture,
-            site_id=node.site_id,
-            rack_id=node.rack_id,
-            simulated=node.simulated,
-            leaf=node.leaf,
-            pod=node.pod,
-            maintenance_from=node.maintenance_from,
-            row=node.row,
             asleep=bool(data[ASLEEP, row]),
             wake_mw=int(data[WAKE_MW, row]),
-            networks=node.networks,
         )
 
     def node_row(self, node_id: str) -> int | None:
@@ -232,10 +235,7 @@ class Fleet:
                 self._fingerprint ^= pool.hash(row)
                 pool.change(row, device.used_mask, healthy=device.healthy, yielding_mask=device.yielding_mask)
                 pool.book(row, device.bookings)
-                pool.devices.data[DRAWS, row], pool.devices.data[KEPT, row] = (
-                    device.draws,
-                    device.power_booked,
-                )
+                pool.devices.data[[DRAWS, KEPT], row] = device.draws, device.power_booked
                 self._fingerprint ^= pool.hash(row)
             self._note_reserved(device)
             self._touch(node)
@@ -339,8 +339,7 @@ class Fleet:
     def revert(self, grants: Sequence[Grant]) -> None:
         """Undo ``apply`` of the same grants.
 
-        Raises ValueError if one is not held and KeyError for an unknown node or device; then nothing is
-        changed.
+        Raises ValueError if one is not held, KeyError for an unknown node or device; then nothing is changed.
         """
         self._check_known(grants)
         undone: list[Grant] = []

@@ -13,7 +13,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from penstock.base.ids import new_id
 from penstock.store.rows import Row, every
+from penstock.store.schema import allocation, node
 
 # ``xmin`` is the oldest transaction still running: whatever it or a later one changes has changed_xid >= xmin
 # and is seen by the next read that starts there. Rows may come twice and are never missed.
@@ -21,13 +23,15 @@ _CURSOR = sa.text("SELECT CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS t
 _SHOWN = (
     "a.id, a.driver, a.wanted, a.generation, a.config, a.changed_xid::text::bigint AS changed, n.name AS node"
 )
+# What waits for its node to join a partition of the fabric is no wish yet; that it is to go, is.
+_TOLD = "(NOT a.isolating OR a.wanted = 'absent')"
 _ALL = sa.text(
     f"SELECT {_SHOWN} FROM allocation a JOIN node n ON n.id = a.node_id "  # noqa: S608 - a constant
-    "WHERE a.agent_id = :agent_id ORDER BY a.id"
+    f"WHERE a.agent_id = :agent_id AND {_TOLD} ORDER BY a.id"
 )
 _CHANGED = sa.text(
     f"SELECT {_SHOWN} FROM allocation a JOIN node n ON n.id = a.node_id "  # noqa: S608 - a constant
-    "WHERE a.agent_id = :agent_id AND a.changed_xid >= CAST(CAST(:after AS text) AS xid8) ORDER BY a.id"
+    f"WHERE a.agent_id = :agent_id AND {_TOLD} AND a.changed_xid >= CAST(CAST(:after AS text) AS xid8) ORDER BY a.id"
 )
 
 
@@ -136,6 +140,86 @@ def record_observations(
         "ready": [r.ready_at for r in reports],
     }
     return {row["id"]: row["routed"] for row in every(connection.execute(_RECORD, parameters))}
+
+
+# -- the end of services
+
+_STOP = sa.text(
+    "UPDATE allocation SET wanted = 'absent', generation = generation + 1 "
+    "WHERE service_id = ANY(:ids) AND wanted = 'present'"
+)
+
+
+def stop(connection: Connection, service_ids: Sequence[str]) -> int:
+    """Ask the agents to remove everything of the services; the undo of starting. Return how many were asked."""
+    return connection.execute(_STOP, {"ids": list(service_ids)}).rowcount
+
+
+_FORGET = sa.text(
+    "DELETE FROM allocation a USING node n WHERE a.service_id = ANY(:ids) AND n.id = a.node_id "
+    "AND a.wanted = 'absent' AND a.phase = 'absent' AND a.phase_generation = a.generation"
+)
+
+
+def forget(connection: Connection, service_ids: Sequence[str]) -> None:
+    """Delete allocations whose removal the agents confirmed; those on lost nodes stay until they do."""
+    connection.execute(_FORGET, {"ids": list(service_ids)})
+
+
+_FORGET_ON_NODES = sa.text(
+    "DELETE FROM allocation WHERE node_id = ANY(:ids) "
+    "AND wanted = 'absent' AND phase = 'absent' AND phase_generation = generation"
+)
+
+
+def forget_on_nodes(connection: Connection, node_ids: Sequence[str]) -> None:
+    """Delete allocations on nodes that came back and confirmed the removal; their services went on elsewhere."""
+    connection.execute(_FORGET_ON_NODES, {"ids": list(node_ids)})
+
+
+# -- what carries no service but a network, a load balancer or a partition of the fabric
+
+
+def carried(column: str, owner: Row) -> dict[str, str]:
+    """Return what ``carry`` writes of what is carried: its id in ``column`` (``network_id``, ...), whose it is."""
+    return {column: owner["id"], "tenant_id": owner["tenant_id"], "project_id": owner["project_id"]}
+
+
+def carry(
+    connection: Connection,
+    what: Mapping[str, str],
+    driver: str,
+    host: Row,
+    config: Mapping[str, Any],
+    at: datetime,
+) -> None:
+    """Let the agent of a node (``node_id``, ``agent_id``) drive what is ``carried``."""
+    values = {"node_id": host["node_id"], "agent_id": host["agent_id"], "driver": driver, "config": config}
+    wish = {"wanted": "present", "generation": 1, "phase": "pending"}
+    connection.execute(sa.insert(allocation).values(id=new_id("allocation", at), **what, **values, **wish))
+
+
+def carrying(connection: Connection, column: str, owner_id: str) -> list[Row]:
+    """Return where something is or is to be, by id, locked, with the state of each node and its site."""
+    query = (
+        sa.select(allocation, node.c.state.label("node_state"), node.c.site_id)
+        .join_from(allocation, node, node.c.id == allocation.c.node_id)
+        .where(allocation.c[column] == owner_id)
+        .order_by(allocation.c.id)
+        .with_for_update(of=allocation)
+    )
+    return every(connection.execute(query))
+
+
+def change(connection: Connection, allocation_id: str, wanted: str, config: Mapping[str, Any]) -> None:
+    """Tell the agent something new about what it carries."""
+    statement = sa.update(allocation).where(allocation.c.id == allocation_id)
+    connection.execute(statement.values(wanted=wanted, config=config, generation=allocation.c.generation + 1))
+
+
+def drop(connection: Connection, allocation_id: str) -> None:
+    """Forget that something was on a node."""
+    connection.execute(sa.delete(allocation).where(allocation.c.id == allocation_id))
 
 
 _MOVE = sa.text(

@@ -79,6 +79,15 @@ _ADD_NODES = sa.text(
     "WHERE n.id = u.id"
 )
 
+_PROJECTS = sa.text(
+    "SELECT DISTINCT node_id, project_id FROM claim WHERE node_id = ANY(:ids) AND released_at IS NULL "
+    "AND project_id IS NOT NULL"
+)
+_KEEP_NODES = sa.text(
+    "UPDATE node n SET kept_for = u.project_id, generation = n.generation + 1 "
+    "FROM unnest(CAST(:ids AS text[]), CAST(:projects AS text[])) AS u(id, project_id) WHERE n.id = u.id"
+)
+
 
 class Books:
     """The locked state of every node and device a batch touches, moved along as grants are accepted.
@@ -103,8 +112,20 @@ class Books:
         self._power = Above(connection, self._nodes.values(), device_ids)
         self.changed_devices: dict[str, tuple[int, int]] = {}
         self.added_nodes: dict[str, tuple[int, int]] = {}
+        self.kept_for: dict[
+            str, str
+        ] = {}  # nodes that a project whose order asks for the fabric gets to itself
         self.woken: set[str] = set()
         self.kept: set[str] = set()  # asleep, and their power is kept for what is booked there
+
+    def isolate(self, connection: Connection) -> None:
+        """Learn who is on the nodes or booked them: an order that asks for the fabric goes where nobody else is."""
+        on: dict[str, set[str]] = {}
+        for node_id, project_id in connection.execute(_PROJECTS, {"ids": list(self._nodes)}):
+            on.setdefault(node_id, set()).add(project_id)
+        self._nodes = {
+            key: replace(node, projects=frozenset(on.get(key, ()))) for key, node in self._nodes.items()
+        }
 
     def accept(self, granted: Sequence[tuple[Ask, tuple[Grant, ...]]]) -> Refusal | None:
         """Take all grants of one service, or none and say why."""
@@ -127,6 +148,7 @@ class Books:
         self._power.take(added)
         self.woken |= {key for key, one in nodes.items() if self._nodes[key].asleep and not one.asleep}
         self.kept |= {key for key, one in nodes.items() if self._nodes[key].wake_mw and one.asleep}
+        self.kept_for |= {g.node_id: ask.project_id for ask, given in granted if ask.fabric for g in given}
         self._nodes.update(nodes)
         self._devices.update(devices)
         self.changed_devices.update(
@@ -168,6 +190,8 @@ class Books:
                 wake_mw=0,
                 memory_used_bytes=node.memory_used_bytes + grant.node_memory_bytes,
                 cpu_used_millis=node.cpu_used_millis + grant.node_cpu_millis,
+                kept_for=ask.project_id if ask.fabric else node.kept_for,
+                projects=node.projects | {ask.project_id},
             )
             if device is not None:
                 devices[device.device_id] = _held(device, ask, grant.mask)
@@ -182,6 +206,9 @@ class Books:
             used, yielding = [mask for mask, _ in masks], [mask for _, mask in masks]
             connection.execute(_SET_DEVICES, {"ids": ids, "masks": used, "yielding": yielding})
         _add_to_nodes(connection, self.added_nodes)
+        if self.kept_for:
+            ids = sorted(self.kept_for)
+            connection.execute(_KEEP_NODES, {"ids": ids, "projects": [self.kept_for[one] for one in ids]})
 
     def write_power(self, connection: Connection, at: datetime) -> None:
         """Store what became of nodes that slept: woken, or their power kept for what is booked."""
@@ -215,6 +242,8 @@ def reserve(
     Undo: ``unreserve``.
     """
     books = Books(connection, [g for r in reservations for _, grants in r.granted for g in grants])
+    if any(ask.fabric for r in reservations for ask, _ in r.granted):
+        books.isolate(connection)
     pieces: dict[str, list[Piece]] = {}
     refused: dict[str, Refusal] = {}
     claims: list[dict[str, Any]] = []
@@ -299,6 +328,7 @@ def _insert_allocations(
             "generation": 1,
             "config": piece.config,
             "phase": "pending",
+            "isolating": any(ask.fabric for ask, _ in piece.grants),
         }
         for r in reservations
         for piece in pieces.get(r.service["id"], ())
@@ -422,39 +452,6 @@ def holding(service: Mapping[str, Any], state: SegmentState) -> Holding:
     )
 
 
-_STOP = sa.text(
-    "UPDATE allocation SET wanted = 'absent', generation = generation + 1 "
-    "WHERE service_id = ANY(:ids) AND wanted = 'present'"
-)
-
-
-def stop(connection: Connection, service_ids: Sequence[str]) -> int:
-    """Ask the agents to remove everything of the services; the undo of starting. Return how many were asked."""
-    return connection.execute(_STOP, {"ids": list(service_ids)}).rowcount
-
-
-_FORGET = sa.text(
-    "DELETE FROM allocation a USING node n WHERE a.service_id = ANY(:ids) AND n.id = a.node_id "
-    "AND a.wanted = 'absent' AND a.phase = 'absent' AND a.phase_generation = a.generation"
-)
-
-
-def forget(connection: Connection, service_ids: Sequence[str]) -> None:
-    """Delete allocations whose removal the agents confirmed; those on lost nodes stay until they do."""
-    connection.execute(_FORGET, {"ids": list(service_ids)})
-
-
-_FORGET_ON_NODES = sa.text(
-    "DELETE FROM allocation WHERE node_id = ANY(:ids) "
-    "AND wanted = 'absent' AND phase = 'absent' AND phase_generation = generation"
-)
-
-
-def forget_on_nodes(connection: Connection, node_ids: Sequence[str]) -> None:
-    """Delete allocations on nodes that came back and confirmed the removal; their services went on elsewhere."""
-    connection.execute(_FORGET_ON_NODES, {"ids": list(node_ids)})
-
-
 def mask_range(mask: int) -> tuple[int, int]:
     """Return the half-open range of the adjacent slices in ``mask``."""
     low = (mask & -mask).bit_length() - 1
@@ -476,6 +473,7 @@ def reserve_move(
 
     Judged by ``fits`` as every claim is. Undo: ``store.vm.leave``.
     """
+    ask = replace(ask, project_id=service["project_id"])
     nodes = every(connection.execute(_NODES, {"ids": [node_id]}))
     grant = Grant(node_id, None, 0, ask.node_memory_bytes, ask.node_cpu_millis)
     state = node_state(nodes[0])

@@ -1,13 +1,29 @@
-"""Fabric partitions and where nodes are in the fabric."""
+"""Fabric partitions and where nodes are in the fabric: as people ask for them."""
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from penstock.store.rows import Row, every
-from penstock.store.schema import device, node, rack
+from penstock.store.schema import device, fabric_partition, node, rack
 
 # Keys of other tenants are hidden from a tenant's transaction; which are taken is asked of all rows.
 _FREE = sa.text("SELECT fabric_free_pkey()")
+_MEMBERS = sa.text(
+    "SELECT partition_id, count(*) FILTER (WHERE state = 'member') AS members FROM fabric_member "
+    "WHERE partition_id = ANY(:ids) GROUP BY partition_id"
+)
+_MEMBER_PAGE = sa.text(
+    "SELECT m.node_id, n.name AS node, m.state, m.reason, m.since FROM fabric_member m JOIN node n ON n.id = m.node_id "
+    "WHERE m.partition_id = :id AND (CAST(:after AS text) IS NULL OR m.node_id > :after) ORDER BY m.node_id LIMIT :limit"
+)
+_OF_NODE = sa.text(
+    "SELECT p.id, p.name, p.tenant_id, p.project_id, p.pkey, m.state, m.reason, m.since FROM fabric_member m "
+    "JOIN fabric_partition p ON p.id = m.partition_id WHERE m.node_id = :id ORDER BY p.id LIMIT :limit"
+)
+_ASKED_BY = sa.text(
+    "SELECT name FROM service WHERE project_id = :project_id AND spec ->> 'fabric' = :name "
+    "AND state NOT IN ('released', 'failed') ORDER BY id LIMIT 3"
+)
 
 
 def free_pkey(connection: Connection) -> int | None:
@@ -15,12 +31,44 @@ def free_pkey(connection: Connection) -> int | None:
     return connection.execute(_FREE).scalar_one_or_none()
 
 
+def named(connection: Connection, project_id: str, name: str) -> Row | None:
+    """Return a project's partition by name."""
+    query = sa.select(fabric_partition).where(
+        fabric_partition.c.project_id == project_id, fabric_partition.c.name == name
+    )
+    return next(iter(every(connection.execute(query))), None)
+
+
+def asked_by(connection: Connection, project_id: str, name: str) -> list[str]:
+    """Return the names of up to three services that are not over and ask for a partition."""
+    return list(connection.execute(_ASKED_BY, {"project_id": project_id, "name": name}).scalars())
+
+
+def member_counts(connection: Connection, partition_ids: list[str]) -> dict[str, int]:
+    """Return how many nodes are in each partition; those without any are left out."""
+    return {row.partition_id: row.members for row in connection.execute(_MEMBERS, {"ids": partition_ids})}
+
+
+def member_page(connection: Connection, partition_id: str, *, after: str | None, limit: int) -> list[Row]:
+    """Return up to ``limit`` nodes of a partition by id, with what became of each."""
+    return every(connection.execute(_MEMBER_PAGE, {"id": partition_id, "after": after, "limit": limit}))
+
+
+def of_node(connection: Connection, node_id: str, limit: int) -> list[Row]:
+    """Return up to ``limit`` partitions that a node is in, joins, leaves or cannot join."""
+    return every(connection.execute(_OF_NODE, {"id": node_id, "limit": limit}))
+
+
 def inventory(connection: Connection, *, after: str | None, limit: int) -> list[Row]:
-    """Return up to ``limit`` nodes by id with their place in the fabric and their NVLink domains."""
+    """Return up to ``limit`` nodes by id with their place in the fabric, their NVLink domains, their partitions' keys."""
     domains = (
         sa.select(sa.func.array_agg(sa.distinct(device.c.nvlink_domain)))
         .where(device.c.node_id == node.c.id, device.c.nvlink_domain.is_not(None))
         .scalar_subquery()
+    )
+    keys = sa.text(
+        "ARRAY(SELECT p.pkey FROM fabric_member m JOIN fabric_partition p ON p.id = m.partition_id "
+        "WHERE m.node_id = node.id AND m.state = 'member' ORDER BY p.pkey) AS pkeys"
     )
     query = (
         sa.select(
@@ -31,6 +79,7 @@ def inventory(connection: Connection, *, after: str | None, limit: int) -> list[
             node.c.spine,
             node.c.core,
             sa.func.coalesce(domains, sa.text("'{}'::text[]")).label("nvlink_domains"),
+            keys,
             node.c.simulated,
         )
         .outerjoin_from(node, rack, rack.c.id == node.c.rack_id)

@@ -35,7 +35,7 @@ BESIDE_NODE = """(SELECT row_name FROM rack WHERE rack.id = n.rack_id) AS row_na
         JOIN device_class c ON c.name = d.device_class WHERE d.node_id = n.id), 0)::bigint END AS wake_mw"""
 _NODES = sa.text(
     "SELECT id, site_id, rack_id, simulated, state, cordoned, memory_bytes, memory_used_bytes, cpu_millis, cpu_used_millis, "  # noqa: S608 - constants
-    "drivers, architecture, leaf, spine, maintenance, maintenance_from, power_wanted, power_state, "
+    "drivers, architecture, leaf, spine, maintenance, maintenance_from, power_wanted, power_state, kept_for, "
     + BESIDE_NODE
     + " FROM node n WHERE changed_xid >= CAST(CAST(:mark AS text) AS xid8)"
 )
@@ -90,6 +90,7 @@ def node_state(row: Mapping[str, Any]) -> NodeState:
         asleep=row["power_wanted"] == "off",
         wake_mw=row["wake_mw"],
         networks=row["carries_networks"],
+        kept_for=row["kept_for"],
     )
 
 

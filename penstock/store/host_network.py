@@ -1,8 +1,7 @@
 """What the network engine reads and writes: due networks, everything about one, its allocations on hosts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -15,12 +14,10 @@ from penstock.store import setting as setting_store
 from penstock.store.rows import Row, every
 from penstock.store.schema import (
     address_pool,
-    allocation,
     dns_record,
     floating_address,
     network,
     network_route,
-    node,
     port,
     security_binding,
     security_group,
@@ -93,65 +90,6 @@ def set_forbidden(connection: Connection, prefixes: Sequence[str]) -> None:
 def touch_all(connection: Connection, now: datetime) -> None:
     """Make every network due: something changed that all of them are told."""
     connection.execute(sa.update(network).values(revision=network.c.revision + 1, due_at=now))
-
-
-def allocations(connection: Connection, network_id: str) -> list[Row]:
-    """Return where a network is or is to be, with the state of each node."""
-    query = (
-        sa.select(
-            allocation.c.id,
-            allocation.c.node_id,
-            allocation.c.wanted,
-            allocation.c.generation,
-            allocation.c.config,
-            allocation.c.phase,
-            allocation.c.phase_generation,
-            allocation.c.observed_at,
-            node.c.state.label("node_state"),
-        )
-        .join_from(allocation, node, node.c.id == allocation.c.node_id)
-        .where(allocation.c.network_id == network_id)
-        .order_by(allocation.c.id)
-        .with_for_update(of=allocation)
-    )
-    return every(connection.execute(query))
-
-
-def insert_allocation(
-    connection: Connection, allocation_id: str, network_row: Row, host: Row, config: Mapping[str, Any]
-) -> None:
-    """Let a node's agent make a network there."""
-    connection.execute(
-        sa.insert(allocation).values(
-            id=allocation_id,
-            network_id=network_row["id"],
-            tenant_id=network_row["tenant_id"],
-            project_id=network_row["project_id"],
-            node_id=host["node_id"],
-            agent_id=host["agent_id"],
-            driver=host["driver"],
-            wanted="present",
-            generation=1,
-            config=config,
-            phase="pending",
-        )
-    )
-
-
-def change_allocation(
-    connection: Connection, allocation_id: str, wanted: str, config: Mapping[str, Any]
-) -> None:
-    """Tell the agent something new about a network on its node."""
-    connection.execute(
-        sa.update(allocation)
-        .where(allocation.c.id == allocation_id)
-        .values(wanted=wanted, config=config, generation=allocation.c.generation + 1)
-    )
-
-
-def remove_allocation(connection: Connection, allocation_id: str) -> None:
-    """Forget that a network was on a node."""
-    connection.execute(sa.delete(allocation).where(allocation.c.id == allocation_id))
 
 
 def compiled(connection: Connection, row: Row, gateway: str | None, due_at: datetime | None) -> None:

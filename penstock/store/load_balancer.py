@@ -11,7 +11,7 @@ from penstock.domain.load_balancer import DRIVER_FOR
 from penstock.store import network_host as host_store
 from penstock.store import owned
 from penstock.store.rows import Row, every, one
-from penstock.store.schema import allocation, load_balancer, node, port
+from penstock.store.schema import load_balancer, node, port
 
 _SELECT = """
     SELECT b.*, host(p.address) AS address, p.subnet_id, t.dns_zone, n.name AS node_name, n.state AS node_state,
@@ -163,39 +163,6 @@ def ports_by_node(connection: Connection, network_id: str) -> dict[str, int]:
     return {
         key: number for key, number in connection.execute(query.group_by(port.c.node_id)) if key is not None
     }
-
-
-def allocations(connection: Connection, balancer_id: str) -> list[Row]:
-    """Return where a load balancer is or is to be, with the state of each node, locked."""
-    query = (
-        sa.select(allocation, node.c.state.label("node_state"))
-        .join_from(allocation, node, node.c.id == allocation.c.node_id)
-        .where(allocation.c.load_balancer_id == balancer_id)
-        .order_by(allocation.c.id)
-        .with_for_update(of=allocation)
-    )
-    return every(connection.execute(query))
-
-
-def insert_allocation(
-    connection: Connection, allocation_id: str, row: Row, host: Row, config: Mapping[str, Any]
-) -> None:
-    """Let a node's agent carry a load balancer."""
-    connection.execute(
-        sa.insert(allocation).values(
-            id=allocation_id,
-            load_balancer_id=row["id"],
-            tenant_id=row["tenant_id"],
-            project_id=row["project_id"],
-            node_id=host["node_id"],
-            agent_id=host["agent_id"],
-            driver=host["balancer_driver"],
-            wanted="present",
-            generation=1,
-            config=config,
-            phase="pending",
-        )
-    )
 
 
 def series(connection: Connection, limit: int) -> list[Row]:

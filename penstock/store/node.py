@@ -189,7 +189,7 @@ def held_claims(connection: Connection, node_id: str) -> int:
 
 _HELD = sa.text(
     "SELECT (SELECT count(*) FROM claim WHERE node_id = :id AND released_at IS NULL) "
-    "+ (SELECT count(*) FROM allocation WHERE node_id = :id)"
+    "+ (SELECT count(*) FROM allocation WHERE node_id = :id AND fabric_partition_id IS NULL)"
 )
 
 
@@ -271,7 +271,7 @@ def bring_back(connection: Connection, node_ids: Sequence[str], at: datetime) ->
 
 _WRITE_OFF = sa.text(
     "UPDATE allocation SET phase = 'absent', phase_generation = generation, message = 'written off with its node', "
-    "observed_at = :at WHERE node_id = :id AND wanted = 'absent'"
+    "observed_at = :at WHERE node_id = :id AND wanted = 'absent' AND fabric_partition_id IS NULL"
 )
 
 

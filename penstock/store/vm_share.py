@@ -35,6 +35,7 @@ def resize(connection: Connection, service_id: str, *, memory_bytes: int, cpu_mi
     without = replace(
         state,
         schedulable=True,  # it is there already; a cordon keeps others out
+        kept_for=None,
         memory_used_bytes=state.memory_used_bytes - held["node_memory_bytes"],
         cpu_used_millis=state.cpu_used_millis - held["node_cpu_millis"],
     )

@@ -35,6 +35,7 @@ from penstock.drivers.nftables.host_lock import Holder, HostLock
 from penstock.drivers.openai_compatible.driver import OpenAICompatibleDriver
 from penstock.drivers.simulated.driver import SimulatedDriver
 from penstock.drivers.simulated.site import SiteSpec, parse_site
+from penstock.drivers.simulated_fabric.driver import SimulatedFabricDriver
 from penstock.drivers.simulated_load_balancer.driver import SimulatedLoadBalancerDriver
 from penstock.drivers.simulated_network.driver import SimulatedNetworkDriver
 from penstock.drivers.vllm.driver import VllmDriver
@@ -189,7 +190,9 @@ class SimulatedSite:
             plane.context, agent_actions.ensure_in_process(plane.context, spec.name)
         )
         balancers = SimulatedLoadBalancerDriver(folder / "load-balancers", plane.clock, certificates)
-        self._drivers: dict[str, Driver] = {one.name: one for one in (self.driver, self._networks, balancers)}
+        fabric = SimulatedFabricDriver(folder / "fabric", plane.clock)
+        drivers = (self.driver, self._networks, balancers, fabric)
+        self._drivers: dict[str, Driver] = {one.name: one for one in drivers}
         self._thread = _AgentThread(plane, spec.name, self._drivers)
 
     def start(self) -> None:

@@ -33,7 +33,9 @@ def test_keys_are_given_to_one_project_each(operator: Caller, acme: Tenant, glob
         acme.auditor.post("/v1/fabric-partitions", name="x", project_id=acme.project_id), 403, "forbidden"
     )
     assert globex.admin.get(f"/v1/fabric-partitions/{mine[0]['id']}").status_code == 404
-    assert acme.member.delete(f"/v1/fabric-partitions/{mine[0]['id']}").status_code == 204
+    gone = acme.member.delete(f"/v1/fabric-partitions/{mine[0]['id']}")
+    assert (gone.status_code, gone.json()["state"]) == (202, "deleting")
+    operator.plane.fabric.tick()
     assert made(take((99, globex)))["pkey"] == mine[0]["pkey"], "a key that was given back is given again"
     refused(acme.admin.get("/v1/fabric"), 403, "forbidden")
     gone = operator.put(f"/v1/fabric-partitions/{mine[1]['id']}/nodes", node_ids=["nod_" + "0" * 26])
@@ -57,6 +59,8 @@ def test_operators_see_the_fabric_and_fill_partitions(
     assert penstock("fabric", "set", "training").exit_code == 3, "operators alone say who is in"
     assert penstock("fabric", "delete", "training", "--yes").exit_code == 3, "not while nodes are in it"
     assert operate.json("fabric", "set", "training")["nodes"] == 0
+    assert "training" in penstock("fabric", "show", "training").stdout
+    assert penstock.json("fabric", "members", "training")["items"] == [], "nothing of the project is anywhere"
     assert penstock("fabric", "delete", "training", "--yes").exit_code == 0
 
 

@@ -82,6 +82,7 @@ OF_TENANT = {
     "record_id",
     "load_balancer_id",
     "certificate_id",
+    "partition_id",
     "reservation_id",
     "vm_id",
     "snapshot_id",
@@ -266,6 +267,7 @@ def parts(people: People, acme: Tenant, network_id: str, subnet_id: str) -> dict
     name = {"name": "train", "type": "A", "value": "10.0.0.9"}
     address = post("/v1/floating-addresses", project_id=project, pool_id=pool_id, name="train-outside")
     return {
+        "partition_id": post("/v1/fabric-partitions", name="train", project_id=project).json()["id"],
         "subnet_id": subnet_id,
         "port_id": port_id,
         "security_group_id": group["id"],

@@ -9,6 +9,7 @@ from penstock.base.units import BYTES_PER_GIB
 from penstock.catalog.base import Compiled, Known, Spec
 from penstock.catalog.gpu.needs import FIELDS, NEEDS_GROUP, classes_for
 from penstock.domain.claim import Ask, Level
+from penstock.domain.fabric_partition import NAME_PATTERN, check_name
 from penstock.domain.quota import Measure, dimensions_of
 from penstock.rating.estimate import GpuOrder
 
@@ -75,6 +76,15 @@ FORM: Mapping[str, Any] = {
             "x-group": "Where they stand to each other",
             "description": "node, rack, leaf (one leaf switch) or pod; null: anywhere at one site",
         },
+        "fabric": {
+            "type": ["string", "null"],
+            "pattern": NAME_PATTERN,
+            "maxLength": limits.NAME_CHARACTERS_MAX,
+            "default": None,
+            "title": "Fabric partition",
+            "x-group": "Where they stand to each other",
+            "description": "name of the project's InfiniBand partition that its nodes join, and nobody else is on them",
+        },
         **FIELDS,
         "preemptible": {
             "type": "boolean",
@@ -107,6 +117,7 @@ def compile_order(spec: Spec, known: Known) -> Compiled:
         classes=classes_for(spec, known),
         preemptible=spec.get("preemptible", False),
         driver="simulated",
+        fabric=spec.get("fabric") is not None,
     )
     measure = Measure.SLICES if slices else Measure.DEVICES
     amounts: dict[tuple[Measure, str | None], int] = {
@@ -147,6 +158,14 @@ def device_slices(name: str, known: Known) -> int:
 
 def _check_shape(spec: Spec) -> None:
     """Raise InvalidInputError for a shape that slices cannot have or that says two things."""
+    if spec.get("fabric") is not None:
+        check_name(spec["fabric"], "spec.fabric")
+    for field in ("slices", "preemptible"):
+        if spec.get("fabric") is not None and spec.get(field):
+            raise InvalidInputError(
+                f"what joins a partition of the fabric has its nodes to itself; leave '{field}' out",
+                field=f"spec.{field}",
+            )
     for field in ("domains_max", "within"):
         if spec["slices"] and spec.get(field):
             raise InvalidInputError(

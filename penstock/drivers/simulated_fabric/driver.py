@@ -2,28 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import orjson
 
 from penstock.base.clock import Clock, to_epoch_us
-from penstock.base.errors import InvalidInputError
-from penstock.domain.fabric_partition import PKEY_MAX, PKEY_MIN
 from penstock.drivers.base import Capabilities, Config, Inventory, Observed, Phase, Wanted
-
-_FIELDS = frozenset({"pkey", "members"})
-
-
-def check(config: Config) -> tuple[int, list[str]]:
-    """Return key and members of a partition's config; InvalidInputError names the field that is wrong."""
-    for name in sorted(set(config) - _FIELDS):
-        raise InvalidInputError("a partition has no such field", field=name)
-    pkey, members = config.get("pkey"), config.get("members")
-    if isinstance(pkey, bool) or not isinstance(pkey, int) or not PKEY_MIN <= pkey <= PKEY_MAX:
-        raise InvalidInputError(f"a partition key is from {PKEY_MIN} to {PKEY_MAX}", field="pkey")
-    if not isinstance(members, list) or not all(isinstance(one, str) for one in cast("list[Any]", members)):
-        raise InvalidInputError("members are names of nodes", field="members")
-    return pkey, cast("list[str]", members)
+from penstock.drivers.fabric.config import check
 
 
 class SimulatedFabricDriver:
@@ -65,18 +50,15 @@ class SimulatedFabricDriver:
         now_us = to_epoch_us(self._clock.now())
         mine = known.get(wanted.allocation_id)
         at_us: dict[str, int] = mine["at_us"] if mine else {"started": now_us, "ready": now_us}
-        facts = {"generation": wanted.generation, "at_us": at_us, "pkey": pkey, "members": members}
+        facts = {"generation": wanted.generation, "at_us": at_us, "pkey": pkey, "members": sorted(members)}
         draft = self._folder / f"{wanted.allocation_id}.new"
         draft.write_bytes(orjson.dumps(facts))
         draft.replace(self._folder / f"{wanted.allocation_id}.json")
-        return Observed(wanted.allocation_id, wanted.generation, Phase.READY, at_us=at_us)
+        return _ready(wanted.allocation_id, facts)
 
     def observe(self) -> Sequence[Observed]:
-        """Report every partition that is kept."""
-        return [
-            Observed(allocation_id, facts["generation"], Phase.READY, at_us=facts["at_us"])
-            for allocation_id, facts in self._read().items()
-        ]
+        """Report every partition that is kept, with the key and the members that it has now."""
+        return [_ready(allocation_id, facts) for allocation_id, facts in self._read().items()]
 
     def remove(self, allocation_id: str) -> Observed:
         """Forget the partition."""
@@ -85,3 +67,8 @@ class SimulatedFabricDriver:
 
     def _read(self) -> Mapping[str, dict[str, Any]]:
         return {file.stem: orjson.loads(file.read_bytes()) for file in sorted(self._folder.glob("*.json"))}
+
+
+def _ready(allocation_id: str, facts: Mapping[str, Any]) -> Observed:
+    detail = {"pkey": facts["pkey"], "members": facts["members"]}
+    return Observed(allocation_id, facts["generation"], Phase.READY, at_us=facts["at_us"], detail=detail)

@@ -59,6 +59,7 @@ from penstock.store.schema.machine import (
 from penstock.store.schema.network import (
     address_pool,
     dns_record,
+    fabric_member,
     fabric_partition,
     floating_address,
     network,
@@ -111,6 +112,7 @@ __all__ = [
     "document",
     "document_version",
     "event",
+    "fabric_member",
     "fabric_partition",
     "file",
     "floating_address",

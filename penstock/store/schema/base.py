@@ -60,6 +60,7 @@ TENANT_TABLES = (
     "flow",
     "public_record",
     "fabric_partition",
+    "fabric_member",
     "secret",
     "file",
     "batch",

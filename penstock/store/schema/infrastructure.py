@@ -141,12 +141,14 @@ node = Table(
         "power_switch", Boolean, nullable=False, server_default=text("false")
     ),  # a driver can turn it off and on
     instant("power_at", nullable=True),  # since when; NULL: since it was enrolled
+    Column("kept_for", Text),  # the project whose partition of the fabric it is in, joins or leaves
     Column("generation", BigInteger, nullable=False, server_default=text("1")),
     changed_column(),
     instant("created_at"),
     UniqueConstraint("site_id", "name"),
     Index(None, "agent_id"),
     Index(None, "changed_xid"),
+    Index("ix_node_kept_for", "kept_for", postgresql_where=text("kept_for IS NOT NULL")),
 )
 
 # What nodes say of their copies of models' weights. Growth: a row per node and model that it holds.
@@ -256,10 +258,11 @@ allocation = Table(
     "allocation",
     metadata,
     id_column(),
-    Column("service_id", Text, ForeignKey("service.id")),  # NULL: it carries one of these three
+    Column("service_id", Text, ForeignKey("service.id")),  # NULL: it carries one of these four
     Column("network_id", Text),
     Column("volume_id", Text),
     Column("load_balancer_id", Text),
+    Column("fabric_partition_id", Text),
     Column("tenant_id", Text, nullable=False),
     Column("project_id", Text, nullable=False),
     Column("node_id", Text, ForeignKey("node.id"), nullable=False),
@@ -279,11 +282,15 @@ allocation = Table(
     instant("started_at", nullable=True),
     instant("ready_at", nullable=True),
     instant("draining_at", nullable=True),  # since when gateways begin nothing new on it; then it is stopped
+    # Its agent is not told of it before its node has joined a partition of the fabric.
+    Column("isolating", Boolean, nullable=False, server_default=text("false")),
     changed_column(),
     Index(None, "service_id"),
     Index("uq_allocation_network_id", "network_id", "node_id", unique=True),
     Index("uq_allocation_volume_id", "volume_id", unique=True),
     Index("uq_allocation_load_balancer_id", "load_balancer_id", "node_id", unique=True),
+    Index("uq_allocation_fabric_partition_id", "fabric_partition_id", "node_id", unique=True),
+    Index("ix_allocation_isolating", "id", postgresql_where=text("isolating")),
     Index(None, "agent_id", "changed_xid"),
     Index(None, "node_id"),
     # What was placed and is not yet told what to be: machines whose network is being made ready.

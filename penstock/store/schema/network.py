@@ -233,7 +233,29 @@ fabric_partition = Table(
     metadata,
     *_owned(),
     Column("pkey", Integer, nullable=False, unique=True),
-    Column("node_ids", ARRAY(Text), nullable=False),
+    Column("node_ids", ARRAY(Text), nullable=False),  # those that operators want in it, asked for or not
+    Column("wanted", Text, nullable=False, server_default="present"),  # present | deleted
+    Column("automatic", Boolean, nullable=False, server_default=text("false")),  # goes with who asks for it
+    Column("state", Text, nullable=False, server_default="ready"),  # ready | changing | failed | deleting
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),  # failed ones, in a row
+    Column("repairs", Integer, nullable=False, server_default=text("0")),  # of what others changed
+    instant("due_at", nullable=True),
     UniqueConstraint("project_id", "name"),
     CheckConstraint("pkey BETWEEN 1 AND 32766", name="pkey"),
+    Index("ix_fabric_partition_due_at", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+)
+
+# A row from before a fabric manager is told that a node joins until it has said that the node left; with state
+# ``refused`` why a node cannot join.
+fabric_member = Table(
+    "fabric_member",
+    metadata,
+    Column("partition_id", Text, ForeignKey("fabric_partition.id", ondelete="CASCADE"), primary_key=True),
+    Column("node_id", Text, ForeignKey("node.id"), primary_key=True),
+    Column("tenant_id", Text, nullable=False),
+    Column("state", Text, nullable=False),  # joining | member | leaving | refused
+    Column("reason", Text, nullable=False, server_default=""),
+    instant("since"),
+    Index(None, "node_id"),
 )

@@ -10,6 +10,7 @@ from penstock.actions.context import Context
 from penstock.control_plane import ControlPlane
 from penstock.domain.claim import Ask, Grant, Refusal
 from penstock.domain.segment import SegmentState
+from penstock.store import allocation as allocation_store
 from penstock.store import claim as gate
 from penstock.store.claim import Piece, Reservation, Reserved, mask_range
 from penstock.store.database import SYSTEM
@@ -168,7 +169,7 @@ def test_metering_and_stopping_twice_change_nothing_more(context: Context) -> No
     for _ in range(2):
         with context.db.transaction(SYSTEM) as connection:
             gate.meter(connection, {"svc_1": SegmentState.SOLD_BUSY}, context.clock.now())
-            gate.stop(connection, ["svc_1"])
+            allocation_store.stop(connection, ["svc_1"])
         states.append(state(context))
     assert ledger(context, first["id"]) == {("sold_busy", "svc_1")}
     assert states[0] == states[1]
@@ -180,7 +181,7 @@ def test_an_allocation_is_forgotten_only_once_the_agent_confirmed_this_very_remo
 
     def left() -> int:
         with context.db.transaction(SYSTEM) as connection:
-            gate.forget(connection, ["svc_1"])
+            allocation_store.forget(connection, ["svc_1"])
         return len(query(context, "SELECT id FROM allocation"))
 
     assert left() == 1

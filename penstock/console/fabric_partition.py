@@ -1,0 +1,110 @@
+"""Partitions of the fabric: key, state, reason, members; made and deleted."""
+
+from starlette.responses import Response
+
+from penstock.actions import fabric_partition as partition_actions
+from penstock.base import limits
+from penstock.base.errors import ConflictError, PenstockError
+from penstock.console import confirm
+from penstock.console.edge import Visit, get, post
+from penstock.console.menu import may_see
+from penstock.console.names import checked_name
+from penstock.console.projects import in_use, seen_projects
+from penstock.domain.fabric_partition import MEMBER_STATE_SENTENCES, PARTITION_STATE_SENTENCES
+
+
+def list_partitions(visit: Visit) -> Response:
+    """Show the partitions, and a form to take a key."""
+    return _list(visit)
+
+
+def _list(visit: Visit, error: PenstockError | None = None) -> Response:
+    after = visit.query("after") or None
+    rows = partition_actions.list_page(
+        visit.context, visit.actor, name=None, after=after, limit=limits.PAGE_DEFAULT + 1
+    )
+    shown = rows[: limits.PAGE_DEFAULT]
+    projects = seen_projects(visit)
+    return visit.page(
+        "fabric.html",
+        error.status if error else 200,
+        partitions=shown,
+        sentences=PARTITION_STATE_SENTENCES,
+        after=after,
+        more=shown[-1]["id"] if len(rows) > len(shown) else None,
+        projects=in_use(projects),
+        project_names={one["id"]: one["name"] for one in projects},
+        may_make=visit.actor.tenant_id is not None and may_see(visit.actor, "fabric_partition:create"),
+        error=error,
+        field=visit.field,
+    )
+
+
+def make(visit: Visit) -> Response:
+    """Take a key for a project."""
+    try:
+        row = partition_actions.create(
+            visit.context,
+            visit.actor,
+            project_id=visit.field("project"),
+            name=checked_name(visit.field("name")),
+            description="",
+        )
+    except PenstockError as error:
+        return _list(visit, error)
+    return visit.go(f"/fabric/{row['id']}", f"'{row['name']}' is made.")
+
+
+def show(visit: Visit) -> Response:
+    """Show one partition and its nodes."""
+    row = partition_actions.show(visit.context, visit.actor, visit.path("partition_id"))
+    after = visit.query("after") or None
+    nodes = partition_actions.members(
+        visit.context, visit.actor, row["id"], after=after, limit=limits.PAGE_DEFAULT + 1
+    )
+    return visit.page(
+        "fabric_partition.html",
+        partition=row,
+        sentence=PARTITION_STATE_SENTENCES[row["state"]],
+        sentences=MEMBER_STATE_SENTENCES,
+        nodes=nodes[: limits.PAGE_DEFAULT],
+        after=after,
+        more=nodes[limits.PAGE_DEFAULT - 1]["node_id"] if len(nodes) > limits.PAGE_DEFAULT else None,
+        may_delete=visit.actor.may("fabric_partition:delete", row["tenant_id"], row["project_id"]),
+        factory=visit.actor.tenant_id is None,
+    )
+
+
+def ask_delete(visit: Visit) -> Response:
+    """Say what deleting a partition does, and ask."""
+    row = partition_actions.show(visit.context, visit.actor, visit.path("partition_id"))
+    return confirm.ask(
+        visit,
+        title=f"Delete {row['name']}?",
+        effects=[
+            "Its key goes back and may be given to another project.",
+            "It is refused while services ask for the partition.",
+        ],
+        action=f"/fabric/{row['id']}/delete",
+        button=f"Delete {row['name']}",
+        back=(f"/fabric/{row['id']}", row["name"]),
+        dangerous=True,
+    )
+
+
+def delete(visit: Visit) -> Response:
+    """Give a key back."""
+    try:
+        row = partition_actions.delete(visit.context, visit.actor, visit.path("partition_id"))
+    except ConflictError as error:
+        return _list(visit, error)
+    return visit.go("/fabric", f"'{row['name']}' is being deleted.")
+
+
+routes = [
+    get("/fabric", list_partitions),
+    post("/fabric", make),
+    get("/fabric/{partition_id}", show),
+    get("/fabric/{partition_id}/delete", ask_delete),
+    post("/fabric/{partition_id}/delete", delete, proof_at="/fabric/{partition_id}/delete"),
+]
