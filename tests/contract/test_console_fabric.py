@@ -2,8 +2,8 @@
 
 from penstock.console.secure import BASE
 from tests.fixtures.console import People
-from tests.support.infrastructure import change, query
 from tests.support.console import words
+from tests.support.infrastructure import change, query
 
 
 def test_a_partition_is_taken_looked_at_and_given_back(people: People) -> None:
