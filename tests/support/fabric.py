@@ -42,6 +42,11 @@ class Manager(SimulatedFabricDriver):
                 changed = {**facts, "members": sorted(members)}
                 (self._folder / f"{allocation_id}.json").write_bytes(orjson.dumps(changed))
 
+    def lose_everything(self) -> None:
+        """Forget every partition, as a manager that was set up anew."""
+        for allocation_id in list(self._read()):
+            self.remove(allocation_id)
+
 
 @dataclass
 class FabricFactory:

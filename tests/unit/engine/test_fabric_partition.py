@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -137,7 +138,10 @@ def test_the_gate_refuses_a_plan_made_before_somebody_else_came(
 ) -> None:
     fabric.order(globex, 1)
     fabric.turn(2)
-    monkeypatch.setattr(member_store, "shared_nodes", lambda *_: frozenset())  # as if it had been read before
+    nobody: frozenset[str] = frozenset()
+    monkeypatch.setattr(
+        member_store, "shared_nodes", Mock(return_value=nobody)
+    )  # as if it had been read before
     mine = fabric.order(acme, 8, "training")
     fabric.plane.services.tick()
     assert fabric.state(mine)[0] == "queued"
@@ -204,8 +208,7 @@ def test_what_somebody_changed_in_the_manager_is_mended_and_said(fabric: FabricF
         assert fabric.manager.partitions() == {pkey: nodes}
     fabric.tampered = frozenset()
     assert fabric.partition("training")["repairs"] == 3
-    for file in fabric.manager._folder.glob("*.json"):
-        file.unlink()
+    fabric.manager.lose_everything()
     fabric.turn(3)
     assert (fabric.manager.partitions(), fabric.leaks()) == ({pkey: nodes}, [])
     assert events(fabric).count("repaired") == 3
