@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 
@@ -133,15 +132,16 @@ def test_nobody_joins_where_somebody_else_is_or_comes_where_somebody_joined(
     assert fabric.leaks() == []
 
 
+def before_anybody_came(*_: object) -> frozenset[str]:
+    return frozenset()
+
+
 def test_the_gate_refuses_a_plan_made_before_somebody_else_came(
     fabric: FabricFactory, acme: Tenant, globex: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fabric.order(globex, 1)
     fabric.turn(2)
-    nobody: frozenset[str] = frozenset()
-    monkeypatch.setattr(
-        member_store, "shared_nodes", Mock(return_value=nobody)
-    )  # as if it had been read before
+    monkeypatch.setattr(member_store, "shared_nodes", before_anybody_came)
     mine = fabric.order(acme, 8, "training")
     fabric.plane.services.tick()
     assert fabric.state(mine)[0] == "queued"
