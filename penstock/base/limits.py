@@ -244,6 +244,8 @@ NEWCOMER_SECONDS = 1.0
 NEWCOMERS_HELD_MAX = 256
 STRANGER_SECONDS = 30.0
 STRANGERS_MAX = 10_000
+# How many times another tenant's share one may have, where requests wait for an engine.
+TENANT_WEIGHT_MAX = 1_000
 GROUNDINGS_WAITING_MAX = 64
 GROUNDING_SECONDS = 15.0
 ANSWER_SECONDS = 120.0

@@ -91,7 +91,18 @@ class Key:
     any, for the headers of answers.
     """
 
-    __slots__ = ("entry", "expires_at_us", "models", "own", "part", "scopes", "stats", "tenant", "usable")
+    __slots__ = (
+        "entry",
+        "expires_at_us",
+        "models",
+        "own",
+        "part",
+        "scopes",
+        "stats",
+        "tenant",
+        "usable",
+        "weight",
+    )
 
     def __init__(
         self,
@@ -100,9 +111,11 @@ class Key:
         tenant: Scope,
         models: Mapping[str, Model],
         stats: KeyStats,
+        weight: int,
     ) -> None:
         self.entry = entry
         self.stats = stats
+        self.weight = weight  # the tenant's, where requests wait
         self.part = key_part(entry)
         self.scopes = scopes
         self.own = scopes[0] if scopes and scopes[0].kind == "key" else None
@@ -133,7 +146,7 @@ class Directory:
         self.key_stats: dict[str, KeyStats] = {}
         self._scopes: dict[tuple[str, str], Scope] = {}
         self._upstreams: dict[UpstreamEntry, Upstream] = {}
-        self._routers: dict[tuple[str, str], Router[Upstream, Waiting]] = {}
+        self._routers: dict[tuple[str, ...], Router[Upstream, Waiting]] = {}
         self._watched: dict[str, Watched] = {}
 
     def scope(self, kind: str, name: str) -> Scope:
@@ -165,7 +178,7 @@ class Directory:
         }
         stats: dict[tuple[str, str], ModelStats] = {}
         models: dict[tuple[str, str], dict[str, Model]] = {}
-        routers: dict[tuple[str, str], Router[Upstream, Waiting]] = {}
+        routers: dict[tuple[str, ...], Router[Upstream, Waiting]] = {}
         for entry in snapshot.models:
             which = entry.service, entry.name
             stats[which] = self.stats.get(which) or ModelStats(*which)
@@ -233,12 +246,14 @@ class Directory:
         self,
         entry: ModelEntry,
         engines: tuple[Upstream, ...],
-        routers: "dict[tuple[str, str], Router[Upstream, Waiting]]",
+        routers: "dict[tuple[str, ...], Router[Upstream, Waiting]]",
     ) -> "Router[Upstream, Waiting]":
-        """Return the router of a model's service; projects that see the same service share it."""
-        where = entry.tenant, entry.service
-        if where in routers and routers[where].engines != engines:
-            where = entry.tenant, f"{entry.service} {entry.project}"
+        """Return the router of a model's service: projects and tenants that see the same engines of it share one line."""
+        service = entry.service, entry.name
+        places = (service[:1], service, (*service, entry.tenant, entry.project))
+        where = next(
+            (one for one in places if one not in routers or routers[one].engines == engines), places[2]
+        )
         if where not in routers:
             settings = self._settings
             routers[where] = self._routers.get(where) or Router(
@@ -272,7 +287,8 @@ class Directory:
             scopes += (self.scope(*tenant),)
         visible = models.get((entry.tenant, entry.project), {})
         stats = self.key_stats.setdefault(entry.id, KeyStats(entry.tenant, entry.id))
-        return Key(entry, scopes, self.scope("tenant", entry.tenant), visible, stats)
+        weight = snapshot.weights.get(entry.tenant, 1)
+        return Key(entry, scopes, self.scope("tenant", entry.tenant), visible, stats, weight)
 
     def _limited(self, kind: str, name: str, limits: Limits) -> tuple[Scope, ...]:
         if not limits.any:

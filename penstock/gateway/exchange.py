@@ -158,14 +158,14 @@ class Exchange(Leaving):
     def _wait(self) -> None:
         """Wait for a slot, in fairness to other tenants; refused at once when too many do."""
         self._queued_us = self._core.now_us()
-        loser = self.model.router.queue.put(self, self.key.entry.tenant, self.priority, self.expected()[1])
+        key, tokens = self.key, self.expected()[1]
+        loser = self.model.router.queue.put(self, key.entry.tenant, self.priority, tokens, key.weight)
         if loser is not None:
             loser.no_place()
-        if loser is self:
-            return
-        self.model.serve_queue()  # all who waited before may be gone
-        if self._queued_us and self.priority != BATCH:
-            make_room(self._core.in_flight, self.model.router)
+        if loser is not self:
+            self.model.serve_queue()  # all who waited before may be gone
+            if self._queued_us and self.priority != BATCH:
+                make_room(self._core.in_flight, self.model.router)
 
     def give_way(self) -> None:
         """End without an answer, for a request that cannot wait; whoever asked asks again."""

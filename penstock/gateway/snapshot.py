@@ -7,7 +7,7 @@ as a whole, so that the gateway never serves half of one.
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TypeVar, cast
 from urllib.parse import urlsplit
@@ -16,6 +16,7 @@ import orjson
 
 from penstock.base.addresses import parse_networks
 from penstock.base.errors import InvalidInputError
+from penstock.base.limits import TENANT_WEIGHT_MAX
 from penstock.gateway.fair_queue import WEIGHTS
 from penstock.gateway.guard import Guard
 from penstock.gateway.limits import FREE, NO_LIMITS, Limits, Price, Spent
@@ -90,12 +91,16 @@ class ModelEntry:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One version of everything; ``limits`` holds only what has one: ("tenant", id) or ("project", tenant/id)."""
+    """One version of everything; ``limits`` holds only what has one: ("tenant", id) or ("project", tenant/id).
+
+    ``weights`` holds those of tenants that are not 1: their shares where requests wait.
+    """
 
     version: int
     keys: tuple[KeyEntry, ...]
     limits: Mapping[tuple[str, str], Limits]
     models: tuple[ModelEntry, ...]
+    weights: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 def _object(value: object, place: str) -> dict[str, object]:
@@ -282,6 +287,14 @@ def _tenant(value: object, place: str) -> tuple[tuple[str, str], Limits]:
     return ("tenant", _text(entry, "id", place)), _limits(entry, place)
 
 
+def _weight(value: object, place: str) -> tuple[str, int]:
+    entry = _object(value, place)
+    weight = _count(entry, "weight", place)
+    if weight is not None and not 1 <= weight <= TENANT_WEIGHT_MAX:
+        raise SnapshotError(f"{place}.weight must be from 1 to {TENANT_WEIGHT_MAX}")
+    return _text(entry, "id", place), weight or 1
+
+
 def _project(value: object, place: str) -> tuple[tuple[str, str], Limits]:
     entry = _object(value, place)
     name = f"{_text(entry, 'tenant', place)}/{_text(entry, 'id', place)}"
@@ -299,6 +312,7 @@ def parse_snapshot(value: object) -> Snapshot:
     if version is None:
         raise SnapshotError("the snapshot has no version")
     scopes = _every(document, "tenants", _tenant)
+    weights = _every(document, "tenants", _weight)
     if "projects" in document:
         scopes += _every(document, "projects", _project)
     return Snapshot(
@@ -306,6 +320,7 @@ def parse_snapshot(value: object) -> Snapshot:
         keys=_every(document, "keys", _key),
         limits={name: limits for name, limits in scopes if limits.any},
         models=_every(document, "models", _model),
+        weights={tenant: weight for tenant, weight in weights if weight != 1},
     )
 
 

@@ -38,7 +38,7 @@ _MODEL = (
     | _LIMITS
     | _OBJECTIVE
 )
-_TENANT = {"id", "tokens_left"} | _LIMITS
+_TENANT = {"id", "tokens_left", "weight"} | _LIMITS
 _PROJECT = {"id", "tenant"} | _LIMITS
 _UPSTREAM = {"id", "url", "cancel", "api_key", "slots", "server_name", "continues"}
 

@@ -17,7 +17,7 @@ def upstream(slots: int) -> list[dict[str, object]]:
 def order_of(puts: Sequence[tuple[str, str]]) -> list[str | None]:
     waiting: FairQueue[str] = FairQueue(100, lambda _: False)
     for name, priority in puts:
-        assert waiting.put(name, name, priority, 10) is None
+        assert waiting.put(name, "t", priority, 10) is None
     return [waiting.pop() for _ in puts]
 
 

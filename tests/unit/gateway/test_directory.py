@@ -88,3 +88,34 @@ def test_a_projects_limits_hold_for_its_models_under_any_name_of_a_set_of_projec
     key.models["test-model"].owner.recorded(4)
     assert scope.available == 5
     bench.close()
+
+
+def test_tenants_and_projects_that_see_the_same_engines_of_a_service_stand_in_one_line() -> None:
+    bench = Bench()
+    directory = bench.core.directory
+    keys = [key_entry("a"), key_entry("b", tenant="ten_b"), key_entry("c", tenant="ten_c")]
+    adapter = {"name": "adapter", "tenant": "ten_a", "project": "prj_a"}
+    models = [
+        model_entry("http://h"),
+        model_entry("http://h", tenant="ten_b"),
+        model_entry("http://elsewhere", tenant="ten_c"),
+        model_entry("http://one", **adapter),
+        model_entry("http://two", **{**adapter, "name": "another"}),
+    ]
+    tenants = [{"id": "ten_b", "weight": 3}]
+    directory.apply(version(2, keys=keys, models=models, tenants=tenants))
+    found = {key.entry.id: key for key in directory.keys.values()}
+    routers = {name: key.models["test-model"].router for name, key in found.items()}
+    assert routers["key_a"] is routers["key_b"]
+    assert routers["key_a"] is not routers["key_c"]
+    asked = {
+        name: [engine.entry.host for engine in model.router.engines]
+        for name, model in found["key_a"].models.items()
+    }
+    assert asked == {"test-model": ["h"], "adapter": ["one"], "another": ["two"]}
+    assert {name: key.weight for name, key in found.items()} == {"key_a": 1, "key_b": 3, "key_c": 1}
+    directory.apply(version(3, keys=keys, models=models[:2], tenants=[]))
+    after = {key.entry.id: key for key in directory.keys.values()}
+    assert after["key_b"].models["test-model"].router is routers["key_b"], "who waits there goes on waiting"
+    assert after["key_b"].weight == 1
+    bench.close()
