@@ -192,3 +192,35 @@ def test_without_scripts_everything_reads_and_an_order_goes_through(site: Site) 
     with site.signed_in("operator", java_script_enabled=False) as window:
         window.open("/floor")
         expect(window.page.locator("#floor-table")).to_contain_text("By rack")
+
+
+def test_a_network_is_opened_to_the_office_with_the_keyboard_and_without_scripts(site: Site) -> None:
+    project = site.api("demo", "GET", "/v1/projects")["items"][0]["id"]
+    network = site.api("demo", "POST", "/v1/networks", json={"name": "keyboard", "project_id": project})["id"]
+    with site.signed_in("demo") as one:
+        page = one.page
+        one.open(f"/networks/{network}")
+        page.get_by_role("link", name="Add a subnet").press("Enter")
+        page.get_by_label("Name", exact=True).fill("Front")
+        page.get_by_label("Prefix").fill("10.7.0.0/24")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("alert")).to_contain_text("look at the field that is marked")
+        expect(page.get_by_label("Name", exact=True)).to_have_attribute("aria-invalid", "true")
+        expect(page.get_by_label("Prefix")).to_have_value("10.7.0.0/24")
+        assert one.violations() == []
+        page.get_by_label("Name", exact=True).fill("front")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("status").filter(has_text="'front' is added")).to_be_visible()
+        expect(page.locator("#network")).to_contain_text("10.7.0.0/24")
+    with site.signed_in("demo", java_script_enabled=False) as plain:
+        page = plain.page
+        plain.open(f"/networks/{network}/security-groups/new")
+        page.get_by_label("Name", exact=True).fill("office")
+        page.get_by_role("button", name="Add it").click()
+        page.get_by_role("link", name="Add a rule").click()
+        page.get_by_label("Ports").fill("22")
+        page.get_by_label("The other side's prefix").fill("203.0.113.0/24")
+        page.get_by_role("button", name="Let it through").click()
+        expect(page.get_by_text("in tcp 22 from 203.0.113.0/24")).to_be_visible()
+        clean(one, plain)
+    site.api("demo", "DELETE", f"/v1/networks/{network}")

@@ -67,7 +67,45 @@ def networks(site: Site) -> dict[str, str]:
         "listeners": [{"port": 443, "mode": "https", "certificate_id": certificate}],
         "members": [{"address": f"10.0.0.{number}", "port": 8_080} for number in (8, 9)],
     }
-    return {"balancer": site.api("demo", "POST", "/v1/load-balancers", json=body)["id"]}
+    balancer = site.api("demo", "POST", "/v1/load-balancers", json=body)["id"]
+    made = {"balancer": balancer, "network": network, "subnet": subnet, "certificate": certificate}
+    return made | network_parts(site, project, network, subnet)
+
+
+def network_parts(site: Site, project: str, network: str, subnet: str) -> dict[str, str]:
+    """Make a port under a group with rules, a route and a name, an address of the outside, a public name and a volume."""
+
+    def make(path: str, who: str = "demo", **body: object) -> str:
+        return str(site.api(who, "POST", path, json=body)["id"])
+
+    port = make("/v1/ports", subnet_id=subnet, name="web-1")
+    group = make("/v1/security-groups", network_id=network, name="web")
+    office = {"protocol": "tcp", "port_min": 22, "prefix": "203.0.113.0/24", "description": "the office"}
+    for rule in (office, {"protocol": "tcp", "port_min": 8_000, "port_max": 8_080, "remote_group_id": group}):
+        make(f"/v1/security-groups/{group}/rules", direction="in", **rule)
+    site.api(
+        "demo",
+        "POST",
+        f"/v1/security-groups/{group}/bindings",
+        json={"scope": "subnet", "target_id": subnet},
+    )
+    make("/v1/network-routes", network_id=network, name="office", prefix="192.168.0.0/16", port_id=port)
+    make("/v1/dns-records", network_id=network, name="db", type="A", value="10.0.0.9")
+    outside = {"prefix": "198.51.100.0/28", "gateway": "198.51.100.1"}
+    pool = make("/v1/address-pools", "operator", name="world", **outside)
+    address = make("/v1/floating-addresses", project_id=project, pool_id=pool, name="shop")
+    site.api("demo", "PUT", f"/v1/floating-addresses/{address}/port", json={"port_id": port})
+    served = {"suffix": "cloud.example.net", "name_servers": ["ns1.example.net"]}
+    site.api("operator", "PUT", "/v1/public-dns", json=served)
+    record = make("/v1/public-records", project_id=project, name="www", type="A", value="198.51.100.2")
+    volume = make("/v1/volumes", project_id=project, name="data", size_gib=40, encrypted=True)
+    return {
+        "port": port,
+        "group": group,
+        "address": address,
+        "public_record": record,
+        "volume": volume,
+    }
 
 
 def clear(site: Site, ids: dict[str, str]) -> None:
