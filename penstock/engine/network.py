@@ -3,6 +3,9 @@
 Level-triggered: whoever changes a network counts its revision up and says that it is due; a tick compiles the whole
 network again and writes what differs into the allocations of its hosts, in one transaction. A tick that dies halfway
 has changed nothing. Agents report on these allocations as on any other.
+
+What a host is told is numbered by the revision that it was made from, so that a port need not wait for changes that came
+after it. A number that must be higher (the same is told again) counts the revision up with it: none is ahead of it.
 """
 
 from datetime import datetime, timedelta
@@ -73,7 +76,7 @@ class NetworkEngine:
             self._moved(connection, network, gateway, now)
         wanted = configs_of(facts, gateway)
         hosts = {host["node_id"]: dict(host) for host in facts.hosts}
-        told = Told(connection, now, _WAITS, lambda kind: TOLD.labels(kind).inc())
+        told = Told(connection, now, _WAITS, lambda kind: TOLD.labels(kind).inc(), number=network["revision"])
         for row in allocation_store.carrying(connection, "network_id", network["id"]):
             told.existing(row, wanted.pop(row["node_id"], None))
         carried = allocation_store.carried("network_id", network)
@@ -87,7 +90,7 @@ class NetworkEngine:
             plan_store.remove(connection, network["id"])
             return True
         due_at = None if told.look_again is None else now + told.look_again
-        plan_store.compiled(connection, network, gateway, due_at)
+        plan_store.compiled(connection, network, told.number, gateway, due_at)
         return told.changed
 
     def _moved(self, connection: Connection, network: Row, gateway: str | None, now: datetime) -> None:

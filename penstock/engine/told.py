@@ -27,23 +27,31 @@ class Waits:
 class Told:
     """One step; ``count`` hears each change as ``new``, ``changed``, ``again``, ``ending`` or ``gone``.
 
-    ``left`` counts the allocations that are there after the step, ``look_again`` is how long until the next one.
+    ``left`` counts the allocations that are there after the step, ``look_again`` is how long until the next one. What is
+    told has the ``number`` that is given or a higher one, if the agent has that already; ``number`` is the highest then.
     """
 
     def __init__(
-        self, connection: Connection, now: datetime, waits: Waits, count: Callable[[str], None]
+        self,
+        connection: Connection,
+        now: datetime,
+        waits: Waits,
+        count: Callable[[str], None],
+        *,
+        number: int = 1,
     ) -> None:
         self._connection = connection
         self._now = now
         self._waits = waits
         self._count = count
+        self.number = number
         self.changed = False
         self.left = 0
         self.look_again: timedelta | None = None
 
     def new(self, carried: Mapping[str, Any], driver: str, host: Row, config: Mapping[str, Any]) -> None:
         """Tell an agent for the first time; ``carried`` as ``store.allocation.carry`` takes it."""
-        allocation_store.carry(self._connection, carried, driver, host, config, self._now)
+        allocation_store.carry(self._connection, carried, driver, host, config, self._now, self.number)
         self.left += 1
         self._did("new")
 
@@ -89,7 +97,8 @@ class Told:
         self.soon(self._waits.answer if row["node_state"] == "ready" else self._waits.lost)
 
     def _change(self, row: Row, wanted: str, config: Mapping[str, Any], kind: str) -> None:
-        allocation_store.change(self._connection, row["id"], wanted, config)
+        number = allocation_store.change(self._connection, row["id"], wanted, config, self.number)
+        self.number = max(self.number, number)
         self._did(kind)
 
     def _did(self, kind: str, *, look: bool = True) -> None:

@@ -3,6 +3,7 @@
 One ``tick`` takes no input. A machine that waits stands in an index of its own, so the cost is that of what changes.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import structlog
@@ -11,7 +12,7 @@ from sqlalchemy.engine import Connection
 
 from penstock.base import limits
 from penstock.base.clock import Clock
-from penstock.catalog.vm.machine import devices_at, push
+from penstock.catalog.vm.machine import configs_of, devices_at
 from penstock.engine.vm_move import step
 from penstock.store import console_session as session_store
 from penstock.store import event as event_store
@@ -40,12 +41,15 @@ class VmEngine:
         """Handle what waits; return how many machines were told something."""
         with self._db.transaction(SYSTEM) as connection:
             waiting = vm_store.waiting(connection, limits.ENGINE_BATCH)
-        topics = [self._db.retrying(SYSTEM, lambda c, row=row: self._tell(c, row)) for row in waiting]
-        # Signals come after the commits, and once for all: whoever wakes earlier would find nothing and rest again.
-        for topic in sorted({topic for topic in topics if topic is not None}):
-            self._wakeups.signal(topic)
-        told = topics.count("allocation")
-        TOLD.inc(told)
+        told = 0
+        if waiting:
+            # Signals come after the commits: whoever wakes earlier would find nothing and rest again.
+            if self._db.retrying(SYSTEM, lambda c: self._plug_in(c, waiting)):
+                self._wakeups.signal("network")
+            told = self._db.retrying(SYSTEM, lambda c: self._tell(c, waiting))
+            if told:
+                self._wakeups.signal("allocation")
+                TOLD.inc(told)
         return told + self._move_on()
 
     def meter(self) -> int:
@@ -83,27 +87,58 @@ class VmEngine:
 
         return self._db.retrying(SYSTEM, work)
 
-    def _tell(self, connection: Connection, waiting: Row) -> str | None:
-        """Plug a machine's ports in on its node; tell the node what to start once they are ready there.
+    def _plug_in(self, connection: Connection, waiting: Sequence[Row]) -> int:
+        """Plug ports in where their machines were placed; return how many."""
+        ports = port_store.attachments_by_service(connection, [one["service_id"] for one in waiting])
+        if all(
+            port.node_id == one["node_id"] for one in waiting for port in ports.get(one["service_id"], ())
+        ):
+            return 0
+        node_of = {
+            port.port_id: one["node_id"]
+            for one, _ in _still(connection, waiting)
+            for port in ports.get(one["service_id"], ())
+            if port.node_id != one["node_id"]
+        }
+        port_store.bind_all(connection, node_of, at=self._clock.now())
+        return len(node_of)
 
-        Return the topic to signal after the commit, None if nothing was due.
-        """
-        row = vm_store.get(connection, waiting["service_id"], lock=True)
-        if row is None or row["allocation_id"] != waiting["id"] or "waiting" not in row["config"]:
-            return None
-        if vm_image_store.missing(connection, [row["service_id"]]):
-            return None  # a clone whose disk is still being copied, or never will be: the service's engine gives up then
-        ports = port_store.attachments_of(connection, row["service_id"])
-        elsewhere = [port for port in ports if port.node_id != waiting["node_id"]]
-        for port in elsewhere:
-            port_store.bind(connection, port.port_id, waiting["node_id"], at=self._clock.now())
-        if elsewhere:
-            return "network"
-        if not all(port_store.ready(connection, port.port_id) for port in ports):
-            return None
-        positions = row["config"].get("positions", [])
-        devices = devices_at(connection, waiting["node_id"], positions) if positions else []
-        return "allocation" if push(connection, row, waiting["id"], devices=devices) else None
+    def _tell(self, connection: Connection, waiting: Sequence[Row]) -> int:
+        """Tell nodes what to start, once the ports of it are ready there; return how many machines."""
+        ports = port_store.attachments_by_service(connection, [one["service_id"] for one in waiting])
+        every_port = [port.port_id for each in ports.values() for port in each]
+        ready = port_store.ready_among(connection, every_port) if every_port else set[str]()
+
+        def is_due(one: Row) -> bool:
+            return all(
+                port.node_id == one["node_id"] and port.port_id in ready
+                for port in ports.get(one["service_id"], ())
+            )
+
+        due = _still(connection, [one for one in waiting if is_due(one)])
+        configs = configs_of(connection, [row for _, row in due])
+        for one, row in due:
+            positions = row["config"].get("positions", [])
+            devices = devices_at(connection, one["node_id"], positions) if positions else []
+            configs[row["service_id"]]["devices"] = devices
+        return vm_store.push_all(connection, {one["id"]: configs[one["service_id"]] for one, _ in due})
+
+
+def _still(connection: Connection, waiting: Sequence[Row]) -> list[tuple[Row, Row]]:
+    """Lock machines; return those that still wait at that place, each with its row.
+
+    A clone is left out whose disk is still being copied, or never will be: the service's engine gives up then.
+    """
+    rows = vm_store.lock_all(connection, [one["service_id"] for one in waiting])
+    missing = vm_image_store.missing(connection, list(rows)) if rows else {}
+    return [
+        (one, row)
+        for one in waiting
+        if (row := rows.get(one["service_id"])) is not None
+        and row["allocation_id"] == one["id"]
+        and "waiting" in row["config"]
+        and one["service_id"] not in missing
+    ]
 
 
 def _say_lost(connection: Connection, row: Row, now: datetime) -> None:

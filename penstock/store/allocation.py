@@ -2,7 +2,7 @@
 
 Wishes are stamped with the transaction that made them (``changed_xid``, by a trigger), so an agent asks
 "what changed since" with one number. Reports are fenced by generation: what an agent says about a wish that
-has been replaced meanwhile changes nothing.
+has been replaced meanwhile changes nothing, but that a network is in force as it was wanted a moment ago.
 """
 
 from collections.abc import Mapping, Sequence
@@ -73,10 +73,13 @@ class Report:
     detail: str | None = None  # as JSON
 
 
+# A network changes while its host is at work on the change before, so that it is in force counts, too.
+_HEARD = """a.generation = s.generation OR a.network_id IS NOT NULL AND s.phase = 'ready'
+    AND s.generation < a.generation AND s.generation > a.phase_generation"""
 # Locks in the engine's order: services (by id) before allocations. "Woken" ends a lease: the record step of
 # whoever holds it fails on the token, and the service is looked at again with this report in it.
 _RECORD = sa.text(
-    """
+    f"""
     WITH said AS (
         SELECT * FROM unnest(
             CAST(:ids AS text[]), CAST(:generations AS bigint[]), CAST(:phases AS text[]), CAST(:codes AS text[]),
@@ -88,7 +91,7 @@ _RECORD = sa.text(
             (s.phase, s.generation, s.code, s.endpoint)
                 IS DISTINCT FROM (a.phase, a.phase_generation, a.code, a.endpoint) AS matters,
             s.endpoint IS NOT NULL OR a.endpoint IS NOT NULL AS routed
-        FROM said s JOIN allocation a ON a.id = s.id AND a.generation = s.generation AND a.agent_id = :agent_id
+        FROM said s JOIN allocation a ON a.id = s.id AND ({_HEARD}) AND a.agent_id = :agent_id
         WHERE (s.phase, s.generation, s.code, s.endpoint, s.message, s.busy_permille, s.detail_text::jsonb)
             IS DISTINCT FROM (a.phase, a.phase_generation, a.code, a.endpoint, a.message, a.busy_permille, a.detail)
     ), locked AS MATERIALIZED (
@@ -101,7 +104,7 @@ _RECORD = sa.text(
             detail = s.detail_text::jsonb,
             started_at = COALESCE(s.started_at, a.started_at), ready_at = COALESCE(s.ready_at, a.ready_at)
         FROM news s
-        WHERE a.id = s.id AND a.generation = s.generation AND a.agent_id = :agent_id
+        WHERE a.id = s.id AND ({_HEARD}) AND a.agent_id = :agent_id
             AND (SELECT count(*) FROM locked) >= 0
         RETURNING a.service_id, s.matters, s.routed
     ), moved AS (
@@ -110,7 +113,7 @@ _RECORD = sa.text(
     UPDATE service v SET due_at = :now, lease_token = NULL
     FROM moved WHERE v.id = moved.service_id AND v.state NOT IN ('released', 'failed')
     RETURNING v.id, moved.routed
-    """
+    """  # noqa: S608 - our own text
 )
 
 
@@ -120,7 +123,7 @@ def record_observations(
     """Write an agent's reports and make the services they matter to due at ``now``.
 
     Return those services, and of each whether the gateway's routes may have changed with it. One statement whatever the number. Skipped without a word: reports about another agent's allocations,
-    about a generation that is not the wanted one, and about what is known already. Each allocation may
+    about a generation that is not the wanted one (but see ``_HEARD``), and about what is known already. Each allocation may
     appear once. System scope.
     """
     if not reports:
@@ -192,10 +195,11 @@ def carry(
     host: Row,
     config: Mapping[str, Any],
     at: datetime,
+    number: int = 1,
 ) -> None:
-    """Let the agent of a node (``node_id``, ``agent_id``) drive what is ``carried``."""
+    """Let the agent of a node (``node_id``, ``agent_id``) drive what is ``carried``; its first wish has this ``number``."""
     values = {"node_id": host["node_id"], "agent_id": host["agent_id"], "driver": driver, "config": config}
-    wish = {"wanted": "present", "generation": 1, "phase": "pending"}
+    wish = {"wanted": "present", "generation": number, "phase": "pending"}
     connection.execute(sa.insert(allocation).values(id=new_id("allocation", at), **what, **values, **wish))
 
 
@@ -211,10 +215,14 @@ def carrying(connection: Connection, column: str, owner_id: str) -> list[Row]:
     return every(connection.execute(query))
 
 
-def change(connection: Connection, allocation_id: str, wanted: str, config: Mapping[str, Any]) -> None:
-    """Tell the agent something new about what it carries."""
+def change(
+    connection: Connection, allocation_id: str, wanted: str, config: Mapping[str, Any], number: int = 1
+) -> int:
+    """Tell the agent something new about what it carries; return the number of that, which is at least ``number``."""
     statement = sa.update(allocation).where(allocation.c.id == allocation_id)
-    connection.execute(statement.values(wanted=wanted, config=config, generation=allocation.c.generation + 1))
+    generation = sa.func.greatest(allocation.c.generation + 1, number)
+    values = {"wanted": wanted, "config": config, "generation": generation}
+    return connection.execute(statement.values(**values).returning(allocation.c.generation)).scalar_one()
 
 
 def drop(connection: Connection, allocation_id: str) -> None:

@@ -92,12 +92,15 @@ def touch_all(connection: Connection, now: datetime) -> None:
     connection.execute(sa.update(network).values(revision=network.c.revision + 1, due_at=now))
 
 
-def compiled(connection: Connection, row: Row, gateway: str | None, due_at: datetime | None) -> None:
-    """Note that the hosts have been told all of a network's revision."""
+def compiled(
+    connection: Connection, row: Row, revision: int, gateway: str | None, due_at: datetime | None
+) -> None:
+    """Note that the hosts have been told everything of a network, which is at ``revision`` now."""
+    noted = {"revision": revision, "applied_revision": revision}
     connection.execute(
         sa.update(network)
         .where(network.c.id == row["id"])
-        .values(applied_revision=row["revision"], gateway_node_id=gateway, due_at=due_at)
+        .values(**noted, gateway_node_id=gateway, due_at=due_at)
     )
 
 

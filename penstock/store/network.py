@@ -43,13 +43,14 @@ def lock(connection: Connection, network_id: str) -> Row | None:
     return owned.get(connection, network, network_id, lock=True)
 
 
-def touch(connection: Connection, network_id: str, at: datetime) -> None:
-    """Count a change of a network or its parts, and let the engine make it real: now, even if a later look was planned."""
-    connection.execute(
-        sa.update(network)
-        .where(network.c.id == network_id)
-        .values(revision=network.c.revision + 1, due_at=sa.func.least(network.c.due_at, at))
-    )
+def touch(connection: Connection, network_id: str, at: datetime) -> int | None:
+    """Count a change of a network or its parts, and let the engine make it real: now, even if a later look was planned.
+
+    Return the revision that has it, None if there is no such network.
+    """
+    counted = sa.update(network).where(network.c.id == network_id)
+    values = {"revision": network.c.revision + 1, "due_at": sa.func.least(network.c.due_at, at)}
+    return connection.execute(counted.values(**values).returning(network.c.revision)).scalar_one_or_none()
 
 
 def want_deleted(connection: Connection, network_id: str) -> None:

@@ -1,6 +1,6 @@
 """Ports: where something is plugged into a network. How to use one is told in ``domain/port.py``."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -84,39 +84,80 @@ def unbind(connection: Connection, port_id: str, *, at: datetime, forget_service
     return _place(connection, port_id, values, at)
 
 
+_PLUG = sa.text(
+    """
+    UPDATE port p SET node_id = a.node_id, arriving_node_id = NULL, generation = p.generation + 1
+    FROM unnest(CAST(:ids AS text[]), CAST(:nodes AS text[])) AS a(id, node_id)
+    WHERE p.id = a.id RETURNING p.id, p.network_id
+    """
+)
+_IN_ORDER = sa.text("SELECT FROM port WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE")
+
+
+def bind_all(connection: Connection, node_of: Mapping[str, str], at: datetime) -> None:
+    """Bind many ports, by id, as ``bind`` does, and count one change of each network. Signal ``network``."""
+    connection.execute(_IN_ORDER, {"ids": list(node_of)})
+    plugged = every(connection.execute(_PLUG, {"ids": list(node_of), "nodes": list(node_of.values())}))
+    _note_place(connection, plugged, at)
+
+
 def _place(connection: Connection, port_id: str, values: dict[str, Any], at: datetime) -> bool:
     statement = (
         sa.update(port)
         .where(port.c.id == port_id)
         .values(**values, generation=port.c.generation + 1)
-        .returning(port.c.network_id)
+        .returning(port.c.id, port.c.network_id)
     )
-    network_id = connection.execute(statement).scalar_one_or_none()
-    if network_id is not None:
-        network_store.touch(connection, network_id, at)
-    return network_id is not None
+    placed = every(connection.execute(statement))
+    _note_place(connection, placed, at)
+    return bool(placed)
+
+
+def _note_place(connection: Connection, placed: Sequence[Row], at: datetime) -> None:
+    """Count a change of the networks of these ports, and note from which revision on hosts know of them."""
+    by_network: dict[str, list[str]] = {}
+    for row in placed:
+        by_network.setdefault(row["network_id"], []).append(row["id"])
+    for network_id in sorted(by_network):
+        revision = network_store.touch(connection, network_id, at)
+        noted = sa.update(port).where(port.c.id.in_(by_network[network_id]))
+        connection.execute(noted.values(placed_revision=revision))
+
+
+def _knows(allocation: str) -> str:
+    """Return the condition that a node has made real what it was told since the port got its place.
+
+    What it is told is numbered by the network's revision that it was made from (``engine/network``), so later changes,
+    on which it may be at work, are not waited for. It was not told anew where the place changed nothing for it.
+    """
+    return f"""{allocation}.wanted = 'present' AND {allocation}.phase = 'ready' AND (
+        {allocation}.phase_generation >= p.placed_revision
+        OR {allocation}.phase_generation = {allocation}.generation AND n.applied_revision >= p.placed_revision)"""
 
 
 # That a port ``p`` is ready, as a condition.
-IS_READY = """
+IS_READY = f"""
     EXISTS (
         SELECT FROM network n JOIN allocation a ON a.network_id = n.id AND a.node_id = p.node_id
         LEFT JOIN allocation b ON b.network_id = n.id AND b.node_id = p.arriving_node_id
-        WHERE n.id = p.network_id AND n.applied_revision = n.revision AND a.wanted = 'present'
-            AND a.phase = 'ready' AND a.phase_generation = a.generation
-            AND (p.arriving_node_id IS NULL OR b.wanted = 'present' AND b.phase = 'ready'
-                AND b.phase_generation = b.generation)
+        WHERE n.id = p.network_id AND {_knows("a")} AND (p.arriving_node_id IS NULL OR {_knows("b")})
     )
 """
 _READY = sa.text(f"SELECT EXISTS (SELECT FROM port p WHERE p.id = :port_id AND {IS_READY})")  # noqa: S608 - our own text
+_ALL_READY = sa.text(f"SELECT p.id FROM port p WHERE p.id = ANY(:ids) AND {IS_READY}")  # noqa: S608 - our own text
 
 
 def ready(connection: Connection, port_id: str) -> bool:
-    """Tell whether the port's node has the network with everything that was asked for up to now in force.
+    """Tell whether everything that was asked for until the port got its place is in force on its node.
 
-    And the node too where it is expected.
+    And on the node too where it is expected.
     """
     return bool(connection.execute(_READY, {"port_id": port_id}).scalar_one())
+
+
+def ready_among(connection: Connection, port_ids: Collection[str]) -> set[str]:
+    """Return those of these ports that are ready."""
+    return set(connection.execute(_ALL_READY, {"ids": list(port_ids)}).scalars())
 
 
 _ATTACHED = (
@@ -139,8 +180,18 @@ def attachment(connection: Connection, port_id: str) -> Attachment | None:
 
 def attachments_of(connection: Connection, service_id: str) -> list[Attachment]:
     """Return the ports of a service, by id."""
-    rows = every(connection.execute(_ATTACHED.where(port.c.service_id == service_id).order_by(port.c.id)))
-    return [_attachment(row) for row in rows]
+    return attachments_by_service(connection, [service_id]).get(service_id, [])
+
+
+def attachments_by_service(
+    connection: Connection, service_ids: Collection[str]
+) -> dict[str, list[Attachment]]:
+    """Return the ports of services, by id, by service; none for one without."""
+    wanted = _ATTACHED.where(port.c.service_id.in_(list(service_ids))).order_by(port.c.id)
+    found: dict[str, list[Attachment]] = {}
+    for row in every(connection.execute(wanted)):
+        found.setdefault(row["service_id"], []).append(_attachment(row))
+    return found
 
 
 def release(connection: Connection, service_ids: Sequence[str], at: datetime) -> None:

@@ -52,6 +52,17 @@ def get(connection: Connection, service_id: str, *, lock: bool = False) -> Row |
     return one(connection.execute(_GET, {"id": service_id}))
 
 
+_GET_ALL = sa.text(f"{_SELECT} WHERE v.service_id = ANY(:ids)")
+_LOCK_ALL = sa.text("SELECT FROM vm WHERE service_id = ANY(:ids) ORDER BY service_id FOR NO KEY UPDATE")
+
+
+def lock_all(connection: Connection, service_ids: Collection[str]) -> dict[str, Row]:
+    """Return machines as ``get`` does, by id, locked; those that there are."""
+    ids = {"ids": list(service_ids)}
+    connection.execute(_LOCK_ALL, ids)
+    return {row["service_id"]: row for row in every(connection.execute(_GET_ALL, ids))}
+
+
 def page(
     connection: Connection,
     *,
@@ -110,6 +121,21 @@ def push(connection: Connection, allocation_id: str, config: Mapping[str, Any]) 
     """Tell a node what a machine is to be from now on; signal ``allocation`` after the commit."""
     document = orjson.dumps(config).decode()
     return connection.execute(_PUSH, {"id": allocation_id, "config": document}).rowcount == 1
+
+
+_PUSH_ALL = sa.text(
+    "UPDATE allocation a SET config = CAST(w.config AS jsonb), generation = a.generation + 1 "
+    "FROM unnest(CAST(:ids AS text[]), CAST(:configs AS text[])) AS w(id, config) "
+    "WHERE a.id = w.id AND a.wanted = 'present'"
+)
+
+
+def push_all(connection: Connection, configs: Mapping[str, Mapping[str, Any]]) -> int:
+    """Tell nodes what machines are to be, by allocation, as ``push`` does; return how many were told."""
+    documents = [orjson.dumps(config).decode() for config in configs.values()]
+    if not documents:
+        return 0
+    return connection.execute(_PUSH_ALL, {"ids": list(configs), "configs": documents}).rowcount
 
 
 def config_of(
@@ -173,8 +199,13 @@ def moving(connection: Connection, limit: int) -> list[str]:
 
 def snapshots(connection: Connection, service_id: str) -> list[Row]:
     """Return the snapshots of a machine, the oldest first."""
-    query = sa.select(vm_snapshot).where(vm_snapshot.c.service_id == service_id).order_by(vm_snapshot.c.id)
-    return every(connection.execute(query))
+    return snapshots_of(connection, [service_id])
+
+
+def snapshots_of(connection: Connection, service_ids: Collection[str]) -> list[Row]:
+    """Return the snapshots of machines, the oldest first."""
+    query = sa.select(vm_snapshot).where(vm_snapshot.c.service_id.in_(list(service_ids)))
+    return every(connection.execute(query.order_by(vm_snapshot.c.id)))
 
 
 _HOLDERS = sa.text(

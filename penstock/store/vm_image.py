@@ -1,6 +1,6 @@
 """Images made of machines: what a node is to copy and send, who may, how it ended, and whose disks wait for it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,19 +10,24 @@ from sqlalchemy.engine import Connection
 from penstock.store.rows import Row, every, one
 from penstock.store.schema import image
 
-_PENDING = sa.select(image.c.id, image.c.from_snapshot_id).where(image.c.state == "pending")
+_PENDING = sa.select(image.c.id, image.c.from_service_id, image.c.from_snapshot_id)
 
 
 def exports_of(connection: Connection, service_id: str) -> list[dict[str, Any]]:
     """Return what a machine's driver is told of images that are to be made of it, the oldest first."""
-    query = _PENDING.where(image.c.from_service_id == service_id).order_by(image.c.id)
-    return [
-        {
-            "image": row["id"],
-            **({} if row["from_snapshot_id"] is None else {"snapshot": row["from_snapshot_id"]}),
-        }
-        for row in every(connection.execute(query))
-    ]
+    return exports_by_machine(connection, [service_id]).get(service_id, [])
+
+
+def exports_by_machine(
+    connection: Connection, service_ids: Collection[str]
+) -> dict[str, list[dict[str, Any]]]:
+    """Return the same of many machines; nothing for one that no image is to be made of."""
+    wanted = _PENDING.where(image.c.state == "pending", image.c.from_service_id.in_(list(service_ids)))
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in every(connection.execute(wanted.order_by(image.c.id))):
+        snapshot = {} if row["from_snapshot_id"] is None else {"snapshot": row["from_snapshot_id"]}
+        found.setdefault(row["from_service_id"], []).append({"image": row["id"], **snapshot})
+    return found
 
 
 _OF_AGENT = sa.text(

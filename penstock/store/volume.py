@@ -69,13 +69,22 @@ def unfinished(connection: Connection, limit: int) -> list[str]:
 
 def of_machine(connection: Connection, ids: Sequence[str]) -> list[Row]:
     """Return the volumes with these ids, in this order."""
-    rows = every(connection.execute(sa.select(volume).where(volume.c.id.in_(list(ids)))))
-    return sorted(rows, key=lambda row: list(ids).index(row["id"]))
+    return sorted(find_all(connection, ids), key=lambda row: list(ids).index(row["id"]))
+
+
+def find_all(connection: Connection, ids: Collection[str]) -> list[Row]:
+    """Return the volumes with these ids."""
+    return every(connection.execute(sa.select(volume).where(volume.c.id.in_(list(ids)))))
 
 
 def snapshots(connection: Connection, volume_id: str) -> list[Row]:
     """Return the snapshots of a volume, the oldest first."""
     return owned.find(connection, volume_snapshot, volume_id=volume_id)
+
+
+def snapshots_of(connection: Connection, volume_ids: Collection[str]) -> list[Row]:
+    """Return the snapshots of volumes, the oldest first."""
+    return owned.find_any(connection, volume_snapshot, "volume_id", volume_ids)
 
 
 def insert_allocation(

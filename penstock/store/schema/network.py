@@ -109,6 +109,8 @@ port = Table(
         "metadata", JSONB, nullable=False, server_default=text("'{}'::jsonb")
     ),  # what its guest may read of itself
     Column("generation", BigInteger, nullable=False, server_default=text("1")),
+    # The network's revision that said where it is plugged in; what a host was told from that one on, has it.
+    Column("placed_revision", BigInteger, nullable=False, server_default=text("0")),
     Index(None, "network_id"),
     Index(None, "subnet_id"),
     Index(None, "service_id"),
