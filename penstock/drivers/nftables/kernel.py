@@ -6,6 +6,7 @@ It is imported at first use: most machines carry no network, and it is large.
 
 import contextlib
 import errno
+import socket
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -44,15 +45,17 @@ def gone_is_fine() -> Generator[None]:
             raise
 
 
-def find(ip: Any, name: str) -> int | None:
-    """Return the number of a device, None if there is none of that name."""
-    found = ip.link_lookup(ifname=name)
-    return int(found[0]) if found else None
+def find(name: str) -> int | None:
+    """Return the number of a device of the namespace that this thread is in, None if there is none of that name."""
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        return None
 
 
 def delete_link(ip: Any, name: str) -> None:
     """Remove a device; nothing if it is gone."""
-    index = find(ip, name)
+    index = find(name)
     if index is not None:
         with gone_is_fine():
             ip.link("del", index=index)

@@ -7,7 +7,7 @@ nobody can claim an address by sending from it.
 
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -56,7 +56,15 @@ class Place:
 
 def alias_of(host: Path | None, vni: int) -> str | None:
     """Return what is written on a network's bridge, None if there is no bridge."""
-    return aliases(host).get(vni)
+
+    def work() -> str | None:
+        index = find(f"{BRIDGE_PREFIX}{vni}")
+        if index is None:
+            return None
+        with devices() as ip:
+            return str(ip.get_links(index)[0].get("ifalias") or "")
+
+    return inside(host, work)
 
 
 def aliases(host: Path | None) -> dict[int, str]:
@@ -84,7 +92,7 @@ def write_alias(host: Path | None, vni: int, text: str) -> None:
 
     def work() -> None:
         with devices() as ip:
-            ip.link("set", index=_index(ip, f"{BRIDGE_PREFIX}{vni}"), IFLA_IFALIAS=text)
+            ip.link("set", index=_index(f"{BRIDGE_PREFIX}{vni}"), IFLA_IFALIAS=text)
 
     inside(host, work)
 
@@ -108,8 +116,8 @@ def turn(place: Place, wanted: HostNetwork) -> None:
 
     def work() -> None:
         with devices() as ip:
-            gw, vx, ext = _index(ip, GW), _index(ip, VX), find(ip, EXT)
-            joined = peers.routes(wanted, peers.ends(ip, wanted))
+            gw, vx, ext = _index(GW), _index(VX), find(EXT)
+            joined = peers.routes(wanted, peers.ends(wanted))
             _routes(ip, {**joined, **_wanted_routes(wanted, away, gw, vx, ext)})
 
     inside(place.path, work)
@@ -118,9 +126,12 @@ def turn(place: Place, wanted: HostNetwork) -> None:
 def _away(wanted: HostNetwork) -> dict[IPv4Address, int]:
     """Return the addresses of ports that move and are not here now, with the slot where they are."""
     found: dict[IPv4Address, int] = {}
+    moving = [port for port in wanted.ports if port.leaving is not None or port.arriving is not None]
+    if not moving:
+        return found
     with devices() as ip:
-        for port in wanted.ports:
-            tap = find(ip, port.tap) if port.leaving is not None or port.arriving is not None else None
+        for port in moving:
+            tap = find(port.tap)
             if port.leaving is not None and tap is None:
                 found[port.address] = port.leaving
             elif port.arriving is not None and (tap is None or not _has_spoken(ip, tap, port.mac)):
@@ -141,7 +152,7 @@ def is_whole(place: Place, vni: int) -> bool:
 
     def work() -> bool:
         with devices() as ip:
-            bridge, leg = find(ip, f"{BRIDGE_PREFIX}{vni}"), ip.get_links(ifname=f"{ROUTER_PREFIX}{vni}")
+            bridge, leg = find(f"{BRIDGE_PREFIX}{vni}"), ip.get_links(ifname=f"{ROUTER_PREFIX}{vni}")
             return bridge is not None and bool(leg) and leg[0].get("master") == bridge
 
     return inside(place.host, work)
@@ -173,8 +184,8 @@ def _no_tunnel() -> None:
         delete_link(ip, VX)
 
 
-def _index(ip: Any, name: str) -> int:
-    index = find(ip, name)
+def _index(name: str) -> int:
+    index = find(name)
     if index is None:
         raise DriverError(f"there is no device '{name}' on this host")
     return index
@@ -197,7 +208,7 @@ def _host_side(place: Place, wanted: HostNetwork, label: str) -> None:
         if wanted.external is None:
             delete_link(ip, name)
             return
-        outside = find(ip, wanted.external.bridge)
+        outside = find(wanted.external.bridge)
         if outside is None:
             raise DriverError(
                 f"there is no bridge '{wanted.external.bridge}' here that leads outside; make it, or name another with "
@@ -207,10 +218,10 @@ def _host_side(place: Place, wanted: HostNetwork, label: str) -> None:
 
 
 def _bridge(ip: Any, name: str, mtu: int, label: str) -> int:
-    index = find(ip, name)
+    index = find(name)
     if index is None:
         ip.link("add", ifname=name, kind="bridge", br_forward_delay=0, br_stp_state=0, br_mcast_snooping=0)
-        index = _index(ip, name)
+        index = _index(name)
         ip.link("set", index=index, IFLA_IFALIAS=label)
     setting(f"ipv6/conf/{name}/disable_ipv6", "1")
     ip.link("set", index=index, mtu=mtu, state="up")
@@ -219,23 +230,18 @@ def _bridge(ip: Any, name: str, mtu: int, label: str) -> int:
 
 def _leg(ip: Any, name: str, inner: str, bridge: int, place: Place, mac: str, mtu: int) -> None:
     """Make the pair of devices that joins a bridge to the router's namespace; half of one is made anew."""
-    there = find(ip, name) is not None
-    if there and not inside(place.path, lambda: _has(inner)):
+    there = find(name) is not None
+    if there and not inside(place.path, lambda: find(inner) is not None):
         delete_link(ip, name)
         there = False
     if not there:
         peer = {"ifname": inner, "net_ns_fd": place.router, "address": mac}
         ip.link("add", ifname=name, kind="veth", peer=peer)
-    index = _index(ip, name)
+    index = _index(name)
     setting(f"ipv6/conf/{name}/disable_ipv6", "1")
     link = ip.get_links(index)[0]
     if link.get("master") != bridge or link.get("state") != "up" or link.get("mtu") != mtu:
         ip.link("set", index=index, master=bridge, mtu=mtu, state="up")
-
-
-def _has(name: str) -> bool:
-    with devices() as ip:
-        return find(ip, name) is not None
 
 
 def _plug_taps(ip: Any, bridge: int, taps: set[str], mtu: int) -> None:
@@ -267,7 +273,7 @@ def _tunnel(ip: Any, place: Place, wanted: HostNetwork) -> None:
 
 def _tunnel_fits(wanted: HostNetwork) -> bool:
     with devices() as ip:
-        index = find(ip, VX)
+        index = find(VX)
         if index is None:
             return False
         link = ip.get_links(index)[0]
@@ -301,18 +307,22 @@ def _router_side(wanted: HostNetwork, away: Mapping[IPv4Address, int]) -> None:
     setting(f"ipv4/conf/{GW}/proxy_arp_pvlan", "1")
     setting(f"ipv4/neigh/{GW}/proxy_delay", "0")
     with devices() as ip:
-        lo, gw, vx, ext = _index(ip, "lo"), _index(ip, GW), _index(ip, VX), find(ip, EXT)
-        for index in (lo, gw, vx, *([ext] if ext else [])):
-            ip.link("set", index=index, state="up")
-        _addresses(ip, lo, {f"{METADATA_ADDRESS}/32"}, keep="127.")
-        _addresses(ip, gw, {f"{subnet.gateway}/{subnet.prefix.prefixlen}" for subnet in wanted.subnets})
-        _addresses(ip, vx, {f"{transit_address(wanted.slot)}/32"})
+        lo, gw, vx, ext = _index("lo"), _index(GW), _index(VX), find(EXT)
+        for link in ip.get_links():
+            if link["index"] in (lo, gw, vx, ext) and link.get("state") != "up":
+                ip.link("set", index=link["index"], state="up")
+        there = _addresses_there(ip)
+        _addresses(ip, lo, there, {f"{METADATA_ADDRESS}/32"}, keep="127.")
+        _addresses(
+            ip, gw, there, {f"{subnet.gateway}/{subnet.prefix.prefixlen}" for subnet in wanted.subnets}
+        )
+        _addresses(ip, vx, there, {f"{transit_address(wanted.slot)}/32"})
         new: set[str] = set()
         if ext is not None and wanted.external is not None:
-            new = _addresses(ip, ext, _outside_addresses(wanted.external))
+            new = _addresses(ip, ext, there, _outside_addresses(wanted.external))
         neighbours = {(gw, str(port.address)): port.mac for port in wanted.ports}
         neighbours |= {(vx, transit_address(one.slot)): transit_mac(one.slot) for one in wanted.remotes}
-        joined = peers.ends(ip, wanted)
+        joined = peers.ends(wanted)
         neighbours |= peers.neighbours(wanted.vni, joined)
         _neighbours(ip, neighbours)
         _forwarding(ip, vx, {transit_mac(one.slot): str(one.underlay) for one in wanted.remotes})
@@ -320,8 +330,8 @@ def _router_side(wanted: HostNetwork, away: Mapping[IPv4Address, int]) -> None:
             if peer.vni in joined:
                 peers.ready(ip, peer.vni, min(peer.mtu, wanted.mtu))
         _routes(ip, {**peers.routes(wanted, joined), **_wanted_routes(wanted, away, gw, vx, ext)})
-    for address in sorted(new):
-        announce(EXT, _outside_mac(wanted), IPv4Address(address.partition("/")[0]))
+    if new:
+        announce(EXT, _outside_mac(wanted), [IPv4Address(one.partition("/")[0]) for one in sorted(new)])
 
 
 def _outside_addresses(external: External) -> set[str]:
@@ -329,9 +339,18 @@ def _outside_addresses(external: External) -> set[str]:
     return own | {f"{one.address}/32" for one in external.floating}
 
 
-def _addresses(ip: Any, index: int, wanted: set[str], keep: str = "-") -> set[str]:
+def _addresses_there(ip: Any) -> dict[int, set[str]]:
+    found: dict[int, set[str]] = {}
+    for one in ip.get_addr(family=socket.AF_INET):
+        found.setdefault(one["index"], set()).add(f"{one.get('address')}/{one['prefixlen']}")
+    return found
+
+
+def _addresses(
+    ip: Any, index: int, all_there: Mapping[int, set[str]], wanted: set[str], keep: str = "-"
+) -> set[str]:
     """Make the addresses of a device the wanted ones; return those that are new."""
-    there = {f"{a.get('address')}/{a['prefixlen']}" for a in ip.get_addr(family=socket.AF_INET, index=index)}
+    there = all_there.get(index, set())
     for text in sorted(there - wanted):
         if not text.startswith(keep):
             address, _, length = text.partition("/")
@@ -416,13 +435,14 @@ def _routes(ip: Any, wanted: Mapping[str, Route]) -> None:
             ip.route("replace", dst=to, gateway=via, oif=device, proto=OURS, flags=ONLINK)
 
 
-def announce(device: str, mac: str, address: IPv4Address) -> None:
-    """Tell everybody on a wire that an address is here now (gratuitous ARP, RFC 5227 section 2.3)."""
+def announce(device: str, mac: str, addresses: Sequence[IPv4Address]) -> None:
+    """Tell everybody on a wire that addresses are here now (gratuitous ARP, RFC 5227 section 2.3)."""
     own = bytes.fromhex(mac.replace(":", ""))
     everybody = b"\xff" * 6
-    frame = everybody + own + struct.pack("!HHHBBH", 0x0806, 1, 0x0800, 6, 4, 1)
-    frame += own + address.packed + b"\0" * 6 + address.packed
+    head = everybody + own + struct.pack("!HHHBBH", 0x0806, 1, 0x0800, 6, 4, 1) + own
+    # One socket for all: closing one waits until the kernel's other processors have seen it.
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
         sender.bind((device, 0))
-        for _ in range(2):
-            sender.send(frame)
+        for address in addresses:
+            for _ in range(2):
+                sender.send(head + address.packed + b"\0" * 6 + address.packed)

@@ -5,6 +5,7 @@ names the other no longer takes it away, so that one side alone ends a peering a
 way is the business of each network's own rules.
 """
 
+import socket
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -63,10 +64,12 @@ def join(router: str, wanted: HostNetwork, others: Mapping[int, str]) -> None:
 
 
 def _pairs(vni: int, others: Mapping[int, str]) -> None:
+    if not others and not any(name.startswith(PEER_PREFIX) for _, name in socket.if_nameindex()):
+        return  # most networks have no peer, and asking the kernel in full takes its time
     with devices() as ip:
         part(ip, others)
         for peer, router in others.items():
-            if find(ip, name_of(peer)) is None:
+            if find(name_of(peer)) is None:
                 end = {"ifname": name_of(vni), "net_ns_fd": router, "address": _of(_MACS, peer, vni)}
                 ip.link("add", ifname=name_of(peer), kind="veth", address=_of(_MACS, vni, peer), peer=end)
 
@@ -91,7 +94,7 @@ def _other_end(peer: int, wanted: HostNetwork, mtu: int) -> None:
 def ready(ip: Any, vni: int, mtu: int) -> int:
     """Make the device that leads to a peer pass packets; return its number."""
     name = name_of(vni)
-    index = find(ip, name)
+    index = find(name)
     if index is None:
         raise DriverError(f"there is no device '{name}' on this host")
     setting(f"ipv6/conf/{name}/disable_ipv6", "1")
@@ -110,9 +113,9 @@ def part(ip: Any, keep: Collection[int]) -> None:
             delete_link(ip, name)
 
 
-def ends(ip: Any, wanted: HostNetwork) -> dict[int, int]:
+def ends(wanted: HostNetwork) -> dict[int, int]:
     """Return the devices that lead to peers which are joined, by VNI."""
-    found = {peer.vni: find(ip, name_of(peer.vni)) for peer in wanted.peers}
+    found = {peer.vni: find(name_of(peer.vni)) for peer in wanted.peers}
     return {vni: index for vni, index in found.items() if index is not None}
 
 
@@ -136,7 +139,7 @@ def are_whole(router: Path, vnis: Collection[int]) -> bool:
 
     def work() -> bool:
         with devices() as ip:
-            found = [find(ip, name_of(vni)) for vni in vnis]
+            found = [find(name_of(vni)) for vni in vnis]
             return all(
                 index is not None and ip.get_links(index)[0].get("operstate") == "UP" for index in found
             )
