@@ -120,6 +120,30 @@ def test_a_host_that_failed_is_tried_again_by_itself(
     assert imagined.ready(port_id)
 
 
+def test_what_is_told_again_counts_as_no_later_change(
+    imagined: Imagined, acme: Tenant, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factory = imagined.factory
+    subnet_id = make_subnet(acme, make_network(acme, "prod"), "front", "10.0.0.0/24")
+    one, two = (make_port(acme, subnet_id, name)["id"] for name in ("one", "two"))
+    with monkeypatch.context() as patched:
+
+        def fail(wanted: Wanted) -> Observed:
+            return Observed(wanted.allocation_id, wanted.generation, Phase.FAILED, code="no_bridge")
+
+        patched.setattr(imagined.drivers[0], "ensure", fail)
+        factory.place(one, factory.node_ids[0])
+        for _ in range(3):
+            factory.settle()
+            clock.advance(timedelta(seconds=16))
+    factory.settle()
+    factory.place(two, factory.node_ids[0])
+    assert imagined.ready(one)
+    assert not imagined.ready(two), "however often the host was told before"
+    factory.settle()
+    assert imagined.ready(two)
+
+
 def test_a_network_that_is_deleted_goes_when_its_hosts_have_let_go(imagined: Imagined, acme: Tenant) -> None:
     factory = imagined.factory
     network_id = make_network(acme, "prod")
