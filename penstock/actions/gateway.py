@@ -48,8 +48,9 @@ _TERMS = (*LIMITS, "spent")
 _LIMITS = (*_TERMS, "priority")
 WAIT_SECONDS_MAX = 30.0
 # A snapshot is made at most this often; between signals the database is asked again every few seconds,
-# because keys and quotas also end by the clock.
+# because keys and quotas also end by the clock. A revoked key is refused within a second, however large the factory.
 REBUILD_SECONDS_MIN = 0.1
+REBUILD_SECONDS_MAX = 0.5
 REBUILD_COST_FACTOR = 10
 POLL_SECONDS = 5.0
 
@@ -129,7 +130,8 @@ class SnapshotFeed:
             body = orjson.dumps(content)
             digest = hashlib.sha256(body).digest()
             ended = clock.monotonic()
-            self._pause_seconds = max(REBUILD_SECONDS_MIN, REBUILD_COST_FACTOR * (ended - began))
+            pause = max(REBUILD_SECONDS_MIN, REBUILD_COST_FACTOR * (ended - began))
+            self._pause_seconds = min(pause, REBUILD_SECONDS_MAX)
             if built is not None and digest == built.digest:
                 self._built = _Built(built.version, digest, built.document, ended, seen)
             else:

@@ -137,10 +137,13 @@ class Wakeups:
                 self._stop.wait(_RECONNECT_SECONDS)
 
     def _receive(self, dsn: str) -> None:
+        lost = False
         while not self._stop.is_set():
             try:
                 with psycopg.connect(dsn, autocommit=True, application_name="penstock-listen") as connection:
                     connection.execute(f"LISTEN {_CHANNEL}")
+                    if lost:
+                        self._bump(TOPICS)  # what was said meanwhile nobody here heard: all look once
                     while not self._stop.is_set():
                         for notice in connection.notifies(timeout=_POLL_SECONDS):
                             if notice.pid != self._sender_pid:
@@ -149,4 +152,5 @@ class Wakeups:
                                 break
             except psycopg.OperationalError as error:
                 log.warning("wakeups_receive_lost", error=str(error))
+                lost = True
                 self._stop.wait(_RECONNECT_SECONDS)

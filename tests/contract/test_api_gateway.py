@@ -1,5 +1,6 @@
 """What the gateway is told and what is taken from it, over HTTP and as the gateway itself reads it."""
 
+import concurrent.futures
 import hashlib
 import json
 import threading
@@ -264,6 +265,18 @@ def test_waiting_gateway_hears_of_a_change_at_once(context: Context, acme: Tenan
     thread.join(25)
     assert time.monotonic() - began < 4
     assert answers[0][0] > version
+
+
+def test_news_of_a_large_factory_waits_half_a_second_at_most(
+    context: Context, acme: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway_actions, "REBUILD_COST_FACTOR", 1_000_000)  # as if a snapshot took minutes
+    feed = SnapshotFeed(replace(context, clock=SystemClock()))
+    version, _ = feed.wait(0, 0)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        told = pool.submit(feed.wait, version, 20)
+        add_endpoint(context, acme, "svc_1", "hello")
+        assert told.result(25)[1] is not None, "it came before the wait was over"
 
 
 def test_tokens_left_are_there_where_a_quota_is(

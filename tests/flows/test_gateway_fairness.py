@@ -7,7 +7,7 @@ import concurrent.futures
 import http.client
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -51,7 +51,7 @@ def started(folder: Path, engine: Engine, settings: str = "") -> Gateway:
 
 
 @contextmanager
-def taken(gateway: Gateway, engine: Engine) -> Iterator[None]:
+def taken(gateway: Gateway, engine: Engine) -> Generator[None]:
     """Hold the engine's slot; its client leaves at the end, which frees it."""
     connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=30)
     body = json.dumps(ask(stream=True, mock={"tokens": 1_000_000, "itl_ms": 20}))

@@ -1,68 +1,28 @@
 """Replicas over one database: two engines and two APIs as processes share the work and do nothing twice."""
 
 import os
-import re
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
 from penstock.base.clock import SystemClock
 from penstock.control_plane import ControlPlane
-from tests.support.gateway_peers import eventually
 from tests.support.infrastructure import query
 from tests.support.ports import free_port
+from tests.support.replica import Replica, until
 from tests.support.simulated_factory import SimulatedFactory
 
 ORDERS = 24
-SECONDS = 60.0
 
 
 @pytest.fixture
 def clock() -> SystemClock:
     """Real time: the replicas look at it."""
     return SystemClock()
-
-
-class Replica:
-    """One `penstock serve` process."""
-
-    def __init__(self, folder: Path, database_url: str, *arguments: str) -> None:
-        self.log = folder / f"{'-'.join(arguments)}.log"
-        with self.log.open("ab") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "penstock", "serve", *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env={**os.environ, "PENSTOCK_DATABASE_URL": database_url, "PYTHONFAULTHANDLER": "1"},
-            )
-
-    def said(self, pattern: str) -> str:
-        """Wait until the log has it; return the match."""
-        return until(pattern, lambda: re.search(pattern, self.log.read_text()), self).group(0)
-
-    def end(self) -> int:
-        """Ask it to end and return its exit status; what it said is printed if that is not 0."""
-        self.process.send_signal(signal.SIGTERM)
-        status = self.process.wait(60)
-        if status:
-            print(self.log.read_text()[-6000:])  # noqa: T201 - pytest shows it with the failure
-        return status
-
-
-def until(what: str, true: Callable[[], Any], *replicas: Replica) -> Any:
-    try:
-        return eventually(what, true, SECONDS)
-    except AssertionError as error:
-        for replica in replicas:
-            error.add_note(replica.log.read_text()[-1500:])
-        raise
 
 
 @pytest.fixture

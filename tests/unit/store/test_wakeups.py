@@ -12,6 +12,7 @@ import penstock
 from penstock.base.errors import UnavailableError
 from penstock.store.wakeups import TOPICS, Wakeups
 from tests.fixtures.factory import plain
+from tests.support.listeners import listening
 
 LONG, SHORT = 20.0, 0.05
 
@@ -90,15 +91,6 @@ def test_a_process_that_stops_holds_nobody_up(wakeups: Wakeups) -> None:
         wakeups.wait("service", 0, LONG)
 
 
-def listening(url: str) -> tuple[int, ...]:
-    with psycopg.connect(plain(url)) as connection:
-        rows = connection.execute(
-            "SELECT pid FROM pg_stat_activity WHERE application_name = 'penstock-listen' "
-            "AND datname = current_database() AND query LIKE 'LISTEN%' AND state = 'idle'"
-        )
-        return tuple(row[0] for row in rows)
-
-
 def until_listening(url: str, count: int) -> None:
     pause = threading.Event()
     for _ in range(400):
@@ -148,8 +140,10 @@ def test_a_lost_connection_is_made_again(pair: tuple[Wakeups, Wakeups], database
             connection.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
     until_listening(database_url, 2)
     assert set(listening(database_url)).isdisjoint(before)
+    assert there.wait("service", 0, LONG), "it looks at everything once, for what it did not hear meanwhile"
+    seen = there.count("gateway")
     here.signal("gateway")
-    assert there.wait("gateway", 0, LONG)
+    assert there.wait("gateway", seen, LONG)
 
 
 def test_every_topic_that_the_package_speaks_of_exists() -> None:
