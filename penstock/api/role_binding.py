@@ -22,7 +22,7 @@ class RoleBindingBody(Strict):
     """A role for a principal, in its tenant (or the factory) or in one project of it."""
 
     principal_id: Id
-    role: Literal["operator", "tenant_admin", "member", "auditor"]
+    role: Literal["operator", "tenant_admin", "member", "viewer", "auditor"]
     project_id: Id | None = Field(default=None, description="null: everywhere in the principal's tenant")
 
 

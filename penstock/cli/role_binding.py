@@ -25,6 +25,7 @@ class RoleName(StrEnum):
     OPERATOR = "operator"
     TENANT_ADMIN = "tenant_admin"
     MEMBER = "member"
+    VIEWER = "viewer"
     AUDITOR = "auditor"
 
 

@@ -22,6 +22,7 @@ from penstock.store.rows import Row
 ROLE_SENTENCES: Mapping[Role, str] = {
     Role.TENANT_ADMIN: "administrator: everything in the tenant",
     Role.MEMBER: "member: orders, calls, sees usage",
+    Role.VIEWER: "viewer: sees what a member sees, consoles of machines too, changes and types nothing",
     Role.AUDITOR: "auditor: reads everything, changes nothing",
     Role.OPERATOR: "operator: runs the factory",
 }
@@ -80,9 +81,8 @@ def _principals(visit: Visit, kind: str) -> list[Row]:
 
 
 def _role_choices(tenant_id: str | None) -> list[tuple[str, str]]:
-    roles = (
-        (Role.OPERATOR, Role.AUDITOR) if tenant_id is None else (Role.MEMBER, Role.TENANT_ADMIN, Role.AUDITOR)
-    )
+    of_tenant = (Role.MEMBER, Role.TENANT_ADMIN, Role.VIEWER, Role.AUDITOR)
+    roles = (Role.OPERATOR, Role.AUDITOR) if tenant_id is None else of_tenant
     return [(role.value, ROLE_SENTENCES[role]) for role in roles]
 
 

@@ -16,11 +16,12 @@ class Role(StrEnum):
     OPERATOR = "operator"
     TENANT_ADMIN = "tenant_admin"
     MEMBER = "member"
+    VIEWER = "viewer"
     AUDITOR = "auditor"
 
 
 # Machines and what they begin with; a console shows what a machine writes, so reading it is a right of its own, and
-# so is typing into it.
+# so is typing into it: that is for those who may rebuild the machine anyway. A viewer reads consoles and cannot type.
 _MACHINES = ("vm:*", "vm_console:open", "vm_console:write", "ssh_key:*", "image:*", "volume:*")
 
 # What belongs to networks: tenants make these themselves, all of them or none.
@@ -42,6 +43,24 @@ _NETWORKS = (
 
 _BATCHES = ("file:*", "batch:*")
 
+# What people of a tenant see of it, whether they change it or not.
+_SEEN = (
+    "offer:read",
+    "model:read",
+    "project:read",
+    "tenant:read",
+    "quota:read",
+    "rate_limit:read",
+    "usage:read",
+    "event:read",
+    "price:read",
+    "invoice:read",
+    "api_key:read",
+    "device_class:read",
+    "address_pool:read",
+)
+_OWNED = ("service:*", "reservation:*", "knowledge_base:*", *_BATCHES, "secret:*", *_MACHINES, *_NETWORKS)
+
 GRANTS: dict[Role, tuple[str, ...]] = {
     Role.OPERATOR: ("*:*",),
     Role.TENANT_ADMIN: (
@@ -61,29 +80,11 @@ GRANTS: dict[Role, tuple[str, ...]] = {
         *_MACHINES,
         *_NETWORKS,
     ),
-    Role.MEMBER: (
-        "offer:read",
-        "service:*",
-        "reservation:*",
-        "model:read",
-        "project:read",
-        "tenant:read",
-        "quota:read",
-        "rate_limit:read",
-        "usage:read",
-        "event:read",
-        "price:read",
-        "invoice:read",
-        "api_key:read",
-        "api_key:own",
-        "device_class:read",
-        "llm:call",
-        "knowledge_base:*",
-        "address_pool:read",
-        *_BATCHES,
-        "secret:*",
-        *_MACHINES,
-        *_NETWORKS,
+    Role.MEMBER: (*_SEEN, "api_key:own", "llm:call", *_OWNED),
+    Role.VIEWER: (
+        *_SEEN,
+        *(f"{one.partition(':')[0]}:read" for one in _OWNED if one.endswith((":*", ":read"))),
+        "vm_console:open",
     ),
     Role.AUDITOR: ("*:read",),
 }
@@ -155,6 +156,7 @@ GRANTABLE_BY: dict[Role, frozenset[Role]] = {
     Role.OPERATOR: frozenset({Role.OPERATOR}),
     Role.TENANT_ADMIN: frozenset({Role.OPERATOR, Role.TENANT_ADMIN}),
     Role.MEMBER: frozenset({Role.OPERATOR, Role.TENANT_ADMIN}),
+    Role.VIEWER: frozenset({Role.OPERATOR, Role.TENANT_ADMIN}),
     Role.AUDITOR: frozenset({Role.OPERATOR, Role.TENANT_ADMIN}),
 }
 
@@ -169,6 +171,8 @@ def misplaced(binding: Binding) -> str | None:
         return "a tenant administrator is one of a whole tenant: name the tenant and leave the project out"
     if binding.role is Role.MEMBER and binding.tenant_id is None:
         return "a member is one of a tenant: name the tenant"
+    if binding.role is Role.VIEWER and binding.tenant_id is None:
+        return "a viewer is one of a tenant: name the tenant (who sees the whole factory is an auditor)"
     return None
 
 

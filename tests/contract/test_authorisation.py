@@ -64,29 +64,29 @@ def test_without_a_valid_key_everything_answers_401(world: World, client: TestCl
 
 
 # What each role may do, from the outside. Every row is one request; the columns are
-# operator, factory auditor, tenant administrator, member, tenant auditor, member of one project.
-MATRIX: dict[tuple[str, str], tuple[bool, bool, bool, bool, bool, bool]] = {
-    ("GET", "/v1/tenants/{tenant}"): (True, True, True, True, True, True),
-    ("POST", "/v1/tenants"): (True, False, False, False, False, False),
-    ("POST", "/v1/tenants/{tenant}/suspend"): (True, False, False, False, False, False),
-    ("GET", "/v1/projects"): (True, True, True, True, True, True),
-    ("GET", "/v1/projects/{project}"): (True, True, True, True, True, True),
-    ("POST", "/v1/projects"): (True, False, True, False, False, False),
-    ("GET", "/v1/users"): (True, True, True, False, True, False),
-    ("POST", "/v1/users"): (True, False, True, False, False, False),
-    ("POST", "/v1/service-accounts"): (True, False, True, False, False, False),
-    ("GET", "/v1/role-bindings"): (True, True, True, False, True, False),
-    ("GET", "/v1/api-keys"): (True, True, True, True, True, True),
-    ("POST", "/v1/api-keys"): (True, False, True, True, False, True),
-    ("GET", "/v1/quotas"): (True, True, True, True, True, True),
-    ("PUT", "/v1/quotas#tenant"): (True, False, False, False, False, False),
-    ("PUT", "/v1/quotas#project"): (True, False, True, False, False, False),
-    ("GET", "/v1/audit"): (True, True, True, False, True, False),
-    ("GET", "/v1/events"): (True, True, True, True, True, True),
-    ("GET", "/v1/services"): (True, True, True, True, True, True),
-    ("POST", "/v1/services"): (True, False, True, True, False, True),
-    ("GET", "/v1/nodes"): (True, True, False, False, False, False),
-    ("GET", "/v1/whoami"): (True, True, True, True, True, True),
+# operator, factory auditor, tenant administrator, member, tenant auditor, member of one project, viewer.
+MATRIX: dict[tuple[str, str], tuple[bool, bool, bool, bool, bool, bool, bool]] = {
+    ("GET", "/v1/tenants/{tenant}"): (True, True, True, True, True, True, True),
+    ("POST", "/v1/tenants"): (True, False, False, False, False, False, False),
+    ("POST", "/v1/tenants/{tenant}/suspend"): (True, False, False, False, False, False, False),
+    ("GET", "/v1/projects"): (True, True, True, True, True, True, True),
+    ("GET", "/v1/projects/{project}"): (True, True, True, True, True, True, True),
+    ("POST", "/v1/projects"): (True, False, True, False, False, False, False),
+    ("GET", "/v1/users"): (True, True, True, False, True, False, False),
+    ("POST", "/v1/users"): (True, False, True, False, False, False, False),
+    ("POST", "/v1/service-accounts"): (True, False, True, False, False, False, False),
+    ("GET", "/v1/role-bindings"): (True, True, True, False, True, False, False),
+    ("GET", "/v1/api-keys"): (True, True, True, True, True, True, True),
+    ("POST", "/v1/api-keys"): (True, False, True, True, False, True, False),
+    ("GET", "/v1/quotas"): (True, True, True, True, True, True, True),
+    ("PUT", "/v1/quotas#tenant"): (True, False, False, False, False, False, False),
+    ("PUT", "/v1/quotas#project"): (True, False, True, False, False, False, False),
+    ("GET", "/v1/audit"): (True, True, True, False, True, False, False),
+    ("GET", "/v1/events"): (True, True, True, True, True, True, True),
+    ("GET", "/v1/services"): (True, True, True, True, True, True, True),
+    ("POST", "/v1/services"): (True, False, True, True, False, True, False),
+    ("GET", "/v1/nodes"): (True, True, False, False, False, False, False),
+    ("GET", "/v1/whoami"): (True, True, True, True, True, True, True),
 }
 
 
@@ -117,6 +117,7 @@ def test_roles_may_do_what_the_table_says(world: World, client: TestClient) -> N
         acme.member,
         acme.auditor,
         make_caller(world.plane, client, "one", Role.MEMBER, tenant_id=acme.id, project_id=acme.project_id),
+        make_caller(world.plane, client, "looks", Role.VIEWER, tenant_id=acme.id),
     )
     wrong: list[str] = []
     for (method, row), columns in MATRIX.items():

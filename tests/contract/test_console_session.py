@@ -171,6 +171,11 @@ def test_who_may_not_type_does_not_get_in(
         machine.plane, client, "reader", Role.MEMBER, tenant_id=machine.tenant.id, scopes=("read",)
     )
     assert machine.refused(reads)[0] == 403
+    viewer = make_caller(machine.plane, client, "viewer", Role.VIEWER, tenant_id=machine.tenant.id)
+    assert viewer.get(f"/v1/vms/{machine.id}/console").status_code == 200
+    status, sentence = machine.refused(viewer)
+    assert (status, "vm_console:write" in sentence) == (403, True)
+    assert viewer.post(f"/v1/vms/{machine.id}/power", action="stop").status_code == 403
     monkeypatch.setitem(
         GRANTS, Role.MEMBER, tuple(one for one in GRANTS[Role.MEMBER] if one != "vm_console:write")
     )

@@ -12,6 +12,7 @@ OPERATOR = Binding(Role.OPERATOR, None, None)
 ADMIN = Binding(Role.TENANT_ADMIN, "a", None)
 MEMBER = Binding(Role.MEMBER, "a", None)
 CONFINED = Binding(Role.MEMBER, "a", "p")
+VIEWER = Binding(Role.VIEWER, "a", None)
 AUDITOR = Binding(Role.AUDITOR, "a", None)
 
 
@@ -37,6 +38,16 @@ def may(binding: Binding, permission: str, tenant: str | None = "a", project: st
         (CONFINED, "service:order", "a", "p", True),
         (CONFINED, "service:order", "a", "q", False),
         (CONFINED, "service:order", "a", None, False),
+        (MEMBER, "vm_console:write", "a", "p", True),
+        (VIEWER, "service:read", "a", "p", True),
+        (VIEWER, "vm_console:open", "a", "p", True),
+        (VIEWER, "vm_console:write", "a", "p", False),
+        (VIEWER, "api_key:own", "a", None, False),
+        (VIEWER, "llm:call", "a", "p", False),
+        (VIEWER, "knowledge_base:search", "a", "p", False),
+        (VIEWER, "audit:read", "a", None, False),
+        (VIEWER, "node:read", "a", None, False),
+        (AUDITOR, "vm_console:open", "a", "p", False),
         (AUDITOR, "audit:read", "a", None, True),
         (AUDITOR, "service:order", "a", "p", False),
         (AUDITOR, "device:read", "a", None, False),
@@ -47,6 +58,13 @@ def test_a_role_gives_what_it_says_where_it_says(
     binding: Binding, permission: str, tenant: str | None, project: str | None, *, expected: bool
 ) -> None:
     assert may(binding, permission, tenant, project) == expected
+
+
+def test_who_only_looks_changes_and_types_nothing() -> None:
+    for role in (Role.VIEWER, Role.AUDITOR):
+        assert {one for one in GRANTS[role] if not one.endswith(":read")} <= {"vm_console:open"}
+    nouns = {one.partition(":")[0] for one in GRANTS[Role.MEMBER]} - {"llm", "vm_console"}
+    assert all(may(VIEWER, f"{noun}:read", "a", "p") for noun in nouns), "it sees what a member sees"
 
 
 def test_a_scope_narrows_and_never_widens() -> None:
@@ -117,6 +135,7 @@ def test_bindings_that_make_no_sense_are_named() -> None:
         Binding(Role.TENANT_ADMIN, None, None),
         Binding(Role.TENANT_ADMIN, "a", "p"),
         Binding(Role.MEMBER, None, None),
+        Binding(Role.VIEWER, None, None),
         Binding(Role.AUDITOR, None, "p"),
     ):
         assert misplaced(binding), binding
