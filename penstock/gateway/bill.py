@@ -171,5 +171,6 @@ class Bill:
         self._prompt_is_read()
         engine.in_flight -= 1
         self._engine = None
-        if self.model.router.queue:
+        router = self.model.router
+        if router.queue or router.beside:
             self.model.serve_queue()

@@ -16,7 +16,7 @@ from penstock.gateway.limit_table import LimitTable
 from penstock.gateway.limits import NO_LIMITS, Instant, Limits, Scope, charge
 from penstock.gateway.metrics import KeyStats, ModelStats
 from penstock.gateway.records import key_part, model_part
-from penstock.gateway.routing import Router, spare
+from penstock.gateway.routing import Router, note_beside
 from penstock.gateway.settings import Settings
 from penstock.gateway.snapshot import KeyEntry, ModelEntry, Snapshot, UpstreamEntry
 from penstock.gateway.upstream import Upstream
@@ -62,16 +62,8 @@ class Model:
 
     def serve_queue(self) -> None:
         """Give free slots to those whose turn it is."""
-        router = self.router
-        while router.queue:
-            idle = router.queue.only_batches
-            if not any(
-                engine.in_flight < (spare(engine) if idle else engine.slots) for engine in router.engines
-            ):
-                return
-            waiting = router.queue.pop()
-            if waiting is not None:
-                waiting.take_turn()
+        while (waiting := self.router.next_waiting()) is not None:
+            waiting.take_turn()
 
 
 @dataclass(slots=True)
@@ -208,6 +200,7 @@ class Directory:
                 gone.retire()
         self._note_gone(keys)
         self._upstreams, self._routers, self.stats, self.keys = upstreams, routers, stats, keys
+        note_beside(list(routers.values()))
         self._take_watched(snapshot, models)
         self.version = snapshot.version
         for found in models.values():

@@ -57,6 +57,10 @@ class Router(Generic[E, W]):
         self.engines: tuple[E, ...] = ()
         self.prefixes = PrefixIndex(blocks_max)
         self.queue: FairQueue[W] = FairQueue(queue_max, gone)
+        self.beside: tuple[
+            Router[E, W], ...
+        ] = ()  # others that have some of these engines, and a line of their own
+        self._last_turn = 0
         self._numbers: dict[E, int] = {}
         self._sessions: OrderedDict[str, E] = OrderedDict()
         self._turn = 0
@@ -65,6 +69,26 @@ class Router(Generic[E, W]):
     def several(self) -> bool:
         """Tell whether there is a choice."""
         return len(self.engines) > 1
+
+    @property
+    def may_serve(self) -> bool:
+        """Tell whether somebody waits for whom an engine has room."""
+        if not self.queue:
+            return False
+        idle = self.queue.only_batches
+        return any(engine.in_flight < (spare(engine) if idle else engine.slots) for engine in self.engines)
+
+    def next_waiting(self) -> W | None:
+        """Take out whose turn it is among all that wait for these engines; lines beside each other take turns."""
+        lines = [one for one in (self, *self.beside) if one.may_serve]
+        while lines:
+            line = min(lines, key=lambda one: one._last_turn)  # noqa: SLF001 - of the same class
+            line._last_turn = 1 + max(one._last_turn for one in (line, *line.beside))  # noqa: SLF001 - so is this
+            found = line.queue.pop()
+            if found is not None:
+                return found
+            lines.remove(line)
+        return None
 
     def update(self, engines: tuple[E, ...]) -> None:
         """Take over the engines of a new snapshot; what is known of those that stay is kept."""
@@ -129,6 +153,17 @@ class Router(Generic[E, W]):
             self._sessions.move_to_end(session)
             if len(self._sessions) > _SESSIONS_MAX:
                 self._sessions.popitem(last=False)
+
+
+def note_beside(routers: Sequence[Router[E, W]]) -> None:
+    """Tell each router which others have some of its engines."""
+    having: dict[E, list[Router[E, W]]] = {}
+    for router in routers:
+        for engine in router.engines:
+            having.setdefault(engine, []).append(router)
+    for router in routers:
+        others = dict.fromkeys(other for engine in router.engines for other in having[engine])
+        router.beside = tuple(other for other in others if other is not router)
 
 
 def failed(engine: Engine, now: float, first_seconds: float, most_seconds: float) -> None:

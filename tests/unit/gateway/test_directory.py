@@ -4,7 +4,7 @@ from typing import Any
 
 from penstock.gateway.snapshot import parse_snapshot
 from tests.support.gateway_peers import key_entry, model_entry
-from tests.support.gateway_wire import Bench
+from tests.support.gateway_wire import Bench, post, whole
 
 
 def version(number: int, **parts: Any) -> Any:
@@ -102,12 +102,15 @@ def test_tenants_and_projects_that_see_the_same_engines_of_a_service_stand_in_on
         model_entry("http://one", **adapter),
         model_entry("http://two", **{**adapter, "name": "another"}),
     ]
+    models[2]["upstreams"] += models[0]["upstreams"]  # it has what the others have, and an engine of its own
     tenants = [{"id": "ten_b", "weight": 3}]
     directory.apply(version(2, keys=keys, models=models, tenants=tenants))
     found = {key.entry.id: key for key in directory.keys.values()}
     routers = {name: key.models["test-model"].router for name, key in found.items()}
     assert routers["key_a"] is routers["key_b"]
     assert routers["key_a"] is not routers["key_c"]
+    assert routers["key_a"].beside == (routers["key_c"],)
+    assert routers["key_c"].beside == (routers["key_a"],)
     asked = {
         name: [engine.entry.host for engine in model.router.engines]
         for name, model in found["key_a"].models.items()
@@ -118,4 +121,28 @@ def test_tenants_and_projects_that_see_the_same_engines_of_a_service_stand_in_on
     after = {key.entry.id: key for key in directory.keys.values()}
     assert after["key_b"].models["test-model"].router is routers["key_b"], "who waits there goes on waiting"
     assert after["key_b"].weight == 1
+    bench.close()
+
+
+def test_who_waits_for_an_engine_that_another_line_uses_too_gets_it_when_it_is_free() -> None:
+    one = {"id": "one", "url": "http://127.0.0.1:9", "cancel": True, "slots": 1}
+    two = {**one, "id": "two", "url": "http://127.0.0.1:10"}
+    bench = Bench(upstreams=[one])
+    models = [
+        model_entry("", upstreams=[one]),
+        model_entry("", tenant="ten_b", upstreams=[one, two]),
+    ]
+    keys = [key_entry("sk-test"), key_entry("b", tenant="ten_b")]
+    bench.core.directory.apply(version(2, keys=keys, models=models))
+    bench.engine(1)
+    bench.client.data_received(post())
+    for _ in range(2):
+        bench.connect()[0].data_received(post(key="b"))
+    engines = {engine.entry.id: engine for engine in bench.core.directory.upstreams}
+    line = next(
+        key.models["test-model"] for key in bench.core.directory.keys.values() if key.entry.id == "key_b"
+    )
+    assert [engines["one"].in_flight, engines["two"].in_flight, len(line.router.queue)] == [1, 1, 1]
+    bench.engines[0][0].data_received(whole())
+    assert [engines["one"].in_flight, engines["two"].in_flight, len(line.router.queue)] == [1, 1, 0]
     bench.close()

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from penstock.gateway.routing import OPEN_AFTER_FAILURES, Router, answered, failed
+from penstock.gateway.routing import OPEN_AFTER_FAILURES, Router, answered, failed, note_beside
 
 
 @dataclass(eq=False)
@@ -115,3 +115,27 @@ def test_what_is_known_of_engines_outlives_a_change_of_the_others() -> None:
     assert take(found, session="s") == "b"
     found.update((c,))
     assert found.saved_tokens(b, [1, 2]) == 0
+
+
+def test_lines_that_share_some_engines_take_turns() -> None:
+    shared, own, far = Engine("shared", slots=1, in_flight=1), Engine("own", slots=1), Engine("far")
+    flood, small, apart = router(shared, own), router(shared), router(far)
+    note_beside([flood, small, apart])
+    assert (flood.beside, small.beside, apart.beside) == ((small,), (flood,), ())
+    for number in range(4):
+        flood.queue.put(f"flood-{number}", "flood", "normal", 10)
+    small.queue.put("small-0", "small", "normal", 10)
+    small.queue.put("small-1", "small", "normal", 10)
+    apart.queue.put("apart", "apart", "normal", 10)
+    assert flood.next_waiting() == "flood-0", "only its own engine has room"
+    own.in_flight = 1
+    assert flood.next_waiting() is None
+    shared.in_flight = 0
+    assert [flood.next_waiting() for _ in range(6)] == [
+        "small-0",
+        "flood-1",
+        "small-1",
+        "flood-2",
+        "flood-3",
+        None,
+    ]
