@@ -405,6 +405,10 @@ def _wanted_routes(
         address: one.slot for one in wanted.remotes for address in one.addresses if address not in local
     }
     behind |= away
+    # Answers to what the other routers ask outside for themselves: their name servers do.
+    for one in wanted.remotes:
+        router = transit_address(one.slot)
+        routes[f"{router}/32"] = (f"{router}/32", router, vx)
     for address, slot in behind.items():
         routes[f"{address}/32"] = (f"{address}/32", transit_address(slot), vx)
     for prefix, via in wanted.routes:
