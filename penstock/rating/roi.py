@@ -23,6 +23,7 @@ from penstock.rating.usage import PPM, device_us, effective_utilisation, round_h
 GPUS_MAX = 10_000_000
 PRICES_MAX = 6  # columns that a table and a chart can still show
 MICROEUR_PER_GPU_HOUR_MAX = 1_000_000 * MICROEUR_PER_EUR
+MICROEUR_PER_YEAR_MAX = (1 << 63) - 1  # what an integer of an answer holds: 9.2 trillion euro
 POINTS = (1, 2, 3)
 
 
@@ -85,7 +86,8 @@ def roi_from_parameters(
 ) -> Roi:
     """Return the report for ``gpus`` GPUs at each price and, if given, an effective utilisation (parts per million).
 
-    Raises InvalidInputError naming ``gpus``, ``prices`` or ``effective_utilisation`` if out of range.
+    Raises InvalidInputError naming ``gpus``, ``prices`` or ``effective_utilisation`` if out of range, ``prices`` also
+    if what the GPUs are worth is.
     """
     if not 1 <= gpus <= GPUS_MAX:
         raise InvalidInputError(f"the number of GPUs is 1 to {GPUS_MAX:,}", field="gpus")
@@ -204,9 +206,17 @@ def _check_count(prices: Sequence[object]) -> None:
 
 
 def _priced(label: str, per_hour: Fraction, used_per_hour: Fraction | None) -> PricedCapacity:
-    """Return one column; ``per_hour`` and ``used_per_hour`` are exact micro-euro."""
+    """Return one column; ``per_hour`` and ``used_per_hour`` are exact micro-euro.
+
+    Raises InvalidInputError (field ``prices``) for more than ``MICROEUR_PER_YEAR_MAX`` a year.
+    """
     per_year = per_hour * HOURS_PER_YEAR
     year = round_half_even(per_year)
+    if year > MICROEUR_PER_YEAR_MAX:
+        raise InvalidInputError(
+            "that is worth more than 9.2 trillion euro a year; give a lower price or fewer GPUs",
+            field="prices",
+        )
     used = None if used_per_hour is None else round_half_even(used_per_hour * HOURS_PER_YEAR)
     return PricedCapacity(
         label=label,

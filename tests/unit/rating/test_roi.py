@@ -97,6 +97,7 @@ def test_used_and_unused_make_the_year_and_a_hundred_points_too(gpus: int, price
         (1, [1] * 7, 0, "prices"),
         (1, [-1], 0, "prices"),
         (1, [10**13], 0, "prices"),
+        (2_445_209, [1_800_000_000], 0, "prices"),  # each in range, and more than 64 bits a year together
         (1, PRICES, -1, "effective_utilisation"),
         (1, PRICES, 1_000_001, "effective_utilisation"),
     ],
