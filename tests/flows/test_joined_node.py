@@ -159,7 +159,8 @@ def test_a_revoked_agent_ends_and_what_it_runs_goes_on_until_it_is_told_to_stop_
     )
     order = {"offer": "llm", "project": keys.demo_project_id, "name": "far", "spec": {"model": MODEL}}
     assert client.post("/v1/services", json=order, headers=bearer(keys.demo_key)).status_code == 202
-    until("it runs", machine.replicas, machine)
+    # A process that is only being started may yet end: it must be told to the factory as running.
+    until("it runs", lambda: query(context, "SELECT id FROM service WHERE state = 'running'"), machine)
     (agent,) = query(context, "SELECT id FROM agent WHERE transport = 'https'")
     revoked = client.post(f"/v1/agents/{agent['id']}/revoke", headers=bearer(keys.operator_key))
     assert revoked.status_code == 200, revoked.text

@@ -5,6 +5,7 @@ tables, functions or rules a test changed is thrown away instead, and so is one 
 """
 
 import itertools
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
@@ -37,6 +38,7 @@ SELECT nspname, relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamesp
  WHERE relkind = 'r' AND nspname !~ '^pg_|^information_schema$' ORDER BY 1, 2
 """
 _SEQUENCES = "SELECT schemaname, sequencename, start_value FROM pg_sequences WHERE last_value IS NOT NULL"
+_CUT_OFF_SECONDS = 30.0
 _numbers = itertools.count()
 Connection = psycopg.Connection[tuple[Any, ...]]
 Table = tuple[str, str]
@@ -66,14 +68,21 @@ class ReusedDatabases:
         """Yield the name of a database that is as the template, and that has this name for this once."""
         name, uses = self._taken()
         yield name
-        # Whoever is still connected is cut off, and finds no database of that name any more.
-        self._server.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name]
-        )
+        # Whoever is still connected is cut off, and finds no database of that name any more: so nobody writes from here on.
+        self._cut_off(name)
+        name = self._renamed(name)
         if uses < USES_MAX and self._reset(name):
-            self._idle.append((self._renamed(name), uses))
+            self._idle.append((name, uses))
         else:
             self._drop(name)
+
+    def _cut_off(self, name: str) -> None:
+        """End the connections to a database; returns when they are gone, as a rename looks again only after 100 ms."""
+        asked = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
+        end = time.monotonic() + _CUT_OFF_SECONDS
+        while self._server.execute(asked, [name]).fetchall() and time.monotonic() < end:
+            time.sleep(0.002)
+        time.sleep(0.002)  # a process leaves that list a moment before it is gone
 
     def _drop(self, name: str) -> None:
         self._server.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))

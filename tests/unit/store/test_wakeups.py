@@ -12,6 +12,7 @@ import penstock
 from penstock.base.errors import UnavailableError
 from penstock.store.wakeups import TOPICS, Wakeups
 from tests.fixtures.factory import plain
+from tests.support.gateway_peers import eventually
 from tests.support.listeners import listening
 
 LONG, SHORT = 20.0, 0.05
@@ -92,26 +93,23 @@ def test_a_process_that_stops_holds_nobody_up(wakeups: Wakeups) -> None:
 
 
 def until_listening(url: str, count: int) -> None:
-    pause = threading.Event()
-    for _ in range(400):
-        if len(listening(url)) == count:
-            return
-        pause.wait(0.02)
-    raise AssertionError(f"{count} did not come to listen")
+    eventually(f"{count} listen", lambda: len(listening(url)) == count, 60)
 
 
 @pytest.fixture
 def pair(database_url: str) -> Iterator[tuple[Wakeups, Wakeups]]:
     both = (Wakeups(), Wakeups())
-    for one in both:
-        one.share(plain(database_url))
-    until_listening(database_url, 2)
-    yield both
-    stoppers = [threading.Thread(target=one.stop) for one in both]
-    for stopper in stoppers:
-        stopper.start()
-    for stopper in stoppers:
-        stopper.join(LONG)
+    try:
+        for one in both:
+            one.share(plain(database_url))
+        until_listening(database_url, 2)
+        yield both
+    finally:  # who goes on listening connects again and again, and the database cannot be given back
+        stoppers = [threading.Thread(target=one.stop) for one in both]
+        for stopper in stoppers:
+            stopper.start()
+        for stopper in stoppers:
+            stopper.join(LONG)
 
 
 def test_a_signal_reaches_the_other_process_and_comes_back_to_nobody(pair: tuple[Wakeups, Wakeups]) -> None:

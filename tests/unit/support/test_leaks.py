@@ -28,7 +28,10 @@ def test_cleans_up():
 
 def run_pytest(folder: Path, text: str, *options: str) -> subprocess.CompletedProcess[str]:
     """Run pytest with this project's conftest and nothing else of it on one file of ``text``."""
-    (folder / "conftest.py").write_text((ROOT / "tests/conftest.py").read_text())
+    conftest = (ROOT / "tests/conftest.py").read_text()
+    assert "leaks.stop_left_behind()" in conftest
+    hasty = conftest.replace("leaks.stop_left_behind()", "leaks.stop_left_behind(patience_seconds=1.5)")
+    (folder / "conftest.py").write_text(hasty)
     (folder / "test_planted.py").write_text(text)
     (folder / "pytest.ini").write_text("[pytest]\n")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
