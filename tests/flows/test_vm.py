@@ -259,46 +259,10 @@ def _copied(site: Site, vm_id: str, snapshot_id: str) -> None:
     site.wait(clone["id"], "running")
     until(lambda: "GUEST-READY host=web-1-copy" in said(), lambda: f"the clone is up: {said()[-1_000:]}")
     assert "before" in said(), "the bytes of the first one"
-    assert [one.name for one in site.agent.state.glob("libvirt/machines/*/export-*")] == []
+    until(lambda: not list(site.agent.state.glob("libvirt/machines/*/export-*")), "what was sent is removed")
     assert site.tenant.member.delete(f"/v1/vms/{clone['id']}").status_code == 202
     assert site.tenant.member.delete(f"/v1/images/{image['id']}").status_code == 204
 
 
 def _snapshot(site: Site, vm_id: str) -> dict[str, Any]:
     return dict(site.tenant.member.get(f"/v1/vms/{vm_id}/snapshots").json()["items"][0])
-
-
-def test_a_host_is_emptied_while_its_guest_is_pinged(
-    site: Site,
-    other_hypervisor: Host,
-    listener: AgentListener,
-    machine_fabric: Fabric,
-    key: Key,
-    tmp_path: Path,
-) -> None:
-    vm = site.launch("web-3")
-    guest = Guest(machine_fabric, ADDRESS, key)
-    second = Agent(tmp_path / "second", other_hypervisor)
-    second.state.parent.mkdir()
-    second.join(listener.url, site.operator.post("/v1/join-tokens", life_seconds=300).json()["token"])
-    with dhcp(machine_fabric, tmp_path, {_mac_of(site, vm["id"]): ADDRESS}):
-        site.wait(vm["id"], "running")
-        guest.wait()
-        guest.run("echo in-memory > /run/kept")
-        nodes = {row["name"]: row["id"] for row in site.operator.get("/v1/nodes").json()["items"]}
-        here, there = site.host.name, other_hypervisor.name
-        if site.vm(vm["id"])["node_name"] == there:
-            here, there = there, here
-        with guest.pinged() as pings:
-            (line,) = site.operator.post(f"/v1/nodes/{nodes[here]}/drain").json()["items"]
-            assert line["to_node_name"] == there, line
-            until(lambda: site.vm(vm["id"])["moving_to"] is None, "it has arrived")
-        assert site.wait(vm["id"], "running")["node_name"] == there
-        assert guest.run("cat /run/kept") == "in-memory\n"
-    assert pings.longest_gap_seconds < 1.0, pings.longest_gap_seconds
-    site.tenant.member.delete(f"/v1/vms/{vm['id']}")
-    site.wait(vm["id"], "terminated")
-    until(
-        lambda: other_hypervisor.domains() == [] and other_hypervisor.links() == [], "nothing is left there"
-    )
-    second.end(signal.SIGTERM)

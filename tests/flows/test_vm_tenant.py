@@ -156,18 +156,35 @@ def _snapshots(machine: Machine, volume_id: str) -> list[str]:
 
 def test_moved_while_it_runs_it_stays_reachable(site: MachineSite, web: Machine) -> None:
     caller, here = site.operator, site.vm(web)["node_name"]
-    there = next(agent.host.name for agent in site.agents if agent.host.name != here)
-    to = site.node_ids[[agent.host.name for agent in site.agents].index(there)]
+    nodes = dict(zip((agent.host.name for agent in site.agents), site.node_ids, strict=True))
+    there = next(name for name in nodes if name != here)
     web.guest.run("echo in-memory > /run/kept")
     with web.guest.pinged() as pings, web.guest.session() as session:
         assert session.say("echo before") == "before"
-        made(caller.post(f"/v1/vms/{web.id}/move", node_id=to))
+        made(caller.post(f"/v1/vms/{web.id}/move", node_id=nodes[there]))
         until(
             lambda: site.vm(web)["moving_to"] is None, lambda: f"it has arrived: {site.vm(web)} {site.said()}"
         )
         assert session.say("cat /run/kept") == "in-memory", "the same connection goes on"
-    assert site.wait(web, "running")["node_name"] == there
+        assert site.wait(web, "running")["node_name"] == there
+
+        # Emptied for its maintenance, that host says where each machine goes, and all of them go.
+        lines = made(caller.post(f"/v1/nodes/{nodes[there]}/drain"))["items"]
+        assert web.id in {line["vm_id"] for line in lines}
+        assert {line["to_node_name"] for line in lines} == {here}
+        until(lambda: _on(site, there) == set(), lambda: f"it is empty: {_on(site, there)} {site.said()}")
+        assert session.say("cat /run/kept") == "in-memory", "over the same connection still"
+    assert site.wait(web, "running")["node_name"] == here
     assert pings.longest_gap_seconds < 1.0, pings.longest_gap_seconds
+    (left,) = (agent.host for agent in site.agents if agent.host.name == there)
+    until(lambda: left.domains() == [], "nothing of it is left there")
+    made(caller.post(f"/v1/nodes/{nodes[there]}/uncordon"))
+
+
+def _on(site: MachineSite, node_name: str) -> set[str]:
+    """Return the machines that are on a host, or on their way to or from it."""
+    rows = site.operator.get("/v1/vms").json()["items"]
+    return {row["id"] for row in rows if row["node_name"] == node_name or row["moving_to"] is not None}
 
 
 def test_killed_in_mid_launch_all_of_it_converges(
