@@ -4,18 +4,24 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
+from penstock.actions import network as network_actions
 from penstock.actions.context import Actor, Context, not_found
 from penstock.actions.vm import changing, require_settled, show, visible, write
 from penstock.base import limits
 from penstock.base.errors import ConflictError
+from penstock.domain.quota import snapshot_holds
 from penstock.store import owned
+from penstock.store import quota as quota_store
 from penstock.store import vm as vm_store
 from penstock.store.rows import Row
 from penstock.store.schema import vm_snapshot
 
 
 def create(context: Context, actor: Actor, vm_id: str, name: str) -> Row:
-    """Ask for a snapshot; it is made while the machine runs. ConflictError for a name that is taken."""
+    """Ask for a snapshot; it is made while the machine runs. ConflictError for a name that is taken.
+
+    QuotaExceededError says which quota has too little left.
+    """
     snapshot_id = context.new_id("vm_snapshot")
     with changing(context, actor, vm_id, "vm.snapshot") as (made, row):
         require_settled(row)
@@ -23,12 +29,16 @@ def create(context: Context, actor: Actor, vm_id: str, name: str) -> Row:
             raise ConflictError(
                 f"a machine has at most {limits.VM_SNAPSHOTS_MAX} snapshots; delete one first"
             )
+        network_actions.take_quotas(
+            context, made, row["tenant_id"], row["project_id"], snapshot_holds(row["disk_gib"])
+        )
         snapshot: Row = {
             "id": snapshot_id,
             "tenant_id": row["tenant_id"],
             "project_id": row["project_id"],
             "service_id": vm_id,
             "name": name,
+            "size_gib": row["disk_gib"],
             "created_by": actor.principal_id,
             "created_at": context.clock.now(),
         }
@@ -76,6 +86,8 @@ def delete(context: Context, actor: Actor, vm_id: str, snapshot_id: str) -> None
                 "the machine's disk is being put back to this snapshot; wait until it is done"
             )
         owned.remove(made.connection, vm_snapshot, snapshot_id)
+        holds = snapshot_holds(snapshot["size_gib"])
+        quota_store.give_back_many(made.connection, [(row["tenant_id"], row["project_id"], holds)])
         # The count stays: a later restore must be one more than what the node has done.
         values = {"restore_from": None} if row["restore_from"] == snapshot_id else {}
         write(context, made, row, "vm.snapshot_deleted", values, snapshot=snapshot["name"])

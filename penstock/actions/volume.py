@@ -21,7 +21,7 @@ from penstock.base.units import US_PER_HOUR
 from penstock.catalog.vm import machine
 from penstock.catalog.vm.volume import config_of, tell
 from penstock.domain.price import Meter
-from penstock.domain.quota import Measure
+from penstock.domain.quota import Measure, snapshot_holds
 from penstock.domain.volume import LOCAL, Seen, VolumeState, key_purpose, state_of
 from penstock.rating.estimate import estimate
 from penstock.store import node as node_store
@@ -298,6 +298,9 @@ def delete(context: Context, actor: Actor, volume_id: str) -> Row:
             if row["allocation_id"] is not None:
                 vm_store.leave(made.connection, row["allocation_id"], context.clock.now())
             amounts = {Measure.VOLUMES.value: 1, Measure.VOLUME_GIB.value: row["size_gib"]}
+            amounts |= snapshot_holds(
+                *(one["size_gib"] for one in volume_store.snapshots(made.connection, volume_id))
+            )
             quota_store.give_back_many(made.connection, [(row["tenant_id"], row["project_id"], amounts)])
             network_actions.record(made, "volume.delete_asked", row, name=row["name"])
     context.wakeups.signal("allocation")

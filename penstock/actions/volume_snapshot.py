@@ -10,7 +10,9 @@ from penstock.actions.context import Actor, Context, not_found
 from penstock.actions.volume import changing, show, visible
 from penstock.base import limits
 from penstock.base.errors import ConflictError
+from penstock.domain.quota import snapshot_holds
 from penstock.store import owned
+from penstock.store import quota as quota_store
 from penstock.store import vm as vm_store
 from penstock.store import volume as volume_store
 from penstock.store.rows import Row
@@ -18,7 +20,7 @@ from penstock.store.schema import volume, volume_snapshot
 
 
 def create(context: Context, actor: Actor, volume_id: str, name: str) -> Row:
-    """Ask for a snapshot, made while a machine runs on the volume; ConflictError for a name that is taken.
+    """Ask for a snapshot, made while a machine runs on the volume; ConflictError for a name that is taken, QuotaExceededError says which quota has too little left.
 
     An encrypted volume is copied as it is, so its machine must be off or let go of it first.
     """
@@ -34,12 +36,16 @@ def create(context: Context, actor: Actor, volume_id: str, name: str) -> Row:
             raise ConflictError(
                 f"a volume has at most {limits.VOLUME_SNAPSHOTS_MAX} snapshots; delete one first"
             )
+        network_actions.take_quotas(
+            context, made, row["tenant_id"], row["project_id"], snapshot_holds(row["size_gib"])
+        )
         snapshot: Row = {
             "id": snapshot_id,
             "tenant_id": row["tenant_id"],
             "project_id": row["project_id"],
             "volume_id": volume_id,
             "name": name,
+            "size_gib": row["size_gib"],
             "created_by": actor.principal_id,
             "created_at": context.clock.now(),
         }
@@ -96,6 +102,8 @@ def delete(context: Context, actor: Actor, volume_id: str, snapshot_id: str) -> 
                 raise ConflictError("the volume is being put back to this snapshot; wait until it is done")
             owned.change(made.connection, volume, volume_id, {"restore_from": None})
         owned.remove(made.connection, volume_snapshot, snapshot_id)
+        holds = snapshot_holds(snapshot["size_gib"])
+        quota_store.give_back_many(made.connection, [(row["tenant_id"], row["project_id"], holds)])
         network_actions.record(
             made, "volume.snapshot_deleted", row, name=row["name"], snapshot=snapshot["name"]
         )

@@ -142,6 +142,7 @@ class SnapshotOut(BaseModel):
     id: str
     name: str
     state: str
+    size_gib: int  # counted against quotas
     size_bytes: int | None
     message: str
     created_at: datetime

@@ -104,6 +104,7 @@ class VolumeSnapshotOut(BaseModel):
     volume_id: str
     name: str
     state: str
+    size_gib: int  # counted against quotas
     size_bytes: int | None
     created_by: str
     created_at: datetime

@@ -188,6 +188,8 @@ def quota_name(dimension: str) -> str:
         "slices": "Slices",
         "device_memory_bytes": "Device memory",
         "services": "Services",
+        "volume_gib": "Volumes (GiB)",
+        "snapshot_gib": "Snapshots (GiB)",
         "gpu_seconds_per_month": "GPU time this month",
         "tokens_per_month": "Tokens this month",
         "microeur_per_month": "Spend this month",

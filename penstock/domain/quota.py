@@ -25,6 +25,8 @@ class Measure(StrEnum):
     FILE_BYTES = "file_bytes"
     VOLUMES = "volumes"
     VOLUME_GIB = "volume_gib"
+    SNAPSHOTS = "snapshots"  # of machines and of volumes
+    SNAPSHOT_GIB = "snapshot_gib"  # of each as much as its disk or volume had when it was asked for
     NETWORKS = "networks"
     PORTS = "ports"
     FLOATING_ADDRESSES = "floating_addresses"
@@ -35,16 +37,18 @@ class Measure(StrEnum):
     QUERIES_PER_DAY = "queries_per_day"  # of knowledge bases, since midnight UTC
 
 
-# Held by documents of knowledge bases, by files, volumes and networks; the other held measures are held by services.
+# Held by documents of knowledge bases, by files, volumes, snapshots and networks; the other held measures are held by services.
 OF_DOCUMENTS = frozenset({Measure.DOCUMENTS, Measure.DOCUMENT_BYTES, Measure.CHUNKS})
 OF_DAYS = frozenset({Measure.QUERIES_PER_DAY})
 OF_FILES = frozenset({Measure.FILE_BYTES})
 OF_VOLUMES = frozenset({Measure.VOLUMES, Measure.VOLUME_GIB})
+OF_SNAPSHOTS = frozenset({Measure.SNAPSHOTS, Measure.SNAPSHOT_GIB})
 OF_NETWORKS = frozenset({Measure.NETWORKS, Measure.PORTS, Measure.FLOATING_ADDRESSES, Measure.LOAD_BALANCERS})
 HELD = (
     OF_DOCUMENTS
     | OF_NETWORKS
     | OF_VOLUMES
+    | OF_SNAPSHOTS
     | OF_FILES
     | {Measure.DEVICES, Measure.SLICES, Measure.DEVICE_MEMORY_BYTES, Measure.SERVICES}
 )
@@ -53,6 +57,11 @@ PER_CLASS = frozenset({Measure.DEVICES, Measure.SLICES, Measure.DEVICE_MEMORY_BY
 
 # What a call of an endpoint uses up.
 _OF_CALLS = OF_DAYS | {Measure.TOKENS_PER_MONTH, Measure.MICROEUR_PER_MONTH}
+
+
+def snapshot_holds(*sizes_gib: int) -> dict[str, int]:
+    """Return what snapshots of disks of these sizes hold of quotas."""
+    return {Measure.SNAPSHOTS.value: len(sizes_gib), Measure.SNAPSHOT_GIB.value: sum(sizes_gib)}
 
 
 def month_start(now: datetime) -> datetime:
@@ -91,6 +100,11 @@ class Breach:
             return (
                 f"the {whose}'s quota 'chunks' has {left} of {self.line.limit} left and this document needs "
                 f"{self.asked}; delete documents, or ask an operator to raise the quota"
+            )
+        if self.line.dimension in OF_SNAPSHOTS:
+            return (
+                f"the {whose}'s quota '{self.line.dimension}' is {self.line.limit}, {self.line.used} of it used, and this "
+                f"snapshot needs {self.asked}; delete snapshots, or ask an operator to raise the quota"
             )
         return (
             f"the {whose}'s quota '{self.line.dimension}' has {left} of {self.line.limit} left and this order needs "

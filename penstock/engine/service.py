@@ -19,6 +19,7 @@ from penstock.base.clock import Clock
 from penstock.catalog.deletion import delete_bases_of
 from penstock.domain.autoscale import is_elastic, replicas_wanted, spec_for
 from penstock.domain.device import DeviceClass
+from penstock.domain.quota import snapshot_holds
 from penstock.domain.segment import SegmentState
 from penstock.domain.service import Reason, ServiceState, may_move
 from penstock.engine.decide import Act, Move, decide, release
@@ -35,6 +36,7 @@ from penstock.store import port as port_store
 from penstock.store import quota as quota_store
 from penstock.store import service as service_store
 from penstock.store import share as share_store
+from penstock.store import vm as vm_store
 from penstock.store import vm_image as vm_image_store
 from penstock.store import volume as volume_store
 from penstock.store.database import SYSTEM, Database
@@ -213,7 +215,10 @@ class ServiceEngine:
             port_store.release(connection, machines, now)
             volume_store.release(connection, machines)
             self._wakeups.signal("network")
-        quota_store.give_back_many(connection, [(r["tenant_id"], r["project_id"], r["holds"]) for r in ended])
+        held = [(r["tenant_id"], r["project_id"], r["holds"]) for r in ended]
+        gone = vm_store.end_snapshots(connection, machines) if machines else []
+        held += [(one["tenant_id"], one["project_id"], snapshot_holds(one["size_gib"])) for one in gone]
+        quota_store.give_back_many(connection, held)
         service_store.wake_queued(connection, now, limits.ENGINE_BATCH)
         self._wakeups.signal("gateway")
 

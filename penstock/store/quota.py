@@ -23,6 +23,7 @@ from penstock.domain.quota import (
     OF_DAYS,
     OF_DOCUMENTS,
     OF_NETWORKS,
+    OF_SNAPSHOTS,
     OF_VOLUMES,
     Breach,
     Measure,
@@ -44,7 +45,9 @@ from penstock.store.schema import (
     quota_use,
     reservation,
     service,
+    vm_snapshot,
     volume,
+    volume_snapshot,
 )
 
 Holds = Mapping[str, int]
@@ -284,6 +287,18 @@ def put(
     return kept
 
 
+def _snapshots(tenant_id: str) -> sa.Subquery:
+    """Return a tenant's snapshots of machines, and of volumes that are not being deleted."""
+    of_volumes = sa.select(volume_snapshot.c.project_id, volume_snapshot.c.size_gib).join(
+        volume, volume.c.id == volume_snapshot.c.volume_id
+    )
+    of_machines = sa.select(vm_snapshot.c.project_id, vm_snapshot.c.size_gib)
+    return sa.union_all(
+        of_volumes.where(volume_snapshot.c.tenant_id == tenant_id, volume.c.wanted == "present"),
+        of_machines.where(vm_snapshot.c.tenant_id == tenant_id),
+    ).subquery()
+
+
 def _count_held(connection: Connection, tenant_id: str, project_id: str | None, dimension: str) -> None:
     if _measure(dimension) in OF_DOCUMENTS:
         counted = {
@@ -298,9 +313,14 @@ def _count_held(connection: Connection, tenant_id: str, project_id: str | None, 
     elif _measure(dimension) in OF_VOLUMES:
         counted = sa.func.count() if dimension == Measure.VOLUMES else sa.func.sum(volume.c.size_gib)
         held = sa.select(sa.cast(sa.func.coalesce(counted, 0), sa.BigInteger)).where(
-            volume.c.tenant_id == tenant_id
+            volume.c.tenant_id == tenant_id, volume.c.wanted == "present"
         )
         owner = volume.c.project_id
+    elif _measure(dimension) in OF_SNAPSHOTS:
+        kept = _snapshots(tenant_id)
+        counted = sa.func.count() if dimension == Measure.SNAPSHOTS else sa.func.sum(kept.c.size_gib)
+        held = sa.select(sa.cast(sa.func.coalesce(counted, 0), sa.BigInteger)).select_from(kept)
+        owner = kept.c.project_id
     elif _measure(dimension) in OF_NETWORKS:
         table = _COUNTED[_measure(dimension)]
         held = sa.select(sa.func.count()).where(table.c.tenant_id == tenant_id)

@@ -208,6 +208,16 @@ def snapshots_of(connection: Connection, service_ids: Collection[str]) -> list[R
     return every(connection.execute(query.order_by(vm_snapshot.c.id)))
 
 
+_END_SNAPSHOTS = sa.text(
+    "DELETE FROM vm_snapshot WHERE service_id = ANY(:ids) RETURNING tenant_id, project_id, size_gib"
+)
+
+
+def end_snapshots(connection: Connection, service_ids: Sequence[str]) -> list[Row]:
+    """Forget the snapshots of machines that are gone; return whose each was, and its ``size_gib``."""
+    return every(connection.execute(_END_SNAPSHOTS, {"ids": list(service_ids)}))
+
+
 _HOLDERS = sa.text(
     "SELECT s.name FROM vm v JOIN service s ON s.id = v.service_id "
     "WHERE v.image_id = :id AND s.state NOT IN ('released', 'failed') ORDER BY s.id LIMIT 4"

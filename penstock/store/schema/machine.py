@@ -125,6 +125,7 @@ vm_snapshot = Table(
     Column("project_id", Text, nullable=False),
     Column("service_id", Text, ForeignKey("vm.service_id"), nullable=False),
     Column("name", Text, nullable=False),
+    Column("size_gib", Integer, nullable=False),  # of what it is a snapshot of; counted against quotas
     Column("created_by", Text, nullable=False),
     instant("created_at"),
     UniqueConstraint("service_id", "name"),

@@ -63,6 +63,7 @@ volume_snapshot = Table(
     Column("project_id", Text, nullable=False),
     Column("volume_id", Text, ForeignKey("volume.id"), nullable=False),
     Column("name", Text, nullable=False),
+    Column("size_gib", Integer, nullable=False),  # of what it is a snapshot of; counted against quotas
     Column("created_by", Text, nullable=False),
     instant("created_at"),
     UniqueConstraint("volume_id", "name"),
