@@ -85,42 +85,46 @@ def create(context: Context, actor: Actor, asked: NewVolume, *, keep: bool = Tru
     with change(context, actor, "volume.create", volume_id) as made:
         project = project_actions.visible(made.connection, actor, asked.project_id)
         actor.require("volume:create", project["tenant_id"], asked.project_id)
-        if project_store.hold(made.connection, asked.project_id) is None:
-            raise not_found("project", asked.project_id)
-        most = limits.VOLUMES_PER_PROJECT_MAX
-        if owned.count(made.connection, volume, project_id=asked.project_id) >= most:
-            raise ConflictError(f"a project has at most {most} volumes; delete one first")
-        amounts = {Measure.VOLUMES.value: 1, Measure.VOLUME_GIB.value: asked.size_gib}
-        network_actions.take_quotas(context, made, project["tenant_id"], asked.project_id, amounts)
-        now = context.clock.now()
-        row: Row = {
-            "id": volume_id,
-            "tenant_id": project["tenant_id"],
-            "project_id": asked.project_id,
-            "name": asked.name,
-            "description": asked.description,
-            "driver": asked.driver,
-            "size_gib": asked.size_gib,
-            "sealed_key": _sealed(context, volume_id) if asked.encrypted else None,
-            "created_by": actor.principal_id,
-            "created_at": now,
-            "metered_until": now,
-        }
-        if not owned.insert(made.connection, volume, row):
-            raise ConflictError(
-                f"the project has a volume '{asked.name}' already; choose another name", field="name"
-            )
-        detail = {
-            "name": asked.name,
-            "size_gib": asked.size_gib,
-            "driver": asked.driver,
-            "encrypted": asked.encrypted,
-        }
-        time_store.begin(made.connection, volume_id, now)
+        sealed = _sealed(context, volume_id) if asked.encrypted else None
+        row = insert(context, made, project["tenant_id"], volume_id, asked, sealed_key=sealed)
         if not keep:
             raise _Planned
+        detail = {name: getattr(asked, name) for name in ("name", "size_gib", "driver", "encrypted")}
         network_actions.record(made, "volume.created", row, **detail)
         return visible(made.connection, actor, volume_id)
+
+
+def insert(
+    context: Context, made: Change, tenant_id: str, volume_id: str, asked: NewVolume, **more: Any
+) -> Row:
+    """Add a volume with its quotas and its price; QuotaExceededError, ConflictError say why not."""
+    if project_store.hold(made.connection, asked.project_id) is None:
+        raise not_found("project", asked.project_id)
+    most = limits.VOLUMES_PER_PROJECT_MAX
+    if owned.count(made.connection, volume, project_id=asked.project_id) >= most:
+        raise ConflictError(f"a project has at most {most} volumes; delete one first")
+    amounts = {Measure.VOLUMES.value: 1, Measure.VOLUME_GIB.value: asked.size_gib}
+    network_actions.take_quotas(context, made, tenant_id, asked.project_id, amounts)
+    now = context.clock.now()
+    row: Row = {
+        "id": volume_id,
+        "tenant_id": tenant_id,
+        "project_id": asked.project_id,
+        "name": asked.name,
+        "description": asked.description,
+        "driver": asked.driver,
+        "size_gib": asked.size_gib,
+        "created_by": made.actor.principal_id,
+        "created_at": now,
+        "metered_until": now,
+        **more,
+    }
+    if not owned.insert(made.connection, volume, row):
+        raise ConflictError(
+            f"the project has a volume '{asked.name}' already; choose another name", field="name"
+        )
+    time_store.begin(made.connection, volume_id, now)
+    return row
 
 
 def _sealed(context: Context, volume_id: str) -> str:
@@ -144,7 +148,9 @@ def with_state(row: Row) -> Row:
     said = row["node_message"] if row["current"] and row["code"] not in (None, "volume_in_use") else None
     problem = said or of_machine.get(f"volume:{row['id']}") or of_machine.get("volumes")
     plugged = row["attached"] and bool(row["vm_current"])
-    state = state_of(Seen(row["wanted"], row["service_id"] is not None, row["detaching"], plugged, problem))
+    copying = row["cloned_from"] is not None and row["ready_at"] is None
+    has_machine = row["service_id"] is not None
+    state = state_of(Seen(row["wanted"], has_machine, row["detaching"], plugged, problem, copying))
     return {**row, "state": state, "message": problem or ""}
 
 
@@ -291,6 +297,7 @@ def delete(context: Context, actor: Actor, volume_id: str) -> Row:
         actor.require("volume:delete", row["tenant_id"], row["project_id"])
         if row["service_id"] is not None:
             raise ConflictError(f"the machine '{row['vm_name']}' has this volume; detach it first")
+        require_uncopied(made.connection, volume_id)
         if row["wanted"] == "present":
             volume_store.meter_now(made.connection, volume_id, context.clock.now())
             time_store.end(made.connection, volume_id, context.clock.now())
@@ -305,6 +312,15 @@ def delete(context: Context, actor: Actor, volume_id: str) -> Row:
             network_actions.record(made, "volume.delete_asked", row, name=row["name"])
     context.wakeups.signal("allocation")
     return {**row, "state": VolumeState.DELETING}
+
+
+def require_uncopied(connection: Connection, volume_id: str, snapshot_id: str | None = None) -> None:
+    """Raise ConflictError while another volume is being copied from a volume, or from one of its snapshots."""
+    names = volume_store.being_cloned(connection, volume_id, snapshot_id)
+    if names:
+        raise ConflictError(
+            f"{', '.join(names)} is being copied from it; wait until it is, or delete that first"
+        )
 
 
 def usage(context: Context, actor: Actor, volume_id: str) -> list[Row]:

@@ -7,7 +7,7 @@ from sqlalchemy.engine import Connection
 
 from penstock.actions import network as network_actions
 from penstock.actions.context import Actor, Context, not_found
-from penstock.actions.volume import changing, show, visible
+from penstock.actions.volume import changing, require_uncopied, show, visible
 from penstock.base import limits
 from penstock.base.errors import ConflictError
 from penstock.domain.quota import snapshot_holds
@@ -28,7 +28,7 @@ def create(context: Context, actor: Actor, volume_id: str, name: str) -> Row:
     with changing(context, actor, volume_id, "snapshot") as (made, row):
         if row["allocation_id"] is None:
             raise ConflictError("this volume has no bytes yet; attach it to a machine first")
-        if row["sealed_key"] and _runs(made.connection, row):
+        if row["sealed_key"] and runs(made.connection, row):
             raise ConflictError(
                 "an encrypted volume is copied while its machine is off; stop it, or detach the volume"
             )
@@ -57,7 +57,8 @@ def create(context: Context, actor: Actor, volume_id: str, name: str) -> Row:
     return with_state(snapshot, show(context, actor, volume_id))
 
 
-def _runs(connection: Connection, row: Row) -> bool:
+def runs(connection: Connection, row: Row) -> bool:
+    """Tell whether a volume's machine is on, or is to be."""
     held = None if row["service_id"] is None else vm_store.get(connection, row["service_id"])
     if held is None:
         return False
@@ -82,7 +83,7 @@ def list_all(context: Context, actor: Actor, volume_id: str) -> list[Row]:
 def restore(context: Context, actor: Actor, volume_id: str, snapshot_id: str) -> Row:
     """Put a volume back to a snapshot; ConflictError while a machine has it, or the snapshot is not ready."""
     with changing(context, actor, volume_id, "restore") as (made, row):
-        snapshot = _of(made.connection, row, snapshot_id)
+        snapshot = snapshot_of(made.connection, row, snapshot_id)
         if row["service_id"] is not None:
             raise ConflictError(f"the machine '{row['vm_name']}' has this volume; detach it first")
         if with_state(snapshot, row)["state"] != "ready":
@@ -96,11 +97,12 @@ def restore(context: Context, actor: Actor, volume_id: str, snapshot_id: str) ->
 def delete(context: Context, actor: Actor, volume_id: str, snapshot_id: str) -> None:
     """Delete a snapshot; ConflictError while the volume is being put back to it."""
     with changing(context, actor, volume_id, "snapshot") as (made, row):
-        snapshot = _of(made.connection, row, snapshot_id)
+        snapshot = snapshot_of(made.connection, row, snapshot_id)
         if row["restore_from"] == snapshot_id:
             if not row["current"] or row["phase"] != "ready":
                 raise ConflictError("the volume is being put back to this snapshot; wait until it is done")
             owned.change(made.connection, volume, volume_id, {"restore_from": None})
+        require_uncopied(made.connection, volume_id, snapshot_id)
         owned.remove(made.connection, volume_snapshot, snapshot_id)
         holds = snapshot_holds(snapshot["size_gib"])
         quota_store.give_back_many(made.connection, [(row["tenant_id"], row["project_id"], holds)])
@@ -109,7 +111,8 @@ def delete(context: Context, actor: Actor, volume_id: str, snapshot_id: str) -> 
         )
 
 
-def _of(connection: Connection, row: Row, snapshot_id: str) -> Row:
+def snapshot_of(connection: Connection, row: Row, snapshot_id: str) -> Row:
+    """Return a snapshot of a volume; NotFoundError if it is none of its."""
     found = owned.get(connection, volume_snapshot, snapshot_id)
     if found is None or found["volume_id"] != row["id"]:
         raise not_found("volume_snapshot", snapshot_id)

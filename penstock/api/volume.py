@@ -8,6 +8,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
 from penstock.actions import volume as volume_actions
+from penstock.actions import volume_clone as clone_actions
 from penstock.actions import volume_snapshot as snapshot_actions
 from penstock.actions.volume import NewVolume
 from penstock.api.edge import ERRORS, After, Caller, Limit, Strict, answer, page
@@ -59,6 +60,15 @@ class VolumeRestore(Strict):
     snapshot_id: Id
 
 
+class VolumeClone(Strict):
+    """A new volume that begins as another one; without a size as large as that, without a snapshot as that is now."""
+
+    name: Name
+    description: Text = ""
+    size_gib: Size | None = None
+    snapshot_id: Id | None = None
+
+
 class VolumeOut(BaseModel):
     """A volume. A guest finds it as the disk with ``serial``: /dev/disk/by-id/virtio-SERIAL."""
 
@@ -77,6 +87,7 @@ class VolumeOut(BaseModel):
     vm_name: str | None
     node_name: str | None
     serial: str
+    cloned_from: str | None
     created_by: str
     created_at: datetime
 
@@ -180,6 +191,13 @@ def list_volumes(
 def show(call: Caller, volume_id: PathId) -> Response:
     """Show one volume."""
     return answer(out(volume_actions.show(call.context, call.actor(), volume_id)))
+
+
+@router.post("/{volume_id}/clone", status_code=202, responses={202: {"model": VolumeOut}, **ERRORS})
+def clone(call: Caller, volume_id: PathId, body: VolumeClone) -> Response:
+    """Make a volume that begins as this one, or as a snapshot of it, on the same host."""
+    row = clone_actions.clone(call.context, call.actor(), volume_id, clone_actions.Clone(**body.model_dump()))
+    return answer(out(row), 202)
 
 
 @router.put("/{volume_id}/machine", status_code=202, responses={202: {"model": VolumeOut}, **ERRORS})

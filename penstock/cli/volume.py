@@ -27,6 +27,7 @@ DETAIL = (
     Column("MESSAGE", "message"),
     Column("ENCRYPTED", "encrypted"),
     Column("SERIAL", "serial"),
+    Column("CLONED FROM", "cloned_from"),
     Column("DESCRIPTION", "description"),
 )
 SNAPSHOTS = (
@@ -175,6 +176,31 @@ def delete_snapshot(
     session.confirm(f"Delete the snapshot '{snapshot}'?", yes=yes)
     session.client.delete(f"{path}/snapshots/{snapshot_id}")
     session.say(f"the snapshot '{snapshot}' is being deleted")
+
+
+@command(
+    app,
+    "clone",
+    examples=[
+        "penstock volume clone data data-test",
+        "penstock volume clone data old --snapshot before-upgrade",
+    ],
+)
+def clone(
+    session: Session,
+    volume: Volume,
+    name: Annotated[str, typer.Argument(help="Of the clone.")],
+    snapshot: Annotated[str | None, typer.Option("--snapshot", help="As it was then; without, now.")] = None,
+    size: Annotated[int | None, typer.Option("--size", min=1, help="In GiB; without, the same.")] = None,
+) -> None:
+    """Make a volume that begins as another one; no running machine may have it, unless a snapshot is named."""
+    path = _path(session, volume)
+    body = {
+        "name": name,
+        "size_gib": size,
+        "snapshot_id": None if snapshot is None else _snapshot(session, path, snapshot),
+    }
+    session.show(session.client.post(f"{path}/clone", body), DETAIL)
 
 
 @command(app, "usage", examples=["penstock volume usage data"])

@@ -10,6 +10,7 @@ LOCAL = frozenset({"qcow2"})  # drivers whose volumes stay on the host that they
 class VolumeState(StrEnum):
     """What a volume is."""
 
+    COPYING = "copying"
     AVAILABLE = "available"
     ATTACHING = "attaching"
     ATTACHED = "attached"
@@ -19,6 +20,7 @@ class VolumeState(StrEnum):
 
 
 VOLUME_STATE_SENTENCES: dict[VolumeState, str] = {
+    VolumeState.COPYING: "it is being copied from another volume; it may be attached already",
     VolumeState.AVAILABLE: "no machine has it; it is made on a host when it is attached for the first time",
     VolumeState.ATTACHING: "it is being made, or plugged into its machine",
     VolumeState.ATTACHED: "its machine has it",
@@ -30,13 +32,17 @@ VOLUME_STATE_SENTENCES: dict[VolumeState, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the state is derived from: ``plugged``: its machine runs as wanted, with it; ``problem``: a node's words."""
+    """What the state is derived from: ``plugged``: its machine runs as wanted, with it; ``problem``: a node's words.
+
+    ``copying``: it is to begin as another one and does not yet.
+    """
 
     wanted: str
     has_machine: bool
     detaching: bool
     plugged: bool
     problem: str | None
+    copying: bool = False
 
 
 def state_of(seen: Seen) -> VolumeState:
@@ -46,7 +52,7 @@ def state_of(seen: Seen) -> VolumeState:
     if seen.problem is not None:
         return VolumeState.DEGRADED
     if not seen.has_machine:
-        return VolumeState.AVAILABLE
+        return VolumeState.COPYING if seen.copying else VolumeState.AVAILABLE
     if seen.detaching:
         return VolumeState.DETACHING
     return VolumeState.ATTACHED if seen.plugged else VolumeState.ATTACHING

@@ -14,7 +14,7 @@ from penstock.store.schema import allocation, volume, volume_snapshot, volume_us
 _SELECT = """
     SELECT v.*, s.name AS vm_name, n.name AS node_name, a.id AS allocation_id, a.phase, a.code,
         a.wanted AS allocation_wanted, a.phase_generation IS NOT DISTINCT FROM a.generation AS current,
-        a.message AS node_message, a.detail, m.phase = 'ready' AND m.phase_generation = m.generation AS vm_current,
+        a.message AS node_message, a.detail, a.ready_at, m.phase = 'ready' AND m.phase_generation = m.generation AS vm_current,
         m.detail AS vm_detail
     FROM volume v LEFT JOIN service s ON s.id = v.service_id LEFT JOIN node n ON n.id = v.node_id
     LEFT JOIN allocation a ON a.volume_id = v.id
@@ -85,6 +85,18 @@ def snapshots(connection: Connection, volume_id: str) -> list[Row]:
 def snapshots_of(connection: Connection, volume_ids: Collection[str]) -> list[Row]:
     """Return the snapshots of volumes, the oldest first."""
     return owned.find_any(connection, volume_snapshot, "volume_id", volume_ids)
+
+
+_CLONING = sa.text(
+    "SELECT v.name FROM volume v LEFT JOIN allocation a ON a.volume_id = v.id WHERE v.cloned_from = :id "
+    "AND v.wanted = 'present' AND a.ready_at IS NULL "
+    "AND (CAST(:snapshot_id AS text) IS NULL OR v.cloned_snapshot = :snapshot_id) ORDER BY v.id LIMIT 3"
+)
+
+
+def being_cloned(connection: Connection, volume_id: str, snapshot_id: str | None = None) -> list[str]:
+    """Return the names of up to three volumes that are still being copied from one, or from one of its snapshots."""
+    return list(connection.execute(_CLONING, {"id": volume_id, "snapshot_id": snapshot_id}).scalars())
 
 
 def insert_allocation(

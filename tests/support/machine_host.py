@@ -3,6 +3,7 @@
 from typing import Any
 
 from penstock.actions import agent as agent_actions
+from penstock.base.clock import to_epoch_us
 from penstock.control_plane import ControlPlane
 from penstock.drivers.base import Observed, Phase
 from penstock.drivers.libvirt.machine import Machine, parse
@@ -43,12 +44,17 @@ class Host:
         *,
         code: str | None = None,
         message: str | None = None,
+        stamps: bool = False,
         **detail: Any,
     ) -> None:
-        """Report the same about everything that is wanted."""
+        """Report the same about everything that is wanted; with ``stamps`` that it is ready since now."""
+        now_us = to_epoch_us(self.plane.clock.now())
         for wish in self.wishes():
             said = Phase.ABSENT if wish["wanted"] == "absent" else phase
             seen = {"power": power, **detail}
-            observed = Observed(wish["id"], wish["generation"], said, code=code, message=message, detail=seen)
+            at_us = {"started": now_us, "ready": now_us} if stamps and said is Phase.READY else {}
+            observed = Observed(
+                wish["id"], wish["generation"], said, at_us, code=code, message=message, detail=seen
+            )
             agent_actions.push(self.plane.context, self.agent_id, [observed])
         self.plane.services.tick()

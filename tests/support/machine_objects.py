@@ -33,6 +33,7 @@ MACHINE_BODIES: dict[str, dict[str, Any]] = {
     "POST /v1/vms/{vm_id}/shape": {"vcpus": 2},
     "POST /v1/vms/{vm_id}/snapshots": {"name": "x"},
     "POST /v1/vms/{vm_id}/clone": {"name": "x"},
+    "POST /v1/volumes/{volume_id}/clone": {"name": "x"},
     "POST /v1/vms/{vm_id}/move": {"node_id": None},
     "POST /v1/vms/{vm_id}/restore": {"snapshot_id": f"snp_{GONE}"},
 }

@@ -21,6 +21,10 @@ def config_of(connection: Connection, row: Row) -> dict[str, Any]:
         config["encrypted"] = 1
     if row["restore_from"] is not None:
         config["restore_from"] = row["restore_from"]
+    if row["cloned_from"] is not None:
+        config["from_volume"] = row["cloned_from"]
+    if row["cloned_snapshot"] is not None:
+        config["from_snapshot"] = row["cloned_snapshot"]
     return config
 
 

@@ -62,6 +62,29 @@ class VolumeDriverContract(DriverContract):
         assert _holds(file, 3), "it is put back once"
         assert not list(file.parent.glob("*vsn_one*"))
 
+    def test_a_volume_begins_as_another_one_or_as_a_snapshot_of_it(self) -> None:
+        driver, config, wish = self.volume_driver(), a_volume(), _Wish()
+        wish.reach(driver, config)
+        file = driver._files.file(config["volume"])  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - where a guest would write
+        _write(file, 1)
+        copied = {**config, "snapshots": ["vsn_one"]}
+        wish.reach(driver, copied)
+        _write(file, 2)
+        whole = a_volume(from_volume=config["volume"], size_gib=2)
+        then = a_volume(from_volume=config["volume"], from_snapshot="vsn_one")
+        for clone, byte, size in ((whole, 2, 2 << 30), (then, 1, 1 << 30)):
+            own = _Wish()
+            assert (own.reach(driver, clone).detail or {})["size_bytes"] == size
+            began = driver._files.file(clone["volume"])  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - where a guest would write
+            assert _holds(began, byte)
+            _write(began, 9)
+            own.reach(self.volume_driver(), {**clone, "size_gib": 3})
+            assert _holds(began, 9), "it begins as the other one once"
+        assert _holds(file, 2), "and the other one is as it was"
+        lost = a_volume(from_volume=config["volume"], from_snapshot="vsn_two")
+        _Wish().code(driver, lost, "volume_failed")
+        assert not driver._files.file(lost["volume"]).exists()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - nothing half made
+
     def test_an_encrypted_volume_is_nothing_without_its_key(self) -> None:
         driver, config, wish = self.volume_driver(), a_volume(encrypted=1), _Wish()
         wish.reach(driver, config)

@@ -48,9 +48,12 @@ class VolumeFiles:
         return self.folder / f"{volume_id}-{snapshot_id}.qcow2"
 
     def make(self, volume: Volume) -> None:
-        """Make a volume unless it is there."""
+        """Make a volume unless it is there; InUseError if it begins as one that a running machine has open."""
         file = self.file(volume.volume_id)
         if file.exists():
+            return
+        if volume.from_volume is not None:
+            self._begin_as(volume.from_volume, volume.from_snapshot, file)
             return
         partial = file.with_suffix(".new")
         partial.unlink(missing_ok=True)
@@ -59,6 +62,12 @@ class VolumeFiles:
         self._run(["create", "-q", "-f", "qcow2", *more, str(partial), str(volume.size_bytes)], volume)
         partial.chmod(0o600)
         partial.replace(file)
+
+    def _begin_as(self, source_id: str, snapshot_id: str | None, file: Path) -> None:
+        source = self.file(source_id) if snapshot_id is None else self.snapshot_file(source_id, snapshot_id)
+        if not source.exists():
+            raise VolumeError("what the volume is to begin as is not there any more")
+        self._copy(source, file)
 
     def grow(self, volume: Volume) -> None:
         """Grow a volume to its size; InUseError if a running machine has it open."""
@@ -90,7 +99,8 @@ class VolumeFiles:
         if file.exists():
             with unwritten(file):
                 file.unlink()
-        file.with_suffix(".new").unlink(missing_ok=True)
+        for left in (".new", ".copy"):
+            file.with_suffix(left).unlink(missing_ok=True)
         for snapshot_id in self.snapshots(volume_id):
             self.snapshot_file(volume_id, snapshot_id).unlink(missing_ok=True)
 
@@ -116,6 +126,7 @@ class VolumeFiles:
         partial = target.with_suffix(".copy")
         with unwritten(source):
             self._program(["cp", "--sparse=always", "--reflink=auto", "--", str(source), str(partial)], b"")
+        partial.chmod(0o600)
         partial.replace(target)
 
     def _secret(self, volume: Volume) -> list[str]:

@@ -23,7 +23,10 @@ class KeySource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """A volume as it is wanted. ``restores`` counts up: each step is one return to the snapshot ``restore_from``."""
+    """A volume as it is wanted. ``restores`` counts up: each step is one return to the snapshot ``restore_from``.
+
+    It begins as a copy of ``from_volume`` in the same folder, or of that one's snapshot ``from_snapshot``; None: empty.
+    """
 
     volume_id: str
     size_gib: int
@@ -31,6 +34,8 @@ class Volume:
     snapshots: tuple[str, ...]
     restores: int
     restore_from: str | None
+    from_volume: str | None = None
+    from_snapshot: str | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -48,12 +53,19 @@ def parse(config: Mapping[str, Any]) -> Volume:
         snapshots=tuple(given.texts("snapshots", limits.VOLUME_SNAPSHOTS_MAX, 63)),
         restores=given.optional_count("restores") or 0,
         restore_from=given.optional_text("restore_from", 63),
+        from_volume=given.optional_text("from_volume", 63),
+        from_snapshot=given.optional_text("from_snapshot", 63),
     )
     given.refuse_others()
     if volume.size_gib == 0:
         raise InvalidInputError(f"a volume has 1 to {limits.VOLUME_GIB_MAX} GiB", field="size_gib")
     if any(_ID.match(one) is None for one in volume.snapshots):
         raise InvalidInputError("a snapshot is named by its id", field="snapshots")
+    for name, one in (("from_volume", volume.from_volume), ("from_snapshot", volume.from_snapshot)):
+        if one is not None and (_ID.match(one) is None or volume.from_volume in (None, volume.volume_id)):
+            raise InvalidInputError(
+                "a copy names another volume, and a snapshot of that by its id", field=name
+            )
     if volume.restore_from is not None and volume.restore_from not in volume.snapshots:
         raise InvalidInputError("a restore names a snapshot of this volume", field="restore_from")
     return volume

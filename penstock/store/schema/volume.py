@@ -37,6 +37,8 @@ volume = Table(
     Column("detaching", Boolean, nullable=False, server_default=text("false")),
     Column("restores", Integer, nullable=False, server_default=text("0")),
     Column("restore_from", Text),
+    Column("cloned_from", Text),  # the volume that it began as, which may be gone by now
+    Column("cloned_snapshot", Text),  # NULL: as that was then
     Column("wanted", Text, nullable=False, server_default="present"),  # present | deleted
     Column("created_by", Text, nullable=False),
     instant("created_at"),
@@ -46,6 +48,7 @@ volume = Table(
     Index(None, "node_id"),
     Index(None, "service_id"),
     Index(None, "metered_until"),
+    Index("ix_volume_cloned_from", "cloned_from", postgresql_where=text("cloned_from IS NOT NULL")),
     Index(
         "ix_volume_open",
         "id",

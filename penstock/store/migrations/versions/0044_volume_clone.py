@@ -1,0 +1,25 @@
+"""What volumes began as.
+
+Revision: 0044, after: 0043.
+"""
+
+from alembic import op
+
+revision = "0044"
+down_revision = "0043"
+branch_labels = None
+depends_on = None
+
+_ADD = """
+ALTER TABLE volume ADD COLUMN cloned_from TEXT, ADD COLUMN cloned_snapshot TEXT;
+CREATE INDEX ix_volume_cloned_from ON volume (cloned_from) WHERE cloned_from IS NOT NULL
+"""
+
+
+def upgrade() -> None:
+    op.get_bind().exec_driver_sql(_ADD)
+
+
+def downgrade() -> None:
+    op.drop_column("volume", "cloned_snapshot")
+    op.drop_column("volume", "cloned_from")
