@@ -1,12 +1,12 @@
 """What snapshots count for against quotas; those of machines that are gone go.
 
-Revision: 0043, after: 0042. A snapshot that is there counts for what its disk or volume has now.
+Revision: 0044, after: 0043. A snapshot that is there counts for what its disk or volume has now.
 """
 
 from alembic import op
 
-revision = "0043"
-down_revision = "0042"
+revision = "0044"
+down_revision = "0043"
 branch_labels = None
 depends_on = None
 
