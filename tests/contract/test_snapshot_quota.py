@@ -100,10 +100,16 @@ def test_who_comes_at_once_gets_what_is_left_and_no_more(kept: Kept) -> None:
         made(kept.tenant.member.delete(f"{volume}/machine"))
         kept.settle()
     kept.limit(snapshots=3)
-    for number in range(3):
+
+    def both(name: str) -> list[Any]:
         with ThreadPoolExecutor(2) as pool:
-            answers = list(pool.map(lambda one, number=number: kept.take(one, f"s{number}"), free))
+            answers = list(pool.map(kept.take, free, (name, name)))
         kept.settle()
+        return answers
+
+    assert [answer.status_code for answer in both("first")] == [202, 202]
+    assert sorted(answer.status_code for answer in both("second")) == [202, 409]
+    answers = both("third")
     assert kept.used() == {"snapshots": 3}, "two, one, none"
     assert [refused(answer)["data"]["used"] for answer in answers] == [3, 3]
 
