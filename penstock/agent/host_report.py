@@ -50,6 +50,7 @@ class HostReport:
         self._sources = {name: one for name, one in sources.items() if isinstance(one, ChecksHost)}
         self._clock = clock
         self._looks: dict[str, _Look] = {}
+        self._hanging: dict[str, _Look] = {}
         self._began_at = 0.0
         self._look_at = clock.monotonic()
 
@@ -58,12 +59,17 @@ class HostReport:
         now = self._clock.monotonic()
         if self._sources and not self._looks and now >= self._look_at:
             self._began_at, self._look_at = now, now + limits.HOST_CHECK_SECONDS
-            self._looks = {name: _Look(name, source) for name, source in self._sources.items()}
+            # One that still hangs is not looked at once more, or threads would pile up behind a dead file server.
+            self._looks = {
+                name: self._hanging.pop(name) if name in self._hanging else _Look(name, source)
+                for name, source in self._sources.items()
+            }
             return
         waits = now - self._began_at < limits.HOST_CHECK_PATIENCE_SECONDS
         if not self._looks or (waits and not all(look.is_over for look in self._looks.values())):
             return
         found = [check for look in self._looks.values() for check in look.found()]
+        self._hanging = {name: look for name, look in self._looks.items() if not look.is_over}
         self._looks = {}
         try:
             link.push_checks(found[: limits.HOST_CHECKS_MAX], to_epoch_us(self._clock.now()))

@@ -32,6 +32,7 @@ from penstock.drivers.libvirt.meters import HELD, meters_of, power_of, power_of_
 from penstock.drivers.libvirt.sending import Sender
 from penstock.drivers.libvirt.settings import Settings
 from penstock.drivers.libvirt.store import ImageSink, ImageSource, KeySource, MachineStore, Record
+from penstock.drivers.room import room
 
 log = structlog.get_logger(__name__)
 CHANGING = "changing"
@@ -184,7 +185,7 @@ class LibvirtDriver:
 
     def checks(self) -> Sequence[Check]:
         """Look at libvirtd and at the room for images, disks and volumes."""
-        return [host_checks.libvirtd(self._probing, self._clock), *host_checks.room(self._store.folders)]
+        return [host_checks.libvirtd(self._probing, self._clock), *room(self._store.folders)]
 
     def arrivals(self) -> str | None:
         """Return the address that machines come to, None where none may."""

@@ -89,8 +89,7 @@ class MachineStore:
     @property
     def folders(self) -> Mapping[str, Path]:
         """Return the folders that fill up, by what is said of them."""
-        found = {"room_of_machines": self._machines, "room_of_volumes": self.volumes}
-        return found if self._nfs is None else {**found, "room_of_nfs": self._nfs}
+        return {"room_of_machines": self._machines, "room_of_volumes": self.volumes}
 
     # -- machines
 

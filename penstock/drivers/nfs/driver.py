@@ -1,15 +1,17 @@
 """Volumes on a file server: any host that has it mounted can attach them, and machines with them can move.
 
-The operator mounts the server (``hard``, so that a machine waits for a server that is away instead of seeing errors); this
-driver refuses to write where nothing is mounted, which would fill the host's own disk. A server that is away makes reports
+The operator mounts the server (NFS 4.1 or newer, ``hard``, so that a machine waits for a server that is away instead of
+seeing errors) with the kernel's client: ADR 0019 says why with nothing else. This driver refuses to write where nothing is mounted, which would fill the host's own disk. A server that is away makes reports
 say so after ``limits.VOLUME_SILENT_SECONDS``, and nothing else of the agent waits for it.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
 from penstock.base.errors import UnavailableError
-from penstock.drivers.base import Capabilities
+from penstock.drivers.base import Check
+from penstock.drivers.room import room
 from penstock.drivers.volumes.driver import VolumeDriver
 
 _MOUNTS = Path("/proc/self/mountinfo")
@@ -20,11 +22,9 @@ class NfsVolumeDriver(VolumeDriver):
 
     name: ClassVar[str] = "nfs"
 
-    def capabilities(self) -> Capabilities:
-        """Keep volumes; the tests mount folders of this machine."""
-        return Capabilities(
-            kinds=frozenset({"volume"}), simulated=False, untested_on_hardware=("a real NFS server",)
-        )
+    def checks(self) -> Sequence[Check]:
+        """Look at the room on the server; one that is away makes this wait."""
+        return list(room({"room_of_nfs": self._files.folder}))
 
     def require_folder(self) -> None:
         """Raise UnavailableError unless something is mounted at the folder."""

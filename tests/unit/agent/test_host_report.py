@@ -87,6 +87,17 @@ def test_what_hangs_is_bad_and_holds_nobody_up(host: Host, clock: ManualClock) -
         CheckState.BAD,
         "it could not be looked at within 10 s",
     )
+    # It hangs on: it is said again, and no second thread waits behind the first.
+    clock.advance(timedelta(seconds=limits.HOST_CHECK_SECONDS))
+    report.send(link)
+    clock.advance(timedelta(seconds=limits.HOST_CHECK_PATIENCE_SECONDS))
+    report.send(link)
+    assert [one.state for checks, _ in host.told for one in checks] == [CheckState.BAD] * 2
+    assert len([one for one in threading.enumerate() if one.name == "checks-libvirt"]) == 1
+    host.go_on.set()
+    clock.advance(timedelta(seconds=limits.HOST_CHECK_SECONDS))
+    until(lambda: report.send(link) or len(host.told) > 2, "it is told")
+    assert host.told[-1][0] == [WELL]
 
 
 def test_an_agent_that_is_not_accepted_hears_so(host: Host, clock: ManualClock) -> None:
