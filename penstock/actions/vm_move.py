@@ -15,6 +15,7 @@ from penstock.base.errors import ConflictError
 from penstock.catalog.base import Known
 from penstock.catalog.vm.machine import config_of
 from penstock.catalog.vm.spec import compile_order
+from penstock.catalog.vm.volume import arriving_config
 from penstock.domain.vm import VmState
 from penstock.domain.volume import LOCAL
 from penstock.scheduler import Plan, place_many
@@ -39,13 +40,22 @@ def hindrance(connection: Connection, row: Row) -> str | None:
         return "an image is being made of it; wait until that is there"
     if row["spec"]["devices"]:
         return "a device of this host is passed through to it; stop it and launch it elsewhere"
-    local = [
-        one["name"] for one in volume_store.of_machine(connection, row["volumes"]) if one["driver"] in LOCAL
-    ]
-    if local:
-        return f"the volume '{local[0]}' lies on this host; detach it, or use volumes of a file server"
+    for one in volume_store.held_by(connection, row["service_id"]):
+        if one["driver"] in LOCAL and (why := _volume_stays(connection, one)) is not None:
+            return f"its volume '{one['name']}' lies on this host, and {why}"
     if vm_store.has_snapshots(row):
         return "its snapshots lie on this host and would stay behind; delete them first"
+    return None
+
+
+def _volume_stays(connection: Connection, one: Row) -> str | None:
+    """Return why a local volume cannot go with its machine now, as the end of a sentence."""
+    if not one["attached"] or one["detaching"] or one["phase"] != "ready" or not one["current"]:
+        return "it is being changed; wait until that is done"
+    if volume_store.places(connection, one["id"]) > 1:
+        return "what an earlier move left elsewhere is not cleaned up yet; wait until it is"
+    if volume_store.snapshots(connection, one["id"]):
+        return "its snapshots would stay behind; delete them first"
     return None
 
 
@@ -76,6 +86,10 @@ def move(context: Context, actor: Actor, vm_id: str, *, node_id: str | None) -> 
             raise ConflictError("it is on that host already")
         if port_store.attachments_of(made.connection, vm_id) and not host_store.get(made.connection, to):
             raise ConflictError(f"'{target['name']}' carries no networks, and this machine has ports")
+        volumes = [one for one in volume_store.held_by(made.connection, vm_id) if one["driver"] in LOCAL]
+        for one in volumes:
+            if one["driver"] not in target["drivers"]:
+                raise ConflictError(f"'{target['name']}' keeps no volumes of the kind '{one['driver']}'")
         allocation_id = context.new_id("allocation")
         refusal = gate.reserve_move(
             made.connection,
@@ -93,12 +107,20 @@ def move(context: Context, actor: Actor, vm_id: str, *, node_id: str | None) -> 
             )
         progress = {"state": "preparing", "to": to, "to_name": target["name"], "allocation_id": allocation_id}
         progress |= {"from_allocation_id": row["allocation_id"], "began_at": context.clock.now().isoformat()}
+        progress["volumes"] = [_expect(context, made.connection, one, target) for one in volumes]
         write(
             context, made, row, "vm.move_begun", {"move": progress}, host=row["node_name"], to=target["name"]
         )
     context.wakeups.signal("allocation")
     with context.db.transaction(actor.scope) as connection:
         return {**visible(connection, actor, vm_id), "snapshots": []}
+
+
+def _expect(context: Context, connection: Connection, one: Row, target: Row) -> dict[str, str]:
+    """Prepare the place of a volume that goes with its machine."""
+    to = context.new_id("allocation")
+    volume_store.insert_allocation(connection, to, one, target, arriving_config(one))
+    return {"id": one["id"], "from": one["allocation_id"], "to": to}
 
 
 def _ask_of(row: Row) -> Any:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 DRIVERS = ("qcow2", "nfs")
-LOCAL = frozenset({"qcow2"})  # drivers whose volumes stay on the host that they were made on
+LOCAL = frozenset({"qcow2"})  # drivers whose volumes lie on one host, and leave it only with their machine
 
 
 class VolumeState(StrEnum):

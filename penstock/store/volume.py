@@ -17,7 +17,10 @@ _SELECT = """
         a.message AS node_message, a.detail, a.ready_at, m.phase = 'ready' AND m.phase_generation = m.generation AS vm_current,
         m.detail AS vm_detail
     FROM volume v LEFT JOIN service s ON s.id = v.service_id LEFT JOIN node n ON n.id = v.node_id
-    LEFT JOIN allocation a ON a.volume_id = v.id
+    LEFT JOIN LATERAL (
+        SELECT * FROM allocation WHERE volume_id = v.id AND NOT jsonb_exists(config, 'arriving')
+            ORDER BY wanted = 'absent', id DESC LIMIT 1
+    ) a ON true
     LEFT JOIN LATERAL (
         SELECT * FROM allocation WHERE service_id = v.service_id AND wanted = 'present'
             AND NOT jsonb_exists(config, 'arriving') ORDER BY id DESC LIMIT 1
@@ -75,6 +78,22 @@ def of_machine(connection: Connection, ids: Sequence[str]) -> list[Row]:
 def find_all(connection: Connection, ids: Collection[str]) -> list[Row]:
     """Return the volumes with these ids."""
     return every(connection.execute(sa.select(volume).where(volume.c.id.in_(list(ids)))))
+
+
+_OF_MACHINE = sa.text(f"{_SELECT} WHERE v.service_id = :id ORDER BY v.id")
+
+
+def held_by(connection: Connection, service_id: str) -> list[Row]:
+    """Return the volumes that a machine has, gets or lets go of, as ``get`` does each."""
+    return every(connection.execute(_OF_MACHINE, {"id": service_id}))
+
+
+_PLACES = sa.text("SELECT count(*) FROM allocation WHERE volume_id = :id")
+
+
+def places(connection: Connection, volume_id: str) -> int:
+    """Return on how many nodes a volume has a place: two while it moves, or the old one is not empty yet."""
+    return int(connection.execute(_PLACES, {"id": volume_id}).scalar_one())
 
 
 def snapshots(connection: Connection, volume_id: str) -> list[Row]:

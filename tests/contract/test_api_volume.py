@@ -133,7 +133,6 @@ def test_a_volume_outlives_its_machine_and_stays_where_it_lies(
     for volume_id in (local, shared):
         made(acme.member.put(f"/v1/volumes/{volume_id}/machine", vm_id=first))
         host.say(3)
-    assert "lies on this host" in refused(operator.post(f"/v1/vms/{first}/move", node_id=other.node_id), 409)
     made(acme.member.delete(f"/v1/volumes/{local}/machine"))
     host.say(3)
     made(operator.post(f"/v1/vms/{first}/move", node_id=other.node_id))
@@ -148,6 +147,129 @@ def test_a_volume_outlives_its_machine_and_stays_where_it_lies(
     assert "hv1" in refused(acme.member.put(f"/v1/volumes/{local}/machine", vm_id=second), 409)
     made(acme.member.put(f"/v1/volumes/{shared}/machine", vm_id=second))
     assert other.plugged() == [shared]
+
+
+ARRIVED = {"folder": "/there/alc", "volumes": "/there/volumes", "uri": "qemu+tcp://hv2/system"}
+
+
+class Moving:
+    """A machine with one local volume on the first of two hosts."""
+
+    def __init__(self, plane: ControlPlane, acme: Tenant, operator: Caller) -> None:
+        self.plane, self.acme, self.operator = plane, acme, operator
+        self.here, self.there = Host(plane), Host(plane, "hv2")
+        self.operator.post(f"/v1/nodes/{self.there.node_id}/drain")  # so that it is placed here
+        self.vm_id = make_vm(plane, acme, "web-1")
+        self.operator.post(f"/v1/nodes/{self.there.node_id}/uncordon")
+        self.here.say()
+        self.volume_id = make_volume(acme, "data", encrypted=True)
+        made(acme.member.put(f"/v1/volumes/{self.volume_id}/machine", vm_id=self.vm_id))
+        self.here.say(3)
+
+    def begin(self) -> None:
+        made(self.operator.post(f"/v1/vms/{self.vm_id}/move", node_id=self.there.node_id))
+
+    def report(self, host: Host, driver: str, phase: Phase = Phase.READY, **detail: Any) -> None:
+        """Say the same of everything of one driver that is wanted on a host."""
+        for wish in host.wishes():
+            if wish["driver"] == driver:
+                said = Phase.ABSENT if wish["wanted"] == "absent" else phase
+                shown = {"power": "on", "size_bytes": 1, "snapshots": {}, **detail}
+                one = Observed(wish["id"], wish["generation"], said, message="no room", detail=shown)
+                agent_actions.push(self.plane.context, host.agent_id, [one])
+        host.wishes()
+
+    def order(self) -> Any:
+        """Return what the host that the machine leaves is told of its move."""
+        (config,) = [one["config"] for one in self.here.wishes() if one["driver"] == "libvirt"]
+        return parse_machine(config).move
+
+    def places(self) -> list[str]:
+        """Return where the volume has bytes, or is to have them."""
+        asked = "SELECT node_id FROM allocation WHERE volume_id IS NOT NULL"
+        names = {self.here.node_id: "hv1", self.there.node_id: "hv2"}
+        return sorted(names[one["node_id"]] for one in query(self.plane.context, asked))
+
+    def shown(self) -> tuple[str, str]:
+        row = self.acme.member.get(f"/v1/volumes/{self.volume_id}").json()
+        return row["state"], row["node_name"]
+
+
+@pytest.fixture
+def moving(control_plane: ControlPlane, acme: Tenant, operator: Caller) -> Moving:
+    return Moving(control_plane, acme, operator)
+
+
+def test_a_local_volume_goes_with_its_machine(moving: Moving, operator: Caller) -> None:
+    (line,) = operator.get(f"/v1/nodes/{moving.here.node_id}/drain").json()["items"]
+    assert line["to_node_name"] == "hv2"
+    moving.begin()
+    (wish,) = [one for one in moving.there.wishes() if one["driver"] == "qcow2"]
+    assert (wish["config"]["arriving"], wish["config"]["encrypted"]) == (1, 1)
+    assert moving.shown() == ("attached", "hv1")
+    key = volume_actions.key_for_agent(moving.plane.context, moving.there.agent_id, moving.volume_id)
+    assert len(key) > 40, "the other host makes the empty disk with its key"
+    moving.report(moving.there, "libvirt", **ARRIVED)
+    assert moving.order() is None, "its disk is not there yet"
+    moving.report(moving.there, "qcow2")
+    order = moving.order()
+    assert order.volumes == ARRIVED["volumes"]
+    refused(moving.acme.member.delete(f"/v1/volumes/{moving.volume_id}/machine"), 409)
+    moving.report(moving.here, "libvirt", moved_to=order.name)
+    # One transaction: the machine and its volume are there, and both are to go here.
+    assert [one["wanted"] for one in moving.here.wishes()] == ["absent", "absent"]
+    assert not any("arriving" in one["config"] for one in moving.there.wishes())
+    assert moving.there.plugged() == [moving.volume_id]
+    moving.report(moving.here, "libvirt")
+    assert moving.places() == ["hv1", "hv2"]
+    refused(operator.post(f"/v1/vms/{moving.vm_id}/move", node_id=moving.here.node_id), 409)
+    moving.report(moving.here, "qcow2")
+    moving.there.say()
+    assert moving.places() == ["hv2"]
+    assert moving.shown() == ("attached", "hv2")
+    assert (
+        made(operator.post(f"/v1/vms/{moving.vm_id}/move", node_id=moving.here.node_id))["moving_to"] == "hv1"
+    )
+
+
+@pytest.mark.parametrize("why", ["no room there", "the copy fails"])
+def test_a_volume_that_cannot_go_stays_with_its_machine(moving: Moving, why: str) -> None:
+    moving.begin()
+    moving.report(moving.there, "libvirt", **ARRIVED)
+    moving.report(moving.there, "qcow2", Phase.FAILED if why == "no room there" else Phase.READY)
+    if why == "the copy fails":
+        moving.report(moving.here, "libvirt", problems={"move": "no space left"})
+    for host in (moving.there, moving.here, moving.there, moving.here):
+        moving.report(host, "libvirt")
+        moving.report(host, "qcow2")
+    assert moving.places() == ["hv1"]
+    assert moving.shown() == ("attached", "hv1")
+    assert moving.order() is None
+
+
+@pytest.mark.parametrize("arrived", [False, True])
+def test_a_machine_that_ends_in_mid_move_leaves_one_volume(moving: Moving, *, arrived: bool) -> None:
+    moving.begin()
+    moving.report(moving.there, "libvirt", **ARRIVED)
+    moving.report(moving.there, "qcow2")
+    order = moving.order()
+    assert moving.acme.member.delete(f"/v1/vms/{moving.vm_id}").status_code == 202
+    if arrived:
+        moving.report(moving.here, "libvirt", moved_to=order.name)
+    for host in (moving.here, moving.there) * 3:
+        moving.report(host, "libvirt")
+        moving.report(host, "qcow2")
+    assert moving.places() == ["hv1"]
+    assert moving.shown() == ("available", "hv1")
+
+
+def test_a_volume_that_is_being_changed_is_waited_for(moving: Moving, operator: Caller) -> None:
+    made(moving.acme.member.put(f"/v1/volumes/{moving.volume_id}/size", size_gib=9))
+    moving.report(moving.here, "libvirt")
+    path = f"/v1/vms/{moving.vm_id}/move"
+    assert "being changed" in refused(operator.post(path, node_id=moving.there.node_id), 409)
+    moving.here.say()
+    moving.begin()
 
 
 def test_keys_are_sealed_and_given_to_who_needs_them(

@@ -4,9 +4,11 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
+from penstock.store import owned
 from penstock.store import vm as vm_store
 from penstock.store import volume as volume_store
 from penstock.store.rows import Row
+from penstock.store.schema import volume
 
 
 def config_of(connection: Connection, row: Row) -> dict[str, Any]:
@@ -26,6 +28,26 @@ def config_of(connection: Connection, row: Row) -> dict[str, Any]:
     if row["cloned_snapshot"] is not None:
         config["from_snapshot"] = row["cloned_snapshot"]
     return config
+
+
+def arriving_config(row: Row) -> dict[str, Any]:
+    """Return what the driver is told where a volume is to arrive: an empty disk of its size, its restores long done."""
+    config: dict[str, Any] = {
+        "volume": row["id"],
+        "size_gib": row["size_gib"],
+        "snapshots": [],
+        "arriving": 1,
+    }
+    config["restores"] = row["restores"]
+    return {**config, "encrypted": 1} if row["sealed_key"] else config
+
+
+def arrive(connection: Connection, volume_id: str, node_id: str, allocation_id: str) -> None:
+    """Have a volume where it has arrived; its old place is left by the caller. Signal ``allocation``."""
+    owned.change(connection, volume, volume_id, {"node_id": node_id})
+    row = volume_store.get(connection, volume_id)
+    if row is not None:
+        vm_store.push(connection, allocation_id, config_of(connection, row))
 
 
 def tell(connection: Connection, volume_id: str) -> None:

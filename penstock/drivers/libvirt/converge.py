@@ -328,13 +328,12 @@ class Convergence:
     # -- moving
 
     def _move(self, move: Move) -> None:
-        shared = bool(self._machine.volumes)
         home = (str(self._places.root.parent), str(self._store.volumes))
         self._store.note(self._id, moving_to=move.name)
         if not move.live:
             self._hold()
         try:
-            move_away(self._hypervisor, self._id, move, *home, shared=shared)
+            move_away(self._hypervisor, self._id, move, *home)
         finally:
             if not move.live:
                 self._stop()  # nothing if it has gone

@@ -5,16 +5,15 @@ A stopped one goes as a running one does, but held: QEMU has its disk open and n
 
 from penstock.drivers.libvirt.hypervisor import Hypervisor
 from penstock.drivers.libvirt.machine import Move
+from penstock.drivers.libvirt.volumes import local_targets
 
 
-def move_away(
-    hypervisor: Hypervisor, name: str, move: Move, folder: str, volumes: str, *, shared: bool = False
-) -> None:
+def move_away(hypervisor: Hypervisor, name: str, move: Move, folder: str, volumes: str) -> None:
     """Migrate the running or held domain ``name`` as ``move`` says; already gone is success.
 
-    What of its disks lies over the same base image is copied; the other side has made empty ones. ``shared``: it has
-    volumes, on storage that both sides see, so the first disk alone is copied. HypervisorError if libvirt cannot, and
-    then the machine runs on where it was.
+    What of its disk lies over the same base image is copied, and all of the volumes in the folder ``volumes``; the other
+    side has made empty ones. Other volumes are on storage that both sides see. HypervisorError if libvirt cannot, and then
+    the machine runs on where it was.
     """
     api = hypervisor.api
     with hypervisor.speaking() as connection:
@@ -41,8 +40,7 @@ def move_away(
             api.VIR_MIGRATE_PARAM_DEST_XML: at_home(live, folder, volumes, move),
             api.VIR_MIGRATE_PARAM_PERSIST_XML: at_home(kept, folder, volumes, move),
         }
-        if shared:
-            parameters[api.VIR_MIGRATE_PARAM_MIGRATE_DISKS] = ["vda"]
+        parameters[api.VIR_MIGRATE_PARAM_MIGRATE_DISKS] = ["vda", *local_targets(live, volumes)]
         domain.migrateToURI3(move.uri, parameters, flags)
 
 

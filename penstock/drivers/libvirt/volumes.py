@@ -40,8 +40,9 @@ class Volumes:
             except UnavailableError as error:
                 problems[f"volume:{volume.volume_id}"] = error.sentence
                 continue
+            secret = self._secret(volume)  # also of one that is only about to arrive here
             if file.exists():
-                found.append(Disk(volume.volume_id, file, self._secret(volume)))
+                found.append(Disk(volume.volume_id, file, secret))
             else:
                 problems[f"volume:{volume.volume_id}"] = "this volume is not on this node"
         return found, problems
@@ -149,6 +150,12 @@ def data_disks_of(xml: str) -> dict[str, ET.Element]:
         if target is not None and source is not None and target.get("dev") != "vda":
             found[source.get("file", "")] = disk
     return found
+
+
+def local_targets(xml: str, folder: str) -> list[str]:
+    """Return the data disks of a domain that lie in ``folder``, as the guest's bus calls them."""
+    inside = [disk for file, disk in data_disks_of(xml).items() if file.rpartition("/")[0] == folder]
+    return [target for disk in inside if (target := _target_of(disk)) is not None]
 
 
 def _target_of(disk: ET.Element | None) -> str | None:

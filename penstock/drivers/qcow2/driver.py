@@ -1,4 +1,4 @@
-"""Volumes on the host's own disk: they stay there, so the machines that they are attached to do, too."""
+"""Volumes on the host's own disk: they go to another host with the machine that they are attached to, and only so."""
 
 from typing import ClassVar
 

@@ -56,6 +56,7 @@ def parse(config: Mapping[str, Any]) -> Volume:
         from_volume=given.optional_text("from_volume", 63),
         from_snapshot=given.optional_text("from_snapshot", 63),
     )
+    given.optional_count("arriving", 1)  # it is made empty, and filled by whoever brings it
     given.refuse_others()
     if volume.size_gib == 0:
         raise InvalidInputError(f"a volume has 1 to {limits.VOLUME_GIB_MAX} GiB", field="size_gib")

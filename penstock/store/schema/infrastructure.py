@@ -287,7 +287,7 @@ allocation = Table(
     changed_column(),
     Index(None, "service_id"),
     Index("uq_allocation_network_id", "network_id", "node_id", unique=True),
-    Index("uq_allocation_volume_id", "volume_id", unique=True),
+    Index("uq_allocation_volume_id", "volume_id", "node_id", unique=True),
     Index("uq_allocation_load_balancer_id", "load_balancer_id", "node_id", unique=True),
     Index("uq_allocation_fabric_partition_id", "fabric_partition_id", "node_id", unique=True),
     Index("ix_allocation_isolating", "id", postgresql_where=text("isolating")),

@@ -14,6 +14,8 @@ from penstock.base.ids import new_id
 from penstock.drivers.base import Observed, Phase, Wanted
 from penstock.drivers.libvirt.driver import LibvirtDriver
 from penstock.drivers.libvirt.settings import Acceleration, Settings
+from penstock.drivers.qcow2.driver import Qcow2VolumeDriver
+from penstock.drivers.volumes.contract import Keys
 from tests.support import guest_image
 from tests.support.guests import Guest, Key, dhcp, make_key, until
 from tests.support.hypervisors import Fabric, Host
@@ -22,6 +24,7 @@ from tests.support.machines import config, facts_of
 pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("vm"), pytest.mark.timeout(400)]
 MAC, ADDRESS = "52:54:00:00:00:21", "10.77.0.121"
 VOLUME = {"id": "vol_1", "driver": "qcow2", "size_gib": 1, "snapshots": []}
+GOING = {"vol_plain": 0, "vol_secret": 1}  # volumes that move with their machine: encrypted or not
 
 
 class _Image:
@@ -45,6 +48,10 @@ class _Site:
         self.fabric = fabric
         places = [fabric.small / folder.name, folder / hosts[1].name]  # the first one's disk can be made full
         self.drivers = [self.driver(place, host) for place, host in zip(places, hosts, strict=True)]
+        self.volumes = [
+            Qcow2VolumeDriver(folder / f"{host.name}-v", SystemClock(), driver._store.volumes, Keys())
+            for host, driver in zip(hosts, self.drivers, strict=True)
+        ]
         self.id = new_id("allocation", SystemClock().now())
         self.guest = Guest(fabric, ADDRESS, key)
         user_data = b"#!/bin/sh\necho from-user-data > /data/told\n"
@@ -65,7 +72,34 @@ class _Site:
 
     def driver(self, folder: Path, host: Host) -> LibvirtDriver:
         settings = Settings(host.uri, host.arrivals, Acceleration.TCG, stop_seconds=30)
-        return LibvirtDriver(folder, SystemClock(), self.source, settings)
+        return LibvirtDriver(folder, SystemClock(), self.source, settings, Keys())
+
+    def keep(self, number: int, name: str, **more: int) -> None:
+        """Have a volume on a host."""
+        self.generation += 1
+        config = {
+            "volume": name,
+            "size_gib": 1,
+            "snapshots": [],
+            "restores": 0,
+            "encrypted": GOING[name],
+            **more,
+        }
+        wanted = Wanted(f"alc_{name}_{number}", self.generation, config)
+        seen: list[Observed] = []
+        until(
+            lambda: seen.append(self.volumes[number].ensure(wanted)) or seen[-1].phase is Phase.READY,
+            lambda: str(seen[-1]),
+        )
+
+    def drop(self, number: int) -> None:
+        """Have no volume on a host any more."""
+        for name in GOING:
+            until(
+                lambda key=f"alc_{name}_{number}": self.volumes[number].remove(key).phase is Phase.ABSENT,
+                "the volume is removed",
+            )
+        assert list(self.drivers[number]._store.volumes.iterdir()) == []
 
     def reach(self, driver: LibvirtDriver, allocation_id: str | None = None, **changes: Any) -> Observed:
         """Want something and wait until it is so."""
@@ -176,10 +210,19 @@ def _waits_for_room(site: _Site) -> None:
 
 def test_a_guest_moves_while_it_is_pinged(site: _Site) -> None:
     first, second = site.drivers
-    site.reach(first)
+    for name in GOING:
+        site.keep(0, name)
+    plugged = [
+        {"id": name, "driver": "qcow2", "size_gib": 1, "snapshots": [], "encrypted": secret}
+        for name, secret in GOING.items()
+    ]
+    assert "problems" not in site.reach(first, volumes=plugged).detail
     site.guest.wait()
     site.guest.run("echo moved-with-me > /data/kept; sync; echo in-memory > /run/kept")
+    site.guest.run("echo one-vol > /dev/vdb; echo two-vol > /dev/vdc; sync")
     new = new_id("allocation", SystemClock().now())
+    for name in GOING:
+        site.keep(1, name, arriving=1)
     there = site.reach(second, new, arriving=1).detail
     assert there["uri"] == site.hosts[1].arrivals
     move = {
@@ -195,8 +238,10 @@ def test_a_guest_moves_while_it_is_pinged(site: _Site) -> None:
         del site.config["moving"], site.config["move"]
         assert site.reach(second, new).detail["power"] == "on"
         assert site.guest.run("cat /run/kept /data/kept").split() == ["in-memory", "moved-with-me"]
+        assert _volumes_of(site.guest) == ["one-vol", "two-vol"]
     assert pings.longest_gap_seconds < 1.0, pings.longest_gap_seconds
     until(lambda: first.remove(site.id).phase is Phase.ABSENT, "removed")
+    site.drop(0)
     assert site.guest.answers()
     assert site.hosts[0].domains() == []
     site.reach(second, new, power="off")  # what the new host remembers of it is its own definition
@@ -207,6 +252,8 @@ def _goes_back_stopped(site: _Site, old: str) -> None:
     """Move a stopped machine to the first host: its disk goes, and no instruction runs until it is started there."""
     first, second = site.drivers
     back = new_id("allocation", SystemClock().now())
+    for name in GOING:
+        site.keep(0, name, arriving=1)
     there = site.reach(first, back, arriving=1).detail
     move = {
         "uri": there["uri"],
@@ -225,6 +272,18 @@ def _goes_back_stopped(site: _Site, old: str) -> None:
     assert site.reach(first, back).detail["power"] == "off"
     assert first.console(back, 0, 1 << 20)[1].count(b"GUEST-READY") == 0
     until(lambda: second.remove(old).phase is Phase.ABSENT, "removed")
+    site.drop(1)
+    for name in GOING:
+        site.keep(0, name)
     site.reach(first, back, power="on")
     site.guest.wait()
     assert site.guest.run("cat /data/kept") == "moved-with-me\n"
+    assert _volumes_of(site.guest) == ["one-vol", "two-vol"]
+    plain = first._store.volumes / "vol_secret.qcow2"
+    assert b"two-vol" not in plain.read_bytes(), "it is encrypted here, too"
+    site.reach(first, back, power="off")
+    site.drop(0)
+
+
+def _volumes_of(guest: Guest) -> list[str]:
+    return guest.run("head -c 7 /dev/vdb; echo; head -c 7 /dev/vdc").split()
