@@ -333,6 +333,7 @@ VOLUME_USAGE_DAYS_MAX = 366
 VM_STOP_SECONDS = 60.0  # for a guest to shut down before its power is cut
 VM_MOVE_SECONDS = 900.0
 VM_PROBE_SECONDS = 10.0
+VM_DISK_METERS_SECONDS = 1.0  # that an answer about disks is waited for before the last one is told
 VM_RETRY_SECONDS = 5.0
 VM_ROOM_TO_GO_ON_BYTES = 32 << 20  # free on a host before a machine goes on whose disk could not be written
 SSH_KEY_CHARACTERS_MAX = 8_192

@@ -25,6 +25,7 @@ from penstock.drivers.libvirt import checks as host_checks
 from penstock.drivers.libvirt.acceleration import Accelerator
 from penstock.drivers.libvirt.console import Consoles
 from penstock.drivers.libvirt.converge import NO_ROOM, CancelledError, Convergence, digest
+from penstock.drivers.libvirt.disk_meters import DiskMeters
 from penstock.drivers.libvirt.hypervisor import Hypervisor
 from penstock.drivers.libvirt.keys import Keys
 from penstock.drivers.libvirt.machine import parse
@@ -76,6 +77,7 @@ class LibvirtDriver:
         self._hypervisor = Hypervisor(self._settings.uri)
         self._accelerator = Accelerator(self._settings.acceleration, state_dir)
         self._probing = Hypervisor(self._settings.uri)  # its own, so that it is no victim of what it looks at
+        self._disk_meters = DiskMeters(Hypervisor(self._settings.uri))
         self._consoles = Consoles(self._store)
         self._typing = Keys(self._settings.uri)
         self._jobs: dict[str, _Job] = {}
@@ -125,6 +127,7 @@ class LibvirtDriver:
         """Report every machine that has a folder or a domain here; UnavailableError if libvirt does not answer."""
         with self._hypervisor.speaking() as connection:
             stats = self._hypervisor.stats(connection)
+        disks = self._disk_meters.now()
         found: list[Observed] = []
         for allocation_id in sorted(
             {*self._store.ids(), *(name for name in stats if is_id(name, "allocation"))}
@@ -134,7 +137,8 @@ class LibvirtDriver:
                 found.append(Observed(allocation_id, 0, Phase.STARTED))
                 continue
             seen = stats.get(allocation_id)
-            found.append(self._observed(allocation_id, record, power_of(seen), seen))
+            counted = None if seen is None else {**disks.get(allocation_id, {}), **seen}
+            found.append(self._observed(allocation_id, record, power_of(seen), counted))
         return found
 
     def remove(self, allocation_id: str) -> Observed:
@@ -200,6 +204,7 @@ class LibvirtDriver:
             if job.thread is not None:
                 job.thread.join()
         self._typing.close()
+        self._disk_meters.close()
         self._probing.close()
         self._hypervisor.close()
 
