@@ -248,9 +248,18 @@ def test_a_machine_moves_with_its_volume_and_waits_for_its_server(
     assert seen.phase is Phase.READY
     names = {one.name: one.state.value for one in machine.drivers[1].checks()}
     assert names["libvirtd"] == "ok"
+    first, image = machine.drivers[0], machine.config["image"]
+    waits, starts = (new_id("allocation", SystemClock().now()) for _ in range(2))
+    needs = Wanted(waits, 1, config(image=image, host_name="two", nics=[], volumes=[plugged]))
+    free = Wanted(starts, 1, config(image=image, host_name="three", nics=[]))
+    assert first.ensure(needs).phase is not Phase.READY
+    until(lambda: first.ensure(free).phase is Phase.READY, "one without volumes waits for nobody")
+    assert first.remove(waits).phase is Phase.PENDING
+    until(lambda: first.remove(starts).phase is Phase.ABSENT, "removed")
     server_is_to("start")
     machine.write(1, there, 9, "128k")
     assert all(holds(disk.file, byte, offset) for byte, offset in ((7, "0"), (8, "64k"), (9, "128k")))
+    until(lambda: first.remove(waits).phase is Phase.ABSENT, "it is not started any more")
     until(lambda: machine.drivers[1].remove(there).phase is Phase.ABSENT, "removed")
     for driver in machine.drivers:
         driver.close()

@@ -114,6 +114,7 @@ class Convergence:
             record = self._store.note(self._id, restores=machine.restores)
         if not self._places.root.exists():
             self._store.base_file(machine.image)  # may take long, and nobody else should wait for it
+        self._volumes.reach()
         with self._turn():
             self._disks(record)
             if machine.arriving:

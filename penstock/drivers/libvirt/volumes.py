@@ -1,5 +1,6 @@
 """The volumes of a machine: plugged in and pulled out, grown and copied while it runs, with keys that libvirt keeps in memory."""
 
+import contextlib
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from hashlib import sha256
@@ -26,6 +27,12 @@ class Volumes:
         self._store = store
         self._wanted = machine.volumes
         self._keys = keys
+
+    def reach(self) -> None:
+        """Wait for the storage of every volume: where a file server is silent, here and not in another machine's turn."""
+        for volume in self._wanted:
+            with contextlib.suppress(UnavailableError):  # this node has no such storage: ``disks`` says so
+                self._store.volume_file(volume).exists()
 
     def disks(self) -> tuple[list[Disk], dict[str, str]]:
         """Return the volumes that are here, and why others are not: a problem, not a reason to stay down.
