@@ -16,7 +16,7 @@ from penstock.catalog.base import Known
 from penstock.catalog.vm.machine import config_of
 from penstock.catalog.vm.spec import compile_order
 from penstock.catalog.vm.volume import arriving_config
-from penstock.domain.vm import VmState
+from penstock.domain.vm import Power, VmState
 from penstock.domain.volume import LOCAL
 from penstock.scheduler import Plan, place_many
 from penstock.store import claim as gate
@@ -41,21 +41,31 @@ def hindrance(connection: Connection, row: Row) -> str | None:
     if row["spec"]["devices"]:
         return "a device of this host is passed through to it; stop it and launch it elsewhere"
     for one in volume_store.held_by(connection, row["service_id"]):
-        if one["driver"] in LOCAL and (why := _volume_stays(connection, one)) is not None:
+        if one["driver"] in LOCAL and (why := _volume_stays(connection, row, one)) is not None:
             return f"its volume '{one['name']}' lies on this host, and {why}"
-    if vm_store.has_snapshots(row):
-        return "its snapshots lie on this host and would stay behind; delete them first"
+    if vm_store.has_snapshots(row) and row["power"] == Power.ON:
+        return (
+            "its snapshots lie on this host and go only with a stopped machine; stop it, or delete them first"
+        )
+    if {one["id"] for one in vm_store.snapshots(connection, row["service_id"])} != set(_carried(row)):
+        return "a snapshot of it is not ready yet; wait until it is"
     return None
 
 
-def _volume_stays(connection: Connection, one: Row) -> str | None:
+def _carried(row: Row) -> dict[str, int]:
+    """Return the snapshots that a machine's host keeps, with their bytes."""
+    detail: dict[str, Any] = row["detail"] or {}
+    return dict(detail.get("snapshots", {}))
+
+
+def _volume_stays(connection: Connection, row: Row, one: Row) -> str | None:
     """Return why a local volume cannot go with its machine now, as the end of a sentence."""
     if not one["attached"] or one["detaching"] or one["phase"] != "ready" or not one["current"]:
         return "it is being changed; wait until that is done"
     if volume_store.places(connection, one["id"]) > 1:
         return "what an earlier move left elsewhere is not cleaned up yet; wait until it is"
-    if volume_store.snapshots(connection, one["id"]):
-        return "its snapshots would stay behind; delete them first"
+    if volume_store.snapshots(connection, one["id"]) and row["power"] == Power.ON:
+        return "its snapshots go only with a stopped machine; stop it, or delete them first"
     return None
 
 
@@ -96,7 +106,7 @@ def move(context: Context, actor: Actor, vm_id: str, *, node_id: str | None) -> 
             row,
             _ask_of(row),
             to,
-            config={**config_of(made.connection, row), "arriving": 1},
+            config={**config_of(made.connection, row), "arriving": 1, "carried": _carried(row)},
             at=context.clock.now(),
             allocation_id=allocation_id,
             claim_id=context.new_id("claim"),

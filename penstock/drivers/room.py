@@ -1,4 +1,7 @@
-"""Is there room where a driver keeps its files? Each driver looks at its own folders, so that one that hangs hides no other."""
+"""Room where drivers keep their files: how much there is, and made for what is to arrive.
+
+Each driver looks at its own folders, so that one that hangs hides no other.
+"""
 
 import shutil
 from collections.abc import Iterator, Mapping
@@ -8,6 +11,16 @@ from penstock.base.units import BYTES_PER_GIB
 from penstock.drivers.base import Check, CheckState
 
 ROOM_WARNING_PERCENT, ROOM_BAD_PERCENT = 10, 3
+_SECTOR_BYTES = 512
+
+
+def empty(file: Path, size_bytes: int) -> None:
+    """Make a file without content that a disk of so many bytes fits into: QEMU counts whole sectors."""
+    partial = file.with_suffix(".new")
+    with partial.open("wb") as stream:
+        stream.truncate(-(-size_bytes // _SECTOR_BYTES) * _SECTOR_BYTES)
+    partial.chmod(0o600)
+    partial.replace(file)
 
 
 def room(folders: Mapping[str, Path]) -> Iterator[Check]:

@@ -419,6 +419,28 @@ def test_a_stopped_machine_moves_and_stays_stopped(
     assert (shown["state"], shown["node_name"], shown["moving_to"]) == ("stopped", "hv2", None)
 
 
+def test_snapshots_go_with_a_stopped_machine(
+    control_plane: ControlPlane, acme: Tenant, operator: Caller
+) -> None:
+    here, there, vm_id = _moving_pair(control_plane, acme)
+    snapshot = made(acme.member.post(f"/v1/vms/{vm_id}/snapshots", name="one"))
+    here.say()
+
+    def why_not() -> str:
+        answer = operator.post(f"/v1/vms/{vm_id}/move", node_id=there.node_id)
+        assert answer.status_code == 409, answer.text
+        return str(answer.json()["error"]["message"])
+
+    assert "stop it" in why_not()
+    made(acme.member.post(f"/v1/vms/{vm_id}/power", action="stop"))
+    here.say("off")
+    assert "not ready" in why_not()
+    here.say("off", snapshots={snapshot["id"]: 4_097})
+    made(operator.post(f"/v1/vms/{vm_id}/move", node_id=there.node_id))
+    assert there.machine().carried == {snapshot["id"]: 4_097}
+    assert there.machine().snapshots == (snapshot["id"],)
+
+
 @pytest.mark.parametrize("how", ["no address", "libvirt refuses", "there fails"])
 def test_a_move_that_fails_leaves_the_machine_where_it_is(
     control_plane: ControlPlane, acme: Tenant, operator: Caller, how: str

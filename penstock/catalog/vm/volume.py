@@ -31,14 +31,11 @@ def config_of(connection: Connection, row: Row) -> dict[str, Any]:
 
 
 def arriving_config(row: Row) -> dict[str, Any]:
-    """Return what the driver is told where a volume is to arrive: an empty disk of its size, its restores long done."""
-    config: dict[str, Any] = {
-        "volume": row["id"],
-        "size_gib": row["size_gib"],
-        "snapshots": [],
-        "arriving": 1,
-    }
-    config["restores"] = row["restores"]
+    """Return what the driver is told where a volume is to arrive: an empty disk, room for snapshots, its restores long done."""
+    detail: dict[str, Any] = row["detail"] or {}
+    carried: dict[str, int] = dict(detail.get("snapshots", {}))
+    config: dict[str, Any] = {"volume": row["id"], "size_gib": row["size_gib"], "restores": row["restores"]}
+    config |= {"arriving": 1, "snapshots": sorted(carried), "carried": carried}
     return {**config, "encrypted": 1} if row["sealed_key"] else config
 
 

@@ -22,7 +22,7 @@ from penstock.base.errors import PenstockError, UnavailableError
 from penstock.base.units import BYTES_PER_GIB
 from penstock.drivers.base import Wanted
 from penstock.drivers.libvirt import programs
-from penstock.drivers.libvirt.domain_xml import Disk, as_text, domain_xml
+from penstock.drivers.libvirt.domain_xml import Disk, as_text, domain_xml, raw_disk
 from penstock.drivers.libvirt.hypervisor import Hypervisor
 from penstock.drivers.libvirt.machine import Machine, Move, parse
 from penstock.drivers.libvirt.meters import HELD, power_of_state
@@ -30,6 +30,7 @@ from penstock.drivers.libvirt.moving import move_away
 from penstock.drivers.libvirt.seed import meta_data, write_seed
 from penstock.drivers.libvirt.store import KeySource, MachineStore, Record
 from penstock.drivers.libvirt.volumes import Volumes
+from penstock.drivers.room import empty
 
 _LOOK_SECONDS = 0.1
 NO_ROOM = "its host has no room for what it writes; it is held where it is, and goes on when there is"
@@ -109,7 +110,9 @@ class Convergence:
             self._stop()
         self._check()
         if machine.restores > record.restores:
-            if machine.restore_from is not None:  # None: that snapshot was deleted meanwhile
+            if (
+                machine.restore_from is not None and not machine.arriving
+            ):  # None: that snapshot was deleted meanwhile
                 self._try("restore", self._restore)
             record = self._store.note(self._id, restores=machine.restores)
         if not self._places.root.exists():
@@ -119,6 +122,7 @@ class Convergence:
             self._disks(record)
             if machine.arriving:
                 self._data_disks()  # libvirt here must know the keys of what arrives
+                self._expect_snapshots()
                 return self._store.note(self._id, hardware=digest(machine.hardware))
             if machine.power == "on":
                 self._start()
@@ -272,6 +276,14 @@ class Convergence:
         if has != record.snapshots:
             self._store.note(self._id, snapshots=has)
 
+    def _expect_snapshots(self) -> None:
+        """Make room for the snapshots that arrive with the machine, and count them as here: without them none arrives."""
+        for snapshot_id, size_bytes in self._machine.carried.items():
+            file = self._store.snapshot_file(self._id, snapshot_id)
+            if not file.exists():  # or it may be being filled
+                empty(file, size_bytes)
+        self._store.note(self._id, snapshots=dict(self._machine.carried))
+
     def _snapshot(self, snapshot_id: str) -> None:
         """Copy the first disk as it is at one moment; of a running machine while it runs."""
         file = self._store.snapshot_file(self._id, snapshot_id)
@@ -340,12 +352,26 @@ class Convergence:
                 self._stop()  # nothing if it has gone
         self._store.note(self._id, moved_to=move.name)
 
+    def _beside(self) -> list[Path]:
+        """Return the files of snapshots, the machine's and its local volumes', that go with a machine."""
+        local = [one for one in self._machine.volumes if one.driver == "qcow2"]
+        return [
+            *(self._store.snapshot_file(self._id, one) for one in self._machine.snapshots),
+            *(self._store.volume_file(one, each) for one in local for each in one.snapshots),
+        ]
+
     def _hold(self) -> None:
         """Let QEMU open the disk of a stopped machine, which runs no instruction: so it goes as a running one does."""
         with self._hypervisor.speaking() as connection:
             domain = self._hypervisor.domain(connection, self._id)
-            if domain is not None and not domain.isActive():
-                domain.createWithFlags(self._hypervisor.api.VIR_DOMAIN_START_PAUSED)
+            if domain is None or domain.isActive():
+                return
+            domain.createWithFlags(self._hypervisor.api.VIR_DOMAIN_START_PAUSED)
+            # What lies beside the disks goes as disks of this one start, byte by byte; no guest ever sees them.
+            for number, file in enumerate(self._beside(), 1):
+                domain.attachDeviceFlags(
+                    as_text(raw_disk(file, number)), self._hypervisor.api.VIR_DOMAIN_AFFECT_LIVE
+                )
 
     def _try(self, step: str, work: Callable[[], None]) -> bool:
         """Do a step of a machine that is there; note why if it cannot be done, and say whether it was."""

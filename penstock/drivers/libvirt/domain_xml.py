@@ -101,6 +101,26 @@ def disk_element(disk: Disk, target: str) -> ET.Element:
     return element
 
 
+def raw_disk(file: Path, number: int) -> ET.Element:
+    """Return the element of a file that is to be copied as it is, plugged into a machine that runs no instruction."""
+    disk = ET.Element("disk", {"type": "file", "device": "disk"})
+    _add(disk, "driver", name="qemu", type="raw", discard="unmap", detect_zeroes="unmap")
+    _add(disk, "source", file=str(file))
+    _add(disk, "target", dev=_scsi_name(number), bus="scsi")
+    _add(disk, "address", type="drive", controller="0", bus="0", target="0", unit=str(number))
+    return disk
+
+
+def _scsi_name(number: int) -> str:
+    """Return the number's name among SCSI disks: sda is the seed, then sdb ... sdz, sdaa ..."""
+    letters = ""
+    number += 1
+    while number:
+        number, rest = divmod(number - 1, 26)
+        letters = chr(ord("a") + rest) + letters
+    return f"sd{letters}"
+
+
 def as_text(element: ET.Element) -> str:
     """Return an element as libvirt takes it."""
     return ET.tostring(element, encoding="unicode")

@@ -113,6 +113,7 @@ class Machine:
     restores: int
     restore_from: str | None
     arriving: bool
+    carried: Mapping[str, int]  # snapshots that are about to arrive here: id -> bytes of the file
     move: Move | None
 
     @property
@@ -144,6 +145,7 @@ def parse(config: Mapping[str, Any]) -> Machine:
         restores=given.optional_count("restores") or 0,
         restore_from=given.optional_text("restore_from", 63),
         arriving=bool(given.optional_count("arriving", 1)),
+        carried=given.counts("carried", limits.VM_SNAPSHOTS_MAX),
         move=_move(given),
     )
     given.refuse_others()
@@ -151,6 +153,8 @@ def parse(config: Mapping[str, Any]) -> Machine:
         raise InvalidInputError("two interfaces have the same MAC", field="nics")
     if len({one.volume_id for one in machine.volumes}) != len(machine.volumes):
         raise InvalidInputError("the same volume is named twice", field="volumes")
+    if any(_TOKEN.match(one) is None for one in machine.carried):
+        raise InvalidInputError("a snapshot is named by its id", field="carried")
     if machine.restore_from is not None and machine.restore_from not in machine.snapshots:
         raise InvalidInputError("a restore names a snapshot of this machine", field="restore_from")
     return machine

@@ -11,8 +11,8 @@ from penstock.drivers.libvirt.volumes import local_targets
 def move_away(hypervisor: Hypervisor, name: str, move: Move, folder: str, volumes: str) -> None:
     """Migrate the running or held domain ``name`` as ``move`` says; already gone is success.
 
-    What of its disk lies over the same base image is copied, and all of the volumes in the folder ``volumes``; the other
-    side has made empty ones. Other volumes are on storage that both sides see. HypervisorError if libvirt cannot, and then
+    What of its disk lies over the same base image is copied, and all of the snapshots in its ``folder`` and of what is in the
+    folder ``volumes``; the other side has made empty ones. Other volumes are on storage that both sides see. HypervisorError if libvirt cannot, and then
     the machine runs on where it was.
     """
     api = hypervisor.api
@@ -40,7 +40,7 @@ def move_away(hypervisor: Hypervisor, name: str, move: Move, folder: str, volume
             api.VIR_MIGRATE_PARAM_DEST_XML: at_home(live, folder, volumes, move),
             api.VIR_MIGRATE_PARAM_PERSIST_XML: at_home(kept, folder, volumes, move),
         }
-        parameters[api.VIR_MIGRATE_PARAM_MIGRATE_DISKS] = ["vda", *local_targets(live, volumes)]
+        parameters[api.VIR_MIGRATE_PARAM_MIGRATE_DISKS] = ["vda", *local_targets(live, {folder, volumes})]
         domain.migrateToURI3(move.uri, parameters, flags)
 
 

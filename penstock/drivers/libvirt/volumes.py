@@ -159,9 +159,9 @@ def data_disks_of(xml: str) -> dict[str, ET.Element]:
     return found
 
 
-def local_targets(xml: str, folder: str) -> list[str]:
-    """Return the data disks of a domain that lie in ``folder``, as the guest's bus calls them."""
-    inside = [disk for file, disk in data_disks_of(xml).items() if file.rpartition("/")[0] == folder]
+def local_targets(xml: str, folders: set[str]) -> list[str]:
+    """Return the data disks of a domain that lie in these folders, as the guest's bus calls them."""
+    inside = [disk for file, disk in data_disks_of(xml).items() if file.rpartition("/")[0] in folders]
     return [target for disk in inside if (target := _target_of(disk)) is not None]
 
 

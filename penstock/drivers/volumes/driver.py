@@ -154,6 +154,7 @@ class VolumeDriver:
         record = self._write(wanted.allocation_id, record)
         self.require_folder()
         self._files.make(volume)
+        self._files.expect(volume)
         if volume.restores > record.restores:
             if volume.restore_from is not None:  # None: that snapshot was deleted meanwhile
                 self._files.restore(volume, volume.restore_from)

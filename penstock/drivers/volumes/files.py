@@ -13,6 +13,7 @@ import orjson
 
 from penstock.base import limits
 from penstock.base.errors import PenstockError, UnavailableError
+from penstock.drivers.room import empty
 from penstock.drivers.volumes.locks import InUseError, unwritten
 from penstock.drivers.volumes.model import KeySource, Volume
 
@@ -69,6 +70,13 @@ class VolumeFiles:
             raise VolumeError("what the volume is to begin as is not there any more")
         self._copy(source, file)
 
+    def expect(self, volume: Volume) -> None:
+        """Make room for the snapshots that arrive with a volume, each a file of its length."""
+        for snapshot_id, size_bytes in volume.carried.items():
+            file = self.snapshot_file(volume.volume_id, snapshot_id)
+            if not file.exists():
+                empty(file, size_bytes)
+
     def grow(self, volume: Volume) -> None:
         """Grow a volume to its size; InUseError if a running machine has it open."""
         file = self.file(volume.volume_id)
@@ -115,10 +123,10 @@ class VolumeFiles:
         return self.file(volume_id).stat().st_blocks * 512
 
     def snapshots(self, volume_id: str) -> dict[str, int]:
-        """Return the snapshots that are there: id and bytes that each occupies."""
+        """Return the snapshots that are there: id and bytes of each file."""
         head = f"{volume_id}-"
         return {
-            file.stem.removeprefix(head): file.stat().st_blocks * 512
+            file.stem.removeprefix(head): file.stat().st_size
             for file in sorted(self.folder.glob(f"{head}*.qcow2"))
         }
 

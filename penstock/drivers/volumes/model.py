@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from penstock.base import limits
@@ -36,6 +36,9 @@ class Volume:
     restore_from: str | None
     from_volume: str | None = None
     from_snapshot: str | None = None
+    carried: Mapping[str, int] = field(
+        default_factory=dict[str, int]
+    )  # snapshots that are about to arrive here: id -> bytes of the file
 
     @property
     def size_bytes(self) -> int:
@@ -55,12 +58,13 @@ def parse(config: Mapping[str, Any]) -> Volume:
         restore_from=given.optional_text("restore_from", 63),
         from_volume=given.optional_text("from_volume", 63),
         from_snapshot=given.optional_text("from_snapshot", 63),
+        carried=given.counts("carried", limits.VOLUME_SNAPSHOTS_MAX),
     )
     given.optional_count("arriving", 1)  # it is made empty, and filled by whoever brings it
     given.refuse_others()
     if volume.size_gib == 0:
         raise InvalidInputError(f"a volume has 1 to {limits.VOLUME_GIB_MAX} GiB", field="size_gib")
-    if any(_ID.match(one) is None for one in volume.snapshots):
+    if any(_ID.match(one) is None for one in (*volume.snapshots, *volume.carried)):
         raise InvalidInputError("a snapshot is named by its id", field="snapshots")
     for name, one in (("from_volume", volume.from_volume), ("from_snapshot", volume.from_snapshot)):
         if one is not None and (_ID.match(one) is None or volume.from_volume in (None, volume.volume_id)):

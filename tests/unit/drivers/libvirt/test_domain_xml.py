@@ -4,7 +4,15 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
-from penstock.drivers.libvirt.domain_xml import Disk, Places, as_text, disk_element, domain_xml, targets
+from penstock.drivers.libvirt.domain_xml import (
+    Disk,
+    Places,
+    as_text,
+    disk_element,
+    domain_xml,
+    raw_disk,
+    targets,
+)
 from penstock.drivers.libvirt.machine import parse
 from tests.support.machines import config
 
@@ -80,3 +88,12 @@ def test_names_cannot_break_out() -> None:
     machine = parse(config(image=IMAGE))
     domain = ET.fromstring(domain_xml("alc_1", machine, place, (), accelerated=False))  # noqa: S314 - our own words
     assert domain.find("devices/disk/source").get("file") == "/m/<&'\">/root.qcow2"
+
+
+def test_what_is_copied_byte_by_byte_has_a_place_beside_the_seed() -> None:
+    names = [raw_disk(Path("/m/one"), number) for number in (1, 25, 26, 144)]
+    targets = [one.find("target") for one in names]
+    assert [one.get("dev") for one in targets if one is not None] == ["sdb", "sdz", "sdaa", "sdeo"]
+    driver = names[0].find("driver")
+    assert driver is not None
+    assert driver.get("type") == "raw"

@@ -74,7 +74,7 @@ class _Site:
         settings = Settings(host.uri, host.arrivals, Acceleration.TCG, stop_seconds=30)
         return LibvirtDriver(folder, SystemClock(), self.source, settings, Keys())
 
-    def keep(self, number: int, name: str, **more: int) -> None:
+    def keep(self, number: int, name: str, **more: Any) -> Observed:
         """Have a volume on a host."""
         self.generation += 1
         config = {
@@ -91,6 +91,7 @@ class _Site:
             lambda: seen.append(self.volumes[number].ensure(wanted)) or seen[-1].phase is Phase.READY,
             lambda: str(seen[-1]),
         )
+        return seen[-1]
 
     def drop(self, number: int) -> None:
         """Have no volume on a host any more."""
@@ -249,12 +250,23 @@ def test_a_guest_moves_while_it_is_pinged(site: _Site) -> None:
 
 
 def _goes_back_stopped(site: _Site, old: str) -> None:
-    """Move a stopped machine to the first host: its disk goes, and no instruction runs until it is started there."""
+    """Move a stopped machine to the first host: its disk goes, and no instruction runs until it is started there.
+
+    What lies beside its disks goes with it: snapshots of its own and of its volumes, byte by byte.
+    """
     first, second = site.drivers
     back = new_id("allocation", SystemClock().now())
+    for each in site.config["volumes"]:
+        each["snapshots"] = [f"{each['id']}_s"]
+    snapshots = site.reach(second, old, snapshots=["one"]).detail["snapshots"]
+    kept = {}
     for name in GOING:
-        site.keep(0, name, arriving=1)
-    there = site.reach(first, back, arriving=1).detail
+        lengths = site.keep(1, name, snapshots=[f"{name}_s"]).detail["snapshots"]
+        site.keep(0, name, arriving=1, snapshots=[f"{name}_s"], carried=lengths)
+        kept |= {f"{name}-{name}_s.qcow2": lengths[f"{name}_s"]}
+    before = {name: (second._store.volumes / name).read_bytes() for name in kept}
+    mine = second._store.snapshot_file(old, "one").read_bytes()
+    there = site.reach(first, back, arriving=1, carried=snapshots).detail
     move = {
         "uri": there["uri"],
         "name": back,
@@ -262,19 +274,22 @@ def _goes_back_stopped(site: _Site, old: str) -> None:
         "volumes": there["volumes"],
         "live": 0,
     }
-    left = site.reach(second, old, arriving=0, moving=1, move=move).detail
+    left = site.reach(second, old, arriving=0, carried={}, moving=1, move=move).detail
     assert left.get("moved_to") == back, left
     # Killed before that was noted, the old host must not start it again.
     second._store.note(old, moved_to=None, applied="")
     assert site.reach(second, old).detail["moved_to"] == back
     assert site.hosts[1].domains() == []
-    del site.config["moving"], site.config["move"]
-    assert site.reach(first, back).detail["power"] == "off"
+    del site.config["moving"], site.config["move"], site.config["carried"]
+    assert site.reach(first, back).detail["snapshots"] == snapshots
+    assert _padded(first._store.snapshot_file(back, "one").read_bytes()) == _padded(mine)
+    for name, content in before.items():
+        assert _padded((first._store.volumes / name).read_bytes()) == _padded(content), name
     assert first.console(back, 0, 1 << 20)[1].count(b"GUEST-READY") == 0
     until(lambda: second.remove(old).phase is Phase.ABSENT, "removed")
     site.drop(1)
     for name in GOING:
-        site.keep(0, name)
+        site.keep(0, name, snapshots=[f"{name}_s"])
     site.reach(first, back, power="on")
     site.guest.wait()
     assert site.guest.run("cat /data/kept") == "moved-with-me\n"
@@ -283,6 +298,11 @@ def _goes_back_stopped(site: _Site, old: str) -> None:
     assert b"two-vol" not in plain.read_bytes(), "it is encrypted here, too"
     site.reach(first, back, power="off")
     site.drop(0)
+
+
+def _padded(content: bytes) -> bytes:
+    """Return a file's content as whole sectors, which is how QEMU copies it."""
+    return content + bytes(-len(content) % 512)
 
 
 def _volumes_of(guest: Guest) -> list[str]:
