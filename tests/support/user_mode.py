@@ -114,7 +114,7 @@ class UserModeMachine:
             try:
                 os.kill(int(pid), signal.SIGKILL)
             except ProcessLookupError:
-                continue
+                continue  # it ended meanwhile
         subprocess.run(["ip", "netns", "delete", self.name], capture_output=True, check=False)
 
 
