@@ -62,6 +62,8 @@ def _volume_stays(connection: Connection, row: Row, one: Row) -> str | None:
     """Return why a local volume cannot go with its machine now, as the end of a sentence."""
     if not one["attached"] or one["detaching"] or one["phase"] != "ready" or not one["current"]:
         return "it is being changed; wait until that is done"
+    if volume_store.being_cloned(connection, one["id"], None):
+        return "another volume is being copied from it; wait until that is done"
     if volume_store.places(connection, one["id"]) > 1:
         return "what an earlier move left elsewhere is not cleaned up yet; wait until it is"
     if volume_store.snapshots(connection, one["id"]) and row["power"] == Power.ON:

@@ -192,7 +192,7 @@ def changing(context: Context, actor: Actor, volume_id: str, action: str) -> Gen
         if row["wanted"] != "present":
             raise ConflictError("this volume is being deleted")
         if row["service_id"] is not None:
-            _require_at_home(made.connection, row["service_id"])
+            require_at_home(made.connection, row["service_id"])
         yield made, row
         tell(made.connection, volume_id)
         if row["attached"] and row["service_id"] is not None:
@@ -200,7 +200,8 @@ def changing(context: Context, actor: Actor, volume_id: str, action: str) -> Gen
     context.wakeups.signal("allocation")
 
 
-def _require_at_home(connection: Connection, vm_id: str) -> None:
+def require_at_home(connection: Connection, vm_id: str) -> None:
+    """Raise ConflictError while a machine is under way to another host."""
     held = vm_store.get(connection, vm_id)
     if held is not None and held["move"] is not None:
         raise ConflictError("its machine is under way to another host; try again when it has arrived")

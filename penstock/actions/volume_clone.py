@@ -6,7 +6,7 @@ from typing import Any
 from penstock.actions import network as network_actions
 from penstock.actions.change import Change, change
 from penstock.actions.context import Actor, Context
-from penstock.actions.volume import NewVolume, insert, visible
+from penstock.actions.volume import NewVolume, insert, require_at_home, visible
 from penstock.actions.volume_snapshot import runs, snapshot_of, with_state
 from penstock.base.errors import ConflictError, InvalidInputError
 from penstock.catalog.vm.volume import config_of
@@ -39,6 +39,8 @@ def clone(context: Context, actor: Actor, volume_id: str, asked: Clone) -> Row:
             vm_store.get(made.connection, seen["service_id"], lock=True)
         source = visible(made.connection, actor, volume_id, lock=True)
         actor.require("volume:create", source["tenant_id"], source["project_id"])
+        if source["service_id"] is not None:
+            require_at_home(made.connection, source["service_id"])
         least = _copyable(made, source, asked.snapshot_id)
         size_gib = asked.size_gib or least
         if size_gib < least:

@@ -1,12 +1,12 @@
 """A volume that goes to another host with its machine has two places for a while, one on each node.
 
-Revision: 0044, after: 0043.
+Revision: 0046, after: 0045.
 """
 
 from alembic import op
 
-revision = "0044"
-down_revision = "0043"
+revision = "0046"
+down_revision = "0045"
 branch_labels = None
 depends_on = None
 
