@@ -107,8 +107,8 @@ def snapshots_of(connection: Connection, volume_ids: Collection[str]) -> list[Ro
 
 
 _CLONING = sa.text(
-    "SELECT v.name FROM volume v LEFT JOIN allocation a ON a.volume_id = v.id WHERE v.cloned_from = :id "
-    "AND v.wanted = 'present' AND a.ready_at IS NULL "
+    "SELECT v.name FROM volume v LEFT JOIN allocation a ON a.volume_id = v.id AND NOT jsonb_exists(a.config, 'arriving') "
+    "WHERE v.cloned_from = :id AND v.wanted = 'present' AND a.ready_at IS NULL "
     "AND (CAST(:snapshot_id AS text) IS NULL OR v.cloned_snapshot = :snapshot_id) ORDER BY v.id LIMIT 3"
 )
 
