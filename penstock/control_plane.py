@@ -101,7 +101,7 @@ class ControlPlane:
         self._start(
             self._loop("service", self.services.tick, "service", limits.IDLE_TICK_SECONDS),
             self._loop("autoscale", self.autoscaler.tick, "autoscale", limits.IDLE_TICK_SECONDS),
-            self._loop("vm", self.vms.tick, "report", limits.VM_TICK_SECONDS),
+            self._loop("vm", self.vms.tick, "report", limits.VM_TICK_SECONDS, gathers=False),
             self._loop("volume", self.volumes.tick, "report", limits.VOLUME_TICK_SECONDS),
             self._loop("image", self.images.tick, "image", limits.IMAGE_TICK_SECONDS),
             self._loop("image-sweep", self.images.sweep, None, limits.RETENTION_TICK_SECONDS),
@@ -114,7 +114,7 @@ class ControlPlane:
             self._loop("power", self.power.tick, None, limits.POWER_TICK_SECONDS),
             self._loop("knowledge", self.documents.tick, "knowledge", limits.KNOWLEDGE_TICK_SECONDS),
             self._loop("rag", self.rag.tick, "service", limits.KNOWLEDGE_TICK_SECONDS),
-            self._loop("network", self.networks.tick, "network", limits.NETWORK_TICK_SECONDS),
+            self._loop("network", self.networks.tick, "network", limits.NETWORK_TICK_SECONDS, gathers=False),
             self._loop(
                 "load_balancer", self.load_balancers.tick, "load_balancer", limits.BALANCER_TICK_SECONDS
             ),
@@ -176,11 +176,25 @@ class ControlPlane:
         if row is not None:
             self.fault_injectors[row["id"]] = driver
 
-    def _loop(self, name: str, tick: Callable[[], int], topic: str | None, idle_seconds: float) -> Loop:
+    def _loop(
+        self,
+        name: str,
+        tick: Callable[[], int],
+        topic: str | None,
+        idle_seconds: float,
+        *,
+        gathers: bool = True,
+    ) -> Loop:
         if topic is not None:
             self.wakeups.count(topic)  # one that nobody knows would end the loop's thread, not the start
         return Loop(
-            name, tick, clock=self.clock, wakeups=self.wakeups, topic=topic, idle_seconds=idle_seconds
+            name,
+            tick,
+            clock=self.clock,
+            wakeups=self.wakeups,
+            topic=topic,
+            idle_seconds=idle_seconds,
+            gathers=gathers,
         )
 
     def status_sentence(self) -> str:

@@ -76,6 +76,7 @@ class Report:
 # A network changes while its host is at work on the change before, so that it is in force counts, too.
 _HEARD = """a.generation = s.generation OR a.network_id IS NOT NULL AND s.phase = 'ready'
     AND s.generation < a.generation AND s.generation > a.phase_generation"""
+# That something which was not begun is not begun yet, whatever is wanted of it now, matters to no service.
 # Locks in the engine's order: services (by id) before allocations. "Woken" ends a lease: the record step of
 # whoever holds it fails on the token, and the service is looked at again with this report in it.
 _RECORD = sa.text(
@@ -88,8 +89,8 @@ _RECORD = sa.text(
         ) AS s(id, generation, phase, code, message, endpoint, busy_permille, started_at, ready_at, detail_text)
     ), news AS MATERIALIZED (
         SELECT s.*, a.service_id,
-            (s.phase, s.generation, s.code, s.endpoint)
-                IS DISTINCT FROM (a.phase, a.phase_generation, a.code, a.endpoint) AS matters,
+            (s.phase, s.code, s.endpoint) IS DISTINCT FROM (a.phase, a.code, a.endpoint)
+                OR s.phase <> 'pending' AND s.generation <> a.phase_generation AS matters,
             s.endpoint IS NOT NULL OR a.endpoint IS NOT NULL AS routed
         FROM said s JOIN allocation a ON a.id = s.id AND ({_HEARD}) AND a.agent_id = :agent_id
         WHERE (s.phase, s.generation, s.code, s.endpoint, s.message, s.busy_permille, s.detail_text::jsonb)

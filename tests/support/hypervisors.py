@@ -175,7 +175,7 @@ class Fabric:
 
         ``small`` is a disk that all hosts see (mounted before them) and whose room tests choose.
         """
-        self.small.mkdir()
+        self.small.mkdir(parents=True)
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={ROOMY}", "tmpfs", str(self.small)], check=True)
         _ip("netns", "add", self.name)
         _ip("-n", self.name, "link", "set", "lo", "up")
