@@ -51,6 +51,7 @@ PAGES = (
     "knowledge_base",
     "document",
     "network",
+    "network_host",
     "network_peering",
     "network_route",
     "subnet",

@@ -47,6 +47,8 @@ _NETWORKS = (
     "/fabric",
     "/network-peerings",
     "/network-routes",
+    "/network-hosts",
+    "/address-pools",
     "/names",
 )
 

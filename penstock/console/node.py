@@ -11,7 +11,7 @@ from penstock.actions import segment as segment_actions
 from penstock.actions import service as service_actions
 from penstock.actions import spend as spend_actions
 from penstock.actions import vm_move as move_actions
-from penstock.base.errors import NotFoundError
+from penstock.base.errors import InvalidInputError, NotFoundError
 from penstock.console import confirm
 from penstock.console.edge import Visit, get, post
 from penstock.console.event import number
@@ -49,6 +49,18 @@ def show(visit: Visit) -> Response:
         machines="libvirt" in row["drivers"],
         may_rehearse=row["simulated"] and visit.actor.may("simulated:write"),
     )
+
+
+def node_named(visit: Visit, word: str, field: str) -> str:
+    """Return the id of the node that a word names; InvalidInputError names the field unless it is one node's."""
+    if word.startswith("nod_"):
+        return word
+    filters = {"site_id": None, "state": None, "name": word}
+    rows = node_actions.page(visit.context, visit.actor, filters=filters, after=None, limit=2)
+    if len(rows) != 1:
+        said = "no node is" if not rows else "more than one node is"
+        raise InvalidInputError(f"{said} called '{word[:63]}'; give names or ids", field=field)
+    return str(rows[0]["id"])
 
 
 def _now(segments: list[Row]) -> Row | None:

@@ -43,9 +43,9 @@ from tests.support.commerce import Market
 from tests.support.console import GATEWAY, Person, words
 from tests.support.knowledge import add_endpoint, make_base, upload
 from tests.support.machine_objects import make_ssh_key, make_vm, make_volume
-from tests.support.network_objects import make_peering
-from tests.support.networks import make_balancer, make_certificate, make_pool, make_port, make_subnet
-from tests.support.tenancy import Tenant, make_caller
+from tests.support.network_objects import make_parts, make_peering
+from tests.support.networks import make_balancer, make_certificate, make_subnet
+from tests.support.tenancy import make_caller
 
 PAGE_BYTES_MAX = 300_000
 NOBODY = "0" * 26
@@ -95,6 +95,7 @@ OF_TENANT = {
     "rate_limit_id",
 }
 OF_FACTORY = {
+    "pool_id",
     "budget_id",
     "window_id",
     "node_id",
@@ -201,6 +202,7 @@ def machine(people: People) -> dict[str, str]:
         "tenant_id": acme.id,
         "project_id": acme.project_id,
         "name": "train-before",
+        "size_gib": 10,
         "created_by": acme.member.principal_id,
         "created_at": plane.clock.now(),
     }
@@ -245,38 +247,15 @@ def knowledge(people: People) -> dict[str, str]:
     made["peering_id"] = make_peering(acme, network_id)
     subnet_id = make_subnet(acme, network_id, "first", "10.0.0.0/24")
     balancer = make_balancer(acme, subnet_id, "www", members=[{"address": "10.0.0.9", "port": 80}])
+    boss = make_caller(people.plane, people.operator.browser, "robot-2", Role.OPERATOR)
     return (
         made
-        | parts(people, acme, network_id, subnet_id)
+        | make_parts(acme, boss, network_id, subnet_id)
         | {
             "load_balancer_id": balancer["id"],
             "certificate_id": make_certificate(acme, "www", "www.test"),
         }
     )
-
-
-def parts(people: People, acme: Tenant, network_id: str, subnet_id: str) -> dict[str, str]:
-    """Make a port, a group with its rule, a route, names and a floating address."""
-    boss = make_caller(people.plane, people.operator.browser, "robot-2", Role.OPERATOR)
-    pool_id = make_pool(boss, "world", "203.0.113.0/28")
-    boss.put("/v1/public-dns", suffix="cloud.test.example", name_servers=["ns1.test.example"])
-    post, project = acme.member.post, acme.project_id
-    port_id = make_port(acme, subnet_id, "train-port")["id"]
-    group = post("/v1/security-groups", network_id=network_id, name="train-group").json()
-    route = {"name": "train-way", "prefix": "192.168.0.0/16", "port_id": port_id}
-    name = {"name": "train", "type": "A", "value": "10.0.0.9"}
-    address = post("/v1/floating-addresses", project_id=project, pool_id=pool_id, name="train-outside")
-    return {
-        "partition_id": post("/v1/fabric-partitions", name="train", project_id=project).json()["id"],
-        "subnet_id": subnet_id,
-        "port_id": port_id,
-        "security_group_id": group["id"],
-        "rule_id": group["rules"][0]["id"],
-        "network_route_id": post("/v1/network-routes", network_id=network_id, **route).json()["id"],
-        "dns_record_id": post("/v1/dns-records", network_id=network_id, **name).json()["id"],
-        "address_id": address.json()["id"],
-        "record_id": post("/v1/public-records", project_id=project, **name).json()["id"],
-    }
 
 
 def filled(route: Route, objects: dict[str, str]) -> str:
@@ -454,6 +433,12 @@ FIELDS = [
     "name_servers",
     "certificate_pem",
     "private_key_pem",
+    "node",
+    "underlay_address",
+    "external_bridge",
+    "prefix",
+    "gateway",
+    "prefixes",
 ]
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from tests.support.machine_objects import GONE
-from tests.support.networks import made, make_network
+from tests.support.networks import made, make_network, make_pool, make_port
 from tests.support.tenancy import Caller, Tenant
 
 NETWORK_BODIES: dict[str, dict[str, Any]] = {
@@ -64,3 +64,26 @@ def make_public_record(operator: Caller, owner: Tenant) -> str:
     made(operator.put("/v1/public-dns", suffix="cloud.example.net", name_servers=["ns1.example.net"]))
     body = {"project_id": owner.project_id, "name": "www", "type": "A", "value": "198.51.100.9"}
     return str(made(owner.member.post("/v1/public-records", **body))["id"])
+
+
+def make_parts(owner: Tenant, operator: Caller, network_id: str, subnet_id: str) -> dict[str, str]:
+    """Make a port, a group with its rule, a route, names and a floating address; return ids as the console names them."""
+    pool_id = make_pool(operator, "world", "203.0.113.0/28")
+    operator.put("/v1/public-dns", suffix="cloud.test.example", name_servers=["ns1.test.example"])
+    post, project = owner.member.post, owner.project_id
+    port_id = make_port(owner, subnet_id, "train-port")["id"]
+    group = made(post("/v1/security-groups", network_id=network_id, name="train-group"))
+    route = {"name": "train-way", "prefix": "192.168.0.0/16", "port_id": port_id}
+    name = {"name": "train", "type": "A", "value": "10.0.0.9"}
+    address = post("/v1/floating-addresses", project_id=project, pool_id=pool_id, name="train-outside")
+    return {
+        "pool_id": pool_id,
+        "subnet_id": subnet_id,
+        "port_id": port_id,
+        "security_group_id": group["id"],
+        "rule_id": group["rules"][0]["id"],
+        "network_route_id": made(post("/v1/network-routes", network_id=network_id, **route))["id"],
+        "dns_record_id": made(post("/v1/dns-records", network_id=network_id, **name))["id"],
+        "address_id": made(address)["id"],
+        "record_id": made(post("/v1/public-records", project_id=project, **name))["id"],
+    }
