@@ -77,6 +77,7 @@ def make_parts(owner: Tenant, operator: Caller, network_id: str, subnet_id: str)
     name = {"name": "train", "type": "A", "value": "10.0.0.9"}
     address = post("/v1/floating-addresses", project_id=project, pool_id=pool_id, name="train-outside")
     return {
+        "partition_id": made(post("/v1/fabric-partitions", name="train", project_id=project))["id"],
         "pool_id": pool_id,
         "subnet_id": subnet_id,
         "port_id": port_id,
