@@ -89,6 +89,9 @@ def test_snapshots_count_up_to_the_limit_and_come_back(kept: Kept) -> None:
     assert (refused_name.status_code, kept.used()["snapshots"]) == (409, 2), (
         "a name that is taken takes nothing"
     )
+    (kept_one,) = kept.tenant.member.get(f"{kept.volume}/snapshots").json()["items"]
+    assert kept.tenant.member.delete(f"{kept.volume}/snapshots/{kept_one['id']}").status_code == 204
+    assert kept.used() == {"snapshots": 1, "snapshot_gib": 10}
 
 
 def test_who_comes_at_once_gets_what_is_left_and_no_more(kept: Kept) -> None:

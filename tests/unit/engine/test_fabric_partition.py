@@ -142,7 +142,7 @@ def test_the_gate_refuses_a_plan_made_before_somebody_else_came(
     fabric.order(globex, 1)
     fabric.turn(2)
     monkeypatch.setattr(member_store, "shared_nodes", before_anybody_came)
-    mine = fabric.order(acme, 8, "training")
+    mine = fabric.order(acme, 7, "training")
     fabric.plane.services.tick()
     assert fabric.state(mine)[0] == "queued"
     assert query(fabric.plane.context, "SELECT id FROM node WHERE kept_for IS NOT NULL") == []
