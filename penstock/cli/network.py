@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from penstock.cli.errors import USAGE, CliError
 from penstock.cli.output import Column, Kind
 from penstock.cli.session import ListLimit, ProjectOption, Session, Yes, command
 
@@ -72,6 +73,33 @@ def list_(session: Session, limit: ListLimit = None) -> None:
 def show(session: Session, network: Network) -> None:
     """Show one network."""
     session.show(session.client.get(f"/v1/networks/{session.find('networks', network)}"), DETAIL)
+
+
+@command(
+    app,
+    "set",
+    examples=["penstock network set prod --forwarder 9.9.9.9", "penstock network set prod -d shop"],
+)
+def set_(
+    session: Session,
+    network: Network,
+    description: Annotated[str | None, typer.Option("--description", "-d", help="For people.")] = None,
+    forwarder: Annotated[
+        list[str] | None,
+        typer.Option("--forwarder", help="A name server for other names; may be repeated, all at once."),
+    ] = None,
+    no_forwarders: Annotated[bool, typer.Option("--no-forwarders", help="Ask nobody.")] = False,  # noqa: FBT002 - the form of a Typer flag
+) -> None:
+    """Change a network's description or name servers."""
+    body: dict[str, object] = {}
+    if description is not None:
+        body["description"] = description
+    if forwarder or no_forwarders:
+        body["dns_forwarders"] = [] if no_forwarders else forwarder
+    if not body:
+        raise CliError("say what to change: --description, --forwarder or --no-forwarders", USAGE)
+    path = f"/v1/networks/{session.find('networks', network)}"
+    session.show(session.client.request("PATCH", path, body=body), DETAIL)
 
 
 @command(app, "flow-log", examples=["penstock network flow-log prod all"])

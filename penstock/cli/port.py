@@ -69,6 +69,19 @@ def show(session: Session, port: Port) -> None:
     session.show(session.client.get(f"/v1/ports/{session.find('ports', port)}"), DETAIL)
 
 
+@command(app, "set-limit", examples=["penstock port set-limit web-1 --egress-kbit 100000"])
+def set_limit(
+    session: Session,
+    port: Port,
+    egress: Annotated[
+        int | None, typer.Option("--egress-kbit", help="In kbit/s; without, as much as there is.")
+    ] = None,
+) -> None:
+    """Change how much a port may send; connections go on."""
+    path = f"/v1/ports/{session.find('ports', port)}"
+    session.show(session.client.request("PATCH", path, body={"egress_kbit_per_second": egress}), DETAIL)
+
+
 @command(app, "place", examples=["penstock port place web-1 --node hv1", "penstock port place web-1"])
 def place(
     session: Session,

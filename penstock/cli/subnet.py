@@ -82,6 +82,18 @@ def set_acl(
     session.show(session.client.request("PATCH", path, body={"acl": _json(acl, "ACL", [])}), DETAIL)
 
 
+@command(app, "set-options", examples=['penstock subnet set-options front \'{"ntp-server": ["10.0.0.9"]}\''])
+def set_options(
+    session: Session,
+    subnet: Subnet,
+    options: Annotated[str, typer.Argument(help="JSON by name; {} for none.")],
+) -> None:
+    """Replace a subnet's DHCP options; guests take them at their next lease."""
+    path = f"/v1/subnets/{session.find('subnets', subnet)}"
+    body = {"dhcp_options": _json(options, "OPTIONS", {})}
+    session.show(session.client.request("PATCH", path, body=body), DETAIL)
+
+
 @command(app, "delete", examples=["penstock subnet delete front --yes"])
 def delete(session: Session, subnet: Subnet, yes: Yes = False) -> None:  # noqa: FBT002 - the form of a Typer flag
     """Delete a subnet without ports."""

@@ -125,3 +125,22 @@ def test_outside_addresses_names_and_routes_by_commands(served: str, acme: Tenan
     assert penstock.json("floating-address", "way-out", "prod")["egress_address"] is None
     assert operate("address-pool", "delete", "public", "--yes").exit_code == 0
     assert operate.json("network-host", "forbid", "10.77.0.0/16") == operate.json("network-host", "forbid")
+
+
+def test_what_stands_is_changed_by_commands(control_plane: ControlPlane, served: str, acme: Tenant) -> None:
+    make_market(control_plane)
+    subnet_id = make_subnet(acme, make_network(acme, "prod"), "front", "10.0.0.0/24")
+    make_port(acme, subnet_id, "web-1")
+    penstock = CommandLine(served, acme.member.key)
+    assert (
+        penstock.json("port", "set-limit", "web-1", "--egress-kbit", "900")["egress_kbit_per_second"] == 900
+    )
+    assert penstock.json("port", "set-limit", "web-1")["egress_kbit_per_second"] is None
+    assert penstock("port", "set-limit", "web-1", "--egress-kbit", "1").exit_code == 3
+    changed = penstock.json("network", "set", "prod", "-d", "shop", "--forwarder", "9.9.9.9")
+    assert (changed["description"], changed["dns_forwarders"]) == ("shop", ["9.9.9.9"])
+    assert penstock.json("network", "set", "prod", "--no-forwarders")["dns_forwarders"] == []
+    assert "say what to change" in penstock("network", "set", "prod").stderr
+    options = penstock.json("subnet", "set-options", "front", '{"lease-seconds": 600}')
+    assert options["dhcp_options"] == {"lease-seconds": 600}
+    assert penstock("subnet", "set-options", "front", "{").exit_code == 2
