@@ -132,13 +132,19 @@ def check_check(check: Row, field: str = "health_check.path") -> dict[str, Any]:
 
 
 def config_of(
-    row: Row, attachment: Row, members: Sequence[Row], certificates: Mapping[str, Row]
+    row: Row, attachment: Row, members: Sequence[Row], certificates: Mapping[str, Row], *, standby: bool
 ) -> dict[str, Any]:
     """Return what the host of a load balancer is told. Private keys are not in it: the host asks for them.
 
-    ``attachment`` says where it is plugged in, ``members`` are those whose address is known.
+    ``attachment`` says where it is plugged in, ``members`` are those whose address is known. On ``standby`` it is ready to
+    take over from another host, which asks members: those that are ill there are left out, as long as any is well.
     """
+    if standby:
+        ill = {key for key, said in row["health"].items() if said[0] == MemberState.DOWN}
+        well = [one for one in members if member_key(one["address"], one["port"]) not in ill]
+        members = well or members
     return {
+        **({"standby": True} if standby else {}),
         "load_balancer": row["id"],
         **attachment,
         "algorithm": row["algorithm"],
@@ -164,6 +170,22 @@ def _certificate(row: Row | None) -> dict[str, Any]:
 def member_key(address: str, port: int) -> str:
     """Return the name under which hosts report a member."""
     return f"{address}:{port}"
+
+
+def next_host(
+    hosts: Sequence[Host], now_on: str | None, expected_on: str | None, chosen: Host | None
+) -> Host | None:
+    """Return the host that is to take over from a host that is well, prepared before that lets go; None: no such move.
+
+    ``chosen`` is what ``choose_host`` says. A host that is prepared already stays it while it is well and takes new ones.
+    """
+    if chosen is None or chosen["node_id"] == now_on:
+        return None
+    well = {one["node_id"]: one for one in hosts if one["state"] == "ready"}
+    if now_on not in well:
+        return None
+    expected = well.get(expected_on or "")
+    return chosen if expected is None or expected["cordoned"] or expected_on == now_on else expected
 
 
 def choose_host(

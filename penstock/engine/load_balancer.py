@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from penstock.base import limits
 from penstock.base.clock import Clock
-from penstock.domain.load_balancer import COUNTERS, MemberState, choose_host, config_of, moved
+from penstock.domain.load_balancer import COUNTERS, MemberState, choose_host, config_of, moved, next_host
 from penstock.engine.told import Told, Waits
 from penstock.store import allocation as allocation_store
 from penstock.store import certificate as certificate_store
@@ -100,9 +100,11 @@ class LoadBalancerEngine:
                 return True
         else:
             went = step.place()
+            step.tell()
+            if step.take_over():
+                went = "moved"
             if went is not None:
                 self._say(connection, row, went)
-            step.tell()
         applied = row["revision"] if step.told else row["applied_revision"]
         balancer_store.note(connection, balancer_id, {"due_at": step.due_at, "applied_revision": applied})
         return step.changed
@@ -128,6 +130,8 @@ class _Step:
         self._row = row
         self._now = now
         self._host: Row | None = None
+        self._next: Row | None = None  # prepared while ``_host`` goes on
+        self._waits: Row | None = None  # the allocation that is ready to take over there
         self._moved = False
         self._telling = Told(connection, now, _WAITS, lambda _kind: None)
         self.told = False  # the host was told everything up to now
@@ -149,11 +153,20 @@ class _Step:
         return None if wait is None else self._now + wait
 
     def place(self) -> str | None:
-        """Choose the host and plug the port in there; return ``placed`` or ``moved`` if it is another one than before."""
+        """Choose the host and plug the port in there; return ``placed`` or ``moved`` if it is another one than before.
+
+        From a host that is well it only goes once the other one is ready to take over; see ``take_over``.
+        """
         hosts = balancer_store.hosts(self._connection)
         near = balancer_store.ports_by_node(self._connection, self._row["network_id"])
         before = self._row["node_id"]
         self._host = choose_host(hosts, before, near, balancer_store.by_node(self._connection))
+        self._next = next_host(hosts, before, self._row["arriving_node_id"], self._host)
+        if self._next is not None:
+            self._host = next(one for one in hosts if one["node_id"] == before)
+            if self._row["arriving_node_id"] == before:
+                self._next = None  # it has only just come here: first the port settles
+        self._expect(None if self._next is None else self._next["node_id"])
         if self._host is None or self._host["state"] != "ready" or self._host["cordoned"]:
             self._telling.soon(limits.BALANCER_FAILED_AGAIN)
         if self._host is None or self._host["node_id"] == before:
@@ -168,19 +181,33 @@ class _Step:
         """Tell the host what is wanted, once the network is ready there; others that the load balancer is to go."""
         if self._host is None:
             return  # nobody can take it: whoever has it goes on with it
-        config = self._config() if port_store.ready(self._connection, self._row["port_id"]) else None
+        is_ready = port_store.ready(self._connection, self._row["port_id"])
+        wanted = {self._host["node_id"]: self._host}
+        if self._next is not None:
+            wanted[self._next["node_id"]] = self._next
         for one in self._allocations():
-            if one["node_id"] != self._host["node_id"]:
+            host = wanted.pop(one["node_id"], None)
+            if host is None:
                 self._telling.existing(one, None)
-            elif config is not None:
-                self._telling.existing(one, config)
-                self.told = True
-        if config is None:
+            elif is_ready:
+                self._tell(host, one)
+        if is_ready:
+            for host in wanted.values():
+                self._tell(host, None)
+        if not is_ready or self._next is not None:
             self._telling.soon(limits.BALANCER_SETTLE)
-        elif not self.told:
-            self.told = True
-            carried = allocation_store.carried("load_balancer_id", self._row)
-            self._telling.new(carried, self._host["balancer_driver"], self._host, config)
+        self._settle_port()
+
+    def take_over(self) -> bool:
+        """Let the host that is ready to take over do so, and the one before let go, in one transaction; return whether."""
+        if self._waits is None or self._next is None:
+            return False
+        balancer_store.note(self._connection, self._row["id"], {"node_id": self._next["node_id"]})
+        self._telling.existing(self._waits, self._config(standby=False))
+        for one in self._allocations():
+            if one["node_id"] != self._next["node_id"]:
+                self._telling.existing(one, None)
+        return True
 
     def end_everywhere(self) -> None:
         """Tell every host that the load balancer is to go."""
@@ -196,7 +223,39 @@ class _Step:
         for own in owned.find_any(self._connection, port_store.TABLE, "id", [self._row["port_id"]]):
             port_store.remove(self._connection, own, self._now)
 
-    def _config(self) -> dict[str, Any]:
+    def _expect(self, node_id: str | None) -> None:
+        """Let the network be prepared where the load balancer is to go; None: nowhere, unless it is about to settle there."""
+        before = self._row["arriving_node_id"]
+        if node_id != before and (node_id is not None or before != self._row["node_id"]):
+            port_store.expect(self._connection, self._row["port_id"], node_id, at=self._now)
+            self._moved = True
+
+    def _settle_port(self) -> None:
+        """Plug the port in where the load balancer has gone, once the host before has let go of it or is lost."""
+        here = self._row["node_id"]
+        if here is None or self._row["arriving_node_id"] != here:
+            return
+        if any(one["node_id"] != here and one["node_state"] == "ready" for one in self._allocations()):
+            self._telling.soon(limits.BALANCER_SETTLE)
+            return
+        port_store.bind(self._connection, self._row["port_id"], here, at=self._now)
+        self._moved = True
+
+    def _tell(self, host: Row, one: Row | None) -> None:
+        """Tell one host, by its allocation if there is one already."""
+        standby = self._next is not None and host["node_id"] == self._next["node_id"]
+        config = self._config(standby=standby)
+        self.told = self.told or not standby
+        if one is None:
+            carried = allocation_store.carried("load_balancer_id", self._row)
+            self._telling.new(carried, host["balancer_driver"], host, config)
+            return
+        self._telling.existing(one, config)
+        is_told = one["wanted"] == "present" and one["config"] == config
+        if standby and is_told and one["phase"] == "ready" and one["phase_generation"] == one["generation"]:
+            self._waits = one
+
+    def _config(self, *, standby: bool) -> dict[str, Any]:
         at = port_store.attachment(self._connection, self._row["port_id"])
         assert at is not None  # noqa: S101 - the database keeps the port of a load balancer
         names = {one["port_id"] for one in self._row["members"] if one["port_id"] is not None}
@@ -209,4 +268,4 @@ class _Step:
             name: getattr(at, name)
             for name in ("bridge", "tap", "mac", "address", "prefix_length", "gateway", "mtu")
         }
-        return config_of(self._row, place, members, certificates)
+        return config_of(self._row, place, members, certificates, standby=standby)

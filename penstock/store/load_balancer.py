@@ -14,7 +14,7 @@ from penstock.store.rows import Row, every, one
 from penstock.store.schema import load_balancer, node, port
 
 _SELECT = """
-    SELECT b.*, host(p.address) AS address, p.subnet_id, t.dns_zone, n.name AS node_name, n.state AS node_state,
+    SELECT b.*, host(p.address) AS address, p.subnet_id, p.node_id AS port_node_id, p.arriving_node_id, t.dns_zone, n.name AS node_name, n.state AS node_state,
         a.phase, a.code, a.message AS node_message, a.detail,
         a.wanted = 'present' AND a.phase_generation = a.generation AS heard
     FROM load_balancer b JOIN port p ON p.id = b.port_id JOIN network t ON t.id = b.network_id

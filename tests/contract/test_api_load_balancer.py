@@ -198,6 +198,83 @@ def test_it_moves_when_its_host_is_cordoned_or_lost(
     assert kinds(acme, one["id"]) == ["created", "placed", "moved", "moved"]
 
 
+class Planned:
+    """A load balancer whose host was cordoned: the other one is ready to take over, and has not yet."""
+
+    def __init__(self, imagined: Imagined, tenant: Tenant, operator: Caller) -> None:
+        self.imagined, self.tenant, self.operator = imagined, tenant, operator
+        at = [{"address": "10.0.0.9", "port": 80}]
+        self.balancer = make_balancer(tenant, imagined.subnet_id, "www", members=at)
+        imagined.factory.settle()
+        self.first = imagined.carried().index(["10.0.0.2"])
+        self.ask("cordon")
+        for _ in range(12):
+            imagined.factory.round()
+            if self.serving() == [self.first] and imagined.carried()[1 - self.first]:
+                return
+        raise AssertionError("it was never prepared")
+
+    def ask(self, verb: str) -> None:
+        made(self.operator.post(f"/v1/nodes/{self.imagined.factory.node_ids[self.first]}/{verb}"))
+
+    def serving(self) -> list[int]:
+        """Return the hosts that serve with it, not those that are ready to."""
+        drivers = enumerate(self.imagined.balancers)
+        return [number for number, driver in drivers if any(not one.standby for one in driver.balancers())]
+
+    def moves(self) -> int:
+        return kinds(self.tenant, self.balancer["id"]).count("moved")
+
+
+@pytest.fixture
+def planned(imagined: Imagined, acme: Tenant, operator: Caller) -> Planned:
+    return Planned(imagined, acme, operator)
+
+
+def test_it_only_goes_from_a_host_that_is_well_when_another_one_is_ready_to_take_over(
+    planned: Planned, control_plane: ControlPlane
+) -> None:
+    factory, served = planned.imagined.factory, [planned.serving()]
+    while factory.round():
+        served.append(planned.serving())
+        assert len(served) < 20
+    other = 1 - planned.first
+    assert [len(hosts) for hosts in served] == [1] * len(served), "one host serves after every round"
+    assert (planned.serving(), planned.moves()) == ([other], 1)
+    assert planned.imagined.carried()[planned.first] == []
+    with control_plane.db.transaction(SYSTEM) as connection:
+        at = sa.select(port.c.node_id, port.c.arriving_node_id).where(
+            port.c.id == planned.balancer["port_id"]
+        )
+        assert tuple(connection.execute(at).one()) == (factory.node_ids[other], None)
+
+
+def test_a_move_that_is_not_wanted_any_more_leaves_it_where_it_is(planned: Planned) -> None:
+    planned.ask("uncordon")
+    planned.imagined.factory.settle(12)
+    assert planned.serving() == [planned.first]
+    assert planned.imagined.carried()[1 - planned.first] == []
+    assert planned.moves() == 0
+
+
+def test_the_host_that_is_ready_serves_when_the_other_one_is_lost_meanwhile(planned: Planned) -> None:
+    factory = planned.imagined.factory
+    factory.lose(factory.node_ids[planned.first])
+    factory.settle(12)
+    assert 1 - planned.first in planned.serving()
+    assert shown(planned.tenant, planned.balancer)["state"] == "active"
+    assert planned.moves() == 1
+
+
+def test_the_host_that_was_to_take_over_is_lost_and_the_first_one_goes_on(planned: Planned) -> None:
+    factory = planned.imagined.factory
+    factory.lose(factory.node_ids[1 - planned.first])
+    factory.settle(12)
+    assert planned.first in planned.serving()
+    assert shown(planned.tenant, planned.balancer)["state"] == "active"
+    assert planned.moves() == 0
+
+
 def test_only_an_agent_that_was_told_gets_the_key_and_a_rotation_is_told(
     imagined: Imagined, acme: Tenant, control_plane: ControlPlane
 ) -> None:

@@ -186,7 +186,7 @@ def test_rules_hold_for_it_and_it_moves_to_another_host(site: Site, acme: Tenant
     subnet_id, group = site.network(acme)
     member = site.guest(acme, subnet_id, group, "web-1", 0)
     member.start("serve_http", member.address, "8000")
-    client = site.guest(acme, subnet_id, group, "client", 1)
+    client, near = (site.guest(acme, subnet_id, group, f"client-{at}", at) for at in (1, 0))
     at = [{"address": member.address, "port": 8_000}]
     www = make_balancer(acme, subnet_id, "www", members=at, health_check=CHECK)
     site.factory.settle()
@@ -198,7 +198,13 @@ def test_rules_hold_for_it_and_it_moves_to_another_host(site: Site, acme: Tenant
     assert set(answers(client, www["address"])) == {member.address}
     carried = [len(driver.observe()) for driver in site.drivers()]
     made(operator.post(f"/v1/nodes/{site.factory.node_ids[carried.index(1)]}/cordon"))
-    site.factory.settle(12)
+    seen: list[list[int]] = []
+    while site.factory.round():
+        seen.append([len(driver.observe()) for driver in site.drivers()])
+        assert len(seen) < 20
+        said = [answers(guest, www["address"], 1) for guest in (client, near)]
+        assert said == [[member.address]] * 2, f"somebody answers on both hosts after every round: {seen}"
+    assert [1, 1] in seen, "the other one is there before the first goes"
     assert [len(driver.observe()) for driver in site.drivers()] == carried[::-1]
     site.until(acme, www, ["up"])
     assert set(answers(client, www["address"])) == {member.address}, "the same address, from the other host"

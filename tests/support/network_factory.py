@@ -62,15 +62,21 @@ class NetworkFactory:
     def settle(self, rounds: int = 6) -> None:
         """Let engine and agents act until nothing is left to do."""
         for _ in range(rounds):
-            self.plane.load_balancers.tick()
-            self.plane.networks.tick()
-            self.plane.load_balancers.tick()
-            for agent in self.agents:
-                agent.step(0.0)
-            if not self._busy():
+            if not self.round():
                 return
-            self.clock.advance(timedelta(seconds=1.5))
         raise AssertionError(f"still busy: {self.told()}")
+
+    def round(self) -> bool:
+        """Let engine and agents act once; return whether anything is left to do, for which time has passed then."""
+        self.plane.load_balancers.tick()
+        self.plane.networks.tick()
+        self.plane.load_balancers.tick()
+        for agent in self.agents:
+            agent.step(0.0)
+        busy = self._busy()
+        if busy:
+            self.clock.advance(timedelta(seconds=1.5))
+        return busy
 
     def turn(self, clock: ManualClock) -> None:
         """Let agents look at what is there, and the engine hear of it."""

@@ -33,6 +33,10 @@ def server_name(member: Member) -> str:
     return f"m{member.address}_{member.port}"
 
 
+def _server(member: Member) -> str:
+    return f"{server_name(member)} {member.address}:{member.port} weight {member.weight}"
+
+
 def key_of(server: str) -> str:
     """Return the member's name in reports."""
     return server.removeprefix("m").replace("_", ":")
@@ -106,6 +110,10 @@ def _backends(wanted: LoadBalancer) -> list[str]:
             f"    balance {wanted.algorithm}",
             "    hash-type consistent",
         ]
+        if wanted.standby:
+            # It says nothing to anybody yet. Once it serves, a member that is not reached yet costs no second.
+            lines += ["    option redispatch 1", *(f"    server {_server(one)}" for one in wanted.members)]
+            continue
         checks = kind == kinds[0]  # the other one follows it, so that members are asked once
         if checks and wanted.check.kind == CheckKind.HTTP:
             lines += [f"    option httpchk GET {wanted.check.path}", "    http-check expect status 200-399"]
@@ -115,7 +123,5 @@ def _backends(wanted: LoadBalancer) -> list[str]:
                 if checks
                 else f"track {kinds[0]}/{server_name(member)}"
             )
-            lines.append(
-                f"    server {server_name(member)} {member.address}:{member.port} weight {member.weight} {how}"
-            )
+            lines.append(f"    server {_server(member)} {how}")
     return lines

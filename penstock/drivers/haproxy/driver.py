@@ -54,6 +54,7 @@ class _Record:
     loaded: str = ""  # digest of what the process was started with
     versions: dict[str, int] = field(default_factory=dict[str, int])  # of certificates
     owner: str = NOBODY  # the agent that made it
+    standby: bool = False  # it has said nothing to anybody yet
 
 
 class HaproxyDriver:
@@ -113,8 +114,11 @@ class HaproxyDriver:
             self._write(folder, record)
         if not plug.put(self._host, record.namespace, balancer):
             return Observed(wanted.allocation_id, wanted.generation, Phase.PENDING)
+        if record.standby and not balancer.standby:
+            plug.speak(record.namespace, balancer)  # at once: what listens there serves already
         record = self._with_certificates(folder, record, balancer)
         record = self._loaded(folder, record, balancer)
+        record = replace(record, standby=balancer.standby)
         record = replace(record, generation=wanted.generation, ready_us=record.ready_us or now_us)
         self._write(folder, record)
         return self._observed(folder, wanted.allocation_id, record)
@@ -227,6 +231,8 @@ class HaproxyDriver:
         if record.ready_us is None or pid is None or not self._is_whole(record):
             return Observed(allocation_id, record.generation, Phase.STARTED, at_us=at_us)
         try:
+            if record.standby:
+                return Observed(allocation_id, record.generation, Phase.READY, at_us=at_us)
             said = read(ask(folder / STATS, "show stat"))
         except UnavailableError:
             return Observed(allocation_id, record.generation, Phase.STARTED, at_us=at_us)

@@ -7,6 +7,7 @@ from typing import Any
 from penstock.drivers.load_balancer.model import LoadBalancer
 from penstock.drivers.nftables import namespaces
 from penstock.drivers.nftables.kernel import devices, gone_is_fine
+from penstock.drivers.nftables.links import announce
 from penstock.drivers.nftables.namespaces import inside, path_of
 
 INNER = "eth0"
@@ -20,6 +21,11 @@ def put(host: Path | None, namespace: str, wanted: LoadBalancer) -> bool:
         return False
     inside(path_of(namespace), lambda: _inner_side(wanted))
     return True
+
+
+def speak(namespace: str, wanted: LoadBalancer) -> None:
+    """Say on the wire that the load balancer is here now, so that packets for it come here."""
+    inside(path_of(namespace), lambda: announce(INNER, wanted.mac, wanted.address))
 
 
 def remove(host: Path | None, namespace: str, tap: str) -> None:

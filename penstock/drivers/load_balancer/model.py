@@ -87,6 +87,7 @@ class LoadBalancer:
     listeners: tuple[Listener, ...]
     members: tuple[Member, ...]
     check: Check
+    standby: bool = False  # ready to take over from another host: it listens, and says nothing to anybody
 
 
 def parse(config: Mapping[str, Any]) -> LoadBalancer:
@@ -107,6 +108,7 @@ def parse(config: Mapping[str, Any]) -> LoadBalancer:
         ),
         members=tuple(_member(one) for one in given.objects("members", limits.MEMBERS_PER_BALANCER_MAX)),
         check=_check(Fields(given.mapping("check"), "check")),
+        standby="standby" in config and given.flag("standby"),
     )
     given.refuse_others()
     if len({one.port for one in found.listeners}) < len(found.listeners):

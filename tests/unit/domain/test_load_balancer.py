@@ -9,7 +9,9 @@ from penstock.domain.load_balancer import (
     LoadBalancerState,
     Seen,
     choose_host,
+    config_of,
     moved,
+    next_host,
     state_of,
 )
 
@@ -67,6 +69,38 @@ def test_it_stays_where_it_is_well_and_goes_where_few_are_and_its_network_is() -
     assert chosen([host("a", cordoned=True), host("b", cordoned=True)], "b") == "b", "but not to nobody"
     assert chosen([host("a", "unreachable")], "a") is None
     assert chosen([]) is None
+
+
+def following(now_on: str | None, expected_on: str | None, *hosts: dict[str, Any]) -> str | None:
+    chosen_host = choose_host(hosts, now_on, {}, {})
+    found = next_host(hosts, now_on, expected_on, chosen_host)
+    return None if found is None else str(found["node_id"])
+
+
+def test_another_host_is_prepared_only_while_the_one_that_has_it_is_well_and_stays_the_one() -> None:
+    a, b, c = host("a", cordoned=True), host("b"), host("c")
+    assert following("a", None, a, b, c) == "b"
+    assert following("a", "c", a, b, c) == "c", "what is prepared is not prepared again elsewhere"
+    assert following("a", "c", a, b, host("c", cordoned=True)) == "b"
+    assert following("a", "c", a, b, host("c", "unreachable")) == "b"
+    assert following("a", None, host("a"), b) is None
+    assert following("a", None, host("a", "unreachable"), b) is None, "there is nobody to wait for"
+    assert following(None, None, b, c) is None
+
+
+def test_whoever_is_ready_to_take_over_is_not_told_of_members_that_are_ill_unless_all_are() -> None:
+    members = [{"address": f"10.0.0.{number}", "port": 80, "weight": 1} for number in (2, 3)]
+    row: dict[str, Any] = {"id": "lbl_1", "algorithm": "source", "listeners": [], "health_check": {}}
+
+    def told(health: dict[str, Any], *, standby: bool = True) -> list[str]:
+        config = config_of({**row, "health": health}, {}, members, {}, standby=standby)
+        assert config.get("standby", False) is standby
+        return [str(one["address"]) for one in config["members"]]
+
+    ill = {"10.0.0.2:80": ["down", "L4CON"], "10.0.0.3:80": ["up", ""]}
+    assert told(ill) == ["10.0.0.3"]
+    assert told(ill, standby=False) == ["10.0.0.2", "10.0.0.3"]
+    assert told({key: ["down", ""] for key in ill}) == ["10.0.0.2", "10.0.0.3"]
 
 
 def test_counters_go_on_in_another_process() -> None:

@@ -40,6 +40,16 @@ def test_members_are_asked_once_although_two_backends_have_them(tmp_path: Path) 
     assert key_of(server_name(member)) == member.key == "10.0.0.2:8000"
 
 
+def test_who_is_ready_to_take_over_asks_nobody(tmp_path: Path) -> None:
+    lines = text(parse(a_balancer(PLACE, MEMBERS, standby=True)), tmp_path).splitlines()
+    servers = [line.strip() for line in lines if line.startswith("    server ")]
+    assert servers == [
+        "server m10.0.0.2_8000 10.0.0.2:8000 weight 1",
+        "server m10.0.0.3_8000 10.0.0.3:8000 weight 1",
+    ]
+    assert not [line for line in lines if "httpchk" in line]
+
+
 @pytest.mark.skipif(
     program() is None, reason="HAProxy is not installed here; Debian's package 'haproxy' is enough"
 )
