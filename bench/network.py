@@ -1,85 +1,32 @@
-"""How soon packets obey: a rule that is added and taken away, a floating address that moves, a peering that is made and ended.
+"""How soon packets obey (rules, floating addresses, peerings), and what load balancers cost, and when they move.
 
     python -m bench.network [--quick]
 
 A whole control plane with its loops and two agents on two hosts, as namespaces of this machine, with guests that send real
 packets. Time runs from the moment the tenant's request is sent until the first packet that does what was asked; one is
-tried every few hundredths of a second, so that is how fine the figures are. There is no peer: what a change costs on
-other systems depends on their hardware. Needs root, nftables and dnsmasq.
+tried every few hundredths of a second, so that is how fine the figures are. Changes have no peer: what one costs on
+other systems depends on their hardware. The peer of load balancers is HAProxy by hand. Needs root, nftables, dnsmasq and HAProxy.
 """
 
 import argparse
 import socket
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fastapi.testclient import TestClient
-
 from bench import support
-from penstock.actions import agent as agent_actions
-from penstock.actions import node as node_actions
-from penstock.actions.enrolment import SiteFacts
-from penstock.agent.in_process_link import InProcessLink
-from penstock.agent.loop import Agent
-from penstock.api.app import create_app
-from penstock.base.clock import SystemClock
-from penstock.control_plane import ControlPlane
-from penstock.domain.role import Role
-from penstock.drivers.base import NodeFacts
-from penstock.drivers.embedded_postgres.server import EmbeddedPostgres
+from bench.balancers import balancers
+from bench.network_site import BENCH, PATIENCE_SECONDS, Site, a_site
+from penstock.drivers.haproxy.driver import unavailable
 from penstock.drivers.nftables.namespaces import inside, path_of
-from penstock.store import port as port_store
-from penstock.store.database import SYSTEM
-from penstock.store.migrate import migrate
-from tests.support.network_hosts import Fabric, Guest, Host, missing
-from tests.support.networks import made, make_network, make_pool, make_port, make_subnet
-from tests.support.tenancy import Caller, Tenant, make_caller, make_tenant
+from tests.support.network_hosts import Guest, missing
+from tests.support.networks import made, make_network, make_pool, make_subnet
 
-BENCH, TIMES, PATIENCE_SECONDS = "network", 10, 60.0
+TIMES = 10
 TRY_SECONDS, PAUSE_SECONDS = 0.08, 0.02
-
-
-@dataclass
-class Site:
-    """A factory with two hosts."""
-
-    plane: ControlPlane
-    operator: Caller
-    tenant: Tenant
-    fabric: Fabric
-    hosts: list[Host]
-    node_ids: list[str]
-
-    def plug(self, subnet_id: str, name: str, host: int, *groups: str) -> tuple[str, Guest]:
-        """Make a port and a guest at it that answers with its address; return the port's id and the guest."""
-        port_id = str(make_port(self.tenant, subnet_id, name, security_group_ids=list(groups))["id"])
-        made(self.operator.put(f"/v1/ports/{port_id}/node", node_id=self.node_ids[host]))
-
-        def ready() -> bool:
-            with self.plane.db.transaction(SYSTEM) as connection:
-                return port_store.ready(connection, port_id)
-
-        support.until(ready, PATIENCE_SECONDS, "a port is ready")
-        with self.plane.db.transaction(SYSTEM) as connection:
-            found = port_store.attachment(connection, port_id)
-        if found is None:
-            sys.exit(f"the port {name} is gone")
-        guest = self.hosts[host].plug(found.tap, found.bridge, found.mac, found.address, found.gateway)
-        guest.start("serve", found.address, "80")
-        return port_id, guest
-
-    def group(self, network_id: str, name: str) -> str:
-        """Make a security group and return its id."""
-        return str(
-            made(self.tenant.member.post("/v1/security-groups", network_id=network_id, name=name))["id"]
-        )
 
 
 def said(namespace: str, address: str) -> str | None:
@@ -202,52 +149,12 @@ def peerings(site: Site, times: int) -> None:
     told("a peering is ended, until none passes", ended)
 
 
-@contextmanager
-def a_site(folder: Path) -> Iterator[Site]:
-    """Yield a factory of two hosts; at the end nothing of it is left."""
-    with ExitStack() as stack:
-        server = EmbeddedPostgres(folder / "pg", SystemClock())
-        url = server.start()
-        stack.callback(server.stop)
-        migrate(url)
-        fabric = Fabric()
-        stack.callback(fabric.stop)
-        plane = ControlPlane(url, SystemClock(), connections=12)
-        stack.callback(plane.close)
-        plane.context.vault.load(folder / "secrets.key")
-        plane.seed()
-        plane.listen()
-        plane.start_loops(alone=True)
-        client = stack.enter_context(TestClient(create_app(plane)))
-        operator = make_caller(plane, client, "op@factory.test", Role.OPERATOR, kind="user")
-        site = Site(plane, operator, make_tenant(plane, client, "acme"), fabric, [], [])
-        ended = threading.Event()
-        stack.callback(ended.set)
-        for number in (1, 2):
-            host, name = fabric.host(), f"hv{number}"
-            driver = host.driver()
-            stack.callback(lambda d=driver: [d.remove(one.allocation_id) for one in d.observe()])
-            agent_id = agent_actions.ensure_in_process(plane.context, name)
-            facts = NodeFacts(name, "x86_64", "test", 4, 8, 1 << 34)
-            site_facts = SiteFacts("test", simulated=False)
-            ids = node_actions.enroll(plane.context, agent_id, site_facts, [facts], {name: (driver.name,)})
-            agent = Agent(InProcessLink(plane.context, agent_id), {driver.name: driver}, SystemClock())
-            thread = threading.Thread(target=agent.run, args=(ended,), daemon=True)
-            thread.start()
-            stack.callback(lambda t=thread: (ended.set(), t.join(30)))
-            site.hosts.append(host)
-            site.node_ids.append(ids[name])
-            body = {"underlay_address": host.underlay, "external_bridge": "br-ext"}
-            made(operator.put(f"/v1/network-hosts/{ids[name]}", **body))
-        yield site
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer repetitions, for trying the bench itself")
     times = 2 if parser.parse_args().quick else TIMES
-    reason = missing()
+    reason = missing() or unavailable()
     if reason is not None:
         sys.exit(reason)
     with tempfile.TemporaryDirectory(prefix="bench-network-") as name, a_site(Path(name)) as site:
@@ -256,6 +163,7 @@ def main() -> None:
         rules(site, network_id, subnet_id, times)
         floating(site, network_id, subnet_id, times)
         peerings(site, times)
+        balancers(site, Path(name), times)
 
 
 if __name__ == "__main__":
