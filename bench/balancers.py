@@ -202,7 +202,7 @@ def balancers(site: Site, folder: Path, times: int) -> None:
     """Measure cost, then moves, then a death: the last leaves one host."""
     web = build(site, folder)
     try:
-        cost(web, max(1, min(3, times)), 3.0 if times > 2 else 0.5)
+        cost(web, max(1, min(3, times)), 1.5 if times > 2 else 0.5)
         gaps(web, min(times, 4))
         death(web)
     finally:

@@ -25,7 +25,7 @@ def put(host: Path | None, namespace: str, wanted: LoadBalancer) -> bool:
 
 def speak(namespace: str, wanted: LoadBalancer) -> None:
     """Say on the wire that the load balancer is here now, so that packets for it come here."""
-    inside(path_of(namespace), lambda: announce(INNER, wanted.mac, {wanted.address}))
+    inside(path_of(namespace), lambda: announce(INNER, wanted.mac, [wanted.address]))
 
 
 def remove(host: Path | None, namespace: str, tap: str) -> None:
