@@ -11,10 +11,11 @@ import pytest
 from penstock.base.clock import SystemClock
 from penstock.base.ids import new_id
 from penstock.drivers.base import Driver, Phase, Wanted
-from penstock.drivers.haproxy import plug
-from penstock.drivers.haproxy.driver import HaproxyDriver, unavailable
+from penstock.drivers.haproxy import plug, process
+from penstock.drivers.haproxy.driver import RUN_FOLDER, HaproxyDriver, unavailable
 from penstock.drivers.load_balancer.contract import LoadBalancerDriverContract
 from penstock.drivers.network.contract import ANYTHING, a_network, a_port
+from penstock.drivers.nftables import namespaces
 from penstock.drivers.simulated_load_balancer.driver import SimulatedLoadBalancerDriver
 from tests.support.network_hosts import Fabric, end
 
@@ -126,3 +127,16 @@ class TestHaproxy(LoadBalancerDriverContract):
             assert self._of(driver, wanted.allocation_id)[0].phase is Phase.STARTED
             self._carry(driver, wanted)
             assert "" not in self.connect(80, 2)
+
+    def test_on_standby_it_listens_asks_nobody_and_serves_when_it_takes_over(self) -> None:
+        driver, wanted = HaproxyDriver(SystemClock(), host=self.host.path), self._new_wanted()
+        standby = Wanted(wanted.allocation_id, 1, {**wanted.config, "standby": True})
+        with self._ready(driver, standby):
+            (seen,) = self._of(driver, wanted.allocation_id)
+            assert (seen.phase, seen.detail) == (Phase.READY, None)
+            pid = process.running(RUN_FOLDER / str(namespaces.inode(self.host.path)) / wanted.allocation_id)
+            self._carry(driver, Wanted(wanted.allocation_id, 2, wanted.config))
+            assert "" not in self.connect(80, 4)
+            (after,) = self._of(driver, wanted.allocation_id)
+            assert after.detail is not None
+            assert dict(after.detail["meters"])["run"] != pid, "a process that asks members"  # pyright: ignore[reportArgumentType, reportCallIssue] - an object
