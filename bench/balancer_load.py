@@ -61,7 +61,7 @@ def gap(address: str, port: str) -> dict[str, float]:
     """Ask again and again; the first line printed says that an answer has come."""
     last: float | None = None
     longest, unanswered, answered = 0.0, 0, 0
-    while not select.select([sys.stdin], [], [], 0)[0]:
+    while not select.select([sys.stdin], [], [], PAUSE_SECONDS)[0]:
         if _answered(address, int(port)):
             now = time.perf_counter()
             if last is None:
@@ -69,7 +69,6 @@ def gap(address: str, port: str) -> dict[str, float]:
             else:
                 longest = max(longest, now - last)
             last, answered = now, answered + 1
-            time.sleep(PAUSE_SECONDS)
         else:
             unanswered += 1
     if last is not None:
@@ -83,7 +82,6 @@ def _answered(address: str, port: int) -> bool:
             connection.sendall(ASK_ONCE)
             return b" 200 " in connection.recv(ANSWER_BYTES)
     except OSError:
-        time.sleep(PAUSE_SECONDS)
         return False
 
 
