@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
+from penstock.base import limits
 from penstock.base.clock import Clock
 from penstock.base.errors import InvalidInputError, StartupError
 from penstock.drivers.base import Driver
@@ -47,10 +48,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="auto: KVM if a guest really starts on it; kvm; tcg: in software; remembered (default: auto)",
     )
 
+    parser.add_argument(
+        "--starts-at-once",
+        metavar="N",
+        help="how many machines are made and started at the same time, up to "
+        f"{limits.VM_STARTS_AT_ONCE_MAX}; remembered ('default': a quarter of this host's processors, and up to "
+        f"{limits.VM_STARTS_AT_ONCE} on a small one)",
+    )
+
 
 def remember(state_dir: Path, chosen: argparse.Namespace) -> None:
     """Keep what was said; nothing said keeps what was said before. InvalidInputError if it cannot be."""
-    names = ("libvirt", "libvirt_arrivals", "acceleration", "volumes_nfs", "libvirt_log")
+    names = ("libvirt", "libvirt_arrivals", "acceleration", "volumes_nfs", "libvirt_log", "starts_at_once")
     if all(getattr(chosen, name) is None for name in names):
         return
     known = _read(state_dir)
@@ -76,9 +85,20 @@ def remember(state_dir: Path, chosen: argparse.Namespace) -> None:
             f"'{arrivals}' is no address of a libvirtd, like qemu+tls://host2/system",
             field="libvirt_arrivals",
         )
+    _settle_starts(known)
     file = state_dir / _FILE
     file.with_suffix(".new").write_text(json.dumps(known))
     file.with_suffix(".new").replace(file)
+
+
+def _settle_starts(known: dict[str, str]) -> None:
+    starts = known.get("starts_at_once", "default")
+    if starts == "default":
+        known.pop("starts_at_once", None)
+    elif starts not in {str(number) for number in range(1, limits.VM_STARTS_AT_ONCE_MAX + 1)}:
+        raise InvalidInputError(
+            f"'{starts}' is no number from 1 to {limits.VM_STARTS_AT_ONCE_MAX}", field="starts_at_once"
+        )
 
 
 def _read(state_dir: Path) -> dict[str, str]:
@@ -117,6 +137,7 @@ def drivers(state_dir: Path, clock: Clock, images: Images, keys: KeySource) -> l
         arrivals=known.get("libvirt_arrivals"),
         acceleration=Acceleration(known.get("acceleration", Acceleration.AUTO)),
         nfs=nfs,
+        **({"starts_at_once": int(known["starts_at_once"])} if "starts_at_once" in known else {}),
     )
     # Imported here: a machine that runs none needs none of it.
     driver = import_module("penstock.drivers.libvirt.driver").LibvirtDriver

@@ -369,7 +369,9 @@ CONSOLE_TYPED_WAITING_BYTES_MAX = 16 << 10  # of keys that the host has not take
 CONSOLE_SHOWN_BYTES_PER_SECOND = 256 << 10
 CONSOLE_SHOWN_AT_FIRST_BYTES = 2 << 10
 VM_TICK_SECONDS = 1.0
-VM_STARTS_AT_ONCE = 3  # on a host, and not more than it has processors: libvirtd serves 5 calls of a client at a time, and looking must not wait for starting
+VM_STARTS_AT_ONCE = 3  # on a small host, and not more than it has processors
+VM_STARTS_AT_ONCE_MAX = 16  # on any: libvirtd has 20 threads that work
+VM_STARTS_PER_CONNECTION = 4  # libvirtd serves 5 calls of a client at a time
 VM_SERIES_MAX = 10_000  # machines in one answer of counters
 VM_SERIES_FRESH = timedelta(seconds=60)  # what is older is left out
 VM_METER_TICK_SECONDS = 5.0

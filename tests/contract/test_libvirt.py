@@ -43,7 +43,9 @@ class TestLibvirt(DriverContract):
         assert hypervisor.links() == []
 
     def make_driver(self) -> Driver:
-        settings = Settings(uri=self.host.uri, acceleration=Acceleration.TCG, stop_seconds=0.5)
+        settings = Settings(
+            uri=self.host.uri, acceleration=Acceleration.TCG, stop_seconds=0.5, starts_at_once=5
+        )
         made = LibvirtDriver(self.folder, SystemClock(), _Copies(self.images), settings)
         self.made.append(made)
         return made

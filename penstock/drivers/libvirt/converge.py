@@ -49,7 +49,10 @@ def digest(thing: object) -> str:
 
 
 class Convergence:
-    """The steps for one wish; ``cancelled`` ends the waits in them, ``starting`` bounds how many start at once."""
+    """The steps for one wish; ``cancelled`` ends the waits in them, ``starting`` bounds how many start at once.
+
+    ``starter`` is the connection that defines and starts, apart from the one that looks.
+    """
 
     def __init__(
         self,
@@ -60,10 +63,12 @@ class Convergence:
         *,
         accelerated: bool,
         starting: threading.Semaphore,
+        starter: Hypervisor,
         keys: KeySource | None = None,
         stop_seconds: float = limits.VM_STOP_SECONDS,
     ) -> None:
         self._starting = starting
+        self._starter = starter
         self._hypervisor = hypervisor
         self._store = store
         self._clock = clock
@@ -215,7 +220,7 @@ class Convergence:
     def _define(self) -> Any:
         machine = self._machine
         xml = domain_xml(self._id, machine, self._places, self._data_disks(), accelerated=self._accelerated)
-        with self._hypervisor.speaking() as connection:
+        with self._starter.speaking() as connection:
             return connection.defineXML(xml)
 
     def _start(self) -> None:
@@ -224,7 +229,7 @@ class Convergence:
             return
         domain = self._define()
         self._check()
-        with self._hypervisor.speaking():
+        with self._starter.speaking():
             if not domain.isActive():
                 domain.create()
 

@@ -7,7 +7,6 @@ is wanted stopped. While a machine that has lived is being changed it is ``START
 """
 
 import contextlib
-import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -82,7 +81,11 @@ class LibvirtDriver:
         self._typing = Keys(self._settings.uri)
         self._jobs: dict[str, _Job] = {}
         self._lock = threading.Lock()
-        self._starting = threading.Semaphore(min(limits.VM_STARTS_AT_ONCE, os.cpu_count() or 1))
+        self._starting = threading.Semaphore(self._settings.starts_at_once)
+        # libvirtd lets one client have few calls at work at a time, and looking must not wait for starting.
+        connections = range(0, self._settings.starts_at_once, limits.VM_STARTS_PER_CONNECTION)
+        self._starters = [Hypervisor(self._settings.uri) for _ in connections]
+        self._begun = 0
         self._news: Callable[[], None] = lambda: None
 
     # -- the six verbs
@@ -205,8 +208,8 @@ class LibvirtDriver:
                 job.thread.join()
         self._typing.close()
         self._disk_meters.close()
-        self._probing.close()
-        self._hypervisor.close()
+        for connection in (self._probing, *self._starters, self._hypervisor):
+            connection.close()
 
     # -- inside
 
@@ -246,6 +249,7 @@ class LibvirtDriver:
             return "off" if domain is None else power_of_state(*domain.state())
 
     def _begin(self, wanted: Wanted) -> _Job:
+        self._begun += 1
         convergence = Convergence(
             self._hypervisor,
             self._store,
@@ -253,6 +257,7 @@ class LibvirtDriver:
             wanted,
             accelerated=self._accelerator.is_on(),
             starting=self._starting,
+            starter=self._starters[self._begun % len(self._starters)],
             keys=self._keys,
             stop_seconds=self._settings.stop_seconds,
         )

@@ -1,6 +1,7 @@
-"""Which log of libvirtd is read is said once and remembered."""
+"""What is said of a host of machines is checked and remembered."""
 
 import argparse
+import json
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,21 @@ def test_libvirts_log_is_the_named_one_else_the_usual_one_if_it_is_there(
         said(tmp_path, "--libvirt-log", "libvirtd.log")
     assert caught.value.field == "libvirt_log"
     assert found(tmp_path) == []
+
+
+def test_how_many_start_at_once_is_said_within_limits_and_taken_back(tmp_path: Path) -> None:
+    def remembered() -> str | None:
+        return json.loads((tmp_path / "machines.json").read_text()).get("starts_at_once")
+
+    said(tmp_path, "--libvirt", "qemu:///system")
+    assert remembered() is None
+    said(tmp_path, "--starts-at-once", "8")
+    said(tmp_path, "--acceleration", "tcg")
+    assert remembered() == "8"
+    for wrong in ("0", "17", "-1", "8.0", "many", "9" * 5_000):
+        with pytest.raises(InvalidInputError) as caught:
+            said(tmp_path, f"--starts-at-once={wrong}")
+        assert caught.value.field == "starts_at_once"
+    assert remembered() == "8"
+    said(tmp_path, "--starts-at-once", "default")
+    assert remembered() is None
