@@ -2,6 +2,7 @@
 
 import hashlib
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from penstock.actions import node as node_actions
 from penstock.actions.node import SiteFacts
 from penstock.actions.seed import seed_catalogue
 from penstock.control_plane import ControlPlane
-from penstock.drivers.base import NodeFacts
+from penstock.drivers.base import DeviceFacts, NodeFacts
 from tests.support.infrastructure import GIB
 from tests.support.tenancy import Tenant
 
@@ -91,10 +92,11 @@ def make_host(
     *,
     memory_bytes: int = 64 * GIB,
     drivers: tuple[str, ...] = ("libvirt",),
+    devices: Sequence[DeviceFacts] = (),
 ) -> tuple[str, str]:
     """Enrol a node that says it runs machines; return the ids of its agent and of the node."""
     agent_id = agent_actions.ensure_in_process(plane.context, f"agent-{name}")
-    facts = NodeFacts(name, "x86_64", "EPYC", 16, 16, memory_bytes)
+    facts = NodeFacts(name, "x86_64", "EPYC", 16, 16, memory_bytes, devices=devices)
     ids = node_actions.enroll(
         plane.context, agent_id, SiteFacts("local", simulated=False), [facts], {name: drivers}
     )

@@ -88,12 +88,12 @@ def attached(volume: Row, snapshots: list[str]) -> dict[str, Any]:
 
 
 def devices_at(connection: Connection, node_id: str, positions: list[int]) -> list[dict[str, Any]]:
-    """Return how the devices at these positions of a node are passed through; those without an address are left out."""
+    """Return how the devices at these positions of a node are passed through, in that order; those without an address are left out."""
     return [
         {
             "pci_address": row["pci_address"].lower(),
             **({} if row["numa_node"] is None else {"numa_node": row["numa_node"]}),
         }
-        for row in device_store.lock_of_nodes(connection, [node_id])
+        for row in sorted(device_store.lock_of_nodes(connection, [node_id]), key=lambda row: row["position"])
         if row["position"] in positions and row["pci_address"]
     ]
