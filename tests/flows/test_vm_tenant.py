@@ -33,6 +33,13 @@ def site(
         yield site
 
 
+@pytest.fixture(autouse=True)
+def _nothing_strays(site: MachineSite) -> Iterator[None]:
+    """After each test hosts have what the books say, and nothing else."""
+    yield
+    until(lambda: site.strays() == [], lambda: f"hosts and books agree: {site.strays()}", 30)
+
+
 @pytest.fixture(scope="module")
 def machines(site: MachineSite) -> tuple[Machine, Machine]:
     """Return a running machine of each of two tenants."""

@@ -154,6 +154,30 @@ class MachineSite:
         found["allocations"] = list(query(self.plane.context, "SELECT id, driver, wanted FROM allocation"))
         return found
 
+    def strays(self) -> list[str]:
+        """Return what hosts have and the books do not, and the other way round: domains, files, networks and rules."""
+        found: list[str] = []
+        wanted = (
+            "SELECT a.id, a.driver FROM allocation a JOIN node n ON n.id = a.node_id WHERE n.name = :name"
+        )
+        volumes = {row["id"] for row in query(self.plane.context, "SELECT id FROM volume")}
+        for agent in self.agents:
+            host, kept = agent.host, agent.state / "libvirt"
+            booked: dict[str, set[str]] = {"libvirt": set(), "nftables": set()}
+            for row in query(self.plane.context, wanted, name=host.name):
+                booked.setdefault(row["driver"], set()).add(row["id"])
+            driver = NftablesNetworkDriver(SystemClock(), host=host.network)
+            there = {
+                "domain": (set(host.domains()), booked["libvirt"]),
+                "folder": ({one.name for one in (kept / "machines").glob("*")}, booked["libvirt"]),
+                "network": (_networks(driver), booked["nftables"]),
+            }
+            found += [f"{host.name}: {kind} {one}" for kind, (a, b) in there.items() for one in a ^ b]
+            files = {one.stem.partition("-")[0] for one in (kept / "volumes").glob("*")}
+            found += [f"{host.name}: volume {one}" for one in files - volumes]
+            found += [f"{host.name}: {one}" for one in driver.leaks()]
+        return found
+
     def clear(self) -> None:
         """Give back everything that tenants ordered; the hosts must be as they were."""
         tenants = [row["id"] for row in self.operator.get("/v1/tenants").json()["items"]]
@@ -221,6 +245,11 @@ def _publish(site: MachineSite, hosts: list[Host]) -> None:
     for host, node_id in zip(hosts, site.node_ids, strict=True):
         body = {"underlay_address": host.address, "external_bridge": "br-ext"}
         made(site.operator.put(f"/v1/network-hosts/{node_id}", **body))
+
+
+def _networks(driver: NftablesNetworkDriver) -> set[str]:
+    """Return the allocations of a host's networks, whichever agent made them: a driver observes its own agent's only."""
+    return {mark.allocation_id for mark in driver._marks().values()}
 
 
 def _end(agent: AgentProcess) -> None:
