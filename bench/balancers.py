@@ -86,7 +86,7 @@ def build(site: Site, folder: Path) -> Web:
         haproxy(
             web.peer,
             folder,
-            f"frontend f\n bind :80\n default_backend b\nbackend b\n option forwardfor\n{servers}",
+            f"frontend f\n bind :8080\n default_backend b\nbackend b\n option forwardfor\n{servers}",
         )
     )
     return web
@@ -174,7 +174,7 @@ def cost(web: Web, times: int, seconds: float) -> None:
     ways = {
         "a member itself": (member.address, "8000"),
         "through a load balancer": (web.balancer["address"], "80"),
-        "through haproxy by hand": (web.peer.address, "80"),
+        "through haproxy by hand": (web.peer.address, "8080"),
     }
     many: dict[str, list[dict[str, Any]]] = {name: [] for name in ways}
     one: dict[str, list[dict[str, Any]]] = {name: [] for name in ways}
