@@ -166,6 +166,11 @@ def test_moved_while_it_runs_it_stays_reachable(site: MachineSite, web: Machine)
     nodes = dict(zip((agent.host.name for agent in site.agents), site.node_ids, strict=True))
     there = next(name for name in nodes if name != here)
     web.guest.run("echo in-memory > /run/kept")
+    path = f"/v1/volumes/{_volume(web, 'vault', encrypted=True)}"
+    made(web.tenant.member.put(f"{path}/machine", vm_id=web.id))
+    until(lambda: _shown(web, path) == ("attached", here), lambda: f"it has a volume: {site.said()}")
+    disk = web.guest.disk(path.rpartition("/")[2])
+    web.guest.run(f"echo vault-1 > {disk}; sync")
     with web.guest.pinged() as pings, web.guest.session() as session:
         assert session.say("echo before") == "before"
         made(caller.post(f"/v1/vms/{web.id}/move", node_id=nodes[there]))
@@ -174,6 +179,8 @@ def test_moved_while_it_runs_it_stays_reachable(site: MachineSite, web: Machine)
         )
         assert session.say("cat /run/kept") == "in-memory", "the same connection goes on"
         assert site.wait(web, "running")["node_name"] == there
+        assert _shown(web, path) == ("attached", there)
+        assert session.say(f"head -n 1 {disk}") == "vault-1"
 
         # Emptied for its maintenance, that host says where each machine goes, and all of them go.
         lines = made(caller.post(f"/v1/nodes/{nodes[there]}/drain"))["items"]
@@ -183,9 +190,19 @@ def test_moved_while_it_runs_it_stays_reachable(site: MachineSite, web: Machine)
         assert session.say("cat /run/kept") == "in-memory", "over the same connection still"
     assert site.wait(web, "running")["node_name"] == here
     assert pings.longest_gap_seconds < 1.0, pings.longest_gap_seconds
+    assert _shown(web, path) == ("attached", here)
+    made(web.tenant.member.delete(f"{path}/machine"))
+    until(lambda: _shown(web, path)[0] == "available", lambda: f"free: {site.said()}")
+    made(web.tenant.member.delete(path))
+    until(lambda: web.tenant.member.get(path).status_code == 404, lambda: f"it goes: {site.said()}")
     (left,) = (agent.host for agent in site.agents if agent.host.name == there)
     until(lambda: left.domains() == [], "nothing of it is left there")
     made(caller.post(f"/v1/nodes/{nodes[there]}/uncordon"))
+
+
+def _shown(machine: Machine, path: str) -> tuple[str, str]:
+    row = machine.tenant.member.get(path).json()
+    return row["state"], row["node_name"]
 
 
 def _on(site: MachineSite, node_name: str) -> set[str]:
