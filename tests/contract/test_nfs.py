@@ -14,7 +14,7 @@ from tests.support import hypervisors, nfs_server, user_mode
 from tests.support.nfs_server import NfsServer
 from tests.support.user_mode import HERE, REPOSITORY, UserModeMachine
 
-pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("vm"), pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("nfs"), pytest.mark.timeout(600)]
 _INSIDE = "tests/support/over_nfs.py"
 _SCRIPT = """\
 set -e
