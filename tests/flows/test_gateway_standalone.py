@@ -145,7 +145,7 @@ def test_an_engine_without_cancel_is_stopped_too_and_billed_exactly(tmp_path: Pa
     engine = Engine(tmp_path, "--no-cancel")
     gateway = Gateway(tmp_path, "--config", str(configuration(tmp_path, [upstream(engine, cancel=False)])))
     try:
-        stream = create(client(gateway), {"tokens": 100_000, "itl_ms": 5}, stream=True)
+        stream = create(client(gateway), {"tokens": 100_000, "itl_ms": 20}, stream=True)
         for seen, _ in enumerate(stream):
             if seen == 10:
                 break

@@ -101,8 +101,14 @@ def window(browser: Browser, url: str, look: str = "light", **more: Any) -> Iter
     host = urlsplit(url).netloc
 
     def heard(message: Any) -> None:
-        # A page that is refused on purpose says so in the console; everything else is a defect.
-        if message.type in ("error", "warning") and "Failed to load resource" not in message.text:
+        # A page that is refused on purpose says so in the console, and htmx says which requests a page that is left gives up;
+        # everything else is a defect. A request that fails otherwise is told as responseError or sendError beside these.
+        left = message.text.startswith(("htmx:sendAbort", "htmx:afterRequest"))
+        if (
+            message.type in ("error", "warning")
+            and "Failed to load resource" not in message.text
+            and not left
+        ):
             made.errors.append(f"{made.page.url}: {message.text}")
 
     made.page.on("console", heard)

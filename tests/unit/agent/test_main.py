@@ -84,7 +84,7 @@ def token_file(factory: Factory, folder: Path) -> Path:
     return file
 
 
-def until(true: Callable[[], object], seconds: float = 60.0) -> None:
+def until(true: Callable[[], object], seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end
