@@ -75,6 +75,14 @@ def test_links_of_the_documents_lead_somewhere() -> None:
     )
 
 
+def test_decisions_have_a_number_of_their_own_and_bear_it() -> None:
+    names = [path.name for path in sorted((ROOT / "docs" / "adr").glob("[0-9]*.md"))][1:]
+    numbers = [name[:4] for name in names]
+    assert [number for number in set(numbers) if numbers.count(number) > 1] == []
+    for name in names:
+        assert (ROOT / "docs" / "adr" / name).read_text().startswith(f"# {name[:4]}: "), name
+
+
 def test_a_broken_link_is_found() -> None:
     paths = {"docs/a.md", "docs/b.md", "docs", "README.md", "docs/pic.svg"}
     anchors = {"docs/b.md": {"a-title"}, "docs/a.md": {"here"}}

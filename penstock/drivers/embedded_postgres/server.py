@@ -45,6 +45,7 @@ MADE_WITHIN_SECONDS = 120.0
 STARTED_WITHIN_SECONDS = 300.0  # recovery after a crash replays up to max_wal_size of log
 STOPPED_WITHIN_SECONDS = 30.0
 _POLL_SECONDS = 0.02
+_SOCKET_FOLDER_PREFIX = "penstock-"
 
 
 class EmbeddedPostgres:
@@ -94,10 +95,20 @@ class EmbeddedPostgres:
         """
         try:
             pid = self.pid
+            found = read_pid_file(self._pgdata)
             if pid is not None:
                 self._end(pid)
+            if found is not None and found.socket_folder is not None:
+                self._clear_socket_folder(found.socket_folder)
         finally:
             self._let_go()
+
+    def _clear_socket_folder(self, folder: Path) -> None:
+        """Remove a socket folder that stands outside the data folder; what somebody else put in it stays, and so it does."""
+        if folder.parent == self.data_dir or not folder.name.startswith(_SOCKET_FOLDER_PREFIX):
+            return
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
     def _start(self, account: Account) -> str:
         programs = program_folder(account)
@@ -201,7 +212,7 @@ class EmbeddedPostgres:
         """Return a private folder whose socket path is short enough for the kernel and for libpq's lists."""
         folder = self.data_dir / "run"
         if len(os.fsencode(folder / ".s.PGSQL.5432")) > SOCKET_PATH_BYTES_MAX or "," in str(folder):
-            name = "penstock-" + hashlib.sha256(os.fsencode(self.data_dir)).hexdigest()[:16]
+            name = _SOCKET_FOLDER_PREFIX + hashlib.sha256(os.fsencode(self.data_dir)).hexdigest()[:16]
             folder = _runtime_folder() / name
             if account.switch:
                 let_through(folder, account)

@@ -1,7 +1,7 @@
 """Volumes on a file server: any host that has it mounted can attach them, and machines with them can move.
 
 The operator mounts the server (NFS 4.1 or newer, ``hard``, so that a machine waits for a server that is away instead of
-seeing errors) with the kernel's client: ADR 0019 says why with nothing else. This driver refuses to write where nothing is mounted, which would fill the host's own disk. A server that is away makes reports
+seeing errors) with the kernel's client: ADR 0020 says why with nothing else. This driver refuses to write where nothing is mounted, which would fill the host's own disk. A server that is away makes reports
 say so after ``limits.VOLUME_SILENT_SECONDS``, and nothing else of the agent waits for it.
 """
 
