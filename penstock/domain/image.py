@@ -26,7 +26,10 @@ _KNOWN: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x7fELF", "an ELF program"),
     (510, b"\x55\xaa", "a raw disk"),
 )
-_VERSION_3_FEATURES = 72
+_VERSION_3_FEATURES, _VERSION_3_REFCOUNT_ORDER = 72, 96
+# What QEMU itself takes at most (block/qcow2.h): tables of clusters and of counts, and snapshots inside.
+_L1_BYTES_MAX, _COUNTS_BYTES_MAX, _INNER_SNAPSHOTS_MAX = 32 << 20, 8 << 20, 65_536
+_REFCOUNT_ORDER_MAX = 6
 _DIRTY, _CORRUPT, _EXTERNAL = 1, 2, 4  # bits of "incompatible features" (QEMU docs/interop/qcow2.txt)
 _UNDERSTOOD = 0b11011  # dirty, corrupt, compression type, extended level 2
 
@@ -79,15 +82,29 @@ def check_header(head: bytes, size_bytes: int) -> Header:
         raise _refused("the image is damaged: its cluster size cannot be")
     if version == 3:
         _check_features(_number(head, _VERSION_3_FEATURES, 8))
+        if _number(head, _VERSION_3_REFCOUNT_ORDER, 4) > _REFCOUNT_ORDER_MAX:
+            raise _refused("the image is damaged: the width of its counts cannot be")
     virtual_bytes = _number(head, 24, 8)
     if not 0 < virtual_bytes <= limits.VM_DISK_GIB_MAX * BYTES_PER_GIB:
         raise _refused(
             f"as a disk the image has {virtual_bytes} bytes; 1 to {limits.VM_DISK_GIB_MAX} GiB are taken"
         )
-    table_entries, table_offset = _number(head, 36, 4), _number(head, 40, 8)
-    if table_offset + 8 * table_entries > size_bytes:
-        raise _refused("the image is cut short: its table of clusters lies beyond its end")
+    _check_tables(head, size_bytes, cluster_bits)
     return Header(virtual_bytes)
+
+
+def _check_tables(head: bytes, size_bytes: int, cluster_bits: int) -> None:
+    tables = (
+        ("table of clusters", _number(head, 40, 8), 8 * _number(head, 36, 4), _L1_BYTES_MAX),
+        ("table of counts", _number(head, 48, 8), _number(head, 56, 4) << cluster_bits, _COUNTS_BYTES_MAX),
+    )
+    for name, offset, length, most in tables:
+        if offset + length > size_bytes:
+            raise _refused(f"the image is cut short: its {name} lies beyond its end")
+        if length > most:
+            raise _refused(f"the image is damaged: its {name} has {length} bytes, and {most} can be")
+    if _number(head, 60, 4) > _INNER_SNAPSHOTS_MAX:
+        raise _refused("the image is damaged: it says that it holds more snapshots than there can be")
 
 
 def _check_features(features: int) -> None:

@@ -57,6 +57,12 @@ def qcow2(*, virtual_bytes: int = GIB, **fields: int) -> bytes:
         "features": (72, 8),
     }
     places |= {"table_entries": (36, 4), "table_offset": (40, 8)}
+    places |= {
+        "counts_offset": (48, 8),
+        "counts_clusters": (56, 4),
+        "snapshots": (60, 4),
+        "refcount_order": (96, 4),
+    }
     for name, value in fields.items():
         offset, size = places[name]
         head[offset : offset + size] = value.to_bytes(size, "big")

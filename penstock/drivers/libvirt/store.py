@@ -192,12 +192,11 @@ def _check(file: Path, image: Image) -> None:
         raise InvalidInputError(
             f"the image '{image.image_id}' arrived with another checksum than the catalogue's", field="image"
         )
-    facts = programs.image_facts(file)
-    details = str(facts.get("format-specific", ""))
-    if "backing-filename" in facts or "data-file" in details:
-        raise InvalidInputError(f"the image '{image.image_id}' leans on another file", field="image")
     try:
-        programs.run(["qemu-img", "check", "-q", "-f", "qcow2", file])
+        facts = programs.image_facts(file)
+        if "backing-filename" in facts or "data-file" in str(facts.get("format-specific", "")):
+            raise InvalidInputError(f"the image '{image.image_id}' leans on another file", field="image")
+        programs.check_image(file)
     except programs.ProgramError as error:
         raise InvalidInputError(
             f"the image '{image.image_id}' is damaged: {error.sentence}", field="image"

@@ -35,11 +35,29 @@ def test_a_plain_image_says_how_large_it_is() -> None:
         (qcow2(virtual_bytes=(limits.VM_DISK_GIB_MAX + 1) * GIB), "as a disk"),
         (qcow2(table_offset=1 << 40), "beyond its end"),
         (qcow2(table_entries=1 << 31), "beyond its end"),
+        (qcow2(counts_offset=1 << 40), "counts lies beyond its end"),
+        (qcow2(counts_clusters=(1 << 32) - 1), "counts lies beyond its end"),
+        (qcow2(snapshots=(1 << 32) - 1), "more snapshots"),
+        (qcow2(refcount_order=7), "width of its counts"),
     ],
 )
 def test_what_is_not_taken_says_why(head: bytes, said: str) -> None:
     with pytest.raises(InvalidInputError, match=said) as caught:
         check_header(head[:HEADER_BYTES], len(head))
+    assert caught.value.field == "image"
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        (qcow2(table_entries=(4 << 20) + 1), "clusters has 33554440 bytes"),
+        (qcow2(counts_clusters=129), "counts has 8454144 bytes"),
+    ],
+    ids=["clusters", "counts"],
+)
+def test_tables_that_fit_into_a_huge_file_have_a_limit_of_their_own(head: bytes, said: str) -> None:
+    with pytest.raises(InvalidInputError, match=said) as caught:
+        check_header(head[:HEADER_BYTES], limits.IMAGE_BYTES_MAX)
     assert caught.value.field == "image"
 
 

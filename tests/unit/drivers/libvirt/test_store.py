@@ -1,6 +1,7 @@
 """Images are fetched once and only kept if they are what the catalogue says; records survive their process."""
 
 import hashlib
+import os
 import shutil
 import subprocess
 from dataclasses import replace
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from penstock.base import limits
 from penstock.base.errors import InvalidInputError, StartupError
 from penstock.base.units import BYTES_PER_GIB
 from penstock.drivers.libvirt import programs
@@ -73,6 +75,63 @@ def test_an_image_that_is_not_what_it_should_be_is_not_kept(tmp_path: Path, kind
     with pytest.raises((InvalidInputError, programs.ProgramError)):
         store.base_file(image)
     assert list((tmp_path / "node/images").iterdir()) == []
+
+
+@needs_qemu
+@pytest.mark.parametrize(
+    ("offset", "value"),
+    [
+        (20, (40).to_bytes(4, "big")),
+        (20, b"\xff" * 4),
+        (36, b"\xff" * 4),
+        (56, b"\xff" * 4),
+        (60, b"\xff" * 4),
+        (96, b"\xff" * 4),
+    ],
+    ids=[
+        "cluster-bits",
+        "cluster-bits-max",
+        "clusters-table",
+        "counts-table",
+        "snapshots",
+        "width-of-counts",
+    ],
+)
+def test_an_image_with_absurd_numbers_is_refused_by_name(tmp_path: Path, offset: int, value: bytes) -> None:
+    bad = _create(tmp_path / "image")
+    data = bytearray(bad.read_bytes())
+    data[offset : offset + len(value)] = value
+    bad.write_bytes(data)
+    with pytest.raises(InvalidInputError, match="damaged") as caught:
+        MachineStore(tmp_path / "node", _From(bad)).base_file(_image(bad))
+    assert caught.value.field == "image"
+    assert list((tmp_path / "node/images").iterdir()) == []
+
+
+@needs_qemu
+def test_an_image_that_wants_all_memory_is_refused_within_the_bound(tmp_path: Path) -> None:
+    """The smallest clusters and the widest counts: qemu-img wants 8 bytes for each 512 of a file without content."""
+    bad = _create(tmp_path / "image", "-o", "cluster_size=512,refcount_bits=64")
+    os.truncate(bad, limits.IMAGE_BYTES_MAX)
+    assert programs.image_facts(bad)["virtual-size"] == 1 << 20
+    with pytest.raises(programs.ProgramError, match="more than 512 MiB of memory"):
+        programs.check_image(bad)
+
+
+def test_what_reads_a_foreign_image_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_OF_THIS_PROCESS", "s3cret")
+    told = programs.judge(["sh", "-c", "ulimit -v; ulimit -c; env; grep NoNewPrivs /proc/self/status"])
+    lines = told.splitlines()
+    assert lines[:2] == [str(limits.VM_JUDGE_MEMORY_BYTES >> 10), "0"]
+    assert lines[-1].split() == ["NoNewPrivs:", "1"]
+    assert "s3cret" not in told
+    monkeypatch.setattr(limits, "VM_JUDGE_CPU_SECONDS", 1)
+    with pytest.raises(programs.ProgramError, match="more than 1 s of a processor"):
+        programs.judge(["sh", "-c", "while :; do :; done"])
+    monkeypatch.setattr(limits, "VM_JUDGE_SECONDS", 0.1)
+    with pytest.raises(programs.ProgramError, match="did not end"):
+        programs.judge(["sleep", "60"])
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_record_is_there_after_its_process(tmp_path: Path) -> None:
