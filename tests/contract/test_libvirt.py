@@ -1,6 +1,10 @@
 """The driver contract, kept by real machines of a real libvirt and QEMU."""
 
+import dataclasses
+import re
 import shutil
+import subprocess
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +27,12 @@ class _Copies:
 
     def fetch(self, image_id: str, target: Path) -> None:
         shutil.copyfile(self._folder / image_id, target)
+
+
+def _places(said: str) -> dict[str, str]:
+    """Return where the guest sees each device of QEMU's ``info pci``, by its name."""
+    found = re.findall(r'Bus +(\d+), device +(\d+), function (\d+):.*?id "([^"]*)"', said, re.DOTALL)
+    return {name: f"{int(bus):02x}:{int(slot):02x}.{function}" for bus, slot, function, name in found}
 
 
 @pytest.mark.vm
@@ -55,3 +65,37 @@ class TestLibvirt(DriverContract):
 
     def invalid_config(self) -> tuple[Config, str]:
         return {**self.valid_config(), "vcpus": 0}, "vcpus"
+
+    def test_stand_ins_of_devices_are_where_they_were_planned(self) -> None:
+        """Libvirt's live XML, QEMU's device tree and the bus numbers that the guest's firmware gave agree."""
+        planned = [
+            {"pci_address": f"0000:{bus}:00.0", "numa_node": 0, "simulated": 1} for bus in ("5e", "41", "40")
+        ]
+        driver = self.make_driver()
+        wanted = self._new_wanted()
+        wanted = dataclasses.replace(wanted, config={**wanted.config, "devices": planned})
+        with self._ready(driver, wanted):
+            live = ET.fromstring(self._virsh("dumpxml", wanted.allocation_id))  # noqa: S314 - libvirt's own words
+            assert live.find("numatune/memory").attrib == {"mode": "preferred", "nodeset": "0"}
+            assert live.findall("devices/hostdev") == []  # nothing of the host is given
+            aliases = [one.get("name") or "" for one in live.iterfind("devices/rng/alias")]
+            named = {f"ua-simulated-0000-{bus}-00-0" for bus in ("40", "41", "5e")}
+            assert {one for one in aliases if one.startswith("ua-")} == named
+            tree = self._monitor(wanted.allocation_id, "info qtree")
+            assert {one for one in named if f'dev: virtio-rng-pci, id "{one}"' in tree} == named
+            # The firmware of the guest counts buses when it starts: until then the ports' are 0.
+            where = {f"ua-simulated-0000-{bus}-00-0": f"{bus}:00.0" for bus in ("40", "41", "5e")}
+            seen: dict[str, str] = {}
+            for _ in range(self.steps_max):
+                seen = _places(self._monitor(wanted.allocation_id, "info pci"))
+                if seen.items() >= where.items():
+                    break
+                self.wait()
+            assert {name: at for name, at in seen.items() if name in where} == where
+
+    def _virsh(self, *words: str) -> str:
+        command = ["virsh", "-c", self.host.uri, *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+    def _monitor(self, name: str, command: str) -> str:
+        return self._virsh("qemu-monitor-command", name, "--hmp", command)

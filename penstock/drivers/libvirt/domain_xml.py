@@ -13,6 +13,7 @@ from penstock.drivers.libvirt.machine import Machine, Nic, Passthrough
 
 HOT_PLUG_PORTS = 8  # PCIe root ports that wait for volumes
 TCG_CACHE_MIB = 64  # of translated code; without a limit it grows to gigabytes
+_EXPANDER_SLOTS = 32  # ports that one PCIe expander has room for
 SERIAL_MAX = 20  # characters of a virtio disk's serial that a guest sees
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
 
@@ -63,12 +64,15 @@ def domain_xml(
     _add(devices, "controller", type="scsi", model="virtio-scsi")
     _add(devices, "controller", type="usb", model="none")
     _add(devices, "controller", type="pci", index="0", model="pcie-root")
-    for number in range(1, 1 + _fixed_devices(machine, disks) + HOT_PLUG_PORTS):
+    ports = _fixed_devices(machine, disks) + HOT_PLUG_PORTS
+    for number in range(1, 1 + ports):
         _add(devices, "controller", type="pci", index=str(number), model="pcie-root-port")
     for nic in machine.nics:
         _interface(devices, nic)
     for device in machine.devices:
-        _hostdev(devices, device)
+        if not device.simulated:
+            _hostdev(devices, device)
+    _stand_ins(devices, [device for device in machine.devices if device.simulated], 1 + ports)
     _serial(devices, places.console)
     _random(devices)
     _add(devices, "memballoon", model="virtio").append(ET.Element("stats", {"period": "10"}))
@@ -203,6 +207,29 @@ def _hostdev(devices: ET.Element, device: Passthrough) -> None:
     _add(_add(host, "source"), "address", **_pci(device.pci_address or ""))
 
 
+def _stand_ins(devices: ET.Element, simulated: Sequence[Passthrough], index: int) -> None:
+    """Add a source of random numbers for each simulated device, where the guest sees the planned PCI address.
+
+    A PCIe expander begins a line of buses one below the first, and each port on it takes the next; ``index`` is the
+    first controller that is free.
+    """
+    line, slot, last = index, 0, -1
+    for bus, device in sorted(
+        (int((device.pci_address or "").split(":")[1], 16), device) for device in simulated
+    ):
+        if bus != last + 1 or slot == _EXPANDER_SLOTS:
+            line, slot, index = index, 0, index + 1
+            expander = _add(devices, "controller", type="pci", index=str(line), model="pcie-expander-bus")
+            _add(expander, "target", busNr=str(bus - 1))
+        port = _add(devices, "controller", type="pci", index=str(index), model="pcie-root-port")
+        _add(port, "address", type="pci", bus=f"0x{line:02x}", slot=f"0x{slot:02x}")
+        stand_in = _random(devices)
+        position = (device.pci_address or "").replace(":", "-").replace(".", "-")
+        _add(stand_in, "alias", name=f"ua-simulated-{position}")
+        _add(stand_in, "address", type="pci", bus=f"0x{index:02x}", slot="0x00")
+        slot, index, last = slot + 1, index + 1, bus
+
+
 def _pci(address: str) -> Mapping[str, str]:
     domain, bus, rest = address.split(":")
     slot, function = rest.split(".")
@@ -218,7 +245,8 @@ def _serial(devices: ET.Element, log: Path) -> None:
     _add(channel, "target", type="virtio", name="org.qemu.guest_agent.0")
 
 
-def _random(devices: ET.Element) -> None:
+def _random(devices: ET.Element) -> ET.Element:
     source = _add(devices, "rng", model="virtio")
     _add(source, "rate", bytes="65536", period="1000")
     _add(source, "backend", "/dev/urandom", model="random")
+    return source

@@ -18,6 +18,7 @@ _HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 _MAC = re.compile(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}\Z")  # not a group address
 _LINK = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,14}\Z")  # a network device of Linux
 _PCI = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]\Z")
+_STAND_IN = re.compile(r"0000:([4-9a-e][0-9a-f]|f[0-9a-e]):00\.0\Z")  # buses below 40 are a machine's own
 _TOKEN = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
@@ -54,11 +55,15 @@ class Nic:
 
 @dataclass(frozen=True, slots=True)
 class Passthrough:
-    """A device given to the machine: a PCI function by address, or a mediated device by its uuid."""
+    """A device given to the machine: a PCI function by address, or a mediated device by its uuid.
+
+    ``simulated``: nothing of the host is given; a virtio device stands in, at that PCI address of the guest.
+    """
 
     pci_address: str | None
     mdev_uuid: str | None
     numa_node: int | None
+    simulated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +158,9 @@ def parse(config: Mapping[str, Any]) -> Machine:
         raise InvalidInputError("two interfaces have the same MAC", field="nics")
     if len({one.volume_id for one in machine.volumes}) != len(machine.volumes):
         raise InvalidInputError("the same volume is named twice", field="volumes")
+    given_to_it = [device.pci_address or device.mdev_uuid for device in machine.devices]
+    if len(set(given_to_it)) != len(given_to_it):
+        raise InvalidInputError("the same device is named twice", field="devices")
     if any(_TOKEN.match(one) is None for one in machine.carried):
         raise InvalidInputError("a snapshot is named by its id", field="carried")
     if machine.restore_from is not None and machine.restore_from not in machine.snapshots:
@@ -240,6 +248,7 @@ def _device(given: Fields) -> Passthrough:
         pci_address=given.optional_text("pci_address", 12),
         mdev_uuid=given.optional_text("mdev_uuid", 36),
         numa_node=given.optional_count("numa_node", 1_023),
+        simulated=bool(given.optional_count("simulated", 1)),
     )
     given.refuse_others()
     if (device.pci_address is None) == (device.mdev_uuid is None):
@@ -248,6 +257,10 @@ def _device(given: Fields) -> Passthrough:
         )
     if device.pci_address is not None and _PCI.match(device.pci_address) is None:
         raise InvalidInputError("this must be like 0000:3b:00.0", field=given.place("pci_address"))
+    if device.simulated and _STAND_IN.match(device.pci_address or "") is None:
+        raise InvalidInputError(
+            "a simulated device is at 0000:40:00.0 to 0000:fe:00.0", field=given.place("pci_address")
+        )
     if device.mdev_uuid is not None:
         try:
             uuid.UUID(device.mdev_uuid)

@@ -73,6 +73,26 @@ def test_devices_are_passed_through_by_address_with_memory_beside_them() -> None
     assert domain.find("numatune/memory").get("nodeset") == "1"
 
 
+def test_stand_ins_of_devices_sit_at_their_buses_and_give_nothing_of_the_host() -> None:
+    buses = ("41", "fe", "40")
+    domain = _domain(devices=[{"pci_address": f"0000:{bus}:00.0", "simulated": 1} for bus in buses])
+    assert domain.findall("devices/hostdev") == []
+    found = {}
+    for stand_in in domain.iterfind("devices/rng[alias]"):
+        index = int(stand_in.find("address").get("bus"), 16)
+        port = domain.find(f"devices/controller[@type='pci'][@index='{index}']/address")
+        line = domain.find(f"devices/controller[@type='pci'][@index='{int(port.get('bus'), 16)}']")
+        assert (index, line.get("model")) != (0, "pcie-root")
+        found[stand_in.find("alias").get("name")] = (line.find("target").get("busNr"), port.get("slot"))
+    assert found == {
+        "ua-simulated-0000-40-00-0": ("63", "0x00"),
+        "ua-simulated-0000-41-00-0": ("63", "0x01"),
+        "ua-simulated-0000-fe-00-0": ("253", "0x00"),
+    }
+    indexes = [one.get("index") for one in domain.iterfind("devices/controller[@type='pci']")]
+    assert len(set(indexes)) == len(indexes)
+
+
 def test_another_architecture() -> None:
     domain = _domain(architecture="aarch64")
     assert domain.find("os/type").attrib == {"arch": "aarch64", "machine": "virt"}
