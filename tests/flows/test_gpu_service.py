@@ -154,7 +154,7 @@ def test_dry_run_says_plan_and_price_and_changes_nothing(
 
 
 def test_an_order_of_any_class_counts_against_the_quota_of_the_class_it_gets(
-    tenant: TestClient, simulated: SimulatedFactory
+    tenant: TestClient, simulated: SimulatedFactory, clock: ManualClock
 ) -> None:
     with simulated.plane.db.transaction(SYSTEM) as connection:
         tenant_id = connection.execute(sa.text("SELECT id FROM tenant")).scalar_one()
@@ -167,7 +167,9 @@ def test_an_order_of_any_class_counts_against_the_quota_of_the_class_it_gets(
             limit=3,
             at=simulated.plane.clock.now(),
         )
-    first, second = order(tenant, simulated, count=2), order(tenant, simulated, count=2)
+    first = order(tenant, simulated, count=2)
+    clock.advance(timedelta(seconds=1))
+    second = order(tenant, simulated, count=2)
     simulated.turn()
     assert show(tenant, first)["state"] == "running"
     waiting = show(tenant, second)
@@ -180,6 +182,35 @@ def test_an_order_of_any_class_counts_against_the_quota_of_the_class_it_gets(
             sa.text("SELECT used FROM quota_use WHERE dimension = 'devices:H100' AND project_id = ''")
         ).scalar_one()
     assert used == 2
+
+
+def test_of_those_that_wait_together_who_came_first_is_first(
+    tenant: TestClient, simulated: SimulatedFactory, clock: ManualClock
+) -> None:
+    with simulated.plane.db.transaction(SYSTEM) as connection:
+        tenant_id = connection.execute(sa.text("SELECT id FROM tenant")).scalar_one()
+        quota_store.put(
+            connection,
+            quota_id="quo_1",
+            tenant_id=tenant_id,
+            project_id=None,
+            dimension="devices:H100",
+            limit=2,
+            at=simulated.plane.clock.now(),
+        )
+    came: list[dict[str, Any]] = []
+    for _ in range(4):
+        came.append(order(tenant, simulated, count=1))
+        clock.advance(timedelta(seconds=1))
+    # As after an engine's end: all are due at the same moment, and lie in the table in another order than they came.
+    now = simulated.plane.clock.now()
+    for one in reversed(came):
+        with simulated.plane.db.transaction(SYSTEM) as connection:
+            connection.execute(
+                sa.text("UPDATE service SET due_at = :now WHERE id = :id"), {"id": one["id"], "now": now}
+            )
+    simulated.turn()
+    assert [show(tenant, one)["state"] for one in came] == ["running", "running", "queued", "queued"]
 
 
 def test_a_class_that_an_operator_adds_can_be_ordered_at_once(
