@@ -341,6 +341,7 @@ VM_PROBE_SECONDS = 10.0
 VM_DISK_METERS_SECONDS = 1.0  # that an answer about disks is waited for before the last one is told
 VM_RETRY_SECONDS = 5.0
 VM_ROOM_TO_GO_ON_BYTES = 32 << 20  # free on a host before a machine goes on whose disk could not be written
+VM_ROOM_FOR_SEED_BYTES = 1 << 20
 SSH_KEY_CHARACTERS_MAX = 8_192
 USER_DATA_BYTES_MAX = 64 << 10
 IMAGE_BYTES_MAX = 64 << 30

@@ -30,7 +30,7 @@ from penstock.drivers.libvirt.moving import move_away
 from penstock.drivers.libvirt.seed import meta_data, write_seed
 from penstock.drivers.libvirt.store import KeySource, MachineStore, Record
 from penstock.drivers.libvirt.volumes import Volumes
-from penstock.drivers.room import empty
+from penstock.drivers.room import empty, room_for
 
 _LOOK_SECONDS = 0.1
 NO_ROOM = "its host has no room for what it writes; it is held where it is, and goes on when there is"
@@ -180,7 +180,9 @@ class Convergence:
             self._store.grow(self._places.root, machine.disk_gib * BYTES_PER_GIB)
         seed = digest([meta_data(machine.seed), sha256(machine.seed.user_data).hexdigest()])
         if record.seed != seed or not self._places.seed.exists():
-            write_seed(machine.seed, self._places.seed)
+            seed_file = self._places.seed
+            with room_for("what it is told at its start", seed_file.parent, limits.VM_ROOM_FOR_SEED_BYTES):
+                write_seed(machine.seed, seed_file)
             self._store.note(self._id, seed=seed)
 
     def _restore(self) -> None:

@@ -32,7 +32,7 @@ from penstock.drivers.libvirt.meters import HELD, meters_of, power_of, power_of_
 from penstock.drivers.libvirt.sending import Sender
 from penstock.drivers.libvirt.settings import Settings
 from penstock.drivers.libvirt.store import ImageSink, ImageSource, KeySource, MachineStore, Record
-from penstock.drivers.room import room
+from penstock.drivers.room import is_full, no_room, room
 
 log = structlog.get_logger(__name__)
 CHANGING = "changing"
@@ -281,6 +281,11 @@ class LibvirtDriver:
         except PenstockError as error:
             job.error = error
             log.warning("machine_not_brought_about", allocation=allocation_id, error=error.sentence)
+        except OSError as error:
+            folder = self._store.folders["room_of_machines"]
+            full = no_room("the machine", folder, limits.VM_ROOM_TO_GO_ON_BYTES) if is_full(error) else None
+            job.error = full or UnavailableError(f"the driver failed: {error}")
+            log.warning("machine_failed", allocation=allocation_id, error=str(error))
         except Exception as error:
             job.error = UnavailableError(f"the driver failed: {error}")
             log.exception("machine_failed", allocation=allocation_id)

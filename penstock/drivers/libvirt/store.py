@@ -4,7 +4,6 @@
 killed process goes on where it was.
 """
 
-import contextlib
 import os
 import shutil
 import threading
@@ -16,10 +15,12 @@ from typing import Any, Protocol
 
 import orjson
 
+from penstock.base import limits
 from penstock.base.errors import InvalidInputError, StartupError, UnavailableError
 from penstock.drivers.libvirt import programs
 from penstock.drivers.libvirt.domain_xml import Places
 from penstock.drivers.libvirt.machine import Attached, Image
+from penstock.drivers.room import room_for
 
 _FOLDER_MODE = 0o711  # QEMU's user passes through and finds what it is given by name
 
@@ -153,7 +154,8 @@ class MachineStore:
     def base_file(self, image: Image) -> Path:
         """Return the cached image, fetched and checked first if it is not here.
 
-        InvalidInputError if it is not what its checksum says, is no qcow2, or leans on another file.
+        InvalidInputError if it is not what its checksum says, is no qcow2, or leans on another file; UnavailableError if
+        there is no room for it and for a disk over it.
         """
         file = self._images / f"{image.sha256}.qcow2"
         if file.exists():
@@ -162,7 +164,10 @@ class MachineStore:
             if not file.exists():
                 partial = self._images / f".{image.sha256}.part"  # one a killed process left is written over
                 try:
-                    self._source.fetch(image.image_id, partial)
+                    partial.unlink(missing_ok=True)
+                    needed_bytes = image.size_bytes + limits.VM_ROOM_TO_GO_ON_BYTES
+                    with room_for("a new machine and its image", self._images, needed_bytes):
+                        self._source.fetch(image.image_id, partial)
                     _check(partial, image)
                     partial.chmod(0o444)
                     partial.replace(file)
@@ -171,13 +176,17 @@ class MachineStore:
         return file
 
     def make_disk(self, base: Path, file: Path) -> None:
-        """Make a disk over ``base`` unless it is there."""
-        if not file.exists():
-            partial = file.with_suffix(".new")
-            with contextlib.suppress(FileNotFoundError):  # there is one only where a making was cut short
-                partial.unlink()
-            programs.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, partial])
+        """Make a disk over ``base`` unless it is there; UnavailableError if there is no room to begin on."""
+        if file.exists():
+            return
+        partial = file.with_suffix(".new")
+        partial.unlink(missing_ok=True)  # there is one only where a making was cut short
+        try:
+            with room_for("the disk of a new machine", file.parent, limits.VM_ROOM_TO_GO_ON_BYTES):
+                programs.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, partial])
             partial.replace(file)
+        finally:
+            partial.unlink(missing_ok=True)
 
     def grow(self, file: Path, size_bytes: int) -> None:
         """Grow a disk that no machine runs on."""

@@ -1,6 +1,8 @@
 """A real guest on a real libvirt, from its first boot to its move to another host."""
 
 import base64
+import contextlib
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -9,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from penstock.base import limits
 from penstock.base.clock import SystemClock
 from penstock.base.ids import new_id
 from penstock.drivers.base import Observed, Phase, Wanted
@@ -19,7 +22,7 @@ from penstock.drivers.volumes.contract import Keys
 from tests.support import guest_image
 from tests.support.guests import Guest, Key, dhcp, make_key, until
 from tests.support.hypervisors import Fabric, Host
-from tests.support.machines import config, facts_of
+from tests.support.machines import blank_image, config, facts_of
 
 pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("vm"), pytest.mark.timeout(400)]
 MAC, ADDRESS = "52:54:00:00:00:21", "10.77.0.121"
@@ -207,6 +210,45 @@ def _waits_for_room(site: _Site) -> None:
     fabric.give_room()
     until(lambda: said().phase is Phase.READY, "it goes on")
     assert writing.communicate(timeout=60)[0] == "written\n", "not a byte was lost"
+
+
+def test_a_new_machine_waits_for_room_and_leaves_nothing_half_made(
+    tmp_path: Path, machine_fabric: Fabric, hypervisor: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a host that is full to the last byte to one with room: each answer says what is free and what is needed."""
+    monkeypatch.setattr(limits, "VM_RETRY_SECONDS", 0.05)
+    facts = blank_image(tmp_path / "image")
+    os.truncate(tmp_path / "image", 8 << 20)
+    facts = facts_of(tmp_path / "image", facts["id"])
+    folder = machine_fabric.small / tmp_path.name
+    settings = Settings(hypervisor.uri, hypervisor.arrivals, Acceleration.TCG, stop_seconds=1)
+    driver = LibvirtDriver(folder, SystemClock(), _Image(tmp_path / "image"), settings, Keys())
+    wanted = Wanted(new_id("allocation", SystemClock().now()), 1, config(image=facts, power="off"))
+
+    def says(sentence: str) -> None:
+        until(lambda: sentence in (driver.ensure(wanted).message or ""), lambda: str(driver.ensure(wanted)))
+        assert driver.ensure(wanted).phase in (Phase.PENDING, Phase.STARTED)
+        assert list((folder / "images").iterdir()) == []
+        assert not [one for one in (folder / "machines").rglob("*") if one.suffix in (".qcow2", ".iso")]
+
+    filler = machine_fabric.small / "filler"
+    try:
+        machine_fabric.give_room(shutil.disk_usage(machine_fabric.small).used + (9 << 19))
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as stream:
+            while True:
+                stream.write(b"x" * 4096)
+        says("no room for the machine: 0 MiB are free, and 32 MiB are needed")
+        filler.unlink()
+        says("no room for a new machine and its image: 4 MiB are free, and 40 MiB are needed")
+        machine_fabric.give_room()
+        until(lambda: driver.ensure(wanted).phase is Phase.READY, lambda: str(driver.ensure(wanted)))
+        assert (folder / "machines" / wanted.allocation_id / "root.qcow2").exists()
+        until(lambda: driver.remove(wanted.allocation_id).phase is Phase.ABSENT, "it is removed")
+    finally:
+        filler.unlink(missing_ok=True)
+        machine_fabric.give_room()
+        driver.close()
+        shutil.rmtree(folder)
 
 
 def test_a_guest_moves_while_it_is_pinged(site: _Site) -> None:
