@@ -234,7 +234,10 @@ def test_a_new_machine_waits_for_room_and_leaves_nothing_half_made(
     filler = machine_fabric.small / "filler"
     try:
         machine_fabric.give_room(shutil.disk_usage(machine_fabric.small).used + (9 << 19))
-        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as stream:
+        with (
+            contextlib.suppress(OSError),
+            filler.open("wb", buffering=0) as stream,
+        ):  # writing ends when the disk is full
             while True:
                 stream.write(b"x" * 4096)
         says("no room for the machine: 0 MiB are free, and 32 MiB are needed")
