@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from penstock.base.clock import SystemClock
-from penstock.drivers.base import Config, Driver
+from penstock.drivers.base import Config, Driver, Phase
 from penstock.drivers.contract import DriverContract
 from penstock.drivers.libvirt.driver import LibvirtDriver
 from penstock.drivers.libvirt.settings import Acceleration, Settings
@@ -65,6 +65,24 @@ class TestLibvirt(DriverContract):
 
     def invalid_config(self) -> tuple[Config, str]:
         return {**self.valid_config(), "vcpus": 0}, "vcpus"
+
+    def test_machines_of_another_agent_on_the_same_libvirtd_are_left_alone(self) -> None:
+        driver = self.make_driver()
+        wanted = self._new_wanted()
+        with self._ready(driver, wanted):
+            mine, self.folder = self.folder, self.folder.with_name("of-another-agent")
+            other = self.make_driver()
+            assert list(other.observe()) == []
+            assert other.remove(wanted.allocation_id).phase is Phase.ABSENT
+            assert self.host.domains() == [wanted.allocation_id]
+            # What this agent made is taken for its own though its notes are gone.
+            (mine / "machines" / wanted.allocation_id / "record.json").rename(mine / "record.json")
+            self.folder = mine
+            assert [one.allocation_id for one in self.make_driver().observe()] == [wanted.allocation_id]
+            shutil.move(mine / "machines" / wanted.allocation_id, mine / "aside")
+            assert [one.allocation_id for one in self.make_driver().observe()] == [wanted.allocation_id]
+            shutil.move(mine / "aside", mine / "machines" / wanted.allocation_id)
+            (mine / "record.json").rename(mine / "machines" / wanted.allocation_id / "record.json")
 
     def test_stand_ins_of_devices_are_where_they_were_planned(self) -> None:
         """Libvirt's live XML, QEMU's device tree and the bus numbers that the guest's firmware gave agree."""

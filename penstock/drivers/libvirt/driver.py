@@ -127,14 +127,17 @@ class LibvirtDriver:
             return self._under_way(wanted, record, job)
 
     def observe(self) -> Sequence[Observed]:
-        """Report every machine that has a folder or a domain here; UnavailableError if libvirt does not answer."""
+        """Report every machine that has a folder or a domain here; UnavailableError if libvirt does not answer.
+
+        A domain whose disk lies elsewhere is somebody else's, perhaps another agent's on the same libvirtd, and is left alone.
+        """
         with self._hypervisor.speaking() as connection:
             stats = self._hypervisor.stats(connection)
+            made = {name for name in stats if is_id(name, "allocation")}
+            made = {one for one in made if self._store.has(one) or self._is_ours(connection, one)}
         disks = self._disk_meters.now()
         found: list[Observed] = []
-        for allocation_id in sorted(
-            {*self._store.ids(), *(name for name in stats if is_id(name, "allocation"))}
-        ):
+        for allocation_id in sorted({*self._store.ids(), *made}):
             record = self._store.read(allocation_id)
             if record is None:
                 found.append(Observed(allocation_id, 0, Phase.STARTED))
@@ -217,7 +220,11 @@ class LibvirtDriver:
         if self._store.has(allocation_id):
             return True
         with self._hypervisor.speaking() as connection:
-            return self._hypervisor.domain(connection, allocation_id) is not None
+            return self._is_ours(connection, allocation_id)
+
+    def _is_ours(self, connection: Any, allocation_id: str) -> bool:
+        folder = f"{self._store.places(allocation_id).root.parent}/"
+        return any(file.startswith(folder) for file in self._hypervisor.files(connection, allocation_id))
 
     def _take_away(self, allocation_id: str) -> None:
         with self._hypervisor.speaking() as connection:

@@ -6,6 +6,7 @@ says nothing about the machines: they go on running without it.
 
 import contextlib
 import threading
+import xml.etree.ElementTree as ET
 from collections.abc import Generator, Mapping
 from typing import Any
 
@@ -67,6 +68,18 @@ class Hypervisor:
             if error.get_error_code() == api.VIR_ERR_NO_DOMAIN:
                 return None
             raise
+
+    def files(self, connection: Any, name: str) -> list[str]:
+        """Return the paths of a domain's files (disks, seed, console's log); none if there is no such domain; within ``speaking``."""
+        api = self.api
+        try:
+            said = connection.lookupByName(name).XMLDesc()
+        except api.libvirtError as error:
+            if error.get_error_code() == api.VIR_ERR_NO_DOMAIN:
+                return []
+            raise
+        elements = ET.fromstring(said).iter()  # noqa: S314 - libvirt's own words
+        return [file for one in elements if (file := one.get("file")) is not None]
 
     def is_active(self, domain: Any) -> bool:
         """Tell whether QEMU runs for a domain."""
