@@ -5,14 +5,16 @@ Nothing here touches the database: the action in ``actions/node.py`` reads, asks
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
+from uuid import UUID
 
 import orjson
 
 from penstock.base import limits
 from penstock.base.errors import InvalidInputError
 from penstock.base.units import BYTES_PER_GIB
-from penstock.domain.device import DeviceClass, DeviceHealth, classify
+from penstock.domain.device import Attach, DeviceClass, DeviceHealth, classify, classify_part
 from penstock.domain.power_budget import host_mw
 from penstock.drivers.base import DeviceFacts, NodeFacts
 from penstock.store import device as device_store
@@ -104,6 +106,9 @@ def _check_node(node: NodeFacts, place: str) -> None:
         raise InvalidInputError(f"at most {DEVICES_PER_NODE_MAX} devices in a node", field=f"{place}.devices")
     if len({device.index for device in node.devices}) != len(node.devices):
         raise InvalidInputError("two devices have the same index", field=f"{place}.devices")
+    mediated = [device.uuid for device in node.devices if device.attach == Attach.MDEV]
+    if len(set(mediated)) != len(mediated):
+        raise InvalidInputError("two mediated devices have the same uuid", field=f"{place}.devices")
     for number, device in enumerate(node.devices):
         _check_device(device, f"{place}.devices.{number}")
 
@@ -112,14 +117,25 @@ def _check_device(device: DeviceFacts, place: str) -> None:
     _check_range(device.index, f"{place}.index", DEVICES_PER_NODE_MAX)
     _check_range(device.memory_bytes, f"{place}.memory_bytes", 1 << 60)
     _check_text(device.device_class, f"{place}.device_class", limits.NAME_CHARACTERS_MAX, empty=True)
-    for name in ("model", "vendor", "serial", "uuid", "pci_address", "nvlink_domain"):
+    for name in ("model", "vendor", "serial", "uuid", "pci_address", "nvlink_domain", "mdev_type"):
         value = getattr(device, name)
         if value is not None:
             _check_text(value, f"{place}.{name}", limits.TEXT_CHARACTERS_MAX, empty=True)
+    if device.attach not in set(Attach):
+        raise InvalidInputError(f"attach is one of {', '.join(sorted(Attach))}", field=f"{place}.attach")
+    if device.attach == Attach.MDEV and not _is_uuid(device.uuid or ""):
+        raise InvalidInputError("a mediated device is named by its uuid", field=f"{place}.uuid")
     if device.health not in set(DeviceHealth):
         raise InvalidInputError(
             f"health is one of {', '.join(sorted(DeviceHealth))}", field=f"{place}.health"
         )
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False
 
 
 def _check_text(value: str, field: str, characters_max: int, *, empty: bool = False) -> None:
@@ -198,11 +214,11 @@ def compare_devices(
     named = dict(classes)
     for node in facts:
         node_id = ids[node.name]
-        for device in node.devices:
+        for position, device in _positions(node.devices, [row for row in known if row["node_id"] == node_id]):
             wanted = _device_row(device, named)
-            row = rows.pop((node_id, device.index), None)
+            row = rows.pop((node_id, position), None)
             if row is None:
-                new = {"id": new_id("device"), "node_id": node_id, "position": device.index, **wanted}
+                new = {"id": new_id("device"), "node_id": node_id, "position": position, **wanted}
                 difference.new_devices.append(new)
                 difference.unsettled_nodes.add(node_id)
             else:
@@ -212,6 +228,23 @@ def compare_devices(
         if row["node_id"] in enrolled:
             same = {column: row[column] for column in device_store.FACTS}
             _compare_device(difference, row, {**same, "health": DeviceHealth.FAILED.value})
+
+
+def _positions(devices: Sequence[DeviceFacts], known: Sequence[Row]) -> list[tuple[int, DeviceFacts]]:
+    """Return each device with its position: its index, but a mediated device keeps the one that it had.
+
+    Hosts make and remove mediated devices as they like, and a machine holds a position, which must not become another
+    device. Theirs are above all indexes; one that is gone and that nobody holds leaves its position to the next.
+    """
+    mediated = [device for device in devices if device.attach == Attach.MDEV]
+    rows = [row for row in known if row["attach"] == Attach.MDEV]
+    had = {row["uuid"]: row["position"] for row in rows}
+    named = {one.uuid for one in mediated}
+    placed = [(device.index, device) for device in devices if device.attach != Attach.MDEV]
+    placed += [(had[one.uuid], one) for one in mediated if one.uuid in had]
+    taken = {row["position"] for row in rows if row["used_mask"] or row["uuid"] in named}
+    free = (number for number in count(DEVICES_PER_NODE_MAX + 1) if number not in taken)
+    return placed + [(next(free), one) for one in mediated if one.uuid not in had]
 
 
 def _compare_device(difference: Difference, row: Row, wanted: dict[str, Any]) -> None:
@@ -234,15 +267,20 @@ def _device_row(facts: DeviceFacts, classes: dict[str, DeviceClass]) -> dict[str
     """Return the fact columns of a device (``store.device.FACTS``)."""
     name = facts.device_class
     if name == UNKNOWN_CLASS.name or name not in classes:
-        name = classify(facts.model, classes)
+        name = (
+            classify_part(facts.model, facts.memory_bytes, classes)
+            if facts.attach == Attach.MDEV
+            else classify(facts.model, classes)
+        )
     known = classes.get(name) if name != UNKNOWN_CLASS.name else None
+    cut = known if facts.attach != Attach.MDEV else None  # a part is cut no further
     return {
         "device_class": name if known is not None else UNKNOWN_CLASS.name,
         "model": facts.model,
         "vendor": facts.vendor,
         "memory_bytes": facts.memory_bytes,
-        "slices": known.slices if known is not None else 1,
-        "slice_memory_bytes": known.slice_memory_bytes if known is not None else facts.memory_bytes,
+        "slices": cut.slices if cut is not None else 1,
+        "slice_memory_bytes": cut.slice_memory_bytes if cut is not None else facts.memory_bytes,
         "serial": facts.serial,
         "uuid": facts.uuid,
         "pci_address": facts.pci_address,
@@ -251,4 +289,6 @@ def _device_row(facts: DeviceFacts, classes: dict[str, DeviceClass]) -> dict[str
         else None,
         "nvlink_domain": facts.nvlink_domain,
         "health": facts.health,
+        "attach": facts.attach,
+        "mdev_type": facts.mdev_type,
     }

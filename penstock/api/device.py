@@ -11,14 +11,18 @@ from penstock.actions import device as device_actions
 from penstock.api.edge import ERRORS, After, Caller, Limit, answer, page
 from penstock.api.fields import IdFilter, NameFilter, PathId
 from penstock.base import limits
-from penstock.domain.device import DeviceHealth
+from penstock.domain.device import Attach, DeviceHealth
 from penstock.store.rows import Row
 
 router = APIRouter(tags=["infrastructure"])
 
 
 class DeviceOut(BaseModel):
-    """One accelerator. ``watts`` and ``celsius`` are what its sensors said at ``read_at``; null: it has not said."""
+    """One accelerator. ``watts`` and ``celsius`` are what its sensors said at ``read_at``; null: it has not said.
+
+    ``attach``: a machine gets it by VFIO, as a mediated device (``uuid`` and ``mdev_type`` are its own, ``pci_address`` is
+    its parent's), or gets a stand-in that is no accelerator.
+    """
 
     id: str
     node_id: str
@@ -41,6 +45,8 @@ class DeviceOut(BaseModel):
     pci_address: str | None
     numa_node: int | None
     nvlink_domain: str | None
+    attach: Attach
+    mdev_type: str | None
     health: str
     watts: int | None
     celsius: int | None

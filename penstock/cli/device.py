@@ -32,6 +32,8 @@ DETAIL = (
     Column("UUID", "uuid"),
     Column("PCI ADDRESS", "pci_address"),
     Column("NUMA NODE", "numa_node"),
+    Column("ATTACH", "attach"),
+    Column("MEDIATED TYPE", "mdev_type"),
 )
 CLASSES = (
     Column("NAME", "name"),

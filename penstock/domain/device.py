@@ -20,6 +20,14 @@ class DeviceHealth(StrEnum):
     FAILED = "failed"
 
 
+class Attach(StrEnum):
+    """How a machine gets a device: its PCI function by VFIO, a mediated device of it, or a stand-in that is none."""
+
+    VFIO = "vfio"
+    MDEV = "mdev"
+    SIMULATED = "simulated"
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceClass:
     """One kind of accelerator as data: what it is, how it can be cut, what it draws.
@@ -96,6 +104,14 @@ def load_device_classes(text: str | None = None) -> dict[str, DeviceClass]:
                 f"device class '{name}' is incomplete or has a value of the wrong type: {error}", field=name
             ) from error
     return classes
+
+
+def classify_part(model: str, memory_bytes: int, classes: dict[str, DeviceClass]) -> str:
+    """Return the class of a part of a device (a vGPU): as ``classify``, but never a class that has much more memory.
+
+    So a part, whose model begins as the whole one's does ("NVIDIA A40-8Q"), is not sold as the whole.
+    """
+    return classify(model, {n: one for n, one in classes.items() if one.memory_bytes * 4 <= memory_bytes * 5})
 
 
 def classify(model: str, classes: dict[str, DeviceClass]) -> str:

@@ -55,7 +55,11 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class DeviceFacts:
-    """One accelerator as its backend reports it; ``device_class`` is a name in classes.toml or 'unknown'."""
+    """One accelerator as its backend reports it; ``device_class`` is a name in classes.toml or 'unknown'.
+
+    ``attach`` (``domain.device.Attach``) is how a machine gets it. A mediated device has its own ``uuid``, its
+    ``mdev_type`` and the PCI address of its parent.
+    """
 
     index: int
     device_class: str
@@ -68,6 +72,8 @@ class DeviceFacts:
     numa_node: int | None = None
     nvlink_domain: str | None = None
     health: str = "ok"
+    attach: str = "vfio"
+    mdev_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

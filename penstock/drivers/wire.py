@@ -15,6 +15,7 @@ from typing import Any
 
 from penstock.base import limits
 from penstock.base.errors import InvalidInputError
+from penstock.domain.device import Attach
 from penstock.domain.sleep import PowerState
 from penstock.domain.weights import Copy, WeightsState
 from penstock.drivers.base import DeviceFacts, NodeFacts, Observed, Phase, Reading, Typed
@@ -231,12 +232,11 @@ def _node(given: Fields) -> NodeFacts:
         disks=tuple(given.plain_objects("disks", _DETAILS_MAX)),
         nics=tuple(given.plain_objects("nics", _DETAILS_MAX)),
         devices=tuple(_device(row) for row in given.objects("devices", DEVICES_PER_NODE_MAX)),
-        rack=given.optional_text("rack", name_max),
-        leaf=given.optional_text("leaf", name_max),
-        spine=given.optional_text("spine", name_max),
-        core=given.optional_text("core", name_max),
-        power_feed=given.optional_text("power_feed", name_max),
         notes=tuple(given.texts("notes", _DETAILS_MAX, text)),
+        **{
+            name: given.optional_text(name, name_max)
+            for name in ("rack", "leaf", "spine", "core", "power_feed")
+        },
     )
 
 
@@ -248,12 +248,13 @@ def _device(given: Fields) -> DeviceFacts:
         model=given.text("model", text, empty=True),
         vendor=given.text("vendor", text, empty=True),
         memory_bytes=given.count("memory_bytes"),
-        serial=given.optional_text("serial", text),
-        uuid=given.optional_text("uuid", text),
-        pci_address=given.optional_text("pci_address", text),
         numa_node=given.optional_count("numa_node", COUNT_MAX),
-        nvlink_domain=given.optional_text("nvlink_domain", text),
         health=given.choice("health", ("ok", "suspect", "failed"), default="ok"),
+        attach=given.choice("attach", tuple(Attach), default=Attach.VFIO),
+        **{
+            name: given.optional_text(name, text)
+            for name in ("serial", "uuid", "pci_address", "nvlink_domain", "mdev_type")
+        },
     )
     given.refuse_others()
     return device

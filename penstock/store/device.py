@@ -25,16 +25,19 @@ FACTS: Mapping[str, str] = {
     "numa_node": "smallint",
     "nvlink_domain": "text",
     "health": "text",
+    "attach": "text",
+    "mdev_type": "text",
 }
 _NAMES = ", ".join(FACTS)
 _TYPED = ", ".join(f"{name} {type_}" for name, type_ in FACTS.items())
 _INSERT = sa.text(
     f"INSERT INTO device (id, node_id, position, simulated, created_at, {_NAMES}) "  # noqa: S608 - constants
-    f"SELECT id, node_id, position, :simulated, :at, {_NAMES} "
+    f"SELECT id, node_id, position, :simulated OR attach = 'simulated', :at, {_NAMES} "
     f"FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(id text, node_id text, position smallint, {_TYPED})"
 )
 _UPDATE = sa.text(
     "UPDATE device d SET generation = d.generation + 1, "  # noqa: S608 - constants
+    "simulated = r.attach = 'simulated' OR (d.simulated AND d.attach <> 'simulated'), "
     + ", ".join(f"{name} = r.{name}" for name in FACTS)
     + f" FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(id text, {_TYPED}) WHERE d.id = r.id"
 )

@@ -2,12 +2,16 @@
 
 from typing import Any
 
+import pytest
+
+from penstock.base.errors import InvalidInputError
 from penstock.control_plane import ControlPlane
 from penstock.drivers.base import DeviceFacts, Phase
 from penstock.drivers.libvirt.converge import NO_ROOM
+from penstock.drivers.libvirt.machine import parse
 from tests.support.infrastructure import change, query
 from tests.support.machine_host import Host
-from tests.support.machine_objects import made, make_vm
+from tests.support.machine_objects import made, make_host, make_vm
 from tests.support.networks import make_network, make_port, make_subnet
 from tests.support.tenancy import Caller, Tenant
 
@@ -133,3 +137,62 @@ def test_devices_are_passed_through_at_their_place_and_come_free_again(
     host.say()
     told = {config["host_name"]: config["devices"] for config in _told(host)}
     assert [one["pci_address"] for one in told["three"]] in (["0000:3b:00.0"], ["0000:3c:00.0"])
+
+
+def test_each_kind_of_device_is_told_by_what_names_it(
+    control_plane: ControlPlane, acme: Tenant, operator: Caller
+) -> None:
+    uuids = ["3f2504e0-4f89-11d3-9a0c-0305e82c3301", "a297db4a-f4c2-11e6-90f6-d3b88d6c9525"]
+
+    def part(index: int, uuid: str) -> DeviceFacts:
+        parent = {"pci_address": "0000:3b:00.4", "numa_node": 1, "mdev_type": "nvidia-558"}
+        return DeviceFacts(
+            index, "unknown", "NVIDIA L40S-48C", "nvidia", 48 << 30, uuid=uuid, attach="mdev", **parent
+        )
+
+    at = {"pci_address": "0000:5E:00.0", "numa_node": 0, "attach": "simulated"}
+    stand_in = DeviceFacts(0, "H100", "NVIDIA H100", "nvidia", 80 << 30, **at)
+    host = Host(control_plane, "hv1", devices=[stand_in, part(1, uuids[1])])
+    control_plane.seed()
+    made(operator.post("/v1/offers", name="vm-gpu", kind="vm", title="With GPUs", fixed={}))
+    plain = make_vm(control_plane, acme, "plain")
+    (image,) = query(control_plane.context, "SELECT image_id FROM vm WHERE service_id = :id", id=plain)
+
+    launched: dict[str, str] = {}
+
+    def launch(name: str, device_class: str) -> None:
+        spec = {"image": image["image_id"], "device_class": device_class, "devices": 1}
+        body = {"project_id": acme.project_id, "name": name, "offer": "vm-gpu", "spec": spec}
+        launched[name] = made(acme.member.post("/v1/vms", **body))["id"]
+        host.say()
+
+    launch("mediated", "L40S")
+    # Another one is made on the host and sorts before: what is held stays what it was.
+    make_host(control_plane, "hv1", devices=[stand_in, part(1, uuids[0]), part(2, uuids[1])])
+    launch("second", "L40S")
+    launch("simulated", "H100")
+    told = {config["host_name"]: config["devices"] for config in _told(host)}
+    assert told["mediated"] == [{"mdev_uuid": uuids[1], "numa_node": 1}]
+    assert told["second"] == [{"mdev_uuid": uuids[0], "numa_node": 1}]
+    assert told["simulated"] == [{"pci_address": "0000:5e:00.0", "numa_node": 0, "simulated": 1}]
+    for config in _told(host):
+        parse(config)  # the driver takes it
+    shown = operator.get("/v1/devices").json()["items"]
+    assert {one["position"]: (one["attach"], one["simulated"], one["uuid"]) for one in shown} == {
+        0: ("simulated", True, None),
+        1_025: ("mdev", False, uuids[1]),
+        1_026: ("mdev", False, uuids[0]),
+    }
+    # One that nobody holds goes: its place is the next one's, and the host that names one twice is refused.
+    acme.member.delete(f"/v1/vms/{launched['second']}")
+    host.say()
+    host.say()
+    another = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
+    make_host(control_plane, "hv1", devices=[stand_in, part(1, another), part(2, uuids[1])])
+    shown = operator.get("/v1/devices").json()["items"]
+    assert {one["position"]: one["uuid"] for one in shown} == {0: None, 1_025: uuids[1], 1_026: another}
+    with pytest.raises(InvalidInputError, match="same uuid"):
+        make_host(control_plane, "hv1", devices=[part(1, another), part(2, another)])
+    with pytest.raises(InvalidInputError) as caught:
+        make_host(control_plane, "hv1", devices=[part(1, "GPU-1")])
+    assert caught.value.field == "nodes.0.devices.0.uuid"

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
+from penstock.domain.device import Attach
 from penstock.domain.port import Attachment
 from penstock.store import device as device_store
 from penstock.store import owned
@@ -89,11 +90,17 @@ def attached(volume: Row, snapshots: list[str]) -> dict[str, Any]:
 
 def devices_at(connection: Connection, node_id: str, positions: list[int]) -> list[dict[str, Any]]:
     """Return how the devices at these positions of a node are passed through, in that order; those without an address are left out."""
+    rows = sorted(device_store.lock_of_nodes(connection, [node_id]), key=lambda row: row["position"])
     return [
-        {
-            "pci_address": row["pci_address"].lower(),
-            **({} if row["numa_node"] is None else {"numa_node": row["numa_node"]}),
-        }
-        for row in sorted(device_store.lock_of_nodes(connection, [node_id]), key=lambda row: row["position"])
-        if row["position"] in positions and row["pci_address"]
+        {**_address(row), **({} if row["numa_node"] is None else {"numa_node": row["numa_node"]})}
+        for row in rows
+        if row["position"] in positions and (row["pci_address"] or row["attach"] == Attach.MDEV)
     ]
+
+
+def _address(device: Row) -> dict[str, Any]:
+    """Return what names a device on its host: a mediated one its uuid, others where they sit."""
+    if device["attach"] == Attach.MDEV:
+        return {"mdev_uuid": device["uuid"]}
+    stands_in = {"simulated": 1} if device["attach"] == Attach.SIMULATED else {}
+    return {"pci_address": device["pci_address"].lower(), **stands_in}

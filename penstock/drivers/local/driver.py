@@ -26,6 +26,7 @@ from penstock.drivers.base import (
 from penstock.drivers.local.checks import checks
 from penstock.drivers.local.gpus import read_gpus, read_sensors
 from penstock.drivers.local.machine import Machine
+from penstock.drivers.local.mediated import with_mediated
 
 
 class LocalDriver:
@@ -62,7 +63,7 @@ class LocalDriver:
         """Report CPU, NUMA nodes, memory, disks, NICs and GPUs of this machine."""
         machine = Machine(*self._roots)  # anew, so that its notes are those of this look
         cpu = machine.cpu()
-        devices, gpu_notes = read_gpus(self._classes, self._roots[0])
+        gpus, gpu_notes = read_gpus(self._classes, self._roots[0])
         node = NodeFacts(
             name=self._name,
             architecture=self._architecture,
@@ -73,7 +74,7 @@ class LocalDriver:
             numa=machine.numa_nodes(),
             disks=machine.disks(),
             nics=machine.nics(),
-            devices=devices,
+            devices=with_mediated(gpus, self._classes, self._roots[0]),
             notes=(*machine.notes, *gpu_notes),
         )
         return Inventory((node,))

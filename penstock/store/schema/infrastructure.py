@@ -201,6 +201,8 @@ device = Table(
     Column("numa_node", SmallInteger),
     Column("nvlink_domain", Text),
     Column("health", Text, nullable=False),
+    Column("attach", Text, nullable=False, server_default=text("'vfio'")),  # domain.device.Attach
+    Column("mdev_type", Text),
     Column("simulated", Boolean, nullable=False),
     Column("used_mask", BigInteger, nullable=False, server_default=text("0")),
     Column("yielding_mask", BigInteger, nullable=False, server_default=text("0")),  # held by work that yields

@@ -30,6 +30,8 @@ DEVICES = st.builds(
     numa_node=st.none() | COUNT,
     nvlink_domain=st.none() | TEXT,
     health=st.sampled_from(["ok", "suspect", "failed"]),
+    attach=st.sampled_from(["vfio", "mdev", "simulated"]),
+    mdev_type=st.none() | TEXT,
 )
 DETAILS = st.lists(st.dictionaries(TEXT, st.none() | BIG | TEXT | st.booleans(), max_size=3), max_size=2).map(
     tuple

@@ -85,6 +85,8 @@ def test_each_gpu_is_reported_with_what_identifies_and_places_it(read: Read, tmp
         "numa_node": 1,
         "nvlink_domain": None,
         "health": "ok",
+        "attach": "vfio",
+        "mdev_type": None,
     }
 
 
@@ -135,7 +137,7 @@ def test_what_an_older_driver_does_not_offer_is_left_out(read: Read) -> None:
     devices, notes = read(H100.format(n=0).replace("|ok", "|old"))
     assert notes == []
     absent = {name for name, value in devices[0].items() if value is None}
-    assert absent == {"serial", "numa_node", "nvlink_domain"}
+    assert absent == {"serial", "numa_node", "nvlink_domain", "mdev_type"}
     assert devices[0]["health"] == "ok"
 
 
