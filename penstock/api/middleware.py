@@ -25,6 +25,7 @@ SECONDS = Histogram(
 
 _DOCUMENTS = re.compile(r"(/v1/knowledge_bases|/console/knowledge)/[^/]+/documents\Z")
 _IMAGES = re.compile(r"(/v1|/v1/agents/self|/console)/images/[^/]+/content\Z")
+_ORDERS = ("/v1/vms", "/v1/services")
 _FORM_BYTES = 64 << 10  # what a form has around its file
 
 
@@ -104,6 +105,8 @@ def _body_limit(scope: Scope) -> int:
         return limits.FILE_BYTES_MAX + _FORM_BYTES
     if _IMAGES.match(scope["path"]) and scope["method"] in ("PUT", "POST"):
         return limits.IMAGE_BYTES_MAX
+    if scope["path"] in _ORDERS and scope["method"] == "POST":
+        return limits.VM_ORDER_BYTES_MAX
     return limits.BODY_BYTES_MAX
 
 

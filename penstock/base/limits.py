@@ -344,6 +344,9 @@ VM_ROOM_TO_GO_ON_BYTES = 32 << 20  # free on a host before a machine goes on who
 VM_ROOM_FOR_SEED_BYTES = 1 << 20
 SSH_KEY_CHARACTERS_MAX = 8_192
 USER_DATA_BYTES_MAX = 64 << 10
+VM_ORDER_BYTES_MAX = (
+    4 << 20
+)  # so that user data that is too long is refused by the field's name, not as a body
 IMAGE_BYTES_MAX = 64 << 30
 SSH_KEYS_PER_PROJECT_MAX = 200
 IMAGES_PER_PROJECT_MAX = 200

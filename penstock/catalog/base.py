@@ -120,7 +120,7 @@ def merge_order(form: Mapping[str, Any], fixed: Spec, asked: Spec) -> dict[str, 
     first = next(iter(validator.iter_errors(spec)), None)
     if first is not None:
         path = ".".join(["spec", *map(str, first.path)])
-        raise InvalidInputError(f"{path}: {_sentence(first.message, properties)}", field=path)
+        raise InvalidInputError(f"{path}: {_sentence(first, properties)}", field=path)
     return spec
 
 
@@ -130,11 +130,15 @@ def check_fixed(form: Mapping[str, Any], fixed: Spec) -> None:
     first = next(iter(validator.iter_errors(dict(fixed))), None)
     if first is not None:
         path = ".".join(["fixed", *map(str, first.path)])
-        raise InvalidInputError(f"{path}: {_sentence(first.message, form['properties'])}", field=path)
+        raise InvalidInputError(f"{path}: {_sentence(first, form['properties'])}", field=path)
 
 
-def _sentence(message: str, properties: Mapping[str, Any]) -> str:
-    message = message[:300]
+def _sentence(error: Any, properties: Mapping[str, Any]) -> str:
+    if error.validator == "maxLength":  # its own message repeats the text, which may be a secret
+        described = error.schema.get("description")
+        most = f"this has {len(error.instance)} characters, and {error.validator_value} at most are taken"
+        return f"{most} ({described})" if described else most
+    message: str = error.message[:300]
     if "Additional properties" in message:
         return f"{message}; this form has: {', '.join(properties)}"
     return message

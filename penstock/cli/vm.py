@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from penstock.base import limits
 from penstock.cli.errors import REFUSED, USAGE, CliError
 from penstock.cli.output import Column, Format, Kind
 from penstock.cli.session import Document, ListLimit, ProjectOption, Session, Yes, command
@@ -111,10 +112,17 @@ def launch(
 
 
 def _base64_of(file: Path) -> str:
+    most = limits.USER_DATA_BYTES_MAX
     try:
-        return base64.b64encode(file.expanduser().read_bytes()).decode()
+        with file.expanduser().open("rb") as stream:
+            data = stream.read(most + 1)  # no more of what may have no end
     except OSError as error:
         raise CliError(f"{file} cannot be read: {error.strerror or error}", USAGE) from error
+    if len(data) > most:
+        raise CliError(
+            f"--user-data: {file} has more than {most} bytes, the most that a machine is told", USAGE
+        )
+    return base64.b64encode(data).decode()
 
 
 def _tags(pairs: list[str]) -> dict[str, str]:

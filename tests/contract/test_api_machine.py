@@ -220,6 +220,31 @@ def test_a_bad_order_names_the_field(
     assert images.exists()
 
 
+@pytest.mark.parametrize("size", [(64 << 10) + 1, 1_000_000, 1 << 20])
+@pytest.mark.parametrize("path", ["/v1/vms", "/v1/services"])
+def test_user_data_that_is_too_long_is_refused_by_name_and_limit(
+    acme: Tenant, control_plane: ControlPlane, images: Path, path: str, size: int
+) -> None:
+    control_plane.seed()
+    made(send_image(acme, make_image(acme, "tiny"), qcow2()))
+    spec = {"image": "tiny", "user_data": base64.b64encode(b"\xff" * size).decode()}
+    project = "project" if path == "/v1/services" else "project_id"
+    body = {project: acme.project_id, "name": "x", "offer": "vm", "spec": spec}
+    said = refused(acme.member.post(path, **body), 422, "spec.user_data")
+    assert "64 KiB" in said or "65536 bytes" in said
+    assert "////" not in said, "what was given may be a secret"
+    assert query(control_plane.context, "SELECT id FROM service") == []
+    assert images.exists()
+
+
+def test_user_data_of_all_bytes_and_the_full_length_arrives_as_it_is(
+    control_plane: ControlPlane, acme: Tenant, host: Host
+) -> None:
+    data = bytes(range(256)) * 256
+    make_vm(control_plane, acme, "web-1", user_data=base64.b64encode(data).decode())
+    assert host.machine().seed.user_data == data
+
+
 def test_bridges_are_the_operators_to_name(
     control_plane: ControlPlane, acme: Tenant, operator: Caller, host: Host
 ) -> None:

@@ -6,8 +6,11 @@ from penstock.actions import agent as agent_actions
 from penstock.control_plane import ControlPlane
 from penstock.drivers.base import Observed, Phase
 from tests.support.command_line import CommandLine
+from tests.support.infrastructure import query
 from tests.support.machine_objects import SSH_KEY, make_host, qcow2, sha256_of
 from tests.support.tenancy import Tenant
+
+ANY_BYTES = bytes(range(256)) * 256  # as much as there may be, of every byte
 
 
 class _Host:
@@ -48,7 +51,13 @@ def test_a_machine_is_launched_used_and_terminated_by_commands(
     )
     assert penstock(*launch, "--tag", "bad").exit_code == 2
     assert penstock(*launch, "--user-data", str(tmp_path / "none")).exit_code == 2
+    for endless in (_of_a_megabyte(tmp_path), "/dev/zero"):
+        told = penstock(*launch, "--user-data", endless)
+        assert told.exit_code == 2
+        assert f"--user-data: {endless} has more than 65536 bytes" in " ".join(told.stderr.split())
     vm = penstock.json(*launch, "--user-data", str(tmp_path / "setup.sh"))
+    (kept,) = query(control_plane.context, "SELECT user_data FROM vm")
+    assert bytes(kept["user_data"]) == ANY_BYTES, "byte for byte"
     assert (vm["state"], vm["tags"], vm["disk_gib"]) == ("provisioning", {"role": "web"}, 2)
     host.say("on")
     assert penstock.json("vm", "start", "web-1", "--wait")["state"] == "running"
@@ -72,10 +81,16 @@ def test_a_machine_is_launched_used_and_terminated_by_commands(
     assert penstock("ssh-key", "delete", "laptop", "--yes").exit_code == 0
 
 
+def _of_a_megabyte(folder: Path) -> str:
+    file = folder / "much"
+    file.write_bytes(b"x" * 1_000_000)
+    return str(file)
+
+
 def _key_and_image(penstock: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "id.pub").write_text(SSH_KEY)
     (tmp_path / "disk.qcow2").write_bytes(qcow2())
-    (tmp_path / "setup.sh").write_text("#!/bin/sh\n")
+    (tmp_path / "setup.sh").write_bytes(ANY_BYTES)
     assert penstock.json("ssh-key", "add", "laptop", str(tmp_path / "id.pub"))["kind"] == "ssh-ed25519"
     assert penstock("ssh-key", "add", "x", str(tmp_path / "none")).exit_code == 2
     assert "laptop" in penstock("ssh-key", "list").stdout
