@@ -15,7 +15,7 @@ from penstock.drivers.base import Config, Driver, Phase
 from penstock.drivers.contract import DriverContract
 from penstock.drivers.libvirt.driver import LibvirtDriver
 from penstock.drivers.libvirt.settings import Acceleration, Settings
-from tests.support.hypervisors import Host
+from tests.support.hypervisors import Host, open_way
 from tests.support.machines import blank_image, config
 
 
@@ -40,6 +40,7 @@ def _places(said: str) -> dict[str, str]:
 class TestLibvirt(DriverContract):
     @pytest.fixture(autouse=True)
     def backend(self, tmp_path: Path, hypervisor: Host) -> Iterator[None]:
+        open_way(tmp_path)
         self.folder = tmp_path / "machines"
         self.host = hypervisor
         (tmp_path / "images").mkdir()

@@ -16,7 +16,7 @@ from penstock.drivers.base import Phase, Wanted
 from penstock.drivers.libvirt.driver import LibvirtDriver
 from penstock.drivers.libvirt.settings import Acceleration, Settings
 from tests.support.guests import until
-from tests.support.hypervisors import Host
+from tests.support.hypervisors import Host, open_way
 from tests.support.machines import config, facts_of
 
 pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("vm"), pytest.mark.timeout(200)]
@@ -50,6 +50,7 @@ def driver(tmp_path: Path, hypervisor: Host) -> Iterator[LibvirtDriver]:
     absent = [name for name in PROGRAMS if shutil.which(name) is None]
     if absent or not FIRMWARE.exists():
         pytest.skip(f"not installed here: {', '.join(absent) or FIRMWARE}")
+    open_way(tmp_path)
     settings = Settings(hypervisor.uri, None, Acceleration.TCG, stop_seconds=1)
     made = LibvirtDriver(tmp_path / "state", SystemClock(), _Image(tmp_path), settings)
     yield made

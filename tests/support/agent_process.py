@@ -6,7 +6,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.support.hypervisors import Host
+from tests.support.hypervisors import Host, open_way
 from tests.support.threshold import threshold
 
 
@@ -15,6 +15,7 @@ class AgentProcess:
 
     def __init__(self, folder: Path, host: Host, *, inside: bool = False) -> None:
         folder.mkdir(exist_ok=True)
+        open_way(folder)
         self.state, self.log, self.host = folder / "agent", folder / "agent.log", host
         self.process: subprocess.Popen[bytes] | None = None
         self._inside = inside

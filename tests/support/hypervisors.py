@@ -5,6 +5,7 @@ machines really migrate. Sockets lie in a folder that this process sees, so driv
 """
 
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -44,11 +45,12 @@ unix_sock_dir = "{folder}/sock"
 host_uuid = "{uuid}"
 log_outputs = "3:file:{folder}/libvirtd.log"
 """
-# What a machine without systemd and with shared cgroups can do; the sandbox of QEMU stays on.
-_QEMU = """\
-user = "root"
-group = "root"
-dynamic_ownership = 0
+QEMU_USER = "libvirt-qemu"  # Debian's, with the group kvm
+# What a machine without systemd and with shared cgroups can do; the sandbox of QEMU and its user stay as Debian has them.
+_QEMU = f"""\
+user = "{QEMU_USER}"
+group = "kvm"
+dynamic_ownership = 1
 remember_owner = 0
 security_driver = "none"
 namespaces = []
@@ -67,6 +69,11 @@ mount --bind {folder}/hosts /etc/hosts
 # Of sysfs only the devices of this network: libvirt sets options of bridges there; the cgroup tree stays.
 mount -t sysfs sysfs {folder}/sys
 for part in class/net devices/virtual/net; do mount --bind {folder}/sys/$part /sys/$part; done
+# As udev makes it. A libvirtd whose QEMU may not open the device that is there looks anew, for 30 s, at each start.
+if [ -e /dev/kvm ]; then
+    mkdir {folder}/dev; mount -t tmpfs tmpfs {folder}/dev; mknod -m 660 {folder}/dev/kvm c 10 232
+    chown root:kvm {folder}/dev/kvm; mount --bind {folder}/dev/kvm /dev/kvm
+fi
 virtlogd & echo $! > {folder}/virtlogd.pid
 echo $$ > {folder}/init.pid
 exec sleep 100000
@@ -80,7 +87,18 @@ def missing() -> str | None:
     absent = [name for name in PROGRAMS if shutil.which(name) is None]
     if absent:
         return f"not installed here: {', '.join(absent)}"
+    try:
+        pwd.getpwnam(QEMU_USER)
+    except KeyError:
+        return f"no user '{QEMU_USER}' here, whom QEMU is to run as: install libvirt-daemon-system"
     return None if binding.is_available() else binding.MISSING
+
+
+def open_way(folder: Path) -> None:
+    """Let QEMU's user pass through the temporary folders above, which are root's alone; it lists none of them."""
+    for one in (folder, *folder.parents):
+        if not one.stat().st_mode & 0o001:
+            one.chmod(one.stat().st_mode | 0o001)
 
 
 @dataclass(slots=True)
@@ -176,6 +194,7 @@ class Fabric:
         ``small`` is a disk that all hosts see (mounted before them) and whose room tests choose.
         """
         self.small.mkdir(parents=True)
+        open_way(self.small)
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={ROOMY}", "tmpfs", str(self.small)], check=True)
         _ip("netns", "add", self.name)
         _ip("-n", self.name, "link", "set", "lo", "up")

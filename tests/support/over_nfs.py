@@ -23,7 +23,7 @@ from penstock.drivers.nfs.driver import NfsVolumeDriver
 from penstock.drivers.volumes.contract import Keys, VolumeDriverContract, a_volume
 from penstock.drivers.volumes.driver import SILENT, VolumeDriver
 from tests.support.guests import until
-from tests.support.hypervisors import Fabric, Host
+from tests.support.hypervisors import Fabric, Host, open_way
 from tests.support.machines import blank_image, config
 
 MOUNT = Path(os.environ["OVER_NFS_MOUNT"])
@@ -139,6 +139,7 @@ class _Machine:
     """One machine that two hosts carry in turn; no guest boots, QEMU itself reads and writes its volume."""
 
     def __init__(self, folder: Path, hosts: list[Host]) -> None:
+        open_way(folder)
         image = folder / "blank"
         self.config = config(image=blank_image(image), nics=[])
         self.generation = 0

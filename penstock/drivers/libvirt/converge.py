@@ -188,6 +188,8 @@ class Convergence:
     def _restore(self) -> None:
         snapshot = self._store.snapshot_file(self._id, self._machine.restore_from or "")
         partial = self._places.root.with_suffix(".restored")
+        partial.unlink(missing_ok=True)
+        partial.touch(mode=0o600)
         shutil.copyfile(snapshot, partial)
         partial.replace(self._places.root)
 

@@ -194,8 +194,9 @@ class LibvirtDriver:
         return {} if record is None else dict(record.snapshots)
 
     def checks(self) -> Sequence[Check]:
-        """Look at libvirtd and at the room for images, disks and volumes."""
-        return [host_checks.libvirtd(self._probing, self._clock), *room(self._store.folders)]
+        """Look at libvirtd, at what QEMU may do, and at the room for images, disks and volumes."""
+        daemon = host_checks.libvirtd(self._probing, self._clock)
+        return [daemon, *host_checks.qemu(self._probing, self._store.ids()), *room(self._store.folders)]
 
     def arrivals(self) -> str | None:
         """Return the address that machines come to, None where none may."""

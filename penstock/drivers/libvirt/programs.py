@@ -36,7 +36,10 @@ class ProgramError(PenstockError):
 
 
 def run(arguments: Sequence[str | Path], *, seconds: float = limits.VM_PROGRAM_SECONDS) -> str:
-    """Run a program and return what it printed; UnavailableError if it is not installed, ProgramError if it fails."""
+    """Run a program and return what it printed; what it makes is its user's alone.
+
+    UnavailableError if it is not installed, ProgramError if it fails.
+    """
     name = str(arguments[0])
     done = _done([_found(name), *map(str, arguments[1:])], name, seconds)
     if done.returncode != 0:
@@ -89,6 +92,7 @@ def _done(
             timeout=seconds,
             stdin=subprocess.DEVNULL,
             env=environment,
+            umask=0o077,
         )
     except subprocess.TimeoutExpired as error:
         raise ProgramError(f"'{name}' did not end within {seconds:.0f} s") from error

@@ -169,7 +169,7 @@ class MachineStore:
                     with room_for("a new machine and its image", self._images, needed_bytes):
                         self._source.fetch(image.image_id, partial)
                     _check(partial, image)
-                    partial.chmod(0o444)
+                    partial.chmod(0o400)  # libvirt gives it to QEMU's user
                     partial.replace(file)
                 finally:
                     partial.unlink(missing_ok=True)

@@ -21,7 +21,7 @@ from penstock.drivers.qcow2.driver import Qcow2VolumeDriver
 from penstock.drivers.volumes.contract import Keys
 from tests.support import guest_image
 from tests.support.guests import Guest, Key, dhcp, make_key, until
-from tests.support.hypervisors import Fabric, Host
+from tests.support.hypervisors import Fabric, Host, open_way
 from tests.support.machines import blank_image, config, facts_of
 
 pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("vm"), pytest.mark.timeout(400)]
@@ -127,6 +127,7 @@ def site(tmp_path: Path, machine_fabric: Fabric, hypervisor: Host, other_hypervi
     reason = guest_image.missing()
     if reason is not None:
         pytest.skip(reason)
+    open_way(tmp_path)
     hosts = [hypervisor, other_hypervisor]
     with dhcp(machine_fabric, tmp_path, {MAC: ADDRESS}):
         made = _Site(tmp_path, machine_fabric, hosts, make_key(tmp_path))
