@@ -16,13 +16,13 @@ _PARTS = {
 def _part(arguments: list[str]) -> str | None:
     """Return the module that runs ``arguments``, or None for a client command.
 
-    ``agent`` and ``gateway`` are also nouns of the client: only ``agent join``, ``agent run`` and
+    ``agent`` and ``gateway`` are also nouns of the client: only ``agent join``, ``agent run``, ``agent clear-host`` and
     ``gateway --...`` run a part of the factory.
     """
     if not arguments:
         return None
     first, second = arguments[0], arguments[1] if len(arguments) > 1 else ""
-    if first == "agent" and second not in ("join", "run"):
+    if first == "agent" and second not in ("join", "run", "clear-host"):
         return None
     if first == "gateway" and not second.startswith("-"):
         return None

@@ -1,6 +1,6 @@
 """`penstock agent token|tokens|list|show|revoke`: remote agents, as operators see them.
 
-`penstock agent join` and `penstock agent run` are the agent itself and are not client commands.
+`penstock agent join`, `penstock agent run` and `penstock agent clear-host` are the agent itself and are not client commands.
 """
 
 from typing import Annotated

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, TextIO, cast
 
-from penstock.base.units import US_PER_SECOND, format_bytes, format_duration, format_eur
+from penstock.base.units import US_PER_SECOND, format_bytes, format_duration, format_price
 
 PLACES_SHOWN_MAX = 8
 
@@ -63,12 +63,14 @@ def at(document: Mapping[str, Any], path: str) -> Any:
 
 def written(value: Any, kind: Kind, *, utc: bool = False) -> str:
     """Return a value as a person reads it, ``-`` for nothing."""
-    if value is None or value == "":
+    if value is None or value in ("", {}):
         return "-"
+    if isinstance(value, bool):
+        kind = Kind.FLAG
     writers: dict[Kind, Callable[[Any], str]] = {
         Kind.TIME: lambda v: local_time(str(v), utc=utc),
         Kind.BYTES: lambda v: format_bytes(int(v)),
-        Kind.MICROEUR: lambda v: format_eur(int(v)),
+        Kind.MICROEUR: lambda v: format_price(int(v)),
         Kind.MICROSECONDS: lambda v: format_duration(int(v) / US_PER_SECOND),
         Kind.COUNT: lambda v: f"{int(v):,}",
         Kind.FLAG: lambda v: "yes" if v else "no",

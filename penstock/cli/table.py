@@ -51,8 +51,8 @@ def _as_field(title: str) -> str:
     """Return the title of a column as the name of a field: ``CHUNK CHARACTERS`` as ``Chunk characters``."""
     if not title.isupper():
         return title
-    words = [word if word in _ACRONYMS else word.lower() for word in title.split()]
-    return " ".join([words[0] if words[0] in _ACRONYMS else words[0].capitalize(), *words[1:]])
+    words = [word if word in _ACRONYMS else word.lower().replace("gib", "GiB") for word in title.split()]
+    return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]])
 
 
 def _print(table: Table, stream: TextIO) -> None:

@@ -15,6 +15,7 @@ from penstock.__main__ import _part, main
         ("up --data x", "penstock.up.command"),
         ("agent join", "penstock.agent.main"),
         ("agent run", "penstock.agent.main"),
+        ("agent clear-host --owner agt_1", "penstock.agent.main"),
         ("agent", None),
         ("agent list", None),
         ("agent --help", None),

@@ -35,7 +35,7 @@ def test_one_object_is_a_line_for_each_field() -> None:
 
 def test_titles_of_columns_become_names_of_fields() -> None:
     stream = io.StringIO()
-    titles = ("CHUNK CHARACTERS", "CPU PARTS", "PCI", "Price per hour")
+    titles = ("CHUNK CHARACTERS", "CPU PARTS", "PCI", "Price per hour", "SIZE (GIB)", "GIB-HOURS")
     table.show_fields({"x": "-"}, tuple(Column(title, "x") for title in titles), stream)
     names = [line.removesuffix("-").strip() for line in stream.getvalue().splitlines()]
-    assert names == ["Chunk characters", "CPU parts", "PCI", "Price per hour"]
+    assert names == ["Chunk characters", "CPU parts", "PCI", "Price per hour", "Size (GiB)", "GiB-hours"]
