@@ -17,7 +17,7 @@ from penstock.control_plane import ControlPlane
 from penstock.drivers.pki.authority import FactoryCa
 from tests.support import guest_image
 from tests.support.guests import Guest, Key, dhcp, make_key, until
-from tests.support.hypervisors import Fabric, Host
+from tests.support.hypervisors import Fabric, Host, open_way
 from tests.support.infrastructure import query
 from tests.support.tenancy import Caller, Tenant
 
@@ -138,6 +138,7 @@ def site(
     reason = guest_image.missing()
     if reason is not None:
         pytest.skip(reason)
+    open_way(tmp_path)
     agent = Agent(tmp_path, hypervisor)
     made = Site(control_plane, operator, acme, hypervisor, agent)
     token = operator.post("/v1/join-tokens", life_seconds=300).json()["token"]
