@@ -122,7 +122,7 @@ def test_a_bad_order_names_the_field_and_changes_nothing(
 def test_a_body_over_the_limit_is_refused_however_it_is_sent(
     tenant: TestClient, simulated: SimulatedFactory
 ) -> None:
-    too_much = b'{"offer": "' + b"x" * limits.BODY_BYTES_MAX + b'"}'
+    too_much = b'{"offer": "' + b"x" * limits.VM_ORDER_BYTES_MAX + b'"}'
 
     def pieces() -> Any:
         yield too_much[: len(too_much) // 2]

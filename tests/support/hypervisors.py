@@ -43,6 +43,8 @@ listen_addr = "0.0.0.0"
 auth_unix_rw = "none"
 unix_sock_dir = "{folder}/sock"
 host_uuid = "{uuid}"
+# Neither side of a move ends it because the other was silent for half a minute; see keepalive_interval below.
+keepalive_interval = -1
 log_outputs = "3:file:{folder}/libvirtd.log"
 """
 QEMU_USER = "libvirt-qemu"  # Debian's, with the group kvm

@@ -187,6 +187,8 @@ class MachineSite:
         until(
             lambda: self.operator.get("/v1/vms").json()["items"] == [], lambda: f"machines go: {self.said()}"
         )
+        for row in self.operator.get("/v1/volumes").json()["items"]:
+            self.operator.delete(f"/v1/volumes/{row['id']}")
         for path in ("floating-addresses", "ports"):
             for row in self.operator.get(f"/v1/{path}").json()["items"]:
                 self.operator.delete(f"/v1/{path}/{row['id']}")
