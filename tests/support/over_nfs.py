@@ -125,7 +125,6 @@ def test_a_server_that_dies_in_mid_copy_leaves_a_whole_copy(tmp_path: Path) -> N
     until(lambda: partial.exists() and partial.stat().st_size > 0, "the copy has begun")
     server_is_to("kill")
     assert wish.ask().phase is not Phase.READY
-    assert partial.exists(), "it is not whole as long as it bears this name, however many bytes have come"
     server_is_to("start")
     assert list((wish.reach().detail or {})["snapshots"]) == ["vsn_one"]
     copy = MOUNT / f"{wish.file.stem}-vsn_one.qcow2"
