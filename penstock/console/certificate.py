@@ -9,8 +9,9 @@ from penstock.base import limits
 from penstock.base.errors import PenstockError
 from penstock.console import confirm
 from penstock.console.edge import Visit, get, post
-from penstock.console.menu import may_see
+from penstock.console.menu import may_make
 from penstock.console.names import checked_name
+from penstock.console.paging import paged
 from penstock.console.projects import in_use, seen_projects
 from penstock.console.secure import secured
 from penstock.console.sheet import REFUSED, Box, Sheet, fill, name_box, project_box, text_of
@@ -45,25 +46,26 @@ def list_certificates(visit: Visit) -> Response:
 
 
 def _list(visit: Visit, error: PenstockError | None = None) -> Response:
-    after = visit.query("after") or None
-    rows = certificate_actions.list_page(
-        visit.context, visit.actor, name=None, after=after, limit=limits.PAGE_DEFAULT + 1
+    listed = paged(
+        visit,
+        lambda after, limit: certificate_actions.list_page(
+            visit.context, visit.actor, name=None, after=after, limit=limit
+        ),
     )
-    shown = rows[: limits.PAGE_DEFAULT]
     projects = seen_projects(visit)
     return visit.page(
         "certificates.html",
         error.status if error else 200,
-        certificates=shown,
+        certificates=listed.rows,
         sentences=CERTIFICATE_STATE_SENTENCES,
-        after=after,
-        more=shown[-1]["id"] if len(rows) > len(shown) else None,
+        after=listed.after,
+        more=listed.more,
         projects=in_use(projects),
         project_names={one["id"]: one["name"] for one in projects},
-        may_make=visit.actor.tenant_id is not None and may_see(visit.actor, "certificate:create"),
+        may_make=may_make(visit.actor, "certificate:create"),
         changeable={
             row["id"]
-            for row in shown
+            for row in listed.rows
             if visit.actor.may("certificate:update", row["tenant_id"], row["project_id"])
         },
         days=limits.CERTIFICATE_LIFE_DAYS_DEFAULT,
@@ -106,7 +108,7 @@ def _upload(visit: Visit) -> Sheet:
 
 def ask_upload(visit: Visit) -> Response:
     """Ask for a certificate with its key."""
-    if not (visit.actor.tenant_id is not None and may_see(visit.actor, "certificate:create")):
+    if not may_make(visit.actor, "certificate:create"):
         visit.actor.require("certificate:create", visit.actor.tenant_id)
     return fill(visit, _upload(visit))
 

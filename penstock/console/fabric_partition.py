@@ -8,9 +8,10 @@ from penstock.base import limits
 from penstock.base.errors import ConflictError, InvalidInputError, PenstockError
 from penstock.console import confirm
 from penstock.console.edge import Visit, get, post
-from penstock.console.menu import may_see
+from penstock.console.menu import may_make
 from penstock.console.names import checked_name
 from penstock.console.node import node_named
+from penstock.console.paging import paged
 from penstock.console.projects import in_use, seen_projects
 from penstock.console.sheet import REFUSED, Box, Sheet, fill
 from penstock.domain.fabric_partition import MEMBER_STATE_SENTENCES, PARTITION_STATE_SENTENCES
@@ -23,22 +24,23 @@ def list_partitions(visit: Visit) -> Response:
 
 
 def _list(visit: Visit, error: PenstockError | None = None) -> Response:
-    after = visit.query("after") or None
-    rows = partition_actions.list_page(
-        visit.context, visit.actor, name=None, after=after, limit=limits.PAGE_DEFAULT + 1
+    listed = paged(
+        visit,
+        lambda after, limit: partition_actions.list_page(
+            visit.context, visit.actor, name=None, after=after, limit=limit
+        ),
     )
-    shown = rows[: limits.PAGE_DEFAULT]
     projects = seen_projects(visit)
     return visit.page(
         "fabric.html",
         error.status if error else 200,
-        partitions=shown,
+        partitions=listed.rows,
         sentences=PARTITION_STATE_SENTENCES,
-        after=after,
-        more=shown[-1]["id"] if len(rows) > len(shown) else None,
+        after=listed.after,
+        more=listed.more,
         projects=in_use(projects),
         project_names={one["id"]: one["name"] for one in projects},
-        may_make=visit.actor.tenant_id is not None and may_see(visit.actor, "fabric_partition:create"),
+        may_make=may_make(visit.actor, "fabric_partition:create"),
         error=error,
         field=visit.field,
     )
@@ -62,18 +64,21 @@ def make(visit: Visit) -> Response:
 def show(visit: Visit) -> Response:
     """Show one partition and its nodes."""
     row = partition_actions.show(visit.context, visit.actor, visit.path("partition_id"))
-    after = visit.query("after") or None
-    nodes = partition_actions.members(
-        visit.context, visit.actor, row["id"], after=after, limit=limits.PAGE_DEFAULT + 1
+    listed = paged(
+        visit,
+        lambda after, limit: partition_actions.members(
+            visit.context, visit.actor, row["id"], after=after, limit=limit
+        ),
+        "node_id",
     )
     return visit.page(
         "fabric_partition.html",
         partition=row,
         sentence=PARTITION_STATE_SENTENCES[row["state"]],
         sentences=MEMBER_STATE_SENTENCES,
-        nodes=nodes[: limits.PAGE_DEFAULT],
-        after=after,
-        more=nodes[limits.PAGE_DEFAULT - 1]["node_id"] if len(nodes) > limits.PAGE_DEFAULT else None,
+        nodes=listed.rows,
+        after=listed.after,
+        more=listed.more,
         may_delete=visit.actor.may("fabric_partition:delete", row["tenant_id"], row["project_id"]),
         factory=visit.actor.tenant_id is None,
         may_set=visit.actor.may("fabric:write"),

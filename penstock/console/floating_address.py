@@ -9,8 +9,9 @@ from penstock.actions import network_part as part_actions
 from penstock.base import limits
 from penstock.console import confirm, network_part
 from penstock.console.edge import Visit, get, post
-from penstock.console.menu import may_see
+from penstock.console.menu import may_make, may_see
 from penstock.console.names import checked_name
+from penstock.console.paging import paged
 from penstock.console.projects import in_use, seen_projects
 from penstock.console.sheet import REFUSED, Box, Sheet, fill, name_box, project_box, text_of
 from penstock.store.rows import Row
@@ -21,30 +22,26 @@ LISTS = ("/floating-addresses", "Floating addresses")
 
 def list_addresses(visit: Visit) -> Response:
     """Show the floating addresses and where they lead."""
-    after = visit.query("after") or None
-    rows = part_actions.list_page(
-        visit.context,
-        visit.actor,
-        floating_address,
-        network_id=None,
-        after=after,
-        limit=limits.PAGE_DEFAULT + 1,
+    listed = paged(
+        visit,
+        lambda after, limit: part_actions.list_page(
+            visit.context, visit.actor, floating_address, network_id=None, after=after, limit=limit
+        ),
     )
-    shown = rows[: limits.PAGE_DEFAULT]
     projects = seen_projects(visit)
     return visit.page(
         "floating_addresses.html",
-        addresses=shown,
-        after=after,
-        more=shown[-1]["id"] if len(rows) > len(shown) else None,
+        addresses=listed.rows,
+        after=listed.after,
+        more=listed.more,
         project_names={one["id"]: one["name"] for one in projects},
         ports={one["id"]: one["name"] for one in network_part.parts_of(visit, port, None)},
         networks={one["id"]: one["name"] for one in _networks(visit)},
         pools=_pools(visit),
-        may_make=_may_make(visit),
+        may_make=may_make(visit.actor, "floating_address:create"),
         may={
             one["id"]: visit.actor.may("floating_address:update", one["tenant_id"], one["project_id"])
-            for one in shown
+            for one in listed.rows
         },
     )
 
@@ -53,10 +50,6 @@ def _networks(visit: Visit) -> list[Row]:
     return network_actions.list_page(
         visit.context, visit.actor, project_id=None, name=None, after=None, limit=limits.PAGE_MAX
     )
-
-
-def _may_make(visit: Visit) -> bool:
-    return visit.actor.tenant_id is not None and may_see(visit.actor, "floating_address:create")
 
 
 def _pools(visit: Visit) -> list[tuple[str, str]]:
@@ -90,7 +83,7 @@ def _new(visit: Visit) -> Sheet:
 
 def ask_new(visit: Visit) -> Response:
     """Ask of which pool to take an address."""
-    if not _may_make(visit):
+    if not may_make(visit.actor, "floating_address:create"):
         visit.actor.require("floating_address:create", visit.actor.tenant_id)
     return fill(visit, _new(visit))
 

@@ -15,6 +15,7 @@ from penstock.console import confirm
 from penstock.console.edge import Visit, check_request, get, post, to_log_in
 from penstock.console.menu import may_see
 from penstock.console.names import checked_name
+from penstock.console.paging import paged
 from penstock.console.projects import in_use, seen_projects
 from penstock.console.secure import secured
 from penstock.console.sheet import REFUSED, Box, Sheet, chosen, fill, named
@@ -30,22 +31,20 @@ def list_images(visit: Visit) -> Response:
 
 
 def _list(visit: Visit, error: PenstockError | None = None) -> Response:
-    rows = image_actions.list_page(
-        visit.context,
-        visit.actor,
-        name=None,
-        after=visit.query("after") or None,
-        limit=limits.PAGE_DEFAULT + 1,
+    listed = paged(
+        visit,
+        lambda after, limit: image_actions.list_page(
+            visit.context, visit.actor, name=None, after=after, limit=limit
+        ),
     )
-    shown = rows[: limits.PAGE_DEFAULT]
     projects = seen_projects(visit)
     factory = visit.actor.tenant_id is None
     return visit.page(
         "images.html",
         error.status if error else 200,
-        images=shown,
-        after=visit.query("after") or None,
-        more=shown[-1]["id"] if len(rows) > len(shown) else None,
+        images=listed.rows,
+        after=listed.after,
+        more=listed.more,
         projects=in_use(projects),
         project_names={one["id"]: one["name"] for one in projects},
         sentences=IMAGE_STATE_SENTENCES,

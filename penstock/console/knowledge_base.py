@@ -17,7 +17,7 @@ from penstock.base.errors import InvalidInputError, NotFoundError, PenstockError
 from penstock.console import confirm
 from penstock.console.edge import Visit, get, post
 from penstock.console.endpoints import running_endpoints
-from penstock.console.menu import may_see
+from penstock.console.menu import may_make
 from penstock.console.names import checked_name
 from penstock.console.projects import in_use, seen_projects
 from penstock.domain.document import REASON_SENTENCES, STATE_SENTENCES, DocumentState
@@ -47,7 +47,7 @@ def _list(visit: Visit, error: PenstockError | None = None) -> Response:
         project_names={one["id"]: one["name"] for one in projects},
         services=running_endpoints(visit, "embedding"),
         offer=_embedding_offer(visit),
-        may_make=visit.actor.tenant_id is not None and may_see(visit.actor, "knowledge_base:create"),
+        may_make=may_make(visit.actor, "knowledge_base:create"),
         languages=LANGUAGES,
         error=error,
         field=visit.field,

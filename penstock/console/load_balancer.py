@@ -14,8 +14,9 @@ from penstock.base import limits
 from penstock.base.errors import InvalidInputError, PenstockError
 from penstock.console import confirm
 from penstock.console.edge import Visit, get, post
-from penstock.console.menu import may_see
+from penstock.console.menu import may_make
 from penstock.console.names import checked_name
+from penstock.console.paging import paged
 from penstock.domain.load_balancer import LOAD_BALANCER_STATE_SENTENCES, Algorithm, CheckKind, Mode
 from penstock.domain.security_group import PORT_MAX
 from penstock.store.rows import Row
@@ -30,21 +31,22 @@ def list_load_balancers(visit: Visit) -> Response:
 
 
 def _list(visit: Visit, error: PenstockError | None = None) -> Response:
-    after = visit.query("after") or None
-    rows = balancer_actions.list_page(
-        visit.context, visit.actor, network_id=None, name=None, after=after, limit=limits.PAGE_DEFAULT + 1
+    listed = paged(
+        visit,
+        lambda after, limit: balancer_actions.list_page(
+            visit.context, visit.actor, network_id=None, name=None, after=after, limit=limit
+        ),
     )
-    shown = rows[: limits.PAGE_DEFAULT]
-    may_make = visit.actor.tenant_id is not None and may_see(visit.actor, "load_balancer:create")
+    may_add = may_make(visit.actor, "load_balancer:create")
     return visit.page(
         "load_balancers.html",
         error.status if error else 200,
-        balancers=shown,
+        balancers=listed.rows,
         badges=BADGES,
-        after=after,
-        more=shown[-1]["id"] if len(rows) > len(shown) else None,
-        may_make=may_make,
-        choices=_choices(visit) if may_make else {},
+        after=listed.after,
+        more=listed.more,
+        may_make=may_add,
+        choices=_choices(visit) if may_add else {},
         algorithms=[(one.value, one.value) for one in Algorithm],
         modes=[(one.value, one.value) for one in Mode],
         error=error,

@@ -133,6 +133,11 @@ def may_see(actor: Actor, permission: str) -> bool:
     return any(actor.may(permission, actor.tenant_id, place) for place in places(actor))
 
 
+def may_make(actor: Actor, permission: str) -> bool:
+    """Tell whether the caller may make what belongs to a project: somewhere in its tenant, and operators nowhere."""
+    return actor.tenant_id is not None and may_see(actor, permission)
+
+
 def menu_for(actor: Actor) -> list[Group]:
     """Return the groups with the entries that the caller may open; empty groups are left out."""
     groups = FACTORY if actor.tenant_id is None else TENANT

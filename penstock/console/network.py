@@ -10,8 +10,9 @@ from penstock.base import limits
 from penstock.base.errors import InvalidInputError, PenstockError
 from penstock.console import confirm, network_part
 from penstock.console.edge import Visit, get, post
-from penstock.console.menu import may_see
+from penstock.console.menu import may_make
 from penstock.console.names import checked_name
+from penstock.console.paging import paged
 from penstock.console.port import owners
 from penstock.console.projects import in_use, seen_projects
 from penstock.console.sheet import REFUSED, Box, Sheet, fill, one_of, text_of
@@ -32,25 +33,22 @@ def list_networks(visit: Visit) -> Response:
 
 
 def _list(visit: Visit, error: PenstockError | None = None) -> Response:
-    rows = network_actions.list_page(
-        visit.context,
-        visit.actor,
-        project_id=None,
-        name=None,
-        after=visit.query("after") or None,
-        limit=limits.PAGE_DEFAULT + 1,
+    listed = paged(
+        visit,
+        lambda after, limit: network_actions.list_page(
+            visit.context, visit.actor, project_id=None, name=None, after=after, limit=limit
+        ),
     )
-    shown = rows[: limits.PAGE_DEFAULT]
     projects = seen_projects(visit)
     return visit.page(
         "networks.html",
         error.status if error else 200,
-        networks=shown,
-        more=shown[-1]["id"] if len(rows) > len(shown) else None,
-        after=visit.query("after") or None,
+        networks=listed.rows,
+        more=listed.more,
+        after=listed.after,
         projects=in_use(projects),
         project_names={one["id"]: one["name"] for one in projects},
-        may_make=visit.actor.tenant_id is not None and may_see(visit.actor, "network:create"),
+        may_make=may_make(visit.actor, "network:create"),
         error=error,
         field=visit.field,
         prefix=PREFIX,

@@ -3,9 +3,9 @@
 from starlette.responses import Response
 
 from penstock.actions import power_budget as power_budget_actions
-from penstock.base import limits
 from penstock.base.errors import InvalidInputError, PenstockError
 from penstock.console.edge import Visit, get, post
+from penstock.console.paging import paged
 from penstock.domain.power_budget import MW_PER_WATT, PowerLevel, watts
 
 KILO = 1_000
@@ -21,9 +21,12 @@ def show(visit: Visit) -> Response:
 def _page(visit: Visit, error: PenstockError | None = None) -> Response:
     asked = visit.query("level") or visit.field("level")
     level = PowerLevel(asked) if asked in LEVELS else PowerLevel.RACK
-    after = visit.query("after") or None
-    rows = power_budget_actions.places(
-        visit.context, visit.actor, site_id=None, level=level, after=after, limit=limits.PAGE_DEFAULT + 1
+    listed = paged(
+        visit,
+        lambda after, limit: power_budget_actions.places(
+            visit.context, visit.actor, site_id=None, level=level, after=after, limit=limit
+        ),
+        "subject_id",
     )
     shown = [
         {
@@ -33,7 +36,7 @@ def _page(visit: Visit, error: PenstockError | None = None) -> Response:
             "held_watts": watts(row["held_mw"]),
             "over": row["limit_watts"] is not None and row["held_mw"] > row["limit_watts"] * MW_PER_WATT,
         }
-        for row in rows[: limits.PAGE_DEFAULT]
+        for row in listed.rows
     ]
     return visit.page(
         "power_budgets.html",
@@ -41,8 +44,8 @@ def _page(visit: Visit, error: PenstockError | None = None) -> Response:
         places=shown,
         level=level.value,
         levels=[one.value for one in LEVELS],
-        after=after,
-        more=shown[-1]["subject_id"] if len(rows) > len(shown) else None,
+        after=listed.after,
+        more=listed.more,
         may_write=visit.actor.may("power_budget:write"),
         error=error,
     )

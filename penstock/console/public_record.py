@@ -3,12 +3,12 @@
 from starlette.responses import Response
 
 from penstock.actions import public_record as record_actions
-from penstock.base import limits
 from penstock.base.errors import InvalidInputError
 from penstock.console import confirm
 from penstock.console.dns_record import record_boxes
 from penstock.console.edge import Visit, get, post
-from penstock.console.menu import may_see
+from penstock.console.menu import may_make
+from penstock.console.paging import paged
 from penstock.console.projects import in_use, seen_projects
 from penstock.console.sheet import REFUSED, Box, Sheet, fill, number_of, one_of, project_box, text_of
 from penstock.domain.public_record import (
@@ -24,32 +24,29 @@ NAME_SERVERS_MAX = 8  # as the API has it
 
 def list_names(visit: Visit) -> Response:
     """Show the names and the zone that they stand in."""
-    after = visit.query("after") or None
-    rows = record_actions.list_page(
-        visit.context, visit.actor, name=None, after=after, limit=limits.PAGE_DEFAULT + 1
+    listed = paged(
+        visit,
+        lambda after, limit: record_actions.list_page(
+            visit.context, visit.actor, name=None, after=after, limit=limit
+        ),
     )
-    shown = rows[: limits.PAGE_DEFAULT]
     served, own = record_actions.zone(visit.context, visit.actor)
     return visit.page(
         "public_names.html",
-        records=shown,
+        records=listed.rows,
         served=served,
         own=own,
-        after=after,
-        more=shown[-1]["id"] if len(rows) > len(shown) else None,
+        after=listed.after,
+        more=listed.more,
         project_names={one["id"]: one["name"] for one in seen_projects(visit)},
-        may_make=_may_make(visit) and served is not None,
+        may_make=may_make(visit.actor, "public_record:create") and served is not None,
         may_serve=visit.actor.tenant_id is None and visit.actor.may("public_dns:write"),
         deletable={
             one["id"]
-            for one in shown
+            for one in listed.rows
             if visit.actor.may("public_record:delete", one["tenant_id"], one["project_id"])
         },
     )
-
-
-def _may_make(visit: Visit) -> bool:
-    return visit.actor.tenant_id is not None and may_see(visit.actor, "public_record:create")
 
 
 def _new(visit: Visit) -> Sheet:
@@ -79,7 +76,7 @@ def _new(visit: Visit) -> Sheet:
 
 def ask_new(visit: Visit) -> Response:
     """Ask what name to write."""
-    if not _may_make(visit):
+    if not may_make(visit.actor, "public_record:create"):
         visit.actor.require("public_record:create", visit.actor.tenant_id)
     return fill(visit, _new(visit))
 

@@ -15,6 +15,7 @@ from penstock.base.units import MICROEUR_PER_EUR
 from penstock.console.edge import Visit, get, post
 from penstock.console.form import reader
 from penstock.console.menu import may_see
+from penstock.console.paging import paged
 from penstock.domain.rate_limit import LIMITS, Priority
 from penstock.store.rows import Row
 
@@ -33,24 +34,21 @@ def list_limits(visit: Visit) -> Response:
 
 
 def _page(visit: Visit, error: PenstockError | None = None) -> Response:
-    rows = rate_limit_actions.list_page(
-        visit.context,
-        visit.actor,
-        tenant_id=None,
-        subject_id=None,
-        after=visit.query("after") or None,
-        limit=limits.PAGE_DEFAULT + 1,
+    listed = paged(
+        visit,
+        lambda after, limit: rate_limit_actions.list_page(
+            visit.context, visit.actor, tenant_id=None, subject_id=None, after=after, limit=limit
+        ),
     )
-    shown = rows[: limits.PAGE_DEFAULT]
     subjects = _subjects(visit)
     chosen = visit.field("subject") or visit.query("subject")
-    now = next((row for row in shown if row["subject_id"] == chosen), None)
+    now = next((row for row in listed.rows if row["subject_id"] == chosen), None)
     return visit.page(
         "rate_limits.html",
         error.status if error else 200,
-        rows=shown,
-        after=visit.query("after") or None,
-        more=shown[-1]["id"] if len(rows) > len(shown) else None,
+        rows=listed.rows,
+        after=listed.after,
+        more=listed.more,
         subjects=subjects,
         names=dict(subjects),
         titles=TITLES,

@@ -3,12 +3,12 @@
 from starlette.responses import Response
 
 from penstock.actions import ssh_key as ssh_key_actions
-from penstock.base import limits
 from penstock.base.errors import PenstockError
 from penstock.console import confirm
 from penstock.console.edge import Visit, get, post
-from penstock.console.menu import may_see
+from penstock.console.menu import may_make
 from penstock.console.names import checked_name
+from penstock.console.paging import paged
 from penstock.console.projects import in_use, seen_projects
 
 
@@ -18,28 +18,25 @@ def list_keys(visit: Visit) -> Response:
 
 
 def _list(visit: Visit, error: PenstockError | None = None) -> Response:
-    rows = ssh_key_actions.list_page(
-        visit.context,
-        visit.actor,
-        project_id=None,
-        name=None,
-        after=visit.query("after") or None,
-        limit=limits.PAGE_DEFAULT + 1,
+    listed = paged(
+        visit,
+        lambda after, limit: ssh_key_actions.list_page(
+            visit.context, visit.actor, project_id=None, name=None, after=after, limit=limit
+        ),
     )
-    shown = rows[: limits.PAGE_DEFAULT]
     projects = seen_projects(visit)
     return visit.page(
         "ssh_keys.html",
         error.status if error else 200,
-        keys=shown,
-        after=visit.query("after") or None,
-        more=shown[-1]["id"] if len(rows) > len(shown) else None,
+        keys=listed.rows,
+        after=listed.after,
+        more=listed.more,
         projects=in_use(projects),
         project_names={one["id"]: one["name"] for one in projects},
-        may_make=visit.actor.tenant_id is not None and may_see(visit.actor, "ssh_key:create"),
+        may_make=may_make(visit.actor, "ssh_key:create"),
         deletable={
             row["id"]
-            for row in shown
+            for row in listed.rows
             if visit.actor.may("ssh_key:delete", row["tenant_id"], row["project_id"])
         },
         error=error,

@@ -20,7 +20,7 @@ from penstock.console import confirm
 from penstock.console.edge import Visit, get, post
 from penstock.console.form import pairs_of
 from penstock.console.formats import money
-from penstock.console.menu import may_see
+from penstock.console.menu import may_make, may_see
 from penstock.console.projects import seen_projects
 from penstock.domain.vm import VM_STATE_SENTENCES, Power, VmState
 from penstock.store.rows import Row
@@ -46,7 +46,7 @@ def list_vms(visit: Visit) -> Response:
         more=rows[PAGE - 1]["service_id"] if len(rows) > PAGE else None,
         sentences=VM_STATE_SENTENCES,
         offer=_offer(visit),
-        may_launch=visit.actor.tenant_id is not None and may_see(visit.actor, "service:order"),
+        may_launch=may_make(visit.actor, "service:order"),
     )
 
 

@@ -50,15 +50,8 @@ def ask_delete(visit: Visit) -> Response:
 def _ask(visit: Visit, verb: str, title: str, effects: tuple[str, ...]) -> Response:
     machine, snapshot = _found(visit)
     visit.actor.require("vm:update", machine["tenant_id"], machine["project_id"])
-    path = f"/machines/{machine['service_id']}"
-    return confirm.ask(
-        visit,
-        title=f"{title} {snapshot['name']}?",
-        effects=effects,
-        action=f"{path}/snapshots/{snapshot['id']}/{verb}",
-        button=f"{title} {snapshot['name']}",
-        back=(path, machine["name"]),
-        dangerous=True,
+    return confirm.ask_snapshot(
+        visit, verb, title, effects, snapshot, (f"/machines/{machine['service_id']}", machine["name"])
     )
 
 

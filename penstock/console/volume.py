@@ -13,8 +13,9 @@ from penstock.base.errors import PenstockError
 from penstock.console import confirm
 from penstock.console.edge import Visit, get, post
 from penstock.console.formats import money
-from penstock.console.menu import may_see
+from penstock.console.menu import may_make
 from penstock.console.names import checked_name
+from penstock.console.paging import paged
 from penstock.console.projects import in_use, seen_projects
 from penstock.console.sheet import (
     REFUSED,
@@ -41,26 +42,23 @@ LISTS = ("/volumes", "Volumes")
 
 def list_volumes(visit: Visit) -> Response:
     """Show the volumes."""
-    after = visit.query("after") or None
-    rows = volume_actions.list_page(
-        visit.context, visit.actor, name=None, vm_id=None, after=after, limit=limits.PAGE_DEFAULT + 1
+    listed = paged(
+        visit,
+        lambda after, limit: volume_actions.list_page(
+            visit.context, visit.actor, name=None, vm_id=None, after=after, limit=limit
+        ),
     )
-    shown = rows[: limits.PAGE_DEFAULT]
     projects = seen_projects(visit)
     return visit.page(
         "volumes.html",
-        volumes=shown,
+        volumes=listed.rows,
         badges=BADGES,
         sentences=VOLUME_STATE_SENTENCES,
-        after=after,
-        more=shown[-1]["id"] if len(rows) > len(shown) else None,
+        after=listed.after,
+        more=listed.more,
         project_names={one["id"]: one["name"] for one in projects},
-        may_make=_may_make(visit) and bool(in_use(projects)),
+        may_make=may_make(visit.actor, "volume:create") and bool(in_use(projects)),
     )
-
-
-def _may_make(visit: Visit) -> bool:
-    return visit.actor.tenant_id is not None and may_see(visit.actor, "volume:create")
 
 
 def _new(visit: Visit) -> Sheet:
@@ -97,7 +95,7 @@ def _new(visit: Visit) -> Sheet:
 
 def ask_new(visit: Visit) -> Response:
     """Ask what volume to make."""
-    if not _may_make(visit):
+    if not may_make(visit.actor, "volume:create"):
         visit.actor.require("volume:create", visit.actor.tenant_id)
     return fill(visit, _new(visit))
 

@@ -38,16 +38,7 @@ def _found(visit: Visit, verb: str) -> tuple[Row, Row]:
 
 def _ask(visit: Visit, verb: str, permission: str, title: str, effects: tuple[str, ...]) -> Response:
     row, snapshot = _found(visit, permission)
-    path = f"/volumes/{row['id']}"
-    return confirm.ask(
-        visit,
-        title=f"{title} {snapshot['name']}?",
-        effects=effects,
-        action=f"{path}/snapshots/{snapshot['id']}/{verb}",
-        button=f"{title} {snapshot['name']}",
-        back=(path, row["name"]),
-        dangerous=True,
-    )
+    return confirm.ask_snapshot(visit, verb, title, effects, snapshot, (f"/volumes/{row['id']}", row["name"]))
 
 
 def ask_restore(visit: Visit) -> Response:
