@@ -7,14 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
-from uuid import UUID
 
 import orjson
 
 from penstock.base import limits
 from penstock.base.errors import InvalidInputError
 from penstock.base.units import BYTES_PER_GIB
-from penstock.domain.device import Attach, DeviceClass, DeviceHealth, classify, classify_part
+from penstock.domain.device import Attach, DeviceClass, DeviceHealth, classify, classify_part, is_uuid
 from penstock.domain.power_budget import host_mw
 from penstock.drivers.base import DeviceFacts, NodeFacts
 from penstock.store import device as device_store
@@ -123,19 +122,12 @@ def _check_device(device: DeviceFacts, place: str) -> None:
             _check_text(value, f"{place}.{name}", limits.TEXT_CHARACTERS_MAX, empty=True)
     if device.attach not in set(Attach):
         raise InvalidInputError(f"attach is one of {', '.join(sorted(Attach))}", field=f"{place}.attach")
-    if device.attach == Attach.MDEV and not _is_uuid(device.uuid or ""):
+    if device.attach == Attach.MDEV and not is_uuid(device.uuid or ""):
         raise InvalidInputError("a mediated device is named by its uuid", field=f"{place}.uuid")
     if device.health not in set(DeviceHealth):
         raise InvalidInputError(
             f"health is one of {', '.join(sorted(DeviceHealth))}", field=f"{place}.health"
         )
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        return str(UUID(text)) == text
-    except ValueError:
-        return False
 
 
 def _check_text(value: str, field: str, characters_max: int, *, empty: bool = False) -> None:

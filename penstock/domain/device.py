@@ -4,6 +4,7 @@ import tomllib
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import resources
+from uuid import UUID
 
 from penstock.base.errors import InvalidInputError
 from penstock.base.units import BYTES_PER_GIB
@@ -26,6 +27,14 @@ class Attach(StrEnum):
     VFIO = "vfio"
     MDEV = "mdev"
     SIMULATED = "simulated"
+
+
+def is_uuid(text: str) -> bool:
+    """Tell whether a mediated device can have this name: a UUID as the kernel writes it."""
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,9 +153,8 @@ def test_dry_run_says_plan_and_price_and_changes_nothing(
     assert refused["alternatives"]
 
 
-def test_an_order_of_any_class_counts_against_the_quota_of_the_class_it_gets(
-    tenant: TestClient, simulated: SimulatedFactory, clock: ManualClock
-) -> None:
+def limit_h100(simulated: SimulatedFactory, limit: int) -> None:
+    """Let the tenant have so many H100 at a time."""
     with simulated.plane.db.transaction(SYSTEM) as connection:
         tenant_id = connection.execute(sa.text("SELECT id FROM tenant")).scalar_one()
         quota_store.put(
@@ -164,9 +163,15 @@ def test_an_order_of_any_class_counts_against_the_quota_of_the_class_it_gets(
             tenant_id=tenant_id,
             project_id=None,
             dimension="devices:H100",
-            limit=3,
+            limit=limit,
             at=simulated.plane.clock.now(),
         )
+
+
+def test_an_order_of_any_class_counts_against_the_quota_of_the_class_it_gets(
+    tenant: TestClient, simulated: SimulatedFactory, clock: ManualClock
+) -> None:
+    limit_h100(simulated, 3)
     first = order(tenant, simulated, count=2)
     clock.advance(timedelta(seconds=1))
     second = order(tenant, simulated, count=2)
@@ -187,17 +192,7 @@ def test_an_order_of_any_class_counts_against_the_quota_of_the_class_it_gets(
 def test_of_those_that_wait_together_who_came_first_is_first(
     tenant: TestClient, simulated: SimulatedFactory, clock: ManualClock
 ) -> None:
-    with simulated.plane.db.transaction(SYSTEM) as connection:
-        tenant_id = connection.execute(sa.text("SELECT id FROM tenant")).scalar_one()
-        quota_store.put(
-            connection,
-            quota_id="quo_1",
-            tenant_id=tenant_id,
-            project_id=None,
-            dimension="devices:H100",
-            limit=2,
-            at=simulated.plane.clock.now(),
-        )
+    limit_h100(simulated, 2)
     came: list[dict[str, Any]] = []
     for _ in range(4):
         came.append(order(tenant, simulated, count=1))

@@ -133,11 +133,12 @@ class LibvirtDriver:
         """
         with self._hypervisor.speaking() as connection:
             stats = self._hypervisor.stats(connection)
-            made = {name for name in stats if is_id(name, "allocation")}
-            made = {one for one in made if self._store.has(one) or self._is_ours(connection, one)}
+            known = {*self._store.ids()}
+            others = [name for name in stats if name not in known and is_id(name, "allocation")]
+            known |= {name for name in others if self._is_ours(connection, name)}
         disks = self._disk_meters.now()
         found: list[Observed] = []
-        for allocation_id in sorted({*self._store.ids(), *made}):
+        for allocation_id in sorted(known):
             record = self._store.read(allocation_id)
             if record is None:
                 found.append(Observed(allocation_id, 0, Phase.STARTED))

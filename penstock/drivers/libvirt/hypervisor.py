@@ -7,7 +7,7 @@ says nothing about the machines: they go on running without it.
 import contextlib
 import threading
 import xml.etree.ElementTree as ET
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 from penstock.base.errors import PenstockError, UnavailableError
@@ -61,25 +61,24 @@ class Hypervisor:
 
     def domain(self, connection: Any, name: str) -> Any | None:
         """Return the domain of that name, None if there is none; within ``speaking``."""
+        return self._unless_gone(lambda: connection.lookupByName(name))
+
+    def files(self, connection: Any, name: str) -> list[str]:
+        """Return the paths of a domain's files (disks, seed, console's log); none if there is no such domain; within ``speaking``."""
+        said = self._unless_gone(lambda: connection.lookupByName(name).XMLDesc())
+        if said is None:
+            return []
+        elements = ET.fromstring(said).iter()  # noqa: S314 - libvirt's own words
+        return [file for one in elements if (file := one.get("file")) is not None]
+
+    def _unless_gone(self, ask: Callable[[], Any]) -> Any | None:
         api = self.api
         try:
-            return connection.lookupByName(name)
+            return ask()
         except api.libvirtError as error:
             if error.get_error_code() == api.VIR_ERR_NO_DOMAIN:
                 return None
             raise
-
-    def files(self, connection: Any, name: str) -> list[str]:
-        """Return the paths of a domain's files (disks, seed, console's log); none if there is no such domain; within ``speaking``."""
-        api = self.api
-        try:
-            said = connection.lookupByName(name).XMLDesc()
-        except api.libvirtError as error:
-            if error.get_error_code() == api.VIR_ERR_NO_DOMAIN:
-                return []
-            raise
-        elements = ET.fromstring(said).iter()  # noqa: S314 - libvirt's own words
-        return [file for one in elements if (file := one.get("file")) is not None]
 
     def is_active(self, domain: Any) -> bool:
         """Tell whether QEMU runs for a domain."""

@@ -9,9 +9,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from uuid import UUID
 
-from penstock.domain.device import Attach, DeviceClass, classify_part
+from penstock.domain.device import Attach, DeviceClass, classify_part, is_uuid
 from penstock.drivers.base import DeviceFacts
 
 _VENDORS = {"0x10de": "nvidia", "0x8086": "intel", "0x1002": "amd"}
@@ -25,7 +24,7 @@ def with_mediated(
     found: list[DeviceFacts] = []
     parents: set[str | None] = set()
     for link in sorted((sys_root / "bus" / "mdev" / "devices").glob("*")):
-        if _is_uuid(link.name):
+        if is_uuid(link.name):
             parent = link.resolve().parent
             parents |= {parent.name, (parent / "physfn").resolve().name}  # a virtual function's whole
             found.append(_read(link, parent, classes))
@@ -54,13 +53,6 @@ def _read(link: Path, parent: Path, classes: dict[str, DeviceClass]) -> DeviceFa
         attach=Attach.MDEV,
         mdev_type=kind.name,
     )
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        return str(UUID(text)) == text
-    except ValueError:
-        return False
 
 
 def _text(file: Path) -> str:
