@@ -387,9 +387,9 @@ def _compile(
             avoid |= member_store.shared_nodes(connection, row["project_id"])
         asks = (replace(ask, avoid_nodes=avoid, project_id=row["project_id"]) for ask in order.asks)
         compiled.append((row, replace(order, asks=tuple(asks))))
-    # Who came first is first: the database hands leased rows out in any order. What yields comes last, so that it does
-    # not take what was just given up for an order that does not.
-    compiled.sort(key=lambda one: (_yields(one), one[0]["queued_at"]))
+    # Who came first is first: the database hands leased rows out in any order, and ids tell apart what came at the same
+    # moment. What yields comes last, so that it does not take what was just given up for an order that does not.
+    compiled.sort(key=lambda one: (_yields(one), one[0]["queued_at"], one[0]["id"]))
     return compiled, broken
 
 

@@ -189,14 +189,15 @@ def test_an_order_of_any_class_counts_against_the_quota_of_the_class_it_gets(
     assert used == 2
 
 
+@pytest.mark.parametrize("seconds_apart", [1, 0])
 def test_of_those_that_wait_together_who_came_first_is_first(
-    tenant: TestClient, simulated: SimulatedFactory, clock: ManualClock
+    tenant: TestClient, simulated: SimulatedFactory, clock: ManualClock, seconds_apart: int
 ) -> None:
     limit_h100(simulated, 2)
     came: list[dict[str, Any]] = []
     for _ in range(4):
         came.append(order(tenant, simulated, count=1))
-        clock.advance(timedelta(seconds=1))
+        clock.advance(timedelta(seconds=seconds_apart))
     # As after an engine's end: all are due at the same moment, and lie in the table in another order than they came.
     now = simulated.plane.clock.now()
     for one in reversed(came):

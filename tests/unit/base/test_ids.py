@@ -1,6 +1,8 @@
 """Ids: prefixed, unique, ordered by time, and recognisable."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -53,6 +55,24 @@ def test_the_layout_is_48_bits_of_milliseconds_then_80_random_bits_in_crockford_
 
 def test_default_randomness_does_not_repeat() -> None:
     assert len({new_id("service", NOW) for _ in range(1_000)}) == 1_000
+
+
+def test_ids_of_one_process_rise_within_a_millisecond_and_lie_far_apart() -> None:
+    made = [new_id("service", NOW) for _ in range(1_000)]
+    assert made == sorted(made)
+    assert all(a[:-6] != b[:-6] for a, b in pairwise(made)), "the next one is not to be guessed"
+    assert {one[:14] for one in made} == {made[0][:14]}, "still of that millisecond"
+    assert new_id("service", NOW - timedelta(milliseconds=1)) < made[0]
+
+
+def test_ids_of_many_threads_differ_and_rise_in_each() -> None:
+    def many(_: int) -> list[str]:
+        return [new_id("service", NOW) for _ in range(500)]
+
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(many, range(4)))
+    assert all(one == sorted(one) for one in made)
+    assert len({each for one in made for each in one}) == 2_000
 
 
 @pytest.mark.parametrize(
