@@ -38,12 +38,12 @@ from penstock.drivers.embedded_postgres.server import EmbeddedPostgres
 from penstock.store.migrate import migrate
 from tests.fixtures.factory import plain, swap_database
 from tests.support import guest_image, hypervisors
-from tests.support.guests import until
 from tests.support.infrastructure import change, query
 from tests.support.machine_objects import make_host, make_image, qcow2, send_image
 from tests.support.machine_site import Machine, MachineSite, machine_site
 from tests.support.networks import made
 from tests.support.tenancy import Tenant, make_tenant
+from tests.support.waiting import until
 
 ONE_BY_ONE, AT_ONCE, LISTED, PAGE = 3, 20, 1_000, 100
 SETTLE_S, IDLE_S = 5.0, 20.0

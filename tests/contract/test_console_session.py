@@ -21,11 +21,11 @@ from penstock.control_plane import ControlPlane
 from penstock.domain.role import GRANTS, Role
 from penstock.drivers.base import Phase, Typed
 from tests.fixtures.console import People
-from tests.support.guests import until
 from tests.support.infrastructure import query
 from tests.support.machine_host import Host
 from tests.support.machine_objects import made, make_vm
 from tests.support.tenancy import Caller, Tenant, make_caller
+from tests.support.waiting import until
 
 
 class Machine:

@@ -17,11 +17,11 @@ from penstock.control_plane import ControlPlane
 from penstock.domain.role import Role
 from penstock.engine.image import ImageEngine
 from tests.support.command_line import CommandLine
-from tests.support.guests import until
 from tests.support.image_server import ImageServer, Served, image_server
 from tests.support.infrastructure import change, query
 from tests.support.machine_objects import made, make_image, qcow2, send_image, sha256_of
 from tests.support.tenancy import Caller, Tenant, make_caller
+from tests.support.waiting import until
 
 DATA = qcow2() + os.urandom(1 << 20)
 URL = "https://localhost/tiny.qcow2"

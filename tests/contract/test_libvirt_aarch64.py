@@ -15,9 +15,9 @@ from penstock.base.ids import new_id
 from penstock.drivers.base import Phase, Wanted
 from penstock.drivers.libvirt.driver import LibvirtDriver
 from penstock.drivers.libvirt.settings import Acceleration, Settings
-from tests.support.guests import until
 from tests.support.hypervisors import Host, open_way
 from tests.support.machines import config, facts_of
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("vm"), pytest.mark.timeout(200)]
 PROGRAMS = ("qemu-system-aarch64", "mkfs.vfat", "mcopy")

@@ -17,9 +17,9 @@ from penstock.drivers.libvirt.process import QemuProcess, processes
 from penstock.drivers.libvirt.settings import Acceleration, Settings
 from penstock.drivers.qcow2.driver import Qcow2VolumeDriver
 from penstock.drivers.volumes.contract import Keys, a_volume
-from tests.support.guests import until
 from tests.support.hypervisors import QEMU_USER, Host, open_way
 from tests.support.machines import blank_image, config
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("vm")]
 

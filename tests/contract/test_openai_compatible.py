@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from ipaddress import ip_network
 from pathlib import Path
@@ -17,6 +16,7 @@ from penstock.drivers.base import Config, Driver
 from penstock.drivers.contract import DriverContract
 from penstock.drivers.ctranslate2.checkpoint import demo_model_dir
 from penstock.drivers.openai_compatible.driver import OpenAICompatibleDriver
+from tests.support.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +33,8 @@ def peer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     ]
     command += ["--served-model-name", "theirs", "--port-file", str(port_file)]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    end = time.monotonic() + 60
-    while not _ready(port_file):
-        assert process.poll() is None
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    until(lambda: process.poll() is not None or _ready(port_file), "the engine comes up")
+    assert process.poll() is None
     yield f"http://127.0.0.1:{json.loads(port_file.read_text())['port']}"
     process.send_signal(signal.SIGKILL)
     process.wait(timeout=10)

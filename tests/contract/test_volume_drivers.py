@@ -18,7 +18,7 @@ from penstock.drivers.volumes.driver import SILENT, VolumeDriver
 from penstock.drivers.volumes.files import VolumeError, VolumeFiles
 from penstock.drivers.volumes.model import Volume
 from tests.fixtures.factory import START
-from tests.support.guests import until
+from tests.support.waiting import until
 
 
 class TestQcow2(VolumeDriverContract):

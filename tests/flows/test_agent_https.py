@@ -30,6 +30,7 @@ from penstock.drivers.wire import Enrolment
 from tests.support.agent_peer import Peer, join, make_request
 from tests.support.infrastructure import add_allocation, add_service, change, node_facts, query
 from tests.support.tenancy import Caller, Tenant
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -441,10 +442,7 @@ def launch(listener: AgentListener, tmp_path: Path) -> Iterator[Callable[[str, s
 
 
 def eventually(what: str, true: Callable[[], Any], process: AgentProcess, seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, f"{what}: {process.words()[-2000:]}"
-        time.sleep(0.1)
+    until(true, lambda: f"{what}: {process.words()[-2000:]}", seconds)
 
 
 def test_real_agent_joins_enrols_this_machine_drives_and_is_revoked(

@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from tests.support.factory_process import FactoryProcess, demo_project
-from tests.support.gateway_peers import eventually
 from tests.support.ports import free_port
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def asleep(client: httpx.Client) -> str:
     }
     order = {"offer": "llm-demo", "project": demo_project(client), "name": "chat", "spec": spec}
     path = f"/v1/services/{client.post('/v1/services', json=order).raise_for_status().json()['id']}"
-    eventually("it sleeps", lambda: client.get(path).json()["state"] == "asleep", 60)
+    until(lambda: client.get(path).json()["state"] == "asleep", "it sleeps", 60)
     assert client.get(path).json()["allocations"] == []
     return path.rpartition("/")[2]
 
@@ -86,11 +86,11 @@ def test_from_zero_and_back(factory: FactoryProcess) -> None:
             seen = [next(lines)]  # it runs on the first replica, and is read no further yet
             with ThreadPoolExecutor(1) as pool:
                 more = pool.submit(ask_many, gateway, 200, 6)
-                eventually("two are wanted", lambda: scaling(client, service_id)["replicas_wanted"] == 2, 60)
+                until(lambda: scaling(client, service_id)["replicas_wanted"] == 2, "two are wanted", 60)
                 assert more.result() == [200] * 6
             put(client, service_id, replicas_max=1, tokens_target=100_000)
-            eventually("one drains", lambda: scaling(client, service_id)["replicas_ready"] <= 1, 60)
+            until(lambda: scaling(client, service_id)["replicas_ready"] <= 1, "one drains", 60)
             seen.extend(lines)
         assert "data: [DONE]" in seen, "the stream was not cut"
         assert not any('"error"' in line for line in seen)
-        eventually("one is left", lambda: settled(client, service_id), 60)
+        until(lambda: settled(client, service_id), "one is left", 60)

@@ -5,7 +5,8 @@ from pathlib import Path
 import openai
 import pytest
 
-from tests.support.gateway_peers import Engine, Gateway, configuration, eventually, ledger
+from tests.support.gateway_peers import Engine, Gateway, configuration, ledger
+from tests.support.waiting import until
 
 TOKENS = 200
 
@@ -46,7 +47,7 @@ def test_a_killed_engine_costs_the_client_nothing(tmp_path: Path, *, chat: bool)
                         asked_first.kill()
         assert len("".join(texts).split()) == TOKENS
         assert len(names) == 1
-        (record,) = eventually("it is in the ledger", lambda: list(ledger(tmp_path / "ledger").values()))
+        (record,) = until(lambda: list(ledger(tmp_path / "ledger").values()), "it is in the ledger")
         assert (record["completion_tokens"], record["ending"]) == (TOKENS, "length")
         (counts,) = engines[0].counts().values()
         seen_of_first = TOKENS - counts[1]

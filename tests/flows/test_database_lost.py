@@ -13,8 +13,8 @@ import pytest
 
 from tests.flows.test_kill import check_tiling, socket_folder
 from tests.support.factory_process import FactoryProcess, demo_project, every_page
-from tests.support.gateway_peers import eventually
 from tests.support.ports import free_port
+from tests.support.waiting import until
 
 KILLS = 2
 
@@ -71,13 +71,13 @@ def test_a_killed_database_is_answered_503_and_started_again_and_nothing_is_half
     customer.start()
     for _ in range(KILLS):
         before, refused = len(customer.accepted), len(customer.refused)
-        eventually("orders are accepted", lambda n=before: len(customer.accepted) > n + 5, 60)
+        until(lambda n=before: len(customer.accepted) > n + 5, "orders are accepted", 60)
         pid = database_pid(factory)
         os.kill(pid, signal.SIGKILL)
-        eventually("orders are refused", lambda n=refused: len(customer.refused) > n, 60)
-        eventually("it runs again", lambda pid=pid: database_pid_or_none(factory) not in (None, pid), 60)
+        until(lambda n=refused: len(customer.refused) > n, "orders are refused", 60)
+        until(lambda pid=pid: database_pid_or_none(factory) not in (None, pid), "it runs again", 60)
         after = len(customer.accepted)
-        eventually("orders are accepted again", lambda n=after: len(customer.accepted) > n + 5, 60)
+        until(lambda n=after: len(customer.accepted) > n + 5, "orders are accepted again", 60)
     customer.done.set()
     customer.join(30)
     assert Counter(status for status, _ in customer.refused).keys() == {503}
@@ -102,7 +102,7 @@ def check_settled(factory: FactoryProcess, customer: Customer) -> None:
         def services() -> dict[str, dict[str, Any]]:
             return {s["id"]: s for s in every_page(client, "/v1/services")}
 
-        eventually("all run", lambda: {s["state"] for s in services().values()} == {"running"}, 60)
+        until(lambda: {s["state"] for s in services().values()} == {"running"}, "all run", 60)
         found = services()
         assert set(customer.accepted) <= set(found)
         # A commit whose answer was lost is told as refused: at most the one order in flight at each kill.

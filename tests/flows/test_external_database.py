@@ -21,9 +21,9 @@ from tests.fixtures.factory import plain
 from tests.flows import test_gpu_service
 from tests.support.external_postgres import ExternalPostgres
 from tests.support.factory_process import FactoryProcess, demo_project
-from tests.support.gateway_peers import eventually
 from tests.support.ports import free_port
 from tests.support.tenancy import Tenant
+from tests.support.waiting import until
 from tests.unit.store import test_quota
 
 # The modules run here as they are; only where the database lives is another.
@@ -117,7 +117,7 @@ def test_penstock_up_keeps_its_state_there(external: ExternalPostgres, tmp_path:
             body: dict[str, Any] = {"offer": "gpu", "project": demo_project(client), "spec": {"count": 1}}
             service = client.post("/v1/services", json=body).raise_for_status().json()
             path = f"/v1/services/{service['id']}"
-            eventually("it runs", lambda: client.get(path).json()["state"] == "running", 30)
+            until(lambda: client.get(path).json()["state"] == "running", "it runs", 30)
         factory.stop()
         assert not (factory.data / "postgres").exists()
         factory.start()

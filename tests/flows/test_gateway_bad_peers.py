@@ -22,11 +22,11 @@ from tests.support.gateway_peers import (
     ask,
     completions,
     configuration,
-    eventually,
     ledger,
     upstream,
 )
 from tests.support.gateway_wire import STREAM_HEAD, chunked, event
+from tests.support.waiting import until
 
 HEAD = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer sk-test\r\n"
 RSS_MAX = 60 << 20
@@ -188,9 +188,7 @@ def test_slow_silent_and_half_open_clients_are_ended_and_stop_nobody(tmp_path: P
             answer = received(peer)
             assert b" 408 " in answer
             assert b"request_timeout" in answer
-        eventually(
-            "those who closed for writing have left", lambda: gateway.get("/healthz")["in_flight"] == 0
-        )
+        until(lambda: gateway.get("/healthz")["in_flight"] == 0, "those who closed for writing have left")
         for peer in half:
             received(peer)
     found = ledger(tmp_path / "ledger")
@@ -216,7 +214,7 @@ def test_a_full_engine_goes_by_priority_and_the_line_is_bounded(tmp_path: Path, 
     try:
         with concurrent.futures.ThreadPoolExecutor(24) as pool:
             low = [pool.submit(finished, "low") for _ in range(20)]
-            eventually("the line is full", lambda: sum(one.done() for one in low) >= 7)
+            until(lambda: sum(one.done() for one in low) >= 7, "the line is full")
             urgent = pool.submit(finished, "normal").result()
             answers = [one.result() for one in low]
         served = sorted(at for status, _, at in answers if status == 200)

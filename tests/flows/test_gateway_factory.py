@@ -15,11 +15,11 @@ from tests.support.gateway_peers import (
     Gateway,
     ask,
     completions,
-    eventually,
     factory_arguments,
     key_entry,
     model_entry,
 )
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def gateway(tmp_path: Path, plane: ControlPlane) -> Iterator[Gateway]:
 
 
 def ready(gateway: Gateway, version: int = 2) -> None:
-    eventually("the snapshot is applied", lambda: gateway.get("/healthz")["snapshot_version"] == version)
+    until(lambda: gateway.get("/healthz")["snapshot_version"] == version, "the snapshot is applied")
 
 
 def status(gateway: Gateway, key: str = "sk-test", **more: Any) -> int:
@@ -70,7 +70,7 @@ def test_usage_is_delivered_once_and_the_journal_empties(
 ) -> None:
     for tokens in range(1, 11):
         assert status(gateway, max_tokens=tokens) == 200
-    eventually("all is delivered", lambda: len(plane.records) == 10)
+    until(lambda: len(plane.records) == 10, "all is delivered")
     assert delivered(plane) == truth(engine)
     assert plane.duplicates == 0
     record = next(iter(plane.records.values()))
@@ -84,7 +84,7 @@ def test_usage_is_delivered_once_and_the_journal_empties(
         "service": "svc_a",
         "allocation": "alc_a",
     }
-    eventually("the journal is empty", lambda: gateway.get("/healthz")["journal_backlog_bytes"] == 0)
+    until(lambda: gateway.get("/healthz")["journal_backlog_bytes"] == 0, "the journal is empty")
     cache = tmp_path / "data" / "snapshot.json"
     assert stat.S_IMODE(cache.stat().st_mode) == 0o600
     assert json.loads(cache.read_text())["version"] == 2
@@ -102,10 +102,10 @@ def test_a_revoked_key_is_refused_at_once_and_its_stream_ends_in_peace(
     pieces = iter(stream)
     next(pieces)
     plane.publish(keys=[])
-    eventually("the key is refused", lambda: status(gateway) == 401, 1.5)
+    until(lambda: status(gateway) == 401, "the key is refused", 1.5)
     assert sum(bool(chunk.choices[0].delta.content) for chunk in pieces) >= 98
     # A probe or two may have been served before the new snapshot came; they are billed like the stream.
-    eventually("its usage is delivered", lambda: delivered(plane) == truth(engine))
+    until(lambda: delivered(plane) == truth(engine), "its usage is delivered")
     assert 100 in {record["completion_tokens"] for record in plane.records.values()}
 
 
@@ -119,7 +119,7 @@ def test_the_control_plane_may_be_away(
     engine: Engine, plane: ControlPlane, gateway: Gateway, tmp_path: Path
 ) -> None:
     assert status(gateway) == 200
-    eventually("the first is delivered", lambda: len(plane.records) == 1)
+    until(lambda: len(plane.records) == 1, "the first is delivered")
     plane.stop()
     for _ in range(5):
         assert status(gateway) == 200
@@ -131,11 +131,11 @@ def test_the_control_plane_may_be_away(
         assert status(again) == 200
         assert len(plane.records) == 1
         plane.start()
-        eventually("the rest is delivered", lambda: len(plane.records) == 7, 30)
+        until(lambda: len(plane.records) == 7, "the rest is delivered", 30)
         assert delivered(plane) == truth(engine)
-        eventually("changes arrive again", lambda: plane.polls[-1:] == [2])
+        until(lambda: plane.polls[-1:] == [2], "changes arrive again")
         plane.publish(keys=[])
-        eventually("the key is refused", lambda: status(again) == 401, 2)
+        until(lambda: status(again) == 401, "the key is refused", 2)
     finally:
         again.stop()
 
@@ -164,7 +164,7 @@ def test_killed_and_restarted_it_delivers_every_record_once(
         gateway.kill()
     last = Gateway(tmp_path, *arguments)
     try:
-        eventually("all is delivered", lambda: len(plane.records) == 33)
+        until(lambda: len(plane.records) == 33, "all is delivered")
         assert delivered(plane) == truth(engine)
     finally:
         last.stop()
@@ -183,15 +183,15 @@ def test_a_record_that_is_refused_does_not_block_the_others(
     )
     plane.refuse_ids.add(identity)
     plane.start()
-    eventually("the others are delivered", lambda: len(plane.records) == 3, 30)
+    until(lambda: len(plane.records) == 3, "the others are delivered", 30)
     kept = tmp_path / "data" / "usage" / "refused.ndjson"
-    eventually("the refused one is kept", kept.exists)
+    until(kept.exists, "the refused one is kept")
     assert json.loads(kept.read_text())["id"] == identity
 
 
 def test_a_wrong_snapshot_changes_nothing(plane: ControlPlane, gateway: Gateway) -> None:
     version = plane.publish(models=[{"name": "half a model"}])
-    eventually("it was fetched", lambda: plane.polls.count(2) >= 2)
+    until(lambda: plane.polls.count(2) >= 2, "it was fetched")
     assert gateway.get("/healthz")["snapshot_version"] != version
     assert status(gateway) == 200
 

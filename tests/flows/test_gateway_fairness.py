@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.gateway_peers import Engine, Gateway, ask, completions, configuration, eventually, ledger
+from tests.support.gateway_peers import Engine, Gateway, ask, completions, configuration, ledger
+from tests.support.waiting import until
 
 TENANTS = """
 [[tenants]]
@@ -58,7 +59,7 @@ def taken(gateway: Gateway, engine: Engine) -> Generator[None]:
     connection.request("POST", "/v1/chat/completions", body, {"authorization": "Bearer sk-test"})
     answer = connection.getresponse()
     try:
-        eventually("the engine is taken", lambda: len(engine.counts()) == 1)
+        until(lambda: len(engine.counts()) == 1, "the engine is taken")
         yield
     finally:
         answer.close()
@@ -82,9 +83,7 @@ class Clients:
 
     def wait(self, in_flight: int) -> None:
         """Wait until so many are at the gateway."""
-        eventually(
-            f"{in_flight} are in flight", lambda: self._gateway.get("/healthz")["in_flight"] == in_flight
-        )
+        until(lambda: self._gateway.get("/healthz")["in_flight"] == in_flight, f"{in_flight} are in flight")
 
 
 def served(folder: Path, engine: Engine) -> list[tuple[str, str]]:
@@ -127,9 +126,9 @@ def test_a_flood_that_fills_the_line_is_refused_itself(tmp_path: Path, engine: E
             clients = Clients(gateway, pool)
             with taken(gateway, engine):
                 flood = clients.ask("sk-test", 16)
-                eventually("the line is full", lambda: sum(one.done() for one in flood) == 6)
+                until(lambda: sum(one.done() for one in flood) == 6, "the line is full")
                 small = clients.ask("sk-small", 4)
-                eventually("others have come in", lambda: sum(one.done() for one in flood) == 10)
+                until(lambda: sum(one.done() for one in flood) == 10, "others have come in")
                 assert not any(one.done() for one in small)
             assert [one.result() for one in small] == [200] * 4
             assert Counter(one.result() for one in flood) == {200: 6, 503: 10}

@@ -16,11 +16,11 @@ from tests.support.gateway_peers import (
     Gateway,
     ask,
     completions,
-    eventually,
     factory_arguments,
     key_entry,
     model_entry,
 )
+from tests.support.waiting import until
 
 PIECE = b"y" * (1 << 16)
 KEY = {"authorization": "Bearer sk-test"}
@@ -45,7 +45,7 @@ def plane(engine: Engine) -> Iterator[ControlPlane]:
 @pytest.fixture
 def gateway(tmp_path: Path, plane: ControlPlane) -> Iterator[Gateway]:
     process = Gateway(tmp_path, *factory_arguments(tmp_path, plane))
-    eventually("the snapshot is applied", lambda: process.get("/healthz")["snapshot_version"] == 2)
+    until(lambda: process.get("/healthz")["snapshot_version"] == 2, "the snapshot is applied")
     yield process
     process.stop()
 
@@ -134,4 +134,4 @@ def test_a_client_that_leaves_in_the_middle_costs_nothing(gateway: Gateway, clie
             leaving.sendall(
                 b"POST /v1/files HTTP/1.1\r\nhost: x\r\nauthorization: Bearer sk-test\r\ncontent-length: 1000\r\n\r\nab"
             )
-    eventually("there is room again", lambda: client.post("/v1/files", content=b"x").status_code == 200)
+    until(lambda: client.post("/v1/files", content=b"x").status_code == 200, "there is room again")

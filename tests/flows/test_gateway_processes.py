@@ -20,13 +20,13 @@ from tests.support.gateway_peers import (
     ask,
     completions,
     configuration,
-    eventually,
     factory_arguments,
     key_entry,
     ledger,
     model_entry,
     upstream,
 )
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -94,8 +94,8 @@ def test_a_process_that_dies_is_replaced_and_counts_go_on(tmp_path: Path, engine
             now = children(gateway)
             return len(now) == 3 and before[0] not in now
 
-        eventually("another process serves in its place", replaced)
-        eventually("all three show their metrics", lambda: shown(gateway) == {"0", "1", "2"})
+        until(replaced, "another process serves in its place")
+        until(lambda: shown(gateway) == {"0", "1", "2"}, "all three show their metrics")
         statuses = [status for status, _, _ in parallel(gateway.port, 40, ask(max_tokens=1))]
         assert statuses.count(200) == 20
     finally:
@@ -120,7 +120,7 @@ def test_children_end_when_their_parent_is_killed(tmp_path: Path, engine: Engine
     gateway = started(tmp_path, engine)
     orphans = children(gateway)
     gateway.kill()
-    eventually("the children drained and ended", lambda: not any(psutil.pid_exists(pid) for pid in orphans))
+    until(lambda: not any(psutil.pid_exists(pid) for pid in orphans), "the children drained and ended")
 
 
 def test_a_revoked_key_is_refused_everywhere_and_a_wrong_file_changes_nothing(
@@ -140,7 +140,7 @@ def test_a_revoked_key_is_refused_everywhere_and_a_wrong_file_changes_nothing(
             found = parallel(gateway.port, 24, ask(max_tokens=1))
             return {status for status, _, _ in found} == {401}
 
-        eventually("every process refuses it", refused)
+        until(refused, "every process refuses it")
         assert completions(gateway.port, ask(max_tokens=1), key="sk-new")[0] == 200
     finally:
         gateway.stop()
@@ -157,13 +157,13 @@ def test_in_a_factory_every_process_hears_of_keys_and_all_hold_their_limits_toge
     gateway = Gateway(tmp_path, *factory_arguments(tmp_path, plane), "--processes", "3")
     try:
         # A new connection goes to any of them.
-        eventually("all serve", lambda: all(gateway.get("/healthz")["status"] == "ok" for _ in range(24)))
+        until(lambda: all(gateway.get("/healthz")["status"] == "ok" for _ in range(24)), "all serve")
         statuses = [status for status, _, _ in parallel(gateway.port, 64, ask(max_tokens=2))]
         assert sorted(statuses) == [200] * 40 + [429] * 24
         plane.publish(keys=[])
-        eventually(
-            "every process refuses the key",
+        until(
             lambda: {status for status, _, _ in parallel(gateway.port, 24, ask(max_tokens=2))} == {401},
+            "every process refuses the key",
         )
         assert gateway.stop() == 0
         billed = {
@@ -224,7 +224,7 @@ def test_https_with_a_certificate_that_is_replaced(tmp_path: Path, engine: Engin
         trusted.write_bytes(new_pem.read_bytes())
         new_pem.replace(pem)
         new_key.replace(key)
-        eventually("the new certificate is served", lambda: certificate(trusted))
+        until(lambda: certificate(trusted), "the new certificate is served")
         assert certificate(trusted) != first
         assert gateway.process.poll() is None
     finally:

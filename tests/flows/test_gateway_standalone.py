@@ -18,11 +18,11 @@ from tests.support.gateway_peers import (
     ask,
     completions,
     configuration,
-    eventually,
     ledger,
     start_refused,
     upstream,
 )
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def create(client_: openai.OpenAI, mock: dict[str, Any] | None = None, **more: A
 
 def billed(folder: Path, count: int) -> list[dict[str, Any]]:
     """Return the records once there are ``count`` of them, in order of time."""
-    found = eventually(f"{count} records", lambda: len(ledger(folder)) >= count and ledger(folder))
+    found = until(lambda: len(ledger(folder)) >= count and ledger(folder), f"{count} records")
     assert len(found) == count
     return sorted(found.values(), key=lambda record: record["id"])
 
@@ -151,7 +151,7 @@ def test_an_engine_without_cancel_is_stopped_too_and_billed_exactly(tmp_path: Pa
                 break
         stream.close()
         (record,) = billed(tmp_path / "ledger", 1)
-        eventually("the engine notices", lambda: engine.get("/stats")["aborted"] == 1)
+        until(lambda: engine.get("/stats")["aborted"] == 1, "the engine notices")
         generated = engine.counts()[record["id"]][1]
         assert 10 <= record["completion_tokens"] == generated <= 20
     finally:
@@ -354,9 +354,7 @@ def test_a_stop_drains(tmp_path: Path, engine: Engine) -> None:
     next(stream)
     gateway.process.send_signal(signal.SIGTERM)
     with pytest.raises(ConnectionRefusedError):
-        eventually(
-            "no new connections", lambda: socket.create_connection(("127.0.0.1", gateway.port)).close()
-        )
+        until(lambda: socket.create_connection(("127.0.0.1", gateway.port)).close(), "no new connections")
     assert [chunk.choices[0].finish_reason for chunk in stream][-1] == "stop"
     assert gateway.stop() == 0
     (record,) = ledger(tmp_path / "ledger").values()

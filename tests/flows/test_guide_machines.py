@@ -16,10 +16,11 @@ from penstock.drivers.embedded_postgres.server import EmbeddedPostgres
 from tests.fixtures.served import serving
 from tests.support import guest_image
 from tests.support.command_line import CommandLine
-from tests.support.guests import Guest, Key, make_key, until
+from tests.support.guests import Guest, Key, make_key
 from tests.support.hypervisors import Fabric, Host
 from tests.support.machine_site import MachineSite, machine_site
 from tests.support.tenancy import make_tenant
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("vm"), pytest.mark.timeout(400)]
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "vms-and-networks.md"

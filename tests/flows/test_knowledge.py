@@ -13,8 +13,8 @@ import pytest
 
 from penstock.base.units import div_round_half_even
 from tests.support.factory_process import FactoryProcess, demo_project
-from tests.support.gateway_peers import eventually
 from tests.support.ports import free_port
+from tests.support.waiting import until
 
 SECONDS = 90.0
 PARAGRAPH = "The pump of station {n} pushes water through pipe {n} and stops when the pressure sensor of tank {n} says so. "
@@ -33,7 +33,7 @@ def order(client: httpx.Client, offer: str, name: str) -> dict[str, Any]:
     body = {"offer": offer, "project": demo_project(client), "name": name}
     service: dict[str, Any] = client.post("/v1/services", json=body).raise_for_status().json()
     path = f"/v1/services/{service['id']}"
-    eventually(f"{name} runs", lambda: client.get(path).json()["state"] == "running", SECONDS)
+    until(lambda: client.get(path).json()["state"] == "running", f"{name} runs", SECONDS)
     return service
 
 
@@ -87,12 +87,12 @@ def test_documents_are_indexed_through_a_kill_and_chat_cites_them(factory: Facto
         long = upload(client, base, "long.md", "".join(PARAGRAPH.format(n=n) for n in range(1_500)))
 
         # SIGKILL in the middle of indexing; the next start goes on after what is there, and nothing is billed twice.
-        eventually("indexing has begun", lambda: document(client, long)["chunks_done"] >= 32, SECONDS)
+        until(lambda: document(client, long)["chunks_done"] >= 32, "indexing has begun", SECONDS)
         factory.kill()
         factory.start()
         before = document(client, long)
         assert before["chunks_done"] >= 32
-        eventually("it is indexed", lambda: document(client, long)["state"] == "ready", SECONDS)
+        until(lambda: document(client, long)["state"] == "ready", "it is indexed", SECONDS)
         after = document(client, long)
         assert after["chunks_done"] == after["chunks_total"]
         chunks = client.get(f"/v1/knowledge_bases/{base}/usage").raise_for_status().json()["items"]
@@ -101,7 +101,7 @@ def test_documents_are_indexed_through_a_kill_and_chat_cites_them(factory: Facto
         assert counted["documents_indexed"] == 1
 
         short = upload(client, base, "handbook.md", HANDBOOK)
-        eventually("so is the other", lambda: document(client, short)["state"] == "ready", SECONDS)
+        until(lambda: document(client, short)["state"] == "ready", "so is the other", SECONDS)
         chat_with_it(factory, client)
         release(client, service)
 
@@ -111,7 +111,7 @@ def chat_with_it(factory: FactoryProcess, client: httpx.Client) -> None:
     key = client.post("/v1/api-keys", json={"name": "chat", "scopes": scopes}).raise_for_status().json()
     api = openai.OpenAI(base_url=f"{factory.gateway_url}/v1", api_key=key["api_key"], max_retries=4)
     question: list[Any] = [{"role": "user", "content": "When is the valve V-17 opened?"}]
-    eventually("the gateway knows the key", lambda: _models(api), SECONDS)
+    until(lambda: _models(api), "the gateway knows the key", SECONDS)
 
     answer: Any = api.chat.completions.create(model="hello+kb:handbook", messages=question, max_tokens=12)
     assert answer.choices[0].message.content
@@ -146,7 +146,7 @@ def chat_with_it(factory: FactoryProcess, client: httpx.Client) -> None:
 
     # What the answers said they cost is what the books say, line by line, to the micro-euro.
     assert all(cost["price_microeur"] > 0 for cost in costs)
-    eventually("the books agree", lambda: billed(client, key["id"]) == added_up(costs), SECONDS)
+    until(lambda: billed(client, key["id"]) == added_up(costs), "the books agree", SECONDS)
 
     # Without the control plane, models go on and knowledge bases say why they do not.
     factory.kill()
@@ -162,14 +162,14 @@ def chat_with_it(factory: FactoryProcess, client: httpx.Client) -> None:
 def release(client: httpx.Client, service: dict[str, Any]) -> None:
     path, base = f"/v1/services/{service['id']}", service["knowledge_base_id"]
     client.delete(path).raise_for_status()
-    eventually("it is released", lambda: client.get(path).json()["state"] == "released", SECONDS)
+    until(lambda: client.get(path).json()["state"] == "released", "it is released", SECONDS)
     asked = {"subject_id": base}
 
     def proof() -> dict[str, Any]:
         (found,) = client.get("/v1/deletion_proofs", params=asked).raise_for_status().json()["items"]
         return dict(found)
 
-    eventually("its deletion is proved", lambda: proof()["state"] == "signed", SECONDS)
+    until(lambda: proof()["state"] == "signed", "its deletion is proved", SECONDS)
     assert set(proof()["report"]["left"].values()) == {0}
     assert client.get(f"/v1/knowledge_bases/{base}").status_code == 404
 

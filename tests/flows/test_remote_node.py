@@ -21,6 +21,7 @@ import psutil
 import pytest
 
 import penstock
+from tests.support import waiting
 from tests.support.factory_process import FactoryProcess, demo_project
 from tests.support.other_machine import OtherMachine, other_machine
 from tests.support.ports import free_port
@@ -110,12 +111,10 @@ def machine(tmp_path: Path, cable: OtherMachine) -> Iterator[Machine]:
 
 
 def until(what: str, true: Callable[[], Any], machine: Machine, seconds: float = 60.0) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := true()):
-        words = machine.log.read_text(errors="replace")[-3000:] if machine.log.exists() else ""
-        assert time.monotonic() < end, f"{what}\n{words}"
-        time.sleep(0.05)
-    return found
+    def said() -> str:
+        return what + "\n" + (machine.log.read_text(errors="replace")[-3000:] if machine.log.exists() else "")
+
+    return waiting.until(true, said, seconds)
 
 
 def node_named(api: httpx.Client, name: str) -> dict[str, Any] | None:

@@ -17,10 +17,11 @@ from fastapi.testclient import TestClient
 
 from penstock.actions import gateway as gateway_actions
 from penstock.base.clock import SystemClock
-from tests.support.gateway_peers import TOKEN, Process, eventually
+from tests.support.gateway_peers import TOKEN, Process
 from tests.support.listeners import listening
 from tests.support.replica import Replica
 from tests.support.simulated_factory import SimulatedFactory
+from tests.support.waiting import until
 
 PROCESSES = 3
 _SLOW_API = (
@@ -73,7 +74,7 @@ class Lines:
         self._port = gateway.port
         self._children = psutil.Process(gateway.process.pid).children()
         self._lines: dict[int, http.client.HTTPConnection] = {}
-        eventually("a connection to each", self._another)
+        until(self._another, "a connection to each")
 
     def _another(self) -> bool:
         line = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
@@ -113,11 +114,11 @@ def test_it_is_refused_by_every_process_without_waiting_for_any_clock(
     assert made.status_code == 201, made.text
     key = made.json()["api_key"]
     with api(tmp_path, database_url) as other_api, gateway(tmp_path, other_api) as served:
-        eventually("both APIs hear signals", lambda: len(listening(database_url)) == 2)
+        until(lambda: len(listening(database_url)) == 2, "both APIs hear signals")
         with closing(Lines(served)) as lines:
-            eventually("every process knows it", lambda: lines.statuses(key) == [200] * PROCESSES)
+            until(lambda: lines.statuses(key) == [200] * PROCESSES, "every process knows it")
             assert tenant.delete(f"/v1/api-keys/{made.json()['id']}").status_code == 200
             revoked = monotonic()
-            eventually("every process refuses it", lambda: lines.statuses(key) == [401] * PROCESSES)
+            until(lambda: lines.statuses(key) == [401] * PROCESSES, "every process refuses it")
             print(f"refused everywhere after {monotonic() - revoked:.3f} s")  # noqa: T201 - for who asks with -s
             assert lines.statuses(simulated.keys.demo_key) == [200] * PROCESSES, "others go on"

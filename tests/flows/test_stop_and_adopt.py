@@ -12,8 +12,8 @@ import pytest
 
 from tests.flows.test_bad_start import leftovers
 from tests.support.factory_process import FactoryProcess, demo_project
-from tests.support.gateway_peers import eventually
 from tests.support.ports import free_port
+from tests.support.waiting import until
 
 ENGINE_SECONDS = 60.0
 
@@ -31,7 +31,7 @@ def order_endpoint(factory: FactoryProcess) -> str:
         body = {"offer": "llm-demo", "project": demo_project(client), "name": "chat"}
         service = client.post("/v1/services", json=body).raise_for_status().json()
         path = f"/v1/services/{service['id']}"
-        eventually("it runs", lambda: client.get(path).json()["state"] == "running", ENGINE_SECONDS)
+        until(lambda: client.get(path).json()["state"] == "running", "it runs", ENGINE_SECONDS)
     return str(service["name"])
 
 
@@ -88,14 +88,14 @@ def test_kill_nine_is_not_seen_by_who_talks_to_a_model_and_the_next_start_adopts
 ) -> None:
     factory.start()
     talker = Talker(factory, order_endpoint(factory))
-    eventually("the gateway serves", lambda: talker.ask().status_code == 200, 20)
+    until(lambda: talker.ask().status_code == 200, "the gateway serves", 20)
     before = parts(factory)
     assert {name: len(pids) for name, pids in before.items()} == {"gateway": 1, "engine": 1, "postgres": 1}
     talker.start()
     for _ in range(2):
         factory.kill()
         alone_from = talker.good
-        eventually("answers go on", lambda alone_from=alone_from: talker.good > alone_from + 3, 20)
+        until(lambda alone_from=alone_from: talker.good > alone_from + 3, "answers go on", 20)
         factory.start()
         assert parts(factory) == before
     talker.done.set()
@@ -128,7 +128,7 @@ def test_ctrl_c_at_any_moment_of_the_start_stops_cleanly(factory: FactoryProcess
         factory.launch()
         assert factory.process is not None
         process = factory.process
-        eventually(phase, lambda phase=phase: f"starting: {phase}" in factory.whole_output(), 60)
+        until(lambda phase=phase: f"starting: {phase}" in factory.whole_output(), phase, 60)
         (factory.folder / "output.log").replace(factory.folder / f"output.{phase}")
         os.kill(process.pid, signal.SIGINT)
         codes.append(process.wait(60))

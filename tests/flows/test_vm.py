@@ -16,10 +16,11 @@ from penstock.base.clock import SystemClock
 from penstock.control_plane import ControlPlane
 from penstock.drivers.pki.authority import FactoryCa
 from tests.support import guest_image
-from tests.support.guests import Guest, Key, dhcp, make_key, until
+from tests.support.guests import Guest, Key, dhcp, make_key
 from tests.support.hypervisors import Fabric, Host, open_way
 from tests.support.infrastructure import query
 from tests.support.tenancy import Caller, Tenant
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("vm"), pytest.mark.timeout(400)]
 ADDRESS = "10.77.0.131"

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import pytest
 
 from penstock.drivers.embedded_postgres.server import EmbeddedPostgres
-from tests.support.guests import until
 from tests.support.hypervisors import Fabric, Host
 from tests.support.machine_site import Machine, MachineSite, machine_site
 from tests.support.networks import made
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("vm"), pytest.mark.timeout(400)]
 _TOKEN = "PUT /latest/api/token HTTP/1.0\\r\\nX-aws-ec2-metadata-token-ttl-seconds: 60\\r\\n\\r\\n"

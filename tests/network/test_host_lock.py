@@ -15,8 +15,8 @@ from penstock.drivers.load_balancer.contract import a_balancer
 from penstock.drivers.network.contract import ANYTHING, a_network, a_port
 from penstock.drivers.nftables.driver import NftablesNetworkDriver
 from penstock.drivers.nftables.host_lock import Holder, HostLock
-from tests.support.guests import until
 from tests.support.network_hosts import Fabric, Host
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("network")
 VNI = 7_003

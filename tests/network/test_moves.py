@@ -10,8 +10,9 @@ from penstock.drivers.base import Wanted
 from penstock.drivers.network.contract import ANYTHING, a_network, a_port, a_rule
 from penstock.drivers.nftables.driver import NftablesNetworkDriver
 from penstock.drivers.nftables.namespaces import inside, path_of
-from tests.support.guests import Pings, until
+from tests.support.guests import Pings
 from tests.support.network_hosts import OUTSIDE, Fabric, Guest, Host
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("network")
 VNI, MOVER, NEIGHBOUR, FLOATING = 7_002, "10.0.0.2", "10.0.0.3", "198.51.100.20"

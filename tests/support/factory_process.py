@@ -14,9 +14,10 @@ from typing import Any
 import httpx
 import psutil
 
+from tests.support.waiting import until
+
 START_SECONDS = 120.0
 STOP_SECONDS = 60.0
-_POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +72,13 @@ class FactoryProcess:
 
     def wait_up(self) -> None:
         """Wait for the file that `up` writes when everything runs."""
-        deadline = time.monotonic() + START_SECONDS
-        while not (self.data / "run.json").exists():
+
+        def up() -> bool:
             assert self.process is not None
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"the factory did not come up: {self.output()}")
-            time.sleep(_POLL_SECONDS)
+            assert self.process.poll() is None, f"the factory ended: {self.output()}"
+            return (self.data / "run.json").exists()
+
+        until(up, lambda: f"the factory comes up: {self.output()}", START_SECONDS)
 
     def kill(self) -> None:
         """SIGKILL to the control plane alone; database, gateway and engines live on."""

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +18,6 @@ _ROOT = Path(__file__).parents[2]
 _ENGINE = _ROOT / "bench" / "mock_engine.py"
 _GATEWAY = "import sys; from penstock.gateway.main import run; sys.exit(run(sys.argv[1:]))"
 TOKEN = "gateway-token"
-
-
-def eventually(what: str, check: Any, seconds: float = 15.0) -> Any:
-    """Return the first true answer of ``check``; fails after ``seconds``, naming ``what``."""
-    until = time.monotonic() + seconds
-    while True:
-        found = check()
-        if found:
-            return found
-        assert time.monotonic() < until, f"it did not come true: {what}"
-        time.sleep(0.02)
 
 
 class Process:

@@ -3,15 +3,15 @@
 import re
 import select
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.hypervisors import FABRIC_ADDRESS, Fabric
+from tests.support.waiting import until
 
-PATIENCE_SECONDS = 90.0
+_PAUSE_SECONDS = 0.1  # each look is a process
 _DHCP = """\
 start 10.77.0.100
 end 10.77.0.199
@@ -23,17 +23,6 @@ option router {router}
 option lease 3600
 {leases}
 """
-
-
-def until(
-    reached: Callable[[], object], what: str | Callable[[], str], seconds: float = PATIENCE_SECONDS
-) -> None:
-    """Wait for a condition of real machines, bounded in time; ``what`` says what was waited for, and what is instead."""
-    end = time.monotonic() + seconds
-    while not reached():
-        if time.monotonic() > end:
-            raise AssertionError(f"not within {seconds:.0f} s: {what if isinstance(what, str) else what()}")
-        time.sleep(0.1)
 
 
 @contextmanager
@@ -112,7 +101,7 @@ class Guest:
     def disk(self, volume_id: str) -> str:
         """Return the device that a volume is in the guest, found by its serial."""
         look = f"grep -l {volume_id[-20:]} /sys/block/vd*/serial"
-        until(lambda: self.run(look, check=False), f"{volume_id} in the guest")
+        until(lambda: self.run(look, check=False), f"{volume_id} in the guest", pause_seconds=_PAUSE_SECONDS)
         return f"/dev/{self.run(look).split('/')[3]}"
 
     def knock(self, port: int) -> str:
@@ -127,7 +116,7 @@ class Guest:
 
     def wait(self) -> None:
         """Wait until one can log in."""
-        until(self.answers, f"log in at {self.address}")
+        until(self.answers, f"log in at {self.address}", pause_seconds=_PAUSE_SECONDS)
 
     @contextmanager
     def session(self) -> Iterator["Session"]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from penstock.drivers.libvirt import binding
+from tests.support.waiting import until
 
 PROGRAMS = (
     "ip",
@@ -143,12 +144,14 @@ class Host:
         command = [sys.executable, str(_REAPER), str(pid_file), *self.enter("libvirtd", "--listen")]
         self.daemon = _start(command, self.folder / "libvirtd.err")
         self.reapers.append(self.daemon)
-        end = time.monotonic() + START_SECONDS
-        while not self.answers():
-            if time.monotonic() > end or self.daemon.poll() is not None:
-                said = (self.folder / "libvirtd.err").read_text()[-2_000:]
-                raise RuntimeError(f"libvirtd of {self.name} did not come up: {said}")
-            time.sleep(0.1)
+        daemon, said = self.daemon, self.folder / "libvirtd.err"
+        until(
+            lambda: daemon.poll() is not None or self.answers(),
+            lambda: f"libvirtd of {self.name} comes up: {said.read_text()[-2_000:]}",
+            START_SECONDS,
+            pause_seconds=0.1,
+        )
+        assert daemon.poll() is None, said.read_text()[-2_000:]
 
     def answers(self) -> bool:
         """Tell whether libvirtd answers."""
@@ -235,11 +238,7 @@ class Fabric:
         # nsenter keeps the working folder and the cgroup tree, which `ip netns exec` does not.
         inside = ["nsenter", f"--net=/run/netns/{name}", "--", "unshare", "-m", "-u", str(init)]
         host.root = _start(inside, host.folder / "init.err")
-        end = time.monotonic() + START_SECONDS
-        while not (host.folder / "init.pid").exists():
-            if time.monotonic() > end:
-                raise RuntimeError((host.folder / "init.err").read_text())
-            time.sleep(0.05)
+        until((host.folder / "init.pid").exists, (host.folder / "init.err").read_text, START_SECONDS)
         host.start_libvirtd()
         return host
 

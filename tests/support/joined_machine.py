@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import psutil
 from fastapi.testclient import TestClient
 
 from penstock.actions.bootstrap import FirstKeys
+from tests.support import waiting
 
 
 class Machine:
@@ -52,11 +52,8 @@ class Machine:
 
 
 def until(what: str, true: Callable[[], Any], machine: Machine, seconds: float = 60.0) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := true()):
-        assert time.monotonic() < end, f"{what}\n{machine.words()}"
-        time.sleep(0.05)
-    return found
+    """Wait until ``true`` says so; a failure shows what the machine said."""
+    return waiting.until(true, lambda: f"{what}\n{machine.words()}", seconds)
 
 
 def bearer(key: str) -> dict[str, str]:

@@ -22,13 +22,14 @@ from penstock.drivers.nftables.driver import NftablesNetworkDriver
 from tests.fixtures.factory import plain, swap_database
 from tests.support import guest_image
 from tests.support.agent_process import AgentProcess
-from tests.support.guests import Guest, Key, make_key, until
+from tests.support.guests import Guest, Key, make_key
 from tests.support.hypervisors import Fabric, Host
 from tests.support.infrastructure import query
 from tests.support.machine_engine import Engine, prepared
 from tests.support.networks import made, make_network, make_pool, make_port, make_subnet
 from tests.support.ports import free_port
 from tests.support.tenancy import Caller, Tenant, make_caller, make_tenant
+from tests.support.waiting import until
 
 PREFIX = "10.0.0.0/24"
 SPEC = {"image": "tiny", "ssh_keys": ["laptop"], "memory_mib": 160, "disk_gib": 1}

@@ -2,10 +2,11 @@
 
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.support.waiting import until
 
 START_SECONDS = 30.0
 _CONFIG = """\
@@ -51,11 +52,13 @@ class NfsServer:
         command = ["ganesha.nfsd", "-F", "-f", str(config), "-L", str(log), "-p", str(pid)]
         with (self.folder / "ganesha.err").open("ab") as said:
             self.process = subprocess.Popen(self.enter(*command), stdout=said, stderr=said)
-        end = time.monotonic() + START_SECONDS
-        while ":0801 " not in self._listeners():  # 2049
-            if time.monotonic() > end or self.process.poll() is not None:
-                raise RuntimeError(f"the NFS server did not come up: {log.read_text()[-2_000:]}")
-            time.sleep(0.05)
+        process = self.process
+
+        def up() -> bool:
+            assert process.poll() is None, f"the NFS server ended: {log.read_text()[-2_000:]}"
+            return ":0801 " in self._listeners()  # 2049
+
+        until(up, lambda: f"the NFS server listens: {log.read_text()[-2_000:]}", START_SECONDS)
 
     def kill(self) -> None:
         """End the server as a crash would: nothing answers at its port any more."""

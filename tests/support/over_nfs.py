@@ -22,9 +22,9 @@ from penstock.drivers.libvirt.settings import Acceleration, Settings
 from penstock.drivers.nfs.driver import NfsVolumeDriver
 from penstock.drivers.volumes.contract import Keys, VolumeDriverContract, a_volume
 from penstock.drivers.volumes.driver import SILENT, VolumeDriver
-from tests.support.guests import until
 from tests.support.hypervisors import Fabric, Host, open_way
 from tests.support.machines import blank_image, config
+from tests.support.waiting import until
 
 MOUNT = Path(os.environ["OVER_NFS_MOUNT"])
 EXPORT = Path(os.environ["OVER_NFS_EXPORT"])

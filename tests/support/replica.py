@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.support.gateway_peers import eventually
+from tests.support import waiting
 
 SECONDS = 60.0
 _MAIN = "import runpy; runpy.run_module('penstock', run_name='__main__')"
@@ -45,9 +45,8 @@ class Replica:
 
 def until(what: str, true: Callable[[], Any], *replicas: Replica) -> Any:
     """Wait until ``true`` says so; a failure shows what the replicas said."""
-    try:
-        return eventually(what, true, SECONDS)
-    except AssertionError as error:
-        for replica in replicas:
-            error.add_note(replica.log.read_text()[-1500:])
-        raise
+
+    def said() -> str:
+        return "\n".join([what, *(replica.log.read_text()[-1500:] for replica in replicas)])
+
+    return waiting.until(true, said, SECONDS)

@@ -1,7 +1,6 @@
 """A source of weights that a test holds in its hand, and small artefacts to fetch from it."""
 
 import hashlib
-import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from penstock.base.errors import UnavailableError
 from penstock.domain.weights import File, Listing
 from penstock.drivers.weights.cache import Found, WeightsCache
 from penstock.drivers.weights.wanted import WantedWeights
+from tests.support.waiting import poll
 
 PIECE_BYTES = 1_000
 
@@ -62,14 +62,11 @@ class HeldSource:
 
 def settle(cache: WeightsCache, wanted: WantedWeights, seconds: float = 20.0) -> Found:
     """Look until the artefact is there, or it is said why it does not come."""
-    end = time.monotonic() + seconds
-    while True:
-        found = cache.look(wanted)
-        waits = found.message.startswith(("checking", "fetching", "waiting"))
-        if found.folder is not None or not waits:
-            return found
-        assert time.monotonic() < end, found
-        time.sleep(0.005)
+
+    def settled(found: Found) -> bool:
+        return found.folder is not None or not found.message.startswith(("checking", "fetching", "waiting"))
+
+    return poll(lambda: cache.look(wanted), settled, seconds)
 
 
 def files_in(folder: Path) -> dict[str, bytes]:

@@ -9,7 +9,7 @@ from penstock.agent.console_typing import ConsoleTyping
 from penstock.agent.link import Item
 from penstock.base.errors import ConflictError, UnauthenticatedError, UnavailableError
 from penstock.drivers.base import Typed
-from tests.support.guests import until
+from tests.support.waiting import until
 
 ITEM = Item("alc_1", "hv1", "libvirt", 1, "present", {})
 

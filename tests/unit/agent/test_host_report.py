@@ -12,7 +12,7 @@ from penstock.base import limits
 from penstock.base.clock import ManualClock, to_epoch_us
 from penstock.base.errors import UnauthenticatedError, UnavailableError
 from penstock.drivers.base import Check, CheckState
-from tests.support.guests import until
+from tests.support.waiting import until
 
 WELL = Check("libvirtd", CheckState.OK, "it answers")
 

@@ -37,6 +37,7 @@ from penstock.drivers.pki import FactoryCa, certificates
 from penstock.drivers.simulated.driver import SimulatedDriver
 from penstock.drivers.simulated.site import parse_site
 from tests.support.agent_listener import Factory, listening
+from tests.support.waiting import until
 
 Joined = tuple[Factory, IdentityFolder]
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -379,10 +380,3 @@ def test_an_agent_drives_over_the_link(joined: Joined, link: HttpsLink, tmp_path
         thread.join(timeout=20)
         driver.close()
     assert not thread.is_alive()
-
-
-def until(true: Any, seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.01)

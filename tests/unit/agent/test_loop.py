@@ -1,7 +1,6 @@
 """The agent's loop between a link that the test holds in its hand and the simulated hardware."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +19,7 @@ from penstock.domain.device import load_device_classes
 from penstock.drivers.base import Observed, Phase, Reading, Wanted
 from penstock.drivers.simulated.driver import SimulatedDriver
 from penstock.drivers.simulated.site import parse_site
+from tests.support.waiting import until
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 WHOLE = 0x7F
@@ -484,10 +484,3 @@ def test_who_announces_the_end_of_its_work_is_not_asked_again_and_again(
     agent.step(0.0)
     assert driver.asked == 2
     driver.close()
-
-
-def until(true: Any, seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.01)

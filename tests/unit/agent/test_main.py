@@ -7,8 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from penstock.drivers import wire
 from penstock.drivers.ctranslate2.checkpoint import demo_model_dir
 from tests.support.agent_listener import Factory, listening
 from tests.support.relay import Caller
+from tests.support.waiting import until
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -82,13 +82,6 @@ def token_file(factory: Factory, folder: Path) -> Path:
     file = folder / "token"
     file.write_text(factory.new_token() + "\n")
     return file
-
-
-def until(true: Callable[[], object], seconds: float = 120.0) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def a_replica() -> wire.Wish:

@@ -4,7 +4,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +19,7 @@ from penstock.base.errors import StartupError
 from penstock.base.ids import new_id
 from penstock.drivers.pki import SERVER_NAME, FactoryCa, relay_name
 from penstock.drivers.pki.certificates import key_pem, new_key, new_request
+from tests.support.waiting import until
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 AGENT, OTHER_AGENT = new_id("agent", NOW), new_id("agent", NOW)
@@ -128,13 +129,6 @@ def relay(site: Site, echo: Echo, stack: ExitStack) -> Relay:
     stack.callback(made.stop)
     made.lead(REPLICA, echo.port)
     return made
-
-
-def until(true: Callable[[], object], seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def exchange(client: ssl.SSLSocket, data: bytes) -> bytes:

@@ -9,10 +9,10 @@ from penstock.actions import console_session as sessions
 from penstock.actions import vm_console as console_actions
 from penstock.control_plane import ControlPlane
 from tests.support.command_line import CommandLine
-from tests.support.guests import until
 from tests.support.machine_host import Host
 from tests.support.machine_objects import make_vm
 from tests.support.tenancy import Tenant
+from tests.support.waiting import until
 
 
 def test_a_terminal_is_the_machines_console_until_ctrl_bracket(

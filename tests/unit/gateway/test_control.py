@@ -14,7 +14,8 @@ from penstock.gateway.control import Backoff, ControlPlaneError, Deliverer, Link
 from penstock.gateway.journal import Journal
 from penstock.gateway.records import final_line
 from penstock.gateway.snapshot import Snapshot
-from tests.support.gateway_peers import TOKEN, ControlPlane, eventually, key_entry
+from tests.support.gateway_peers import TOKEN, ControlPlane, key_entry
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -53,15 +54,15 @@ def test_snapshots_are_taken_cached_and_confirmed(tmp_path: Path, plane: Control
         failed=failed.set,
     )
     poller.start()
-    eventually("the first", lambda: [s.version for s in taken] == [1])
+    until(lambda: [s.version for s in taken] == [1], "the first")
     plane.publish(keys=[key_entry("a")])
-    eventually("the second", lambda: [s.version for s in taken] == [1, 2])
+    until(lambda: [s.version for s in taken] == [1, 2], "the second")
     assert json.loads((tmp_path / "snapshot.json").read_text())["version"] == 2
     plane.stop()
     assert failed.wait(10)
     plane.start()
     plane.publish(keys=[])
-    eventually("the third", lambda: [s.version for s in taken][-1] == 3)
+    until(lambda: [s.version for s in taken][-1] == 3, "the third")
     poller.stopping.set()
     plane.stop()
     poller.join(15)
@@ -86,9 +87,9 @@ def test_segments_are_delivered_once_without_their_progress(
     journal.append(progress_line(record("use_running")), 0)
     journal.seal(b"")
     deliverer.start()
-    eventually(
-        "all are delivered",
+    until(
         lambda: [(tokens["tenant", "ten_a"], n) for tokens, n in delivered] == [(4_500, 1_500)],
+        "all are delivered",
     )
     assert (len(plane.records), plane.deliveries, plane.duplicates) == (1_500, 2, 0)
     assert journal.sealed_count == 0

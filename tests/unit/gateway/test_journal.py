@@ -12,7 +12,7 @@ import pytest
 
 from penstock.gateway.journal import Journal, read_segment
 from penstock.gateway.records import final_line
-from tests.support.gateway_peers import eventually
+from tests.support.waiting import until
 
 
 def progress_line(record: dict[str, Any]) -> bytes:
@@ -63,7 +63,7 @@ def test_segments_are_handed_out_in_order_and_deleted_when_acknowledged(
         assert journal.has_records
         journal.seal(b"")
         assert not journal.has_records
-    eventually("both are sealed", lambda: journal.sealed_count == 2)
+    until(lambda: journal.sealed_count == 2, "both are sealed")
     for name in ("a", "b"):
         path = journal.oldest_sealed()
         assert path is not None
@@ -110,7 +110,7 @@ def test_what_still_runs_is_carried_into_the_next_segment(tmp_path: Path) -> Non
     first.append(progress_line(record("running", 3)), 0)
     first.append(final_line(record("done")))
     first.seal(progress_line(record("running", 3)))
-    path = eventually("it is sealed", first.oldest_sealed)
+    path = until(first.oldest_sealed, "it is sealed")
     first.acknowledged(path)
     first.close()
     second = make(tmp_path)
@@ -169,6 +169,6 @@ def test_sync_is_done_in_the_background(tmp_path: Path, journal: Journal) -> Non
         journal.sync()
         journal.append(final_line(record("b")))
         journal.seal(b"")
-    eventually("all are sealed", lambda: journal.sealed_count == 50)
+    until(lambda: journal.sealed_count == 50, "all are sealed")
     assert journal.can_serve
     assert len(os.listdir(tmp_path)) == 51  # noqa: PTH208 - a count is all that is wanted

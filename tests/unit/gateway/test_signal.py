@@ -10,8 +10,9 @@ import pytest
 from penstock.gateway.control import ControlPlaneError
 from penstock.gateway.signal import Reporter, Signals
 from penstock.gateway.snapshot import parse_snapshot
-from tests.support.gateway_peers import ask, eventually, key_entry, model_entry
+from tests.support.gateway_peers import ask, key_entry, model_entry
 from tests.support.gateway_wire import FAST, Bench, Make, code, only, post, whole
+from tests.support.waiting import until
 
 
 def show(bench: Bench, *upstreams: dict[str, Any], elastic: bool = True, version: int = 2) -> None:
@@ -160,7 +161,7 @@ def test_what_could_not_be_said_is_said_later_with_what_came_since(status: int) 
     def newest() -> bool:
         return bool(line.taken) and line.taken[-1]["waiting"] == 0
 
-    eventually("the newest word", newest)
+    until(newest, "the newest word")
     reporter.stopping.set()
     reporter.put([])
     reporter.join(10)

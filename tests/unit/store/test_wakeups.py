@@ -12,8 +12,8 @@ import penstock
 from penstock.base.errors import UnavailableError
 from penstock.store.wakeups import TOPICS, Wakeups
 from tests.fixtures.factory import plain
-from tests.support.gateway_peers import eventually
 from tests.support.listeners import listening
+from tests.support.waiting import until
 
 LONG, SHORT = 20.0, 0.05
 
@@ -93,7 +93,7 @@ def test_a_process_that_stops_holds_nobody_up(wakeups: Wakeups) -> None:
 
 
 def until_listening(url: str, count: int) -> None:
-    eventually(f"{count} listen", lambda: len(listening(url)) == count, 60)
+    until(lambda: len(listening(url)) == count, f"{count} listen", 60)
 
 
 @pytest.fixture

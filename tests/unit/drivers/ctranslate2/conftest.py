@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from penstock.drivers.ctranslate2.checkpoint import demo_model_dir
+from tests.support.waiting import until
 
 NAME = "penstock-demo-5m"
 
@@ -37,15 +38,7 @@ class Running:
 
     def settle(self) -> None:
         """Wait until nothing is generated any more."""
-        wait_for(lambda: self.metric("requests_running") == 0)
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    """Poll until ``condition`` holds."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.01)
+        until(lambda: self.metric("requests_running") == 0)
 
 
 Start = Callable[..., Running]
@@ -57,9 +50,9 @@ def _start(folder: Path, model: Path, *extra: str) -> Running:
     command += ["--served-model-name", NAME, "--port-file", str(port_file), *extra]
     with (folder / "engine.log").open("ab") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log)
-    wait_for(lambda: process.poll() is not None or port_file.exists())
+    until(lambda: process.poll() is not None or port_file.exists())
     running = Running(process, int(json.loads(port_file.read_text())["port"]))
-    wait_for(lambda: process.poll() is not None or httpx.get(f"{running.url}/health").status_code == 200)
+    until(lambda: process.poll() is not None or httpx.get(f"{running.url}/health").status_code == 200)
     return running
 
 
@@ -119,8 +112,3 @@ def replicas_of(state_dir: Path) -> list[int]:
 @pytest.fixture
 def count_replicas() -> Callable[[Path], list[int]]:
     return replicas_of
-
-
-@pytest.fixture
-def until() -> Callable[..., None]:
-    return wait_for

@@ -25,6 +25,7 @@ from penstock.drivers.ctranslate2.checkpoint import demo_model_dir
 from penstock.drivers.ctranslate2.driver import CTranslate2Driver
 from penstock.drivers.processes.files import Identity
 from penstock.drivers.processes.replica import Replica
+from tests.support import waiting
 
 ALLOCATION = "alc_01k9zzzzzzzzzzzzzzzzzzzzzz"
 Pids = Callable[[Path], list[int]]
@@ -35,14 +36,8 @@ def wanted(model: Path | None = None, generation: int = 1, name: str = "m") -> W
     return Wanted(ALLOCATION, generation, config)
 
 
-def poll(call: Callable[[], Observed], phase: Phase, seconds: float = 20.0) -> Observed:
-    end = time.monotonic() + seconds
-    while True:
-        observed = call()
-        if observed.phase is phase:
-            return observed
-        assert time.monotonic() < end, observed
-        time.sleep(0.02)
+def poll(call: Callable[[], Observed], phase: Phase) -> Observed:
+    return waiting.poll(call, lambda observed: observed.phase is phase)
 
 
 @pytest.fixture
@@ -95,8 +90,9 @@ def test_a_killed_replica_is_started_again(state_dir: Path, count_replicas: Pids
     first = poll(lambda: driver.ensure(wanted()), Phase.READY)
     old = pid_of(state_dir)
     os.kill(old, signal.SIGKILL)
-    while driver.ensure(wanted()).endpoint == first.endpoint:
-        time.sleep(0.01)  # the kernel takes a moment to end a process
+    waiting.until(
+        lambda: driver.ensure(wanted()).endpoint != first.endpoint
+    )  # the kernel takes a moment to end it
     second = poll(lambda: driver.ensure(wanted()), Phase.READY)
     assert second.at_us["started"] > first.at_us["started"]
     assert count_replicas(state_dir) == [pid_of(state_dir)] != [old]
@@ -228,7 +224,7 @@ def test_remove_kills_what_does_not_end_by_itself(state_dir: Path) -> None:
     assert Path(f"/proc/{pid}").exists()
     clock.advance(timedelta(seconds=2))
     assert driver.remove(ALLOCATION).phase is Phase.PENDING
-    poll(lambda: driver.remove(ALLOCATION), Phase.ABSENT, seconds=3)
+    poll(lambda: driver.remove(ALLOCATION), Phase.ABSENT)
     assert not (state_dir / ALLOCATION).exists()
 
 
@@ -249,7 +245,7 @@ def test_a_hanging_replica_whose_state_is_lost_is_still_removed(state_dir: Path)
     assert make(state_dir, clock).remove(ALLOCATION).phase is Phase.PENDING
     clock.advance(timedelta(seconds=6))
     driver = make(state_dir, clock)
-    poll(lambda: driver.remove(ALLOCATION), Phase.ABSENT, seconds=3)
+    poll(lambda: driver.remove(ALLOCATION), Phase.ABSENT)
 
 
 @pytest.mark.parametrize("file", ["model.bin", "tokenizer.json"])
@@ -259,7 +255,7 @@ def test_a_corrupt_model_fails_at_once_and_a_repaired_one_starts(
     whole = (model_copy / file).read_bytes()
     (model_copy / file).write_bytes(whole[:-1] + b"?")
     driver = make(state_dir)
-    failed = poll(lambda: driver.ensure(wanted(model_copy)), Phase.FAILED, seconds=3)
+    failed = poll(lambda: driver.ensure(wanted(model_copy)), Phase.FAILED)
     assert failed.code == "model_corrupt"
     assert file in (failed.message or "")
     assert [(one.phase, one.code) for one in make(state_dir).observe()] == [(Phase.FAILED, "model_corrupt")]
@@ -270,7 +266,7 @@ def test_a_corrupt_model_fails_at_once_and_a_repaired_one_starts(
 
 def test_a_model_that_disappears_is_named(state_dir: Path, model_copy: Path) -> None:
     (model_copy / "model.bin").unlink()
-    failed = poll(lambda: make(state_dir).ensure(wanted(model_copy)), Phase.FAILED, seconds=3)
+    failed = poll(lambda: make(state_dir).ensure(wanted(model_copy)), Phase.FAILED)
     assert (failed.code, "model.bin" in (failed.message or "")) == ("model_corrupt", True)
 
 

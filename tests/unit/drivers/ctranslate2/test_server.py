@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,12 @@ import pytest
 from penstock.drivers.ctranslate2.checkpoint import demo_model_dir
 from penstock.drivers.ctranslate2.template import TEMPLATES, Message, encode_text
 from penstock.drivers.ctranslate2.text import load_tokenizer
+from tests.support.waiting import until
 
 NAME = "penstock-demo-5m"
 TOKENIZER = load_tokenizer(str(demo_model_dir() / "tokenizer.json"))
 HELLO: list[Any] = [{"role": "user", "content": "Hello"}]
 EXACT: dict[str, Any] = {"include_usage": True, "continuous_usage_stats": True}
-Until = Callable[..., None]
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +236,7 @@ def test_cancel_ends_the_stream_with_the_exact_count(endless: Any) -> None:
     assert httpx.post(f"{endless.url}/internal/cancel", json={"id": "stop-me"}).json()["cancelled"] == 0
 
 
-def test_cancel_of_a_whole_answer_returns_what_there_is(endless: Any, until: Until) -> None:
+def test_cancel_of_a_whole_answer_returns_what_there_is(endless: Any) -> None:
     answers: list[httpx.Response] = []
     body = {"model": NAME, "prompt": "a", "max_tokens": 1_000}
     headers = {"x-request-id": "whole"}
@@ -269,9 +269,7 @@ def test_a_disconnect_stops_the_engine_and_every_token_is_counted(endless: Any) 
     assert endless.metric("completion_tokens_total") - before == generated  # it really stopped
 
 
-def test_a_full_queue_is_refused_and_a_waiting_request_costs_nothing(
-    start: Any, endless_model: Path, until: Until
-) -> None:
+def test_a_full_queue_is_refused_and_a_waiting_request_costs_nothing(start: Any, endless_model: Path) -> None:
     small = start(endless_model, "--parallel", "1", "--queue", "1")
     first = raw_stream(small, {"prompt": "a", "max_tokens": 1_000}, "first")
     until(lambda: small.metric("requests_running") == 1)
@@ -306,7 +304,7 @@ def test_sigterm_lets_running_work_end(start: Any, endless_model: Path) -> None:
         httpx.get(f"{server.url}/health")
 
 
-def test_sigterm_cuts_what_would_take_too_long(start: Any, endless_model: Path, until: Until) -> None:
+def test_sigterm_cuts_what_would_take_too_long(start: Any, endless_model: Path) -> None:
     server = start(endless_model, "--parallel", "1")
     with contextlib.ExitStack() as open_streams:
         streams = [

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from penstock.base.errors import StartupError
 from penstock.drivers.embedded_postgres import EmbeddedPostgres
 from penstock.drivers.embedded_postgres.folder import server_account
 from penstock.drivers.embedded_postgres.programs import program_folder
+from tests.support.waiting import until
 
 AS_ROOT = os.geteuid() == 0
 needs_root = pytest.mark.skipif(not AS_ROOT, reason="switching users needs root")
@@ -154,8 +154,7 @@ def test_after_kill_nine_of_the_postmaster_it_recovers_what_was_committed(server
             db.execute("insert into kept values (%s)", [number])
         assert server.pid is not None
         os.kill(server.pid, signal.SIGKILL)
-    while server.is_running():
-        time.sleep(0.01)
+    until(lambda: not server.is_running(), "it is gone")
     assert (server.data_dir / "data" / "postmaster.pid").exists()
     assert server.start() == url
     assert not server.adopted

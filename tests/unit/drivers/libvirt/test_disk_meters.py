@@ -7,7 +7,7 @@ from typing import Any
 
 from penstock.base.errors import UnavailableError
 from penstock.drivers.libvirt.disk_meters import DiskMeters
-from tests.support.guests import until
+from tests.support.waiting import until
 
 
 class _Libvirt:

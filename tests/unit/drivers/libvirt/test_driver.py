@@ -20,9 +20,10 @@ from penstock.drivers.libvirt.settings import Acceleration, Settings
 from penstock.drivers.qcow2.driver import Qcow2VolumeDriver
 from penstock.drivers.volumes.contract import Keys
 from tests.support import guest_image
-from tests.support.guests import Guest, Key, dhcp, make_key, until
+from tests.support.guests import Guest, Key, dhcp, make_key
 from tests.support.hypervisors import Fabric, Host, open_way
 from tests.support.machines import blank_image, config, facts_of
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("vm"), pytest.mark.timeout(400)]
 MAC, ADDRESS = "52:54:00:00:00:21", "10.77.0.121"

@@ -1,8 +1,7 @@
 """What only this driver promises: verified TLS, judged addresses, sealed keys, patience with a peer that was there."""
 
 import ssl
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from pathlib import Path
@@ -17,6 +16,7 @@ from penstock.drivers.openai_compatible.driver import OpenAICompatibleDriver
 from penstock.drivers.openai_compatible.peer import look
 from tests.support.certificates import self_signed
 from tests.support.peer import Peer
+from tests.support.waiting import poll
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)
 ALLOCATION = "alc_01k9zzzzzzzzzzzzzzzzzzzzzz"
@@ -28,14 +28,6 @@ def peer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Peer]:
     made = Peer()
     yield made
     made.close()
-
-
-def poll(call: Callable[[], Observed], done: Callable[[Observed], bool], seconds: float = 20.0) -> Observed:
-    end = time.monotonic() + seconds
-    while not done(observed := call()):
-        assert time.monotonic() < end, observed
-        time.sleep(0.01)
-    return observed
 
 
 def wanted(peer: Peer, generation: int = 1, **changes: Any) -> Wanted:

@@ -1,7 +1,6 @@
 """A replica starts from the node's copy, waits with words while it comes, and a damaged copy is replaced."""
 
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +16,8 @@ from penstock.drivers.ctranslate2.driver import CTranslate2Driver
 from penstock.drivers.processes.replica import Launch, Replica
 from penstock.drivers.weights.cache import WeightsCache
 from penstock.drivers.weights.wanted import WantedWeights, as_json
+from tests.support import waiting
+from tests.support.waiting import until
 from tests.support.weights import HeldSource
 
 CLOCK = SystemClock()
@@ -50,19 +51,11 @@ def ask(wanted: WantedWeights) -> Wanted:
 
 
 def poll(driver: Recording, wish: Wanted, done: Callable[[Observed], bool]) -> Observed:
-    end = time.monotonic() + 30
-    while not done(seen := driver.ensure(wish)):
-        assert time.monotonic() < end, seen
-        time.sleep(0.01)
-    return seen
+    return waiting.poll(lambda: driver.ensure(wish), done)
 
 
 def gone(driver: Recording, wish: Wanted) -> bool:
-    end = time.monotonic() + 30
-    while driver.remove(wish.allocation_id).phase is not Phase.ABSENT:
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    return True
+    return until(lambda: driver.remove(wish.allocation_id).phase is Phase.ABSENT)
 
 
 def test_a_replica_waits_for_its_weights_and_starts_from_the_copy(

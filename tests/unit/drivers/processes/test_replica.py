@@ -2,7 +2,6 @@
 
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 from penstock.drivers.base import Config
 from penstock.drivers.processes.files import Identity, start_ticks, write_json
 from penstock.drivers.processes.replica import Failure, Launch, Replica, State
+from tests.support.waiting import until
 
 CONFIG: Config = {"model_dir": "/models/x", "served_model_name": "x"}
 
@@ -72,14 +72,12 @@ def test_a_chosen_port_is_written_and_the_last_end_takes_all_that_a_process_made
     leader = state.process
     assert leader is not None
     assert replica.identity(state) == leader
-    while not replica.log_tail():
-        time.sleep(0.01)
+    until(replica.log_tail, "it speaks")
     child = Identity.of(int(replica.log_tail()), 0)
     assert child is not None
     assert not replica.spawn(state, Launch([sys.executable, "-c", ""], dict(os.environ)), 6)  # one lives
     state.process = leader
     replica.signal(state, kill=True)
     os.waitpid(leader.pid, 0)
-    while start_ticks(child.pid) == child.start_ticks:
-        time.sleep(0.01)
+    until(lambda: start_ticks(child.pid) != child.start_ticks, "its child is gone")
     assert not replica.alive()

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,19 +17,14 @@ from penstock.base.errors import InvalidInputError
 from penstock.drivers.base import Observed, Phase, ReadsMeters, Wanted
 from penstock.drivers.processes.replica import Replica
 from penstock.drivers.vllm.driver import VllmDriver
+from tests.support import waiting
 from tests.support.simulated_vllm import make_adapter, make_checkpoint, make_program
 
 ALLOCATION = "alc_01k9zzzzzzzzzzzzzzzzzzzzzz"
 
 
-def poll(call: Callable[[], Observed], phase: Phase, seconds: float = 20.0) -> Observed:
-    end = time.monotonic() + seconds
-    while True:
-        observed = call()
-        if observed.phase is phase:
-            return observed
-        assert time.monotonic() < end, observed
-        time.sleep(0.02)
+def poll(call: Callable[[], Observed], phase: Phase) -> Observed:
+    return waiting.poll(call, lambda observed: observed.phase is phase)
 
 
 class Bench:
@@ -113,10 +107,10 @@ def test_the_ready_stamp_is_written_once_and_new_for_a_new_process(bench: Bench)
     assert state is not None
     assert state.process is not None
     os.kill(state.process.pid, signal.SIGKILL)
-    again = first
-    while again.phase is not Phase.READY or again.at_us["ready"] == first.at_us["ready"]:
-        again = driver.ensure(bench.wanted())
-        time.sleep(0.02)
+    again = waiting.poll(
+        lambda: driver.ensure(bench.wanted()),
+        lambda one: one.phase is Phase.READY and one.at_us["ready"] != first.at_us["ready"],
+    )
     assert again.at_us["started"] > first.at_us["ready"]
 
 
@@ -130,8 +124,10 @@ def test_what_has_begun_is_finished_before_it_ends(bench: Bench, monkeypatch: py
         target=lambda: answers.append(httpx.post(f"{ready.endpoint}/v1/completions", json=body, timeout=30))
     )
     asking.start()
-    while "running{" not in (page := httpx.get(f"{ready.endpoint}/metrics").text) or "} 1.0" not in page:
-        time.sleep(0.01)
+    waiting.poll(
+        lambda: httpx.get(f"{ready.endpoint}/metrics").text,
+        lambda page: "running{" in page and "} 1.0" in page,
+    )
     phases = {driver.remove(ALLOCATION).phase for _ in range(3)}
     assert phases == {Phase.PENDING}
     poll(lambda: driver.remove(ALLOCATION), Phase.ABSENT)
@@ -155,8 +151,9 @@ def test_meters_are_read_and_say_how_busy_it_is(bench: Bench, monkeypatch: pytes
         assert fresh.meters()[ALLOCATION]["requests_running"] == 1
         assert observed.busy_permille == 250
     # The client left: the engine stops by itself, within a token.
-    while "simulated_vllm_aborted 1" not in httpx.get(f"{ready.endpoint}/metrics").text:
-        time.sleep(0.02)
+    waiting.until(
+        lambda: "simulated_vllm_aborted 1" in httpx.get(f"{ready.endpoint}/metrics").text, "it stops"
+    )
 
 
 def test_a_machine_without_vllm_says_so(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +177,7 @@ def test_an_engine_that_dies_while_it_loads_is_given_up_with_its_last_words(
         clock.advance(timedelta(milliseconds=200))
         return driver.ensure(bench.wanted())
 
-    failed = poll(step, Phase.FAILED, seconds=30)
+    failed = poll(step, Phase.FAILED)
     assert failed.code == "engine_crash_loop"
     assert "the engine core died" in (failed.message or "")
 
