@@ -301,5 +301,5 @@ routes = [
     get("/certificates/{certificate_id}/rotate", ask_rotate),
     post("/certificates/{certificate_id}/rotate", rotate),
     get("/certificates/{certificate_id}/delete", ask_delete),
-    post("/certificates/{certificate_id}/delete", delete),
+    post("/certificates/{certificate_id}/delete", delete, proof_at="/certificates/{certificate_id}/delete"),
 ]

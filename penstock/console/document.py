@@ -135,5 +135,5 @@ routes = [
     get("/documents/{document_id}", show),
     post("/documents/{document_id}/reindex", reindex),
     get("/documents/{document_id}/delete", ask_delete),
-    post("/documents/{document_id}/delete", delete),
+    post("/documents/{document_id}/delete", delete, proof_at="/documents/{document_id}/delete"),
 ]

@@ -220,5 +220,9 @@ routes = [
     post("/load-balancers", make),
     get("/load-balancers/{load_balancer_id}", show),
     get("/load-balancers/{load_balancer_id}/delete", ask_delete),
-    post("/load-balancers/{load_balancer_id}/delete", delete),
+    post(
+        "/load-balancers/{load_balancer_id}/delete",
+        delete,
+        proof_at="/load-balancers/{load_balancer_id}/delete",
+    ),
 ]

@@ -230,5 +230,5 @@ routes = [
     get("/networks/{network_id}/edit", ask_change),
     post("/networks/{network_id}/edit", change),
     get("/networks/{network_id}/delete", ask_delete),
-    post("/networks/{network_id}/delete", delete),
+    post("/networks/{network_id}/delete", delete, proof_at="/networks/{network_id}/delete"),
 ]

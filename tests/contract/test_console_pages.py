@@ -24,6 +24,8 @@ from penstock.actions.context import Actor
 from penstock.actions.maintenance import Window
 from penstock.actions.reservation import Asked
 from penstock.actions.service import Order, order
+from penstock.base import limits
+from penstock.base.clock import ManualClock
 from penstock.console.app import create_console
 from penstock.console.menu import FACTORY, TENANT
 from penstock.console.secure import BASE
@@ -316,6 +318,24 @@ def test_what_is_not_ones_own_is_not_there(people: People, objects: dict[str, st
                 wrong.append(f"{method} {path} -> {answer.status_code}, not {sorted(allowed)}")
             if "train" in words(answer.text) or "acme" in words(answer.text):
                 wrong.append(f"{method} {path} names what is foreign")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_a_page_that_wants_the_password_has_a_change_that_wants_it(
+    people: People, objects: dict[str, str], clock: ManualClock
+) -> None:
+    who = [(person, person.csrf) for person in (people.operator, people.admin)]
+    clock.advance(limits.PROOF_LIFE)
+    pages, asked, wrong = {route.path for route in routes(people.plane, "GET")}, 0, list[str]()
+    for route in routes(people.plane, "POST"):
+        path = filled(route, objects)
+        for person, token in who if route.path in pages else ():
+            if "/proof?" in person.get(path).headers.get("location", ""):
+                answer = person.client.post(f"{BASE}{path}", data={"csrf": token}, follow_redirects=False)
+                asked += 1
+                if "/proof?" not in answer.headers.get("location", ""):
+                    wrong.append(f"{path} -> {answer.status_code}")
+    assert asked > 15
     assert not wrong, "\n".join(wrong)
 
 
