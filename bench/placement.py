@@ -51,6 +51,7 @@ def fleet_of(nodes: int, per_node: int, nodes_per_domain: int, device_class: str
             used_mask=0,
             healthy=True,
             nvlink_domain=f"domain-{number // nodes_per_domain:05d}",
+            numa_node=2 * position // per_node,
         )
         for number in range(nodes)
         for position in range(per_node)

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from penstock.domain.device import Attach
 from penstock.domain.reservation import Booking, Leaving, Window, blocked_mask, used_later
+
+HOST_ATTACHES = frozenset({Attach.VFIO})  # what a process on the host can open as well
 
 
 class Level(StrEnum):
@@ -40,6 +43,8 @@ class Ask:
     The time: from now, or from ``starts_at`` on (a booking), and for as long as it runs, or until ``ends_at``. An order
     with a ``reservation_id`` gets its place inside that reservation and nowhere else.
 
+    How it takes devices: ``attaches``. What the host itself opens is a whole function; a machine may be given more.
+
     Whose it is: ``project_id``. With ``fabric`` its nodes join a partition of the fabric: nobody else may be there.
     """
 
@@ -53,6 +58,7 @@ class Ask:
     driver: str = "simulated"
     architecture: str | None = None
     networks: bool = False  # on a node that carries tenants' networks
+    attaches: frozenset[Attach] = HOST_ATTACHES
     prefer_nodes: frozenset[str] = frozenset()
     avoid_nodes: frozenset[str] = frozenset()
     avoid_classes: frozenset[str] = frozenset()
@@ -112,6 +118,8 @@ class DeviceState:
     yielding_mask: int = 0  # the slices of used_mask whose holder yields
     bookings: tuple[Booking, ...] = ()  # what is on the calendar for it and not over
     leaving: tuple[Leaving, ...] = ()  # parts of used_mask with a known end; asked for by bookings alone
+    attach: Attach = Attach.VFIO
+    numa_node: int | None = None  # of its host; a preference of the planner, no matter of what fits
     power_booked: bool = False  # a reservation keeps its load power, whether or not it has begun
 
     @property
@@ -175,6 +183,7 @@ class Refusal(StrEnum):
     NODE_CPU = "node_cpu"
     DEVICE_UNHEALTHY = "device_unhealthy"
     DEVICE_CLASS = "device_class"
+    DEVICE_ATTACH = "device_attach"
     DEVICE_MEMORY = "device_memory"
     DEVICE_USED = "device_used"
     SLICES = "slices"
@@ -198,6 +207,7 @@ REFUSAL_SENTENCES: dict[Refusal, str] = {
     Refusal.NODE_CPU: "the node has too little free CPU",
     Refusal.DEVICE_UNHEALTHY: "the device is not healthy",
     Refusal.DEVICE_CLASS: "the device is of another class",
+    Refusal.DEVICE_ATTACH: "only a virtual machine can be given the device: it is part of another (mediated), or a simulated one",
     Refusal.DEVICE_MEMORY: "the device or slice has too little memory",
     Refusal.DEVICE_USED: "the device is in use",
     Refusal.SLICES: "the device cannot be cut into slices of this size",
@@ -266,6 +276,8 @@ def _device_fits(ask: Ask, grant: Grant, device: DeviceState) -> Refusal | None:
         return Refusal.DEVICE_UNHEALTHY
     if not ask.takes(device.device_class):
         return Refusal.DEVICE_CLASS
+    if device.attach not in ask.attaches:
+        return Refusal.DEVICE_ATTACH
     if ask.slices == 0:
         if device.memory_bytes < ask.memory_bytes_min:
             return Refusal.DEVICE_MEMORY

@@ -129,17 +129,7 @@ def _why_not(fleet: Fleet, ask: Ask, decision: NoPlan) -> str:
     if decision.binding is Limit.NOTHING_KNOWN or not capacities:
         return f"this factory has no {kind}"
     if decision.never_fits:
-        need = need_of(ask)
-        ceilings = [ceiling_of(fleet, one.pool, need) for one in capacities]
-        if decision.binding in (Limit.NVLINK_DOMAIN, Limit.AREA):
-            pairs = zip(capacities, ceilings, strict=True)
-            if ask.slices:
-                most = max(one.one_domain for one in ceilings)
-            else:
-                most = max(most_ever(fleet, one.pool, ask, ceiling) for one, ceiling in pairs)
-            return f"{_shape(ask)} here could ever hold {ask.count} {kind}: the largest holds {most}"
-        most = max(one.one_site for one in ceilings)
-        return f"no site here could ever hold {ask.count} {kind} of one class: the most is {most}"
+        return _never(fleet, ask, decision, capacities)
     if decision.binding in (Limit.NVLINK_DOMAIN, Limit.AREA):
         most = max(most_in_shape(one, ask) for one in capacities)
         free = max(int(site_units(one).max()) for one in capacities)
@@ -156,6 +146,25 @@ def _why_not(fleet: Fleet, ask: Ask, decision: NoPlan) -> str:
     sentence = f"{decision.free_matching} of the {ask.count} {kind} it needs are free"
     turned = decision.rejected.get(decision.binding, 0)
     return f"{sentence}; most others are out because {REFUSAL_SENTENCES[decision.binding]} ({turned} devices)"
+
+
+def _never(fleet: Fleet, ask: Ask, decision: NoPlan, capacities: list[Capacity]) -> str:
+    """Say what the hardware could hold at most, whatever runs on it."""
+    kind = _kind(ask)
+    need = need_of(ask)
+    ceilings = [ceiling_of(fleet, one.pool, need) for one in capacities]
+    if decision.binding in (Limit.NVLINK_DOMAIN, Limit.AREA):
+        pairs = zip(capacities, ceilings, strict=True)
+        if ask.slices:
+            most = max(one.one_domain for one in ceilings)
+        else:
+            most = max(most_ever(fleet, one.pool, ask, ceiling) for one, ceiling in pairs)
+        return f"{_shape(ask)} here could ever hold {ask.count} {kind}: the largest holds {most}"
+    most = max(one.one_site for one in ceilings)
+    if most == 0 and isinstance(decision.binding, Refusal):
+        turned = decision.rejected.get(decision.binding, 0)
+        return f"no {kind} here could ever be had: {REFUSAL_SENTENCES[decision.binding]} ({turned} devices)"
+    return f"no site here could ever hold {ask.count} {kind} of one class: the most is {most}"
 
 
 def _shape(ask: Ask, *, now: bool = False) -> str:

@@ -12,7 +12,8 @@ from typing import Self
 import numpy as np
 
 from penstock.base.clock import from_epoch_us, to_epoch_us
-from penstock.domain.claim import Ask, Refusal
+from penstock.domain.claim import HOST_ATTACHES, Ask, Refusal
+from penstock.domain.device import Attach
 from penstock.domain.reservation import Window, blocked_mask
 from penstock.scheduler.arrays import I16, I64, UNBOUNDED, free_runs
 from penstock.scheduler.node_columns import (
@@ -27,6 +28,8 @@ from penstock.scheduler.node_columns import (
     SCHEDULABLE,
 )
 from penstock.scheduler.pool import (
+    ATTACH,
+    ATTACHES,
     BEGUN,
     BEGUN_FREE,
     BOOKED,
@@ -71,6 +74,7 @@ class Need:
     driver: str
     architecture: str | None
     networks: bool
+    attaches: frozenset[Attach] = HOST_ATTACHES
     until_us: int = UNBOUNDED  # kept from what is booked before; YIELDS: from what has begun only
 
 
@@ -85,6 +89,7 @@ def need_of(ask: Ask) -> Need:
         ask.driver,
         ask.architecture,
         ask.networks,
+        ask.attaches,
         YIELDS if ask.preemptible else ends_us,
     )
 
@@ -164,6 +169,9 @@ def filter_devices(pool: Pool, need: Need, rows: I64, *, empty: bool = False) ->
         _cap(pool, rows, code)
         code[data[SLICE_MEMORY, rows] * need.slices < need.memory_bytes_min] = _CODE[Refusal.DEVICE_MEMORY]
         code[(slices <= 1) | (slices < need.slices)] = _CODE[Refusal.SLICES]
+    if pool.odd:
+        taken_by = np.array([one in need.attaches for one in ATTACHES])
+        code[~taken_by[data[ATTACH, rows]]] = _CODE[Refusal.DEVICE_ATTACH]
     if not empty:
         code[data[HEALTHY, rows] == 0] = _CODE[Refusal.DEVICE_UNHEALTHY]
     units[code != 0] = 0
@@ -183,7 +191,12 @@ class Capacity:
     def __init__(self, fleet: Fleet, pool: Pool, need: Need) -> None:
         self.fleet, self.pool, self.need = fleet, pool, need
         self.layout = pool.layout()
-        self.by_device = need.slices > 0 or pool.capped > 0 or self.layout.memory_min < need.memory_bytes_min
+        self.by_device = (
+            need.slices > 0
+            or pool.capped > 0
+            or pool.odd > 0
+            or self.layout.memory_min < need.memory_bytes_min
+        )
         self._restart()
 
     def refresh(self) -> Self:

@@ -20,21 +20,20 @@ from penstock.scheduler.filters import (
     Capacity,
     capacity_of,
     ceiling_of,
-    filter_devices,
     filter_nodes,
     need_of,
     node_capacity_of,
 )
 from penstock.scheduler.gang import in_shape, most_ever, most_in_shape
 from penstock.scheduler.loss import losses_at, scorer_of, waste_permille
+from penstock.scheduler.near import devices_of, numa_nodes, numa_reasons
 from penstock.scheduler.node_columns import DEVICES, NODE_MEMORY, NODE_MEMORY_USED
 from penstock.scheduler.outlook import piece_milli
 from penstock.scheduler.plan import Binding, Chosen, Limit, NoPlan, Plan, PlanDefectError, ScoreReason
-from penstock.scheduler.pool import BOOKED_FREE, CELL_NODE, FREE, GROUP, ISLAND, TOTAL, Pool
+from penstock.scheduler.pool import BOOKED_FREE, CELL, CELL_NODE, FREE, GROUP, ISLAND, TOTAL, Pool
 from penstock.scheduler.power import (
     affordable,
     around,
-    draws,
     least_short,
     shared,
     short_of,
@@ -48,7 +47,7 @@ from penstock.scheduler.snapshot import Fleet
 from penstock.scheduler.topology import Take, in_one_domain, on_one_node, over_nodes, site_units
 
 # Filters in the order in which an order runs out of candidates: hardware first, then what happens to it.
-_HARDWARE = (Refusal.DEVICE_CLASS, Refusal.SLICES, Refusal.DEVICE_MEMORY)
+_HARDWARE = (Refusal.DEVICE_CLASS, Refusal.DEVICE_ATTACH, Refusal.SLICES, Refusal.DEVICE_MEMORY)
 _HARDWARE_OF_NODE = (Refusal.DRIVER_MISSING, Refusal.ARCHITECTURE, Refusal.NO_NETWORKS)
 
 
@@ -194,16 +193,11 @@ def _grants(capacity: Capacity, ask: Ask, seed: int) -> list[Grant] | None:
 
 
 def _whole_devices(capacity: Capacity, ask: Ask, take: Take) -> list[Grant]:
-    """Return grants for the first free devices of a cell."""
+    """Return grants for free devices of a cell, near one NUMA node of its host where that has them."""
     fleet, pool = capacity.fleet, capacity.pool
     node_id = fleet.node_name(int(pool.cells.data[CELL_NODE, take.cell]))
-    if capacity.by_device or pool.repainted or pool.cells.data[BOOKED_FREE, take.cell]:
-        rows = np.array(pool.cell_devices[take.cell], dtype=np.int64)
-        _, units = filter_devices(pool, capacity.need, rows)
-        rows = rows[units > 0]
-        if fleet.budgets.rows:  # those first that add nothing to what is drawn
-            rows = rows[np.argsort(~draws(pool, rows), kind="stable")]
-        chosen: list[int] = rows[: take.devices].tolist()
+    if pool.near or capacity.by_device or pool.repainted or pool.cells.data[BOOKED_FREE, take.cell]:
+        chosen = devices_of(capacity, take.cell, take.devices, take.numa)
     else:
         chosen = pool.free_devices(take.cell, take.devices)
     return [
@@ -220,11 +214,11 @@ def _whole_devices(capacity: Capacity, ask: Ask, take: Take) -> list[Grant]:
 
 def _plan(fleet: Fleet, ask: Ask, grants: list[Grant], tried: list[Capacity], seed: int) -> Plan:
     pool = tried[-1].pool
-    per_cell: dict[int, int] = {}
+    per_cell: dict[int, list[int]] = {}
     for grant in grants:
-        cell = fleet.cell_of(grant.device_id or "")
-        per_cell[cell] = per_cell.get(cell, 0) + 1
-    chosen = tuple(_chosen(fleet, pool, cell, count) for cell, count in per_cell.items())
+        row = fleet.row_of(grant.device_id or "")
+        per_cell.setdefault(int(pool.devices.data[CELL, row]), []).append(row)
+    chosen = tuple(_chosen(fleet, pool, cell, held) for cell, held in per_cell.items())
     return Plan(
         grants=tuple(grants),
         device_class=pool.device_class,
@@ -237,14 +231,15 @@ def _plan(fleet: Fleet, ask: Ask, grants: list[Grant], tried: list[Capacity], se
     )
 
 
-def _chosen(fleet: Fleet, pool: Pool, cell: int, count: int) -> Chosen:
+def _chosen(fleet: Fleet, pool: Pool, cell: int, rows: list[int]) -> Chosen:
     cells, islands = pool.cells.data, pool.islands.data
     domain = pool.island_name(cell)
     why = f"{cells[FREE, cell]} of {cells[TOTAL, cell]} devices were wholly free here"
     if domain is not None:
         island = cells[ISLAND, cell]
         why += f", {islands[FREE, island]} of {islands[TOTAL, island]} in its NVLink domain"
-    return Chosen(fleet.node_name(int(cells[CELL_NODE, cell])), domain, count, why)
+    numa = numa_nodes(pool, rows) if pool.near else ()
+    return Chosen(fleet.node_name(int(cells[CELL_NODE, cell])), domain, len(rows), why, numa)
 
 
 def _reasons(
@@ -263,6 +258,7 @@ def _reasons(
             reasons.append(ScoreReason("smallest_class", sentence, len(tried)))
     if ask.count > 1:
         reasons += _shape_reasons(ask, chosen)
+    reasons += numa_reasons(chosen, ask.count)
     if ask.slices:
         held = fleet.device_state(first.device_id or "").used_mask.bit_count()
         sentence = (

@@ -54,12 +54,13 @@ class ScoreReason:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """One node of a plan."""
+    """One node of a plan. ``numa_nodes``: those of the host that its devices are near, as far as somebody says."""
 
     node: str
     nvlink_domain: str | None
     devices: int
     why: str
+    numa_nodes: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, object]:
         """Return plain data."""
@@ -68,6 +69,7 @@ class Chosen:
             "nvlink_domain": self.nvlink_domain,
             "devices": self.devices,
             "why": self.why,
+            "numa_nodes": list(self.numa_nodes),
         }
 
 

@@ -17,7 +17,8 @@ from zlib import crc32
 import numpy as np
 
 from penstock.base.clock import to_epoch_us
-from penstock.domain.claim import DeviceState, Level
+from penstock.domain.claim import HOST_ATTACHES, DeviceState, Level
+from penstock.domain.device import Attach
 from penstock.domain.reservation import Booking
 from penstock.scheduler.arrays import I64, UNBOUNDED, ChangeLog, Table, mix
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from penstock.scheduler.packing.lookahead import Lookahead
 
 # Columns of a device.
+# NUMA: the node of its host that it is near, -1 where nobody says.
 # DRAWS: its load power is held now, KEPT: a reservation keeps that, CAPPED: its own power budget is below that.
 # BOOKED are the slices on the calendar, BEGUN those of them that yielding work must leave too, FROM when the first begins.
 (
@@ -45,7 +47,10 @@ if TYPE_CHECKING:
     DRAWS,
     KEPT,
     CAPPED,
-) = range(14)
+    ATTACH,
+    NUMA,
+) = range(16)
+ATTACHES = tuple(Attach)  # ATTACH is a place in it
 # Columns of a cell; a group has the first four, an island FREE and TOTAL and SITE and LINKED. Of the free devices of a
 # cell BOOKED_FREE are on the calendar.
 FREE, TOTAL, UNHEALTHY, CELL_NODE, GROUP, ISLAND, BOOKED_FREE, BEGUN_FREE = range(8)
@@ -93,7 +98,7 @@ class Pool:
 
     def __init__(self, device_class: str) -> None:
         self.device_class = device_class
-        self.devices = Table(14)
+        self.devices = Table(16)
         self.device_ids: list[str] = []
         self.cells = Table(8)
         self.groups = Table(4)
@@ -104,6 +109,8 @@ class Pool:
         self.total = 0
         self.repainted = False  # it is shown as it will be at a time to come
         self.capped = 0
+        self.odd = 0  # devices that only machines can be given
+        self.near = 0  # devices whose NUMA node is known
         self.topology_version = 0
         self.capacities: OrderedDict[Need, Capacity] = OrderedDict()
         self.ceilings: dict[Need, tuple[int, Ceiling]] = {}
@@ -139,6 +146,8 @@ class Pool:
                 int(device.draws),
                 int(device.power_booked),
                 0,
+                ATTACHES.index(device.attach),
+                -1 if device.numa_node is None else device.numa_node,
             )
         )
         if row == len(self.device_ids):
@@ -146,7 +155,7 @@ class Pool:
         else:
             self.device_ids[row] = device.device_id
         self.cell_devices[cell].append(row)
-        self.total += 1
+        self._count_kind(device.attach, device.numa_node, 1)
         self._count(cell, total=1, free=1, unhealthy=0)
         self.change(row, device.used_mask, healthy=device.healthy, yielding_mask=device.yielding_mask)
         self.book(row, device.bookings)
@@ -160,13 +169,38 @@ class Pool:
         node, cell = int(self.devices.data[NODE, row]), int(self.devices.data[CELL, row])
         self.cell_devices[cell].remove(row)
         self._count(cell, total=-1, free=-1, unhealthy=0)
+        attach, numa = self.place_of(row)
+        self._count_kind(attach, numa, -1)
         self.devices.drop(row)
-        self.total -= 1
         self._relaid()
         gone = not self.cell_devices[cell]
         if gone:
             self._drop_cell(cell)
         return node, cell, gone
+
+    def place_of(self, row: int) -> tuple[Attach, int | None]:
+        """Return how a machine gets the device at ``row``, and the NUMA node that it is near."""
+        data = self.devices.data
+        numa = int(data[NUMA, row])
+        return ATTACHES[int(data[ATTACH, row])], numa if numa >= 0 else None
+
+    def same(self, row: int, device: DeviceState, node: int) -> bool:
+        """Tell whether ``device`` on ``node`` is what stands at ``row``, but for what changes with its use."""
+        column: list[int] = self.devices.data[:, row].tolist()
+        return (
+            self.device_class == device.device_class
+            and column[NODE] == node
+            and column[SLICES] == device.slices
+            and column[MEMORY] == device.memory_bytes
+            and column[SLICE_MEMORY] == device.slice_memory_bytes
+            and self.place_of(row) == (device.attach, device.numa_node)
+            and self.island_name(column[CELL]) == device.nvlink_domain
+        )
+
+    def _count_kind(self, attach: Attach, numa: int | None, sign: int) -> None:
+        self.total += sign
+        self.odd += sign * int(attach not in HOST_ATTACHES)
+        self.near += sign * int(numa is not None)
 
     def change(self, row: int, used_mask: int, *, healthy: bool, yielding_mask: int = 0) -> None:
         """Set the slices in use, those that yield and the health of one device and keep every count right."""

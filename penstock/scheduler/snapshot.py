@@ -30,12 +30,15 @@ from penstock.scheduler.node_columns import (
 )
 from penstock.scheduler.outlook import Outlook, prior_outlook
 from penstock.scheduler.pool import (
+    ATTACH,
+    ATTACHES,
     CELL,
     DRAWS,
     HEALTHY,
     KEPT,
     MEMORY,
     NODE,
+    NUMA,
     SLICE_MEMORY,
     SLICES,
     USED,
@@ -225,7 +228,7 @@ class Fleet:
         for device in devices:
             node = self._node_rows[device.node_id]
             home = self._device_homes.get(device.device_id)
-            if home is not None and not self._same_place(home, device, node):
+            if home is not None and not home[0].same(home[1], device, node):
                 self.remove_devices([device.device_id])
                 home = None
             if home is None:
@@ -277,6 +280,8 @@ class Fleet:
             nvlink_domain=pool.island_name(column[1]),
             yielding_mask=column[YIELDING],
             bookings=pool.bookings.get(row, ()),
+            attach=ATTACHES[column[ATTACH]],
+            numa_node=column[NUMA] if column[NUMA] >= 0 else None,
             power_booked=bool(column[KEPT]) or (bool(column[DRAWS]) and not column[USED]),
         )
 
@@ -296,6 +301,10 @@ class Fleet:
             self.reserved.setdefault(one, set()).add(device.device_id)
         if ids:
             self._reservations_on[device.device_id] = frozenset(ids)
+
+    def row_of(self, device_id: str) -> int:
+        """Return the row of a device within the pool of its class; raises KeyError for an unknown one."""
+        return self._device_homes[device_id][1]
 
     def cell_of(self, device_id: str) -> int:
         """Return the cell of a device within the pool of its class; raises KeyError for an unknown one."""
@@ -446,18 +455,6 @@ class Fleet:
         self.nodes.data[DEVICES, node] += 1
         self.device_count += 1
         self.facts_version += 1
-
-    def _same_place(self, home: tuple[Pool, int], device: DeviceState, node: int) -> bool:
-        pool, row = home
-        column: list[int] = pool.devices.data[:, row].tolist()
-        return (
-            pool.device_class == device.device_class
-            and column[NODE] == node
-            and column[SLICES] == device.slices
-            and column[MEMORY] == device.memory_bytes
-            and column[SLICE_MEMORY] == device.slice_memory_bytes
-            and pool.island_name(column[1]) == device.nvlink_domain
-        )
 
     def _devices_on(self, node: int) -> list[str]:
         return [

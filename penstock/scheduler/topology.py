@@ -9,6 +9,7 @@ import numpy as np
 
 from penstock.scheduler.arrays import I64, UNBOUNDED, Bools
 from penstock.scheduler.filters import Capacity
+from penstock.scheduler.near import on_one_numa_node
 from penstock.scheduler.pool import GROUP, ISLAND, LINKED
 from penstock.scheduler.score import domain_key, least, outer_key, rack_node_key
 
@@ -16,10 +17,11 @@ _NEW_DOMAIN = 1 << 40  # outweighs any count in a key: a domain already touched 
 
 
 class Take(NamedTuple):
-    """``devices`` of one cell."""
+    """``devices`` of one cell, of those near one NUMA node if ``numa`` names it."""
 
     cell: int
     devices: int
+    numa: int | None = None
 
 
 def on_one_node(capacity: Capacity, count: int, seed: int) -> list[Take] | None:
@@ -132,8 +134,11 @@ def _on_group(capacity: Capacity, group: int, count: int) -> list[Take]:
     cells = capacity.layout.cells_of_group(group)
     if len(cells) == 1:
         return [Take(int(cells[0]), count)]
-    each_its_own = np.arange(len(cells), dtype=np.int64)
-    return [Take(int(cells[row]), part) for row, part in fill(capacity.cell[cells], each_its_own, count)]
+    each_its_own, caps, numa = np.arange(len(cells), dtype=np.int64), capacity.cell[cells], None
+    near = on_one_numa_node(capacity, cells.tolist(), count)
+    if near is not None:
+        numa, caps = near[0], np.array(near[1], dtype=np.int64)
+    return [Take(int(cells[row]), part, numa) for row, part in fill(caps, each_its_own, count)]
 
 
 def fill(caps: I64, domain: I64, count: int) -> list[tuple[int, int]]:

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from penstock.domain.claim import DeviceState, NodeState
+from penstock.domain.device import Attach
 from penstock.domain.power_budget import PowerBudget
 from penstock.domain.reservation import Booking, Leaving
 from penstock.store import power_budget as power_budget_store
@@ -41,7 +42,7 @@ _NODES = sa.text(
 )
 _DEVICES = sa.text(
     "SELECT id, node_id, device_class, slices, memory_bytes, slice_memory_bytes, used_mask, yielding_mask, booked_mask, health, "
-    "power_booked, nvlink_domain "
+    "power_booked, nvlink_domain, attach, numa_node "
     "FROM device WHERE changed_xid >= CAST(CAST(:mark AS text) AS xid8)"
 )
 
@@ -111,5 +112,7 @@ def device_state(
         yielding_mask=row["yielding_mask"],
         bookings=bookings,
         leaving=leaving,
+        attach=Attach(row["attach"]),
+        numa_node=row["numa_node"],
         power_booked=row["power_booked"],
     )

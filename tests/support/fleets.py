@@ -7,8 +7,8 @@ from itertools import product
 from hypothesis import strategies as st
 
 from penstock.base.units import BYTES_PER_GIB
-from penstock.domain.claim import Ask, DeviceState, Grant, Level, NodeState, fits, shape_fits
-from penstock.domain.device import load_device_classes
+from penstock.domain.claim import HOST_ATTACHES, Ask, DeviceState, Grant, Level, NodeState, fits, shape_fits
+from penstock.domain.device import Attach, load_device_classes
 from penstock.scheduler import Fleet, Plan, place_many
 
 CLASSES = load_device_classes()
@@ -137,6 +137,8 @@ def pictures(draw: st.DrawFn, *, one_domain_nodes: bool = False) -> Picture:
                     used_mask=draw(st.one_of(st.just(0), st.integers(0, (1 << slices) - 1))),
                     healthy=draw(st.sampled_from([True, True, True, False])),
                     nvlink_domain=draw(domains),
+                    attach=draw(st.sampled_from([Attach.VFIO, Attach.VFIO, Attach.VFIO, *Attach])),
+                    numa_node=draw(st.sampled_from([None, 0, 0, 1])),
                 )
             )
     return Picture(tuple(nodes), tuple(devices))
@@ -155,6 +157,7 @@ def asks(*, counts: Sequence[int] = (0, 1, 1, 2, 3, 4)) -> st.SearchStrategy[Ask
         node_cpu_millis=st.integers(0, 2),
         driver=st.sampled_from(["a", "a", "b"]),
         architecture=st.sampled_from([None, None, "x"]),
+        attaches=st.sampled_from([HOST_ATTACHES, frozenset(Attach)]),
         prefer_nodes=st.sampled_from([frozenset[str](), frozenset({"n0"})]),
         avoid_nodes=st.sampled_from([frozenset[str](), frozenset({"n1"})]),
     )

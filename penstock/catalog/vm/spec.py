@@ -8,6 +8,7 @@ from penstock.base.errors import InvalidInputError
 from penstock.base.units import BYTES_PER_GIB, US_PER_HOUR
 from penstock.catalog.base import Compiled, Known, Spec
 from penstock.domain.claim import Ask
+from penstock.domain.device import Attach
 from penstock.domain.price import OF_MACHINES
 from penstock.domain.quota import Measure, dimensions_of
 from penstock.domain.vm import OVERHEAD_MIB
@@ -162,6 +163,7 @@ def compile_order(spec: Spec, known: Known) -> Compiled:
         node_memory_bytes=-(-memory_bytes // parts),
         node_cpu_millis=-(-spec["vcpus"] * 1_000 // parts),
         architecture=spec["architecture"],
+        attaches=frozenset(Attach),
         networks=bool(spec["ports"] or spec["subnets"]),
         driver=ENGINE,
     )

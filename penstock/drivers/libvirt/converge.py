@@ -27,6 +27,7 @@ from penstock.drivers.libvirt.hypervisor import Hypervisor
 from penstock.drivers.libvirt.machine import Machine, Move, parse
 from penstock.drivers.libvirt.meters import HELD, power_of_state
 from penstock.drivers.libvirt.moving import move_away
+from penstock.drivers.libvirt.numa import host_cpus
 from penstock.drivers.libvirt.seed import meta_data, write_seed
 from penstock.drivers.libvirt.store import KeySource, MachineStore, Record
 from penstock.drivers.libvirt.volumes import Volumes
@@ -223,7 +224,14 @@ class Convergence:
 
     def _define(self) -> Any:
         machine = self._machine
-        xml = domain_xml(self._id, machine, self._places, self._data_disks(), accelerated=self._accelerated)
+        xml = domain_xml(
+            self._id,
+            machine,
+            self._places,
+            self._data_disks(),
+            accelerated=self._accelerated,
+            numa_cpus=host_cpus() if machine.devices else None,
+        )
         with self._starter.speaking() as connection:
             return connection.defineXML(xml)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from penstock.drivers.libvirt.machine import Machine, Nic, Passthrough
+from penstock.drivers.libvirt.numa import near
 
 HOT_PLUG_PORTS = 8  # PCIe root ports that wait for volumes
 TCG_CACHE_MIB = 64  # of translated code; without a limit it grows to gigabytes
@@ -42,16 +43,21 @@ class Disk:
 
 
 def domain_xml(
-    name: str, machine: Machine, places: Places, disks: Sequence[Disk], *, accelerated: bool
+    name: str,
+    machine: Machine,
+    places: Places,
+    disks: Sequence[Disk],
+    *,
+    accelerated: bool,
+    numa_cpus: Mapping[int, str] | None = None,
 ) -> str:
-    """Return the XML of a machine; ``accelerated``: with KVM, else in software."""
+    """Return the XML of a machine; ``accelerated``: with KVM, else in software; ``numa_cpus``: of the host (see ``numa``)."""
     ET.register_namespace("qemu", QEMU_NAMESPACE)
     domain = ET.Element("domain", {"type": "kvm" if accelerated else "qemu"})
     _add(domain, "name", name)
     _add(domain, "uuid", machine.uuid)
     _add(domain, "memory", str(machine.memory_mib), unit="MiB")
-    _add(domain, "vcpu", str(machine.vcpus), placement="static")
-    _numa(domain, machine.devices)
+    _processors(domain, machine, numa_cpus or {})
     _system(domain, machine, accelerated=accelerated)
     _add(domain, "on_poweroff", "destroy")
     _add(domain, "on_reboot", "restart")
@@ -136,12 +142,14 @@ def _add(parent: ET.Element, tag: str, text: str | None = None, **attributes: st
     return element
 
 
-def _numa(domain: ET.Element, devices: Sequence[Passthrough]) -> None:
-    """Take memory from where the devices are: one NUMA node, or any of theirs."""
-    nodes = sorted({device.numa_node for device in devices if device.numa_node is not None})
-    if nodes:
+def _processors(domain: ET.Element, machine: Machine, numa_cpus: Mapping[int, str]) -> None:
+    """Run where the devices are: on CPUs of their NUMA nodes, with memory of the one that has most of them."""
+    place = near(machine.devices, machine.vcpus, numa_cpus)
+    bound = {} if place.cpus is None else {"cpuset": place.cpus}
+    _add(domain, "vcpu", str(machine.vcpus), placement="static", **bound)
+    if place.memory_node is not None:
         tune = _add(domain, "numatune")
-        _add(tune, "memory", mode="preferred", nodeset=",".join(map(str, nodes[:1])))
+        _add(tune, "memory", mode="preferred", nodeset=str(place.memory_node))
 
 
 def _system(domain: ET.Element, machine: Machine, *, accelerated: bool) -> None:

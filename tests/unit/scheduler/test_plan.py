@@ -25,6 +25,7 @@ def test_a_plan_as_json_names_its_snapshot_grants_and_reasons() -> None:
             "nvlink_domain": "r0",
             "devices": 2,
             "why": "4 of 4 devices were wholly free here, 4 of 4 in its NVLink domain",
+            "numa_nodes": [],
         }
     ]
     assert [reason["code"] for reason in kept["reasons"]] == ["few_nodes", "least_loss", "begun_first"]

@@ -20,9 +20,12 @@ PLACES = Places(Path("/m/root.qcow2"), Path("/m/seed.iso"), Path("/m/console.log
 IMAGE = {"id": "img_1", "sha256": "0" * 64, "size_bytes": 1}
 
 
-def _domain(*disks: Disk, accelerated: bool = False, **changes: Any) -> ET.Element:
+def _domain(
+    *disks: Disk, accelerated: bool = False, numa_cpus: dict[int, str] | None = None, **changes: Any
+) -> ET.Element:
     machine = parse(config(image=IMAGE, **changes))
-    return ET.fromstring(domain_xml("alc_1", machine, PLACES, disks, accelerated=accelerated))  # noqa: S314 - our own words
+    text = domain_xml("alc_1", machine, PLACES, disks, accelerated=accelerated, numa_cpus=numa_cpus)
+    return ET.fromstring(text)  # noqa: S314 - our own words
 
 
 def test_few_devices_and_no_display() -> None:
@@ -71,6 +74,28 @@ def test_devices_are_passed_through_by_address_with_memory_beside_them() -> None
     assert (pci.get("managed"), pci.find("driver").get("name")) == ("yes", "vfio")
     assert mdev.find("source/address").get("uuid") == "3f2504e0-4f89-11d3-9a0c-0305e82c3301"
     assert domain.find("numatune/memory").get("nodeset") == "1"
+    assert domain.find("vcpu").get("cpuset") is None
+
+
+def test_a_machine_runs_near_its_devices_on_the_nodes_that_the_plan_chose() -> None:
+    on = [
+        {"pci_address": f"0000:{bus}:00.0", "numa_node": node}
+        for bus, node in (("3b", 0), ("5e", 1), ("5f", 1))
+    ]
+    cpus = {0: "0-3,8-11", 1: "4-7"}
+
+    def bound(number: int, devices: list[Any], numa_cpus: dict[int, str] = cpus) -> tuple[Any, Any]:
+        domain = _domain(vcpus=number, devices=devices, numa_cpus=numa_cpus)
+        memory = domain.find("numatune/memory")
+        return domain.find("vcpu").get("cpuset"), None if memory is None else memory.attrib
+
+    assert bound(4, on[1:]) == ("4-7", {"mode": "preferred", "nodeset": "1"})
+    assert bound(8, on[:1]) == ("0-3,8-11", {"mode": "preferred", "nodeset": "0"})
+    assert bound(8, on) == ("0-3,8-11,4-7", {"mode": "preferred", "nodeset": "1"})
+    # More processors than the node has: only its memory is preferred. A node that the host has not binds nothing.
+    assert bound(5, on[1:]) == (None, {"mode": "preferred", "nodeset": "1"})
+    assert bound(2, on[1:], {0: "0-3"}) == (None, None)
+    assert bound(2, []) == (None, None)
 
 
 def test_stand_ins_of_devices_sit_at_their_buses_and_give_nothing_of_the_host() -> None:
