@@ -10,9 +10,7 @@ import numpy as np
 
 from penstock.scheduler.filters import Capacity, filter_devices
 from penstock.scheduler.plan import Chosen, ScoreReason
-from penstock.scheduler.pool import ATTACH, BOOKED_FREE, DRAWS, NUMA, Pool
-
-UNKNOWN = -1  # of a device whose NUMA node nobody says
+from penstock.scheduler.pool import ATTACH, BOOKED_FREE, DRAWS, Pool
 
 
 def free_rows(capacity: Capacity, cell: int) -> tuple[list[int], list[int]]:
@@ -45,35 +43,30 @@ def devices_of(capacity: Capacity, cell: int, count: int, numa: int | None) -> l
     pool = capacity.pool
     rows, ranks = free_rows(capacity, cell)
     if numa is not None:
-        return [row for row in rows if pool.devices.data[NUMA, row] == numa][:count]
+        return [row for row in rows if pool.numa[row] == numa][:count]
     if not pool.near or len(rows) <= count:
         return rows[:count]
-    return [rows[at] for at in nearest(numa_of(pool, rows), ranks, count)]
+    return [rows[at] for at in nearest([pool.numa[row] for row in rows], ranks, count)]
 
 
-def numa_of(pool: Pool, rows: Sequence[int]) -> list[int]:
-    """Return the NUMA node of each device row, ``UNKNOWN`` where nobody says."""
-    found: list[int] = pool.devices.data[NUMA, rows].tolist()
-    return found
-
-
-def nearest(numa: Sequence[int], ranks: Sequence[int], count: int) -> list[int]:
+def nearest(numa: Sequence[int | None], ranks: Sequence[int], count: int) -> list[int]:
     """Return the places of ``count`` of the devices on ``numa``, near one NUMA node if one holds them at the same cost.
 
     ``ranks`` rise. No choice has a greater sum of them than the first ``count`` have.
     """
-    least = sum(ranks[:count])
-    places: dict[int, list[int]] = {}
+    uniform = ranks[0] == ranks[-1]
+    least = 0 if uniform else sum(ranks[:count])
+    places: dict[int | None, list[int]] = {}
     for at, node in enumerate(numa):
         places.setdefault(node, []).append(at)
     whole = [
-        (node == UNKNOWN, len(held), held)
+        (node is None, len(held), held)
         for node, held in places.items()
-        if len(held) >= count and sum(ranks[at] for at in held[:count]) == least
+        if len(held) >= count and (uniform or sum(ranks[at] for at in held[:count]) == least)
     ]
     if whole:
         return min(whole)[2][:count]
-    if ranks[0] != ranks[-1]:
+    if not uniform:
         return list(range(count))
     taken: list[int] = []
     left = sorted(places.values(), key=lambda held: (-len(held), held))
@@ -95,16 +88,16 @@ def on_one_numa_node(capacity: Capacity, cells: Sequence[int], count: int) -> tu
     pool = capacity.pool
     if not pool.near or capacity.fleet.budgets.rows:
         return None
-    held: dict[int, dict[int, int]] = {}
+    held: dict[int | None, dict[int, int]] = {}
     for cell in cells:
         room = int(capacity.cell[cell])
-        for node in numa_of(pool, free_rows(capacity, cell)[0]):
-            parts = held.setdefault(node, {})
+        for row in free_rows(capacity, cell)[0]:
+            parts = held.setdefault(pool.numa[row], {})
             parts[cell] = min(parts.get(cell, 0) + 1, room)
     ranked = [
         (_fewest(list(parts.values()), count), sum(parts.values()), node)
         for node, parts in held.items()
-        if node != UNKNOWN and sum(parts.values()) >= count
+        if node is not None and sum(parts.values()) >= count
     ]
     if not ranked:
         return None
@@ -124,8 +117,8 @@ def _fewest(parts: list[int], count: int) -> int:
 
 def numa_nodes(pool: Pool, rows: Sequence[int]) -> tuple[int, ...]:
     """Return the NUMA nodes that devices of one host are near; none if nobody says it of one of them."""
-    found = set(numa_of(pool, rows))
-    return () if UNKNOWN in found else tuple(sorted(found))
+    found = {pool.numa[row] for row in rows}
+    return () if None in found else tuple(sorted(node for node in found if node is not None))
 
 
 def numa_reasons(chosen: Sequence[Chosen], count: int) -> list[ScoreReason]:

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from penstock.scheduler.packing.lookahead import Lookahead
 
 # Columns of a device.
-# NUMA: the node of its host that it is near, -1 where nobody says.
 # DRAWS: its load power is held now, KEPT: a reservation keeps that, CAPPED: its own power budget is below that.
 # BOOKED are the slices on the calendar, BEGUN those of them that yielding work must leave too, FROM when the first begins.
 (
@@ -48,8 +47,7 @@ if TYPE_CHECKING:
     KEPT,
     CAPPED,
     ATTACH,
-    NUMA,
-) = range(16)
+) = range(15)
 ATTACHES = tuple(Attach)  # ATTACH is a place in it
 # Columns of a cell; a group has the first four, an island FREE and TOTAL and SITE and LINKED. Of the free devices of a
 # cell BOOKED_FREE are on the calendar.
@@ -98,8 +96,11 @@ class Pool:
 
     def __init__(self, device_class: str) -> None:
         self.device_class = device_class
-        self.devices = Table(16)
+        self.devices = Table(15)
         self.device_ids: list[str] = []
+        self.numa: list[
+            int | None
+        ] = []  # the NUMA node of its host that each device is near; None: nobody says
         self.cells = Table(8)
         self.groups = Table(4)
         self.islands = Table(5)
@@ -147,13 +148,13 @@ class Pool:
                 int(device.power_booked),
                 0,
                 ATTACHES.index(device.attach),
-                -1 if device.numa_node is None else device.numa_node,
             )
         )
         if row == len(self.device_ids):
             self.device_ids.append(device.device_id)
+            self.numa.append(device.numa_node)
         else:
-            self.device_ids[row] = device.device_id
+            self.device_ids[row], self.numa[row] = device.device_id, device.numa_node
         self.cell_devices[cell].append(row)
         self._count_kind(device.attach, device.numa_node, 1)
         self._count(cell, total=1, free=1, unhealthy=0)
@@ -169,20 +170,13 @@ class Pool:
         node, cell = int(self.devices.data[NODE, row]), int(self.devices.data[CELL, row])
         self.cell_devices[cell].remove(row)
         self._count(cell, total=-1, free=-1, unhealthy=0)
-        attach, numa = self.place_of(row)
-        self._count_kind(attach, numa, -1)
+        self._count_kind(ATTACHES[int(self.devices.data[ATTACH, row])], self.numa[row], -1)
         self.devices.drop(row)
         self._relaid()
         gone = not self.cell_devices[cell]
         if gone:
             self._drop_cell(cell)
         return node, cell, gone
-
-    def place_of(self, row: int) -> tuple[Attach, int | None]:
-        """Return how a machine gets the device at ``row``, and the NUMA node that it is near."""
-        data = self.devices.data
-        numa = int(data[NUMA, row])
-        return ATTACHES[int(data[ATTACH, row])], numa if numa >= 0 else None
 
     def same(self, row: int, device: DeviceState, node: int) -> bool:
         """Tell whether ``device`` on ``node`` is what stands at ``row``, but for what changes with its use."""
@@ -193,7 +187,8 @@ class Pool:
             and column[SLICES] == device.slices
             and column[MEMORY] == device.memory_bytes
             and column[SLICE_MEMORY] == device.slice_memory_bytes
-            and self.place_of(row) == (device.attach, device.numa_node)
+            and ATTACHES[column[ATTACH]] is device.attach
+            and self.numa[row] == device.numa_node
             and self.island_name(column[CELL]) == device.nvlink_domain
         )
 

@@ -38,7 +38,6 @@ from penstock.scheduler.pool import (
     KEPT,
     MEMORY,
     NODE,
-    NUMA,
     SLICE_MEMORY,
     SLICES,
     USED,
@@ -281,7 +280,7 @@ class Fleet:
             yielding_mask=column[YIELDING],
             bookings=pool.bookings.get(row, ()),
             attach=ATTACHES[column[ATTACH]],
-            numa_node=column[NUMA] if column[NUMA] >= 0 else None,
+            numa_node=pool.numa[row],
             power_booked=bool(column[KEPT]) or (bool(column[DRAWS]) and not column[USED]),
         )
 
