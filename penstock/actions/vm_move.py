@@ -64,7 +64,7 @@ def _volume_stays(connection: Connection, row: Row, one: Row) -> str | None:
         return "it is being changed; wait until that is done"
     if volume_store.being_cloned(connection, one["id"], None):
         return "another volume is being copied from it; wait until that is done"
-    if volume_store.places(connection, one["id"]) > 1:
+    if len(volume_store.places(connection, one["id"])) > 1:
         return "what an earlier move left elsewhere is not cleaned up yet; wait until it is"
     if volume_store.snapshots(connection, one["id"]) and row["power"] == Power.ON:
         return "its snapshots go only with a stopped machine; stop it, or delete them first"

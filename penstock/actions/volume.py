@@ -193,11 +193,20 @@ def changing(context: Context, actor: Actor, volume_id: str, action: str) -> Gen
             raise ConflictError("this volume is being deleted")
         if row["service_id"] is not None:
             require_at_home(made.connection, row["service_id"])
+        require_settled(made.connection, row)
         yield made, row
         tell(made.connection, volume_id)
         if row["attached"] and row["service_id"] is not None:
             machine.tell(made.connection, row["service_id"])
     context.wakeups.signal("allocation")
+
+
+def require_settled(connection: Connection, row: Row) -> None:
+    """Raise ConflictError while it is open on which host a volume is: its machine was ended on its way to another."""
+    if volume_store.is_arriving(connection, row["id"]):
+        raise ConflictError(
+            f"the host '{row['node_name']}' has not said yet whether this volume went on to another host; wait until it has"
+        )
 
 
 def require_at_home(connection: Connection, vm_id: str) -> None:
@@ -226,6 +235,7 @@ def attach(context: Context, actor: Actor, volume_id: str, vm_id: str) -> Row:
         if row["service_id"] == vm_id and not row["detaching"]:
             return row
         _require_free(row, held)
+        require_settled(made.connection, row)
         if owned.count(made.connection, volume, service_id=vm_id) >= limits.VM_VOLUMES_MAX:
             raise ConflictError(f"a machine has at most {limits.VM_VOLUMES_MAX} volumes; detach one first")
         values: dict[str, Any] = {"service_id": vm_id, "attached": False, "detaching": False}
@@ -303,8 +313,8 @@ def delete(context: Context, actor: Actor, volume_id: str) -> Row:
             volume_store.meter_now(made.connection, volume_id, context.clock.now())
             time_store.end(made.connection, volume_id, context.clock.now())
             owned.change(made.connection, volume, volume_id, {"wanted": "deleted"})
-            if row["allocation_id"] is not None:
-                vm_store.leave(made.connection, row["allocation_id"], context.clock.now())
+            for place in volume_store.places(made.connection, volume_id):
+                vm_store.leave(made.connection, place, context.clock.now())
             amounts = {Measure.VOLUMES.value: 1, Measure.VOLUME_GIB.value: row["size_gib"]}
             amounts |= snapshot_holds(
                 *(one["size_gib"] for one in volume_store.snapshots(made.connection, volume_id))

@@ -6,7 +6,7 @@ from typing import Any
 from penstock.actions import network as network_actions
 from penstock.actions.change import Change, change
 from penstock.actions.context import Actor, Context
-from penstock.actions.volume import NewVolume, insert, require_at_home, visible
+from penstock.actions.volume import NewVolume, insert, require_at_home, require_settled, visible
 from penstock.actions.volume_snapshot import runs, snapshot_of, with_state
 from penstock.base.errors import ConflictError, InvalidInputError
 from penstock.catalog.vm.volume import config_of
@@ -41,6 +41,7 @@ def clone(context: Context, actor: Actor, volume_id: str, asked: Clone) -> Row:
         actor.require("volume:create", source["tenant_id"], source["project_id"])
         if source["service_id"] is not None:
             require_at_home(made.connection, source["service_id"])
+        require_settled(made.connection, source)
         least = _copyable(made, source, asked.snapshot_id)
         size_gib = asked.size_gib or least
         if size_gib < least:

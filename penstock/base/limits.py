@@ -385,3 +385,4 @@ VM_SERIES_MAX = 10_000  # machines in one answer of counters
 VM_SERIES_FRESH = timedelta(seconds=60)  # what is older is left out
 VM_METER_TICK_SECONDS = 5.0
 VM_MOVE_DEADLINE = timedelta(minutes=30)
+VM_MOVE_LOOK_SECONDS = 0.5

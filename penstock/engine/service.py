@@ -154,7 +154,7 @@ class ServiceEngine:
         starting_to = [row["id"] for row in mine if row["state"] != ServiceState.RELEASING]
         if starting_to:
             gate.meter(connection, dict.fromkeys(starting_to, SegmentState.CLEANING), now)
-            allocation_store.stop(connection, starting_to)
+            _stop(connection, [row for row in mine if row["id"] in starting_to])
             self._wakeups.signal("allocation")
         allocations = service_store.allocations_of(connection, [row["id"] for row in mine])
         moves = {row["id"]: release(row, allocations[row["id"]], now) for row in mine}
@@ -252,6 +252,13 @@ class ServiceEngine:
 
 def _leaves(row: Row) -> bool:
     return row["wanted"] == "released" or row["state"] == ServiceState.RELEASING
+
+
+def _stop(connection: Connection, rows: Sequence[Row]) -> None:
+    """Ask for services to be taken down; a machine under way goes once it is known where it is (``engine/vm_move``)."""
+    machines = [row["id"] for row in rows if row["kind"] == "vm"]
+    under_way = vm_store.lock_under_way(connection, machines) if machines else set[str]()
+    allocation_store.stop(connection, [row["id"] for row in rows if row["id"] not in under_way])
 
 
 def _note_proofs(connection: Connection, rows: Sequence[Row]) -> None:

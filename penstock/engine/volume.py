@@ -92,7 +92,12 @@ class VolumeEngine:
 
     def _remove(self, connection: Connection, row: Row) -> bool:
         """Forget a volume whose bytes are gone."""
-        if row["allocation_id"] is not None and not vm_store.forget_place(connection, row["allocation_id"]):
+        kept = [
+            place
+            for place in volume_store.places(connection, row["id"])
+            if not vm_store.forget_place(connection, place)
+        ]
+        if kept:
             return False
         for snapshot in volume_store.snapshots(connection, row["id"]):
             owned.remove(connection, volume_snapshot, snapshot["id"])

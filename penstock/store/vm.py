@@ -194,6 +194,17 @@ def moving(connection: Connection, limit: int) -> list[str]:
     return list(connection.execute(query).scalars())
 
 
+_UNDER_WAY = sa.text(
+    "SELECT service_id FROM vm WHERE service_id = ANY(:ids) AND move ->> 'state' <> 'leaving'"
+)
+
+
+def lock_under_way(connection: Connection, service_ids: Collection[str]) -> set[str]:
+    """Return which of these machines have two places now, locked: who ends one of them leaves its places to its move."""
+    connection.execute(_LOCK_ALL, {"ids": list(service_ids)})
+    return set(connection.execute(_UNDER_WAY, {"ids": list(service_ids)}).scalars())
+
+
 # -- snapshots
 
 

@@ -88,12 +88,22 @@ def held_by(connection: Connection, service_id: str) -> list[Row]:
     return every(connection.execute(_OF_MACHINE, {"id": service_id}))
 
 
-_PLACES = sa.text("SELECT count(*) FROM allocation WHERE volume_id = :id")
+_PLACES = sa.text("SELECT id FROM allocation WHERE volume_id = :id ORDER BY id")
 
 
-def places(connection: Connection, volume_id: str) -> int:
-    """Return on how many nodes a volume has a place: two while it moves, or the old one is not empty yet."""
-    return int(connection.execute(_PLACES, {"id": volume_id}).scalar_one())
+def places(connection: Connection, volume_id: str) -> list[str]:
+    """Return the allocations of a volume: two while it moves, or the old one is not empty yet."""
+    return list(connection.execute(_PLACES, {"id": volume_id}).scalars())
+
+
+_ARRIVING = sa.text(
+    "SELECT EXISTS (SELECT FROM allocation WHERE volume_id = :id AND wanted = 'present' AND jsonb_exists(config, 'arriving'))"
+)
+
+
+def is_arriving(connection: Connection, volume_id: str) -> bool:
+    """Tell whether it is open on which of two nodes a volume is: it is under way with its machine."""
+    return bool(connection.execute(_ARRIVING, {"id": volume_id}).scalar_one())
 
 
 def snapshots(connection: Connection, volume_id: str) -> list[Row]:

@@ -24,9 +24,9 @@ from penstock.drivers.base import Wanted
 from penstock.drivers.libvirt import programs
 from penstock.drivers.libvirt.domain_xml import Disk, as_text, domain_xml, raw_disk
 from penstock.drivers.libvirt.hypervisor import Hypervisor
-from penstock.drivers.libvirt.machine import Machine, Move, parse
+from penstock.drivers.libvirt.leaving import Leaving
+from penstock.drivers.libvirt.machine import Machine, parse
 from penstock.drivers.libvirt.meters import HELD, power_of_state
-from penstock.drivers.libvirt.moving import move_away
 from penstock.drivers.libvirt.numa import host_cpus
 from penstock.drivers.libvirt.seed import meta_data, write_seed
 from penstock.drivers.libvirt.store import KeySource, MachineStore, Record
@@ -82,6 +82,12 @@ class Convergence:
         self._places = store.places(self._id)
         self._problems: dict[str, str] = {}
         self.cancelled = threading.Event()
+        self._leaving = Leaving(hypervisor, store, self._id, self._machine.move, self.cancelled)
+
+    def supersede(self, machine: Machine) -> None:
+        """Break a move off that is not wanted any more, if it still can be; what became of it is noted."""
+        if self._machine.move is not None and machine.move != self._machine.move:
+            self._leaving.halted.set()
 
     def run(self) -> Record:
         """Do all steps and return what is remembered; raises what makes the machine impossible."""
@@ -105,13 +111,20 @@ class Convergence:
             return record
         started_us = record.started_us or to_epoch_us(self._clock.now())
         machine = self._machine
-        begun = replace(record, uuid=machine.uuid, started_us=started_us, arriving=machine.arriving)
+        begun = replace(
+            record,
+            uuid=machine.uuid,
+            started_us=started_us,
+            arriving=machine.arriving,
+            halted=machine.halts,
+        )
         return record if begun == record else self._store.write(self._id, begun)
 
     def _bring_about(self, record: Record) -> Record:
         machine = self._machine
-        if machine.move is not None and record.moving_to == machine.move.name and not self._is_here():
-            return self._store.note(self._id, moved_to=machine.move.name)  # killed before this was noted
+        record = self._leaving.settle(record)
+        if record.moved_to is not None or machine.halts:
+            return record
         if self._must_rest(record):
             self._stop()
         self._check()
@@ -140,7 +153,7 @@ class Convergence:
         self._sync_exports()
         if machine.move is not None:
             move = machine.move
-            self._try("move", lambda: self._move(move))
+            self._try("move", lambda: self._leaving.go(move, self._hold, self._stop))
         return self._store.read(self._id) or record
 
     @contextmanager
@@ -200,10 +213,6 @@ class Convergence:
         with self._hypervisor.speaking() as connection:
             domain = self._hypervisor.domain(connection, self._id)
             return domain is not None and self._hypervisor.is_active(domain)
-
-    def _is_here(self) -> bool:
-        with self._hypervisor.speaking() as connection:
-            return self._hypervisor.domain(connection, self._id) is not None
 
     def _stop(self) -> None:
         """Let the guest shut down; cut its power if it does not in time, or never ran. Stopped already is fine."""
@@ -356,18 +365,6 @@ class Convergence:
                 raise programs.ProgramError("the copy of the running disk failed")
 
     # -- moving
-
-    def _move(self, move: Move) -> None:
-        home = (str(self._places.root.parent), str(self._store.volumes))
-        self._store.note(self._id, moving_to=move.name)
-        if not move.live:
-            self._hold()
-        try:
-            move_away(self._hypervisor, self._id, move, *home)
-        finally:
-            if not move.live:
-                self._stop()  # nothing if it has gone
-        self._store.note(self._id, moved_to=move.name)
 
     def _beside(self) -> list[Path]:
         """Return the files of snapshots, the machine's and its local volumes', that go with a machine."""

@@ -102,15 +102,17 @@ class LibvirtDriver:
         """Say how far the machine is; start to work on what is missing, in a thread of its own."""
         if "waiting" in wanted.config:  # placed, and not yet told what to be
             return Observed(wanted.allocation_id, wanted.generation, Phase.PENDING)
-        parse(wanted.config)
+        machine = parse(wanted.config)
         with self._lock:
             record = self._store.read(wanted.allocation_id)
             job = self._jobs.get(wanted.allocation_id)
             if job is not None and job.works:
+                if job.convergence is not None:
+                    job.convergence.supersede(machine)
                 return self._under_way(wanted, record, job)
             if record is not None and record.applied == digest(wanted.config):
                 power = self._power(wanted.allocation_id)
-                if record.arriving or record.moved_to is not None or record.power == power:
+                if _lies_still(record) or record.power == power:
                     self._jobs.pop(wanted.allocation_id, None)
                     self._sender.want(wanted.allocation_id, list(record.exports))
                     if record.generation != wanted.generation:
@@ -325,7 +327,7 @@ class LibvirtDriver:
     ) -> Observed:
         lived = record.ready_us is not None
         held = record.moving_to is not None and record.power == "off"  # its disk is on its way
-        settled = record.arriving or record.moved_to is not None or held or record.power == power
+        settled = _lies_still(record) or held or record.power == power
         phase = Phase.READY if lived and settled else Phase.STARTED
         detail: dict[str, Json] = {"power": power}
         if record.problems:
@@ -349,6 +351,11 @@ class LibvirtDriver:
             message=None if settled else NO_ROOM if power == HELD else _LOST,
             detail=detail,
         )
+
+
+def _lies_still(record: Record) -> bool:
+    """Tell whether no power is expected of a machine here: it comes, has gone, or is only looked for."""
+    return record.arriving or record.halted or record.moved_to is not None
 
 
 def _is_passing(job: _Job, record: Record | None) -> bool:

@@ -120,6 +120,9 @@ class Machine:
     arriving: bool
     carried: Mapping[str, int]  # snapshots that are about to arrive here: id -> bytes of the file
     move: Move | None
+    halts: (
+        bool  # it is only to be said where it is: a move that is under way is broken off if it still can be
+    )
 
     @property
     def hardware(self) -> tuple[object, ...]:
@@ -152,6 +155,7 @@ def parse(config: Mapping[str, Any]) -> Machine:
         arriving=bool(given.optional_count("arriving", 1)),
         carried=given.counts("carried", limits.VM_SNAPSHOTS_MAX),
         move=_move(given),
+        halts=bool(given.optional_count("halts", 1)),
     )
     given.refuse_others()
     if len({nic.mac for nic in machine.nics}) != len(machine.nics):

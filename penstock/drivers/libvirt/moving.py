@@ -3,6 +3,8 @@
 A stopped one goes as a running one does, but held: QEMU has its disk open and no instruction of the guest ever runs.
 """
 
+from typing import Any
+
 from penstock.drivers.libvirt.hypervisor import Hypervisor
 from penstock.drivers.libvirt.machine import Move
 from penstock.drivers.libvirt.volumes import local_targets
@@ -47,3 +49,16 @@ def move_away(hypervisor: Hypervisor, name: str, move: Move, folder: str, volume
 def at_home(xml: str, folder: str, volumes: str, move: Move) -> str:
     """Return a domain's XML with the paths that its files have on the other node."""
     return xml.replace(f"'{folder}/", f"'{move.folder}/").replace(f"'{volumes}/", f"'{move.volumes}/")
+
+
+def is_leaving(hypervisor: Hypervisor, domain: Any) -> bool:
+    """Tell whether a domain is being migrated from here; one that went meanwhile is not. Within ``speaking``."""
+    api = hypervisor.api
+    try:
+        job = domain.jobStats()
+    except api.libvirtError as error:
+        if error.get_error_code() in (api.VIR_ERR_NO_DOMAIN, api.VIR_ERR_OPERATION_INVALID):
+            return False
+        raise
+    going = job.get("operation") == api.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT
+    return job["type"] != api.VIR_DOMAIN_JOB_NONE and going

@@ -65,6 +65,7 @@ class Record:
     moved_to: str | None = None
     moving_to: str | None = None  # noted before it goes: if it is gone then, it has arrived
     arriving: bool = False
+    halted: bool = False  # nothing is done for it but to say where it is
     power: str = "on"
     problems: Mapping[str, str] = field(default_factory=dict[str, str])
     snapshots: Mapping[str, int] = field(default_factory=dict[str, int])  # id -> bytes

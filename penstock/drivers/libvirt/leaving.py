@@ -1,0 +1,105 @@
+"""How a machine leaves this host: noted before it begins and after it ended, so that a killed process finds out which it was.
+
+libvirt carries a move on whose asker was killed. So whoever comes next waits for it, or breaks it off where it is not wanted
+any more, and only then says where the machine is: here while libvirt knows it here, else where it was sent.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Generator
+
+from penstock.base import limits
+from penstock.base.errors import PenstockError
+from penstock.drivers.libvirt.hypervisor import Hypervisor, HypervisorError
+from penstock.drivers.libvirt.machine import Move
+from penstock.drivers.libvirt.moving import is_leaving, move_away
+from penstock.drivers.libvirt.store import MachineStore, Record
+
+
+class Leaving:
+    """One machine on its way out; ``halted`` and ``cancelled`` break it off where that is still possible."""
+
+    def __init__(
+        self,
+        hypervisor: Hypervisor,
+        store: MachineStore,
+        allocation_id: str,
+        move: Move | None,
+        cancelled: threading.Event,
+    ) -> None:
+        self._hypervisor = hypervisor
+        self._store = store
+        self._id = allocation_id
+        self._move = move
+        self._cancelled = cancelled
+        self.halted = threading.Event()
+
+    def settle(self, record: Record) -> Record:
+        """Find out what became of a move that was begun, here or by a process that was killed, and note it."""
+        if record.moving_to is None or record.moved_to is not None:
+            return record
+        if self._move is None or self._move.name != record.moving_to:
+            self.halted.set()
+        pause = threading.Event()
+        while self._look():
+            pause.wait(limits.VM_MOVE_LOOK_SECONDS)
+        return self._note(record.moving_to)
+
+    def go(self, move: Move, hold: Callable[[], None], rest: Callable[[], None]) -> None:
+        """Send the machine; a stopped one is held by ``hold`` meanwhile, and let go of by ``rest`` if it stays.
+
+        HypervisorError if it stays, and why.
+        """
+        self._store.note(self._id, moving_to=move.name)
+        if not move.live:
+            hold()
+        try:
+            with self._watched():
+                home = str(self._store.places(self._id).root.parent)
+                move_away(self._hypervisor, self._id, move, home, str(self._store.volumes))
+        except HypervisorError:
+            if self._note(move.name).moved_to is None:
+                raise
+        finally:
+            if not move.live:
+                rest()  # nothing if it has gone
+        self._store.note(self._id, moved_to=move.name)
+
+    def _note(self, name: str) -> Record:
+        if self._is_here():
+            return self._store.note(self._id, moving_to=None)
+        return self._store.note(self._id, moved_to=name)
+
+    @contextlib.contextmanager
+    def _watched(self) -> Generator[None]:
+        ended = threading.Event()
+
+        def look() -> None:
+            while not ended.wait(limits.VM_MOVE_LOOK_SECONDS):
+                with contextlib.suppress(PenstockError):  # the move itself meets the same, and says so
+                    self._look()
+
+        watcher = threading.Thread(target=look, name="watch-move", daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            watcher.join()
+
+    def _look(self) -> bool:
+        """Tell whether the machine is on its way, and break that off if it is to be."""
+        with self._hypervisor.speaking() as connection:
+            domain = self._hypervisor.domain(connection, self._id)
+            if domain is None or not is_leaving(self._hypervisor, domain):
+                return False
+            if self.halted.is_set() or self._cancelled.is_set():
+                with contextlib.suppress(
+                    self._hypervisor.api.libvirtError
+                ):  # it ended a moment ago, or cannot be now
+                    domain.abortJob()
+            return True
+
+    def _is_here(self) -> bool:
+        with self._hypervisor.speaking() as connection:
+            return self._hypervisor.domain(connection, self._id) is not None
