@@ -45,7 +45,7 @@ class Site:
             return
         self.hosts[0].kill_after = step
         self.hosts[1].work()
-        with contextlib.suppress(KilledError):
+        with contextlib.suppress(KilledError):  # it was killed where it was to be
             self.hosts[0].work()
         assert self.hosts[0].kill_after is None, "it came as far"
 
@@ -100,7 +100,7 @@ def test_a_machine_that_is_ended_on_its_way_leaves_the_newest_bytes_and_nothing_
         _killed_once(monkeypatch)
     site.end()
     for _ in range(2):
-        with contextlib.suppress(_KilledEngineError):
+        with contextlib.suppress(_KilledEngineError):  # it was killed where it was to be
             site.rest()
     assert site.tenant.member.get(f"/v1/vms/{site.vm_id}").json()["state"] == "terminated"
     arrived = step in ("arrived", "noted", "reported")
@@ -175,7 +175,7 @@ def test_a_drain_that_is_called_off_leaves_machines_whole(site: Site, operator: 
     site.hosts[0].kill_after = step
     made(operator.post(f"{node}/drain"))
     site.hosts[1].work()
-    with contextlib.suppress(KilledError):
+    with contextlib.suppress(KilledError):  # it was killed where it was to be
         site.hosts[0].work()
     made(operator.post(f"{node}/uncordon"))
     site.rest()
