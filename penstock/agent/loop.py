@@ -22,6 +22,7 @@ from penstock.agent.link import Item, Link, Pulled
 from penstock.agent.power_report import PowerReport
 from penstock.agent.sensor_report import SensorReport
 from penstock.agent.traffic_report import TrafficReport
+from penstock.agent.user_data import UserData
 from penstock.agent.weights_report import WeightsReport
 from penstock.base import limits
 from penstock.base.clock import Clock
@@ -91,6 +92,7 @@ class Agent:
         self._traffic = TrafficReport(drivers.values(), clock)
         self._host = HostReport({**drivers, **{f"host{n}": one for n, one in enumerate(sensors)}}, clock)
         self._log = HostLog(logs, clock)
+        self._user_data = UserData(drivers)
         self._cursor = 0
         self._heard = False
         self._desired: dict[str, Item] = {}
@@ -242,6 +244,8 @@ class Agent:
                 self._desired[item.allocation_id] = item
                 self._tries[item.allocation_id] = _Try(now)
                 changed = True
+        if changed:
+            self._user_data.take(self._desired.values())  # before a guest begins that asks for it
         if changed or self._unwritten:
             self._remember()
 
@@ -350,6 +354,7 @@ class Agent:
 
     def _observe(self) -> None:
         """Look at what really is there: revive what was lost, remove what nobody wants."""
+        self._user_data.serve()
         now = self._clock.monotonic()
         for name, driver in self._drivers.items():
             try:

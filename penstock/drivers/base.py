@@ -268,6 +268,24 @@ class ReadsTraffic(Protocol):
 
 
 @runtime_checkable
+class GivesUserData(Protocol):
+    """Option of drivers of machines: what guests are to read of their own, which may be secret."""
+
+    def user_data_of(self, config: Config) -> Mapping[str, bytes]:
+        """Return by network device of the host what the guest behind it may read; InvalidInputError names a bad field."""
+        ...
+
+
+@runtime_checkable
+class ServesUserData(Protocol):
+    """Option of drivers that carry networks: let each guest read what is its own, and no other guest."""
+
+    def serve_user_data(self, by_tap: Mapping[str, bytes]) -> None:
+        """Serve this and nothing else from now on, by network device; those of no port here are remembered and wait for it."""
+        ...
+
+
+@runtime_checkable
 class ReadsMeters(Protocol):
     """Option of engine drivers: what each replica is busy with, as the engine itself counts it."""
 

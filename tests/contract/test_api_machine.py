@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
+from penstock.actions import agent as agent_actions
 from penstock.actions import vm_console as console_actions
 from penstock.base import limits
 from penstock.base.clock import ManualClock
 from penstock.control_plane import ControlPlane
-from penstock.drivers.libvirt.machine import parse
+from penstock.domain.port import tap_name
+from penstock.drivers.base import Observed, Phase
+from penstock.drivers.libvirt.machine import parse, user_data_of
 from tests.support.infrastructure import change, query
 from tests.support.machine_host import Host
 from tests.support.machine_objects import (
@@ -243,6 +246,39 @@ def test_user_data_of_all_bytes_and_the_full_length_arrives_as_it_is(
     data = bytes(range(256)) * 256
     make_vm(control_plane, acme, "web-1", user_data=base64.b64encode(data).decode())
     assert host.machine().seed.user_data == data
+
+
+def test_user_data_reaches_the_devices_of_its_machine_and_nothing_that_others_read(
+    control_plane: ControlPlane, acme: Tenant, operator: Caller, host: Host
+) -> None:
+    host.carry_networks(operator)
+    make_subnet(acme, make_network(acme, "prod"), "front", "10.0.0.0/24")
+    secret = base64.b64encode(b"#!/bin/sh\necho hunter2\n").decode()
+    vm_id = make_vm(control_plane, acme, "web-1", subnets=["front"], user_data=secret)
+    (port,) = acme.member.get("/v1/ports", service_id=vm_id).json()["items"]
+    wishes: dict[str, Any] = {}
+    for _ in range(4):
+        wishes = {wish["driver"]: wish for wish in host.wishes()}
+        for one in wishes.values():
+            seen = Observed(one["id"], one["generation"], Phase.READY)
+            if one["driver"] == "simulated_network":
+                agent_actions.push(control_plane.context, host.agent_id, [seen])
+        control_plane.networks.tick()
+    network = wishes["simulated_network"]
+    assert user_data_of(wishes["libvirt"]["config"]) == {tap_name(port["id"]): b"#!/bin/sh\necho hunter2\n"}
+    assert port["id"] in str(network["config"])
+    paths = (
+        f"/v1/vms/{vm_id}",
+        f"/v1/services/{vm_id}",
+        f"/v1/ports/{port['id']}",
+        "/v1/audit",
+        "/v1/events",
+    )
+    answers = [acme.admin.get(path).text for path in paths]
+    assert all(vm_id in answer for answer in answers), "read at all"
+    for text in (str(network["config"]), *answers):
+        assert secret not in text
+        assert "hunter2" not in text
 
 
 def test_bridges_are_the_operators_to_name(

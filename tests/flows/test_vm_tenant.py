@@ -3,6 +3,7 @@
 The module shares two hosts and two machines of two tenants, which have the same prefix and the same address.
 """
 
+import base64
 import signal
 from collections.abc import Iterator
 
@@ -15,8 +16,9 @@ from tests.support.networks import made
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("vm"), pytest.mark.timeout(400)]
+_USER_DATA = "#!/bin/sh\ntrue"
 _TOKEN = "PUT /latest/api/token HTTP/1.0\\r\\nX-aws-ec2-metadata-token-ttl-seconds: 60\\r\\n\\r\\n"
-_ASK = "GET /latest/meta-data/{} HTTP/1.0\\r\\nX-aws-ec2-metadata-token: {}\\r\\n\\r\\n"
+_ASK = "GET /latest/{} HTTP/1.0\\r\\nX-aws-ec2-metadata-token: {}\\r\\n\\r\\n"
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,10 @@ def _nothing_strays(site: MachineSite) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def machines(site: MachineSite) -> tuple[Machine, Machine]:
     """Return a running machine of each of two tenants."""
-    both = site.order(site.tenant("acme"), "web"), site.order(site.tenant("globex"), "db")
+    acme, globex = site.tenant("acme"), site.tenant("globex")
+    web = site.place(acme, site.network(acme, "web"), "web")
+    data = base64.b64encode(_USER_DATA.encode()).decode()
+    both = site.launch(web, user_data=data), site.order(globex, "db")
     for machine in both:
         site.wait(machine, "running")
         machine.guest.wait()
@@ -62,12 +67,14 @@ def _say(machine: Machine, request: str) -> str:
 
 def test_a_guest_reads_what_it_is_with_a_token(web: Machine) -> None:
     token = _say(web, _TOKEN)
-    assert _say(web, _ASK.format("local-ipv4", token)) == web.port["address"]
-    assert _say(web, _ASK.format("instance-id", token)) == web.id
-    assert _say(web, _ASK.format("local-hostname", token)) == "web"
-    assert _say(web, _ASK.format("public-keys", token)) == "0=key-0"
-    assert _say(web, _ASK.format("public-keys/0/openssh-key", token)).endswith(" laptop")
-    assert "token is needed" in _say(web, _ASK.format("local-ipv4", "x"))
+    assert _say(web, _ASK.format("meta-data/local-ipv4", token)) == web.port["address"]
+    assert _say(web, _ASK.format("meta-data/instance-id", token)) == web.id
+    assert _say(web, _ASK.format("meta-data/local-hostname", token)) == "web"
+    assert _say(web, _ASK.format("meta-data/public-keys", token)) == "0=key-0"
+    assert _say(web, _ASK.format("meta-data/public-keys/0/openssh-key", token)).endswith(" laptop")
+    assert _say(web, _ASK.format("user-data", token)) == _USER_DATA
+    assert "token is needed" in _say(web, _ASK.format("user-data", "x"))
+    assert "token is needed" in _say(web, _ASK.format("meta-data/local-ipv4", "x"))
 
 
 def test_the_same_prefix_twice_is_two_networks(machines: tuple[Machine, Machine]) -> None:
@@ -181,6 +188,7 @@ def test_moved_while_it_runs_it_stays_reachable(site: MachineSite, web: Machine)
         assert site.wait(web, "running")["node_name"] == there
         assert _shown(web, path) == ("attached", there)
         assert session.say(f"head -n 1 {disk}") == "vault-1"
+        assert _say(web, _ASK.format("user-data", _say(web, _TOKEN))) == _USER_DATA
 
         # Emptied for its maintenance, that host says where each machine goes, and all of them go.
         lines = made(caller.post(f"/v1/nodes/{nodes[there]}/drain"))["items"]

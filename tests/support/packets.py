@@ -367,22 +367,29 @@ def resolve(server: str, name: str, kind: str = "A", seconds: str = "2") -> int:
     return 0
 
 
-def metadata(path: str, with_token: str = "yes", address: str = "169.254.169.254") -> int:
-    """Ask the metadata service, with a session token or without one."""
+def metadata(
+    path: str, with_token: str = "yes", address: str = "169.254.169.254", source: str = "0.0.0.0"
+) -> int:
+    """Ask the metadata service, with a session token or without one; bytes of no known kind are printed as hexadecimals."""
 
     def ask(method: str, where: str, headers: "dict[str, str]") -> "tuple[int, str]":
         import http.client  # noqa: PLC0415 - slow to load
 
-        connection = http.client.HTTPConnection(address, 80, timeout=3)
+        connection = http.client.HTTPConnection(address, 80, timeout=3, source_address=(source, 0))
         connection.request(method, where, headers=headers)
         answer = connection.getresponse()
-        return answer.status, answer.read().decode()
+        content = answer.read()
+        is_text = answer.getheader("Content-Type") == "text/plain"
+        return answer.status, content.decode() if is_text else content.hex()
 
     try:
         headers: dict[str, str] = {}
         if with_token == "yes":
             _, token = ask("PUT", "/latest/api/token", {"X-aws-ec2-metadata-token-ttl-seconds": "60"})
             headers = {"X-aws-ec2-metadata-token": token}
+            if path == "/latest/api/token":
+                print(token)
+                return 0
         elif with_token != "no":
             headers = {"X-aws-ec2-metadata-token": with_token}
         status, text = ask("GET", path, headers)

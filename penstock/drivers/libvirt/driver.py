@@ -27,7 +27,7 @@ from penstock.drivers.libvirt.converge import NO_ROOM, CancelledError, Convergen
 from penstock.drivers.libvirt.disk_meters import DiskMeters
 from penstock.drivers.libvirt.hypervisor import Hypervisor
 from penstock.drivers.libvirt.keys import Keys
-from penstock.drivers.libvirt.machine import parse
+from penstock.drivers.libvirt.machine import parse, user_data_of
 from penstock.drivers.libvirt.meters import HELD, meters_of, power_of, power_of_state
 from penstock.drivers.libvirt.sending import Sender
 from penstock.drivers.libvirt.settings import Settings
@@ -190,6 +190,10 @@ class LibvirtDriver:
     def hang_up(self, allocation_id: str) -> None:
         """Let go of a machine's serial console."""
         self._typing.hang_up(allocation_id)
+
+    def user_data_of(self, config: Config) -> Mapping[str, bytes]:
+        """Return the user data of a machine by the devices that its interfaces are plugged in with."""
+        return user_data_of(config)
 
     def snapshots(self, allocation_id: str) -> Mapping[str, int]:
         """Return the snapshots of a machine: id and size in bytes."""

@@ -172,6 +172,15 @@ def parse(config: Mapping[str, Any]) -> Machine:
     return machine
 
 
+def user_data_of(config: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return the user data of a machine by the device of each of its interfaces that has a name; none if it has none."""
+    if "waiting" in config:
+        return {}
+    machine = parse(config)
+    data = machine.seed.user_data
+    return {nic.tap: data for nic in machine.nics if nic.tap is not None} if data else {}
+
+
 def _match(given: Fields, name: str, pattern: re.Pattern[str], what: str) -> str:
     text = given.text(name, 255)
     if pattern.match(text) is None:

@@ -18,6 +18,7 @@ from penstock.drivers.base import Capabilities, Check, Config, Inventory, Observ
 from penstock.drivers.network.model import HostNetwork, read
 from penstock.drivers.nftables import (
     guard,
+    guest_files,
     host_lock,
     host_peers,
     links,
@@ -76,6 +77,8 @@ class NftablesNetworkDriver:
         self._folder = run_folder / str(self._tag)
         self._traffic = TrafficReader(self._folder, host)
         self._peers: dict[int, set[IPv4Address]] = {}  # other hosts by network
+        self._taps: dict[int, tuple[str, ...]] = {}  # of the ports here, by network
+        self._user_data: Mapping[str, bytes] | None = None  # by tap; None: not heard yet
         self._moves = Moves(host, lambda network: links.turn(self._place(network.vni), network))
 
     def validate(self, config: Config) -> None:
@@ -115,6 +118,8 @@ class NftablesNetworkDriver:
         self._cut(place, network)
         names.put(place.path, network, self._of(network.vni))
         metadata.put(self._folder, self._host, place.path, network)
+        self._taps[network.vni] = tuple(port.tap for port in network.ports)
+        guest_files.put_user_data(self._of(network.vni), self._taps[network.vni], self._user_data)
         digest = _digest(wanted.config)
         known = _Mark.read(links.alias_of(self._host, network.vni))
         now_us = to_epoch_us(self._clock.now())
@@ -184,6 +189,13 @@ class NftablesNetworkDriver:
             found.append("the guard's table")
         return found
 
+    def serve_user_data(self, by_tap: Mapping[str, bytes]) -> None:
+        """Let the guests behind these devices read this, others nothing; see ``ServesUserData``."""
+        self._user_data = dict(by_tap)
+        if self._taps and self.refused() is None:
+            for vni, taps in self._taps.items():
+                guest_files.put_user_data(self._of(vni), taps, self._user_data)
+
     def traffic(self, *, counts: bool) -> Traffic:
         """Return the flows since those that were told, and what every port counted if ``counts``."""
         if not self._folder.exists() or self.refused() is not None:
@@ -243,6 +255,7 @@ class NftablesNetworkDriver:
 
     def _remove(self, vni: int) -> None:
         self._peers.pop(vni, None)
+        self._taps.pop(vni, None)
         place = self._place(vni)
         self._moves.drop(vni)
         guard.drop(self._host, vni)

@@ -3,16 +3,15 @@
 It also writes the flow log: what the kernel tells of packets, to ``flows.jsonl`` beside each network's file, and of
 spoofed ones to the one in FOLDER itself.
 
-``python -m penstock.drivers.nftables.metadata FOLDER`` looks at FOLDER: each subfolder with a ``metadata.json`` is
-a network, its file names the namespace and says what each guest may read, by the guest's address. The guard has
-made sure that a packet's source address is its sender's. Version 2 of the protocol only: a session token is got by PUT,
+``python -m penstock.drivers.nftables.metadata FOLDER EDITION`` looks at FOLDER: each subfolder with a ``metadata.json`` is
+a network, its file names the namespace and says what each guest may read, by the guest's address; user data is read
+from a file beside it (``guest_files``). The guard has made sure that a packet's source address is its sender's. Version 2 of the protocol only: a session token is got by PUT,
 which a guest's web server that can be talked into fetching addresses does not send; answers travel one hop.
 """
 
 import base64
 import hashlib
 import hmac
-import os
 import secrets
 import shutil
 import signal
@@ -31,6 +30,7 @@ import orjson
 
 from penstock.domain.network import METADATA_ADDRESS
 from penstock.drivers.network.model import HostNetwork
+from penstock.drivers.nftables import guest_files
 from penstock.drivers.nftables.ending import end
 from penstock.drivers.nftables.flows import Listener
 from penstock.drivers.nftables.guard import LOG_GROUP as GUARD_LOG_GROUP
@@ -47,6 +47,12 @@ _REQUEST_SECONDS = 10.0
 _BACKLOG = 64
 _ASK = "x-aws-ec2-metadata-token-ttl-seconds"
 _SHOW = "x-aws-ec2-metadata-token"
+_VERSIONS = (
+    "2009-04-04",
+    "latest",
+)  # of the protocol: what cloud-init asks for at least, and what a person does
+# Which code a process runs: it outlives the agent, and an agent of another version starts its own.
+_EDITION = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
 
 
 # -- the driver's side
@@ -72,18 +78,11 @@ def put(folder: Path, host: Path | None, router: Path, wanted: HostNetwork) -> N
         "network": wanted.network,
         "flow_log": wanted.flow_log,
         "guests": guests,
+        "taps": {str(port.address): port.tap for port in wanted.ports},
     }
-    content = orjson.dumps(said, option=orjson.OPT_SORT_KEYS)
     file = folder / str(wanted.vni) / FILE
-    if not file.exists() or file.read_bytes() != content:
-        file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        draft = file.with_suffix(".new")
-        descriptor = os.open(
-            draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600
-        )  # it may hold a guest's secrets
-        with os.fdopen(descriptor, "wb") as handle:
-            handle.write(content)
-        draft.replace(file)
+    file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    guest_files.write(file, orjson.dumps(said, option=orjson.OPT_SORT_KEYS))
     if running(folder) is None:
         _start(folder, host)
 
@@ -94,7 +93,8 @@ def drop(folder: Path, vni: int) -> None:
 
 
 def _start(folder: Path, host: Path | None) -> None:
-    command = [sys.executable, "-m", "penstock.drivers.nftables.metadata", str(folder)]
+    stop(folder)  # one of before an upgrade, which listens where this one is to
+    command = [sys.executable, "-m", "penstock.drivers.nftables.metadata", str(folder), _EDITION]
     process = inside(
         host,
         lambda: subprocess.Popen(  # noqa: S603 - our own module
@@ -110,20 +110,24 @@ def _start(folder: Path, host: Path | None) -> None:
 
 
 def running(folder: Path) -> int | None:
-    """Return the process that serves a folder, None if none does."""
+    """Return the process that serves a folder with this very code, None if none does."""
+    return _process(folder, _EDITION)
+
+
+def stop(folder: Path) -> None:
+    """End the process that serves a folder, whatever code it runs; nothing if there is none."""
+    pid = _process(folder)
+    if pid is not None:
+        end(pid)
+
+
+def _process(folder: Path, *edition: str) -> int | None:
     try:
         pid = int((folder / _PID).read_text())
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except (OSError, ValueError):
         return None  # no file or no process: it is started anew
-    return pid if str(folder).encode() in words else None
-
-
-def stop(folder: Path) -> None:
-    """End the process that serves a folder; nothing if there is none."""
-    pid = running(folder)
-    if pid is not None:
-        end(pid)
+    return pid if {str(folder).encode(), *(one.encode() for one in edition)} <= set(words) else None
 
 
 # -- the service
@@ -155,17 +159,13 @@ class Tokens:
 
 
 def look_up(guest: Mapping[str, Any], path: str) -> str | None:
-    """Return what stands at a path below ``/latest``; a list of names for a folder, None if there is nothing."""
+    """Return what stands at a path below ``meta-data``; a list of names for a folder, None if there is nothing."""
     parts = [part for part in path.split("/") if part]
-    if parts == ["user-data"]:
-        return cast("str | None", guest.get("user-data"))
-    if parts[:1] != ["meta-data"]:
-        return None
-    if parts[1:] == ["public-keys"] and isinstance(guest.get("public-keys"), Mapping):
+    if parts == ["public-keys"] and isinstance(guest.get("public-keys"), Mapping):
         # In this one list, names stand behind the numbers: that is how clients of the protocol know keys.
         return "\n".join(f"{number}=key-{number}" for number in guest["public-keys"])
-    tree: Any = {name: value for name, value in guest.items() if name != "user-data"}
-    for part in parts[1:]:
+    tree: Any = guest
+    for part in parts:
         if not isinstance(tree, Mapping) or part not in tree:
             return None
         tree = cast("Mapping[str, Any]", tree)[part]
@@ -202,19 +202,38 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer a question that shows a token."""
-        guest = self._at.guest(self.client_address[0])
-        token = self.headers.get(_SHOW, "")
-        if guest is None or not self._at.tokens.holds(self.client_address[0], token):
+        address = self.client_address[0]
+        guest = self._at.guest(address)
+        if guest is None or not self._at.tokens.holds(address, self.headers.get(_SHOW, "")):
             self._say(401, "a session token is needed: PUT /latest/api/token first")
             return
-        found = look_up(guest, self.path.removeprefix("/latest").partition("?")[0])
-        self._say(404 if found is None or not self.path.startswith("/latest/") else 200, found or "")
+        version, _, path = self.path.partition("?")[0].removeprefix("/").partition("/")
+        found: str | bytes | None = None
+        if not version:
+            found = "\n".join(_VERSIONS)
+        elif version in _VERSIONS:
+            found = self._below(guest, address, path.strip("/"))
+        self._say(404 if found is None else 200, found or "")
 
-    def _say(self, status: int, text: str, **headers: str) -> None:
-        body = text.encode()
+    def _below(self, guest: Mapping[str, Any], address: str, path: str) -> str | bytes | None:
+        """Return what stands at a path below a version."""
+        first, _, rest = path.partition("/")
+        if path == "user-data":
+            return self._at.user_data(address)
+        if first == "meta-data":
+            return look_up(guest, rest)
+        if path:
+            return None
+        return "meta-data/" if self._at.user_data(address) is None else "meta-data/\nuser-data"
+
+    def _say(self, status: int, said: str | bytes, **headers: str) -> None:
+        body = said.encode() if isinstance(said, str) else said
         self.send_response(status)
-        self.send_header("Content-Type", "text/plain")
+        self.send_header(
+            "Content-Type", "text/plain" if isinstance(said, str) else "application/octet-stream"
+        )
         self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store")
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
@@ -258,6 +277,11 @@ class _Server(ThreadingHTTPServer):
         """Return what the guest with this address may read."""
         found: dict[str, Any] | None = self._read()["guests"].get(address)
         return found
+
+    def user_data(self, address: str) -> bytes | None:
+        """Return the user data of the guest with this address, byte for byte; None if it has none."""
+        tap: str | None = self._read().get("taps", {}).get(address)
+        return None if tap is None else guest_files.user_data(self.file.parent, tap)
 
 
 def _listening() -> socket.socket:

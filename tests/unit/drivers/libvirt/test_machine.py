@@ -7,7 +7,7 @@ import pytest
 
 from penstock.base import limits
 from penstock.base.errors import InvalidInputError
-from penstock.drivers.libvirt.machine import parse
+from penstock.drivers.libvirt.machine import parse, user_data_of
 from tests.support.machines import config
 
 IMAGE = {"id": "img_1", "sha256": "0" * 64, "size_bytes": 1}
@@ -79,6 +79,15 @@ def test_what_is_wrong_is_named(changes: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidInputError) as caught:
         parse(_config(**changes))
     assert caught.value.field == field
+
+
+def test_user_data_is_for_each_interface_whose_device_is_known() -> None:
+    nics = [{"bridge": "br0", "mac": f"52:54:00:00:00:0{number}"} for number in range(3)]
+    nics[0]["tap"], nics[2]["tap"] = "pnt1", "pnt2"
+    seed = {"instance_id": "i-1", "user_data_base64": "AP8="}
+    assert user_data_of(_config(seed=seed, nics=nics)) == {"pnt1": b"\0\xff", "pnt2": b"\0\xff"}
+    assert user_data_of(_config(nics=nics)) == {}
+    assert user_data_of({"waiting": 1}) == {}
 
 
 def test_user_data_has_a_limit() -> None:
