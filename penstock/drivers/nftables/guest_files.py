@@ -35,9 +35,10 @@ def put_user_data(folder: Path, taps: Collection[str], by_tap: Mapping[str, byte
     for file in folder.glob(f"*{_USER_DATA}*"):
         if file.name not in kept:
             file.unlink(missing_ok=True)
-    for tap in taps if by_tap is not None else ():
-        if tap in by_tap:
-            write(folder / f"{tap}{_USER_DATA}", by_tap[tap])
+    known = by_tap or {}
+    for tap in taps:
+        if tap in known:
+            write(folder / f"{tap}{_USER_DATA}", known[tap])
 
 
 def user_data(folder: Path, tap: str) -> bytes | None:
