@@ -58,7 +58,7 @@ class _Site:
         """Return what an agent's process has of a driver; a new one is a new process."""
         host = self.hosts[number]
         settings = Settings(host.uri, host.arrivals, Acceleration.TCG, stop_seconds=1)
-        return LibvirtDriver(self.folder / host.name, SystemClock(), self.source, settings)
+        return LibvirtDriver(self.folder / host.name, SystemClock(), self.source, settings, knock=host.knock)
 
     def volume(self, number: int) -> Path:
         return self.folder / self.hosts[number].name / "volumes" / "vol_1.qcow2"

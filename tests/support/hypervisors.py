@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from penstock.base.errors import UnavailableError
 from penstock.drivers.libvirt import binding
 from tests.support.waiting import until
 
@@ -36,6 +37,15 @@ _REAPER = Path(__file__).with_name("reaper.py")
 FABRIC_ADDRESS = "10.77.0.1"
 OUTSIDE_ADDRESS = "198.51.100.1"  # of the fabric on the other wire, where floating addresses are
 
+_KNOCK = """\
+import sys
+from penstock.base.errors import UnavailableError
+from penstock.drivers.libvirt.knock import knock
+try:
+    knock(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))
+except UnavailableError as error:
+    sys.exit(print(error.sentence) or 1)
+"""
 _LIBVIRTD = """\
 listen_tls = 0
 listen_tcp = 1
@@ -44,8 +54,6 @@ listen_addr = "0.0.0.0"
 auth_unix_rw = "none"
 unix_sock_dir = "{folder}/sock"
 host_uuid = "{uuid}"
-# Neither side of a move ends it because the other was silent for half a minute; see keepalive_interval below.
-keepalive_interval = -1
 log_outputs = "3:file:{folder}/libvirtd.log"
 """
 QEMU_USER = "libvirt-qemu"  # Debian's, with the group kvm
@@ -59,8 +67,6 @@ security_driver = "none"
 namespaces = []
 cgroup_controllers = []
 stdio_handler = "logd"
-# A busy machine leaves the other host's daemon without an answer for half a minute, which would end a move.
-keepalive_interval = -1
 seccomp_sandbox = 1
 """
 _INIT = """\
@@ -137,6 +143,13 @@ class Host:
         pid = (self.folder / "init.pid").read_text().strip()
         return ["nsenter", "-t", pid, "-m", "-u", "-n", "--", *command]
 
+    def knock(self, host: str, port: int, seconds: float) -> None:
+        """Knock at another host as an agent does, which is in the host's network and not where the tests are."""
+        command = self.enter_network(sys.executable, "-c", _KNOCK, host, str(port), str(seconds))
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise UnavailableError(done.stdout.strip() or done.stderr)
+
     def start_libvirtd(self) -> None:
         """Start libvirtd and wait until it answers."""
         pid_file = self.folder / "libvirtd.pid"
@@ -204,7 +217,8 @@ class Fabric:
         _ip("netns", "add", self.name)
         _ip("-n", self.name, "link", "set", "lo", "up")
         for bridge, address in (("br0", FABRIC_ADDRESS), ("br1", OUTSIDE_ADDRESS)):
-            _ip("-n", self.name, "link", "add", bridge, "type", "bridge")
+            mac = f"02:00:00:0{bridge[-1]}:00:00"
+            _ip("-n", self.name, "link", "add", bridge, "address", mac, "type", "bridge")
             _ip("-n", self.name, "link", "set", bridge, "up")
             _ip("-n", self.name, "address", "add", f"{address}/24", "dev", bridge)
 
@@ -229,8 +243,8 @@ class Fabric:
             _LIBVIRTD.format(folder=host.folder, uuid=uuid.uuid4())
         )
         (host.folder / "etc/qemu.conf").write_text(_QEMU)
-        names = [f"10.77.0.{10 + one} psth{one}-{os.getpid()}" for one in range(1, 9)]
-        (host.folder / "hosts").write_text("\n".join(["127.0.0.1 localhost", *names]) + "\n")
+        # Hosts do not know each other by name: moves go by the address that the agents were told.
+        (host.folder / "hosts").write_text(f"127.0.0.1 localhost {name}\n")
         self._wire(host, number)
         init = host.folder / "init"
         init.write_text(_INIT.format(folder=host.folder, name=name))
@@ -262,7 +276,11 @@ class Fabric:
                 host.name,
             )
             _ip("-n", self.name, "link", "set", near, "master", outer, "up")
-            _ip("-n", host.name, "link", "add", inner, "type", "bridge")
+            # A bridge without an address of its own takes the lowest of its ports'. With these wires that would be a
+            # guest's tap, and the taps of a guest that moves are alike on both hosts: they could not talk any more.
+            tail = f"0{outer[-1]}:00:{10 + number:02x}"
+            _ip("-n", host.name, "link", "set", device, "address", f"fe:ff:00:{tail}")
+            _ip("-n", host.name, "link", "add", inner, "address", f"02:00:00:{tail}", "type", "bridge")
             _ip("-n", host.name, "link", "set", inner, "up")
             _ip("-n", host.name, "link", "set", device, "master", inner, "up")
         _ip("-n", host.name, "address", "add", f"{host.address}/24", "dev", "br0")

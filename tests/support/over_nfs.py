@@ -147,7 +147,7 @@ class _Machine:
         ]
         source = _Source(image)
         self.drivers = [
-            LibvirtDriver(folder / host.name, SystemClock(), source, one)
+            LibvirtDriver(folder / host.name, SystemClock(), source, one, knock=host.knock)
             for host, one in zip(hosts, settings, strict=True)
         ]
 

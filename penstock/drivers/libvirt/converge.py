@@ -24,6 +24,7 @@ from penstock.drivers.base import Wanted
 from penstock.drivers.libvirt import programs
 from penstock.drivers.libvirt.domain_xml import Disk, as_text, domain_xml, raw_disk
 from penstock.drivers.libvirt.hypervisor import Hypervisor
+from penstock.drivers.libvirt.knock import Knock, knock
 from penstock.drivers.libvirt.leaving import Leaving
 from penstock.drivers.libvirt.machine import Machine, parse
 from penstock.drivers.libvirt.meters import HELD, power_of_state
@@ -65,6 +66,7 @@ class Convergence:
         accelerated: bool,
         starting: threading.Semaphore,
         starter: Hypervisor,
+        knock: Knock = knock,
         keys: KeySource | None = None,
         stop_seconds: float = limits.VM_STOP_SECONDS,
     ) -> None:
@@ -82,7 +84,7 @@ class Convergence:
         self._places = store.places(self._id)
         self._problems: dict[str, str] = {}
         self.cancelled = threading.Event()
-        self._leaving = Leaving(hypervisor, store, self._id, self._machine.move, self.cancelled)
+        self._leaving = Leaving(hypervisor, store, self._id, self._machine.move, self.cancelled, knock)
 
     def supersede(self, machine: Machine) -> None:
         """Break a move off that is not wanted any more, if it still can be; what became of it is noted."""

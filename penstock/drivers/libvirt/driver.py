@@ -27,6 +27,7 @@ from penstock.drivers.libvirt.converge import NO_ROOM, CancelledError, Convergen
 from penstock.drivers.libvirt.disk_meters import DiskMeters
 from penstock.drivers.libvirt.hypervisor import Hypervisor
 from penstock.drivers.libvirt.keys import Keys
+from penstock.drivers.libvirt.knock import Knock, knock
 from penstock.drivers.libvirt.machine import parse, user_data_of
 from penstock.drivers.libvirt.meters import HELD, meters_of, power_of, power_of_state
 from penstock.drivers.libvirt.sending import Sender
@@ -67,7 +68,9 @@ class LibvirtDriver:
         settings: Settings | None = None,
         keys: KeySource | None = None,
         sink: ImageSink | None = None,
+        knock: Knock = knock,
     ) -> None:
+        self._knock = knock
         self._settings = settings or Settings()
         self._clock = clock
         self._keys = keys
@@ -273,6 +276,7 @@ class LibvirtDriver:
             accelerated=self._accelerator.is_on(),
             starting=self._starting,
             starter=self._starters[self._begun % len(self._starters)],
+            knock=self._knock,
             keys=self._keys,
             stop_seconds=self._settings.stop_seconds,
         )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator
 from penstock.base import limits
 from penstock.base.errors import PenstockError
 from penstock.drivers.libvirt.hypervisor import Hypervisor, HypervisorError
+from penstock.drivers.libvirt.knock import Knock, check_way
 from penstock.drivers.libvirt.machine import Move
 from penstock.drivers.libvirt.moving import is_leaving, move_away
 from penstock.drivers.libvirt.store import MachineStore, Record
@@ -26,7 +27,9 @@ class Leaving:
         allocation_id: str,
         move: Move | None,
         cancelled: threading.Event,
+        knock: Knock,
     ) -> None:
+        self._knock = knock
         self._hypervisor = hypervisor
         self._store = store
         self._id = allocation_id
@@ -50,6 +53,7 @@ class Leaving:
 
         HypervisorError if it stays, and why.
         """
+        check_way(move.uri, self._knock)
         self._store.note(self._id, moving_to=move.name)
         if not move.live:
             hold()

@@ -1,11 +1,14 @@
 """A machine goes to another node, disks and all: libvirt to libvirt, the tenant's connections stay.
 
 A stopped one goes as a running one does, but held: QEMU has its disk open and no instruction of the guest ever runs.
+Memory and disks go to the host that the other libvirtd's address names. libvirt alone would ask the other host what it
+calls itself, and a name that nobody here knows, or that means another network, holds the guest until it is looked up.
 """
 
 from typing import Any
 
 from penstock.drivers.libvirt.hypervisor import Hypervisor
+from penstock.drivers.libvirt.knock import host_of
 from penstock.drivers.libvirt.machine import Move
 from penstock.drivers.libvirt.volumes import local_targets
 
@@ -43,6 +46,9 @@ def move_away(hypervisor: Hypervisor, name: str, move: Move, folder: str, volume
             api.VIR_MIGRATE_PARAM_PERSIST_XML: at_home(kept, folder, volumes, move),
         }
         parameters[api.VIR_MIGRATE_PARAM_MIGRATE_DISKS] = ["vda", *local_targets(live, {folder, volumes})]
+        host = host_of(move.uri)
+        if host is not None:
+            parameters[api.VIR_MIGRATE_PARAM_URI] = f"tcp://[{host}]" if ":" in host else f"tcp://{host}"
         domain.migrateToURI3(move.uri, parameters, flags)
 
 

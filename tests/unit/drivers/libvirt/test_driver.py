@@ -76,7 +76,7 @@ class _Site:
 
     def driver(self, folder: Path, host: Host) -> LibvirtDriver:
         settings = Settings(host.uri, host.arrivals, Acceleration.TCG, stop_seconds=30)
-        return LibvirtDriver(folder, SystemClock(), self.source, settings, Keys())
+        return LibvirtDriver(folder, SystemClock(), self.source, settings, Keys(), knock=host.knock)
 
     def keep(self, number: int, name: str, **more: Any) -> Observed:
         """Have a volume on a host."""
