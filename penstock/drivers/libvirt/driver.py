@@ -22,6 +22,7 @@ from penstock.base.ids import is_id
 from penstock.drivers.base import Capabilities, Check, Config, Inventory, Json, Observed, Phase, Wanted
 from penstock.drivers.libvirt import checks as host_checks
 from penstock.drivers.libvirt.acceleration import Accelerator
+from penstock.drivers.libvirt.bridges import bridges
 from penstock.drivers.libvirt.console import Consoles
 from penstock.drivers.libvirt.converge import NO_ROOM, CancelledError, Convergence, digest
 from penstock.drivers.libvirt.disk_meters import DiskMeters
@@ -204,9 +205,10 @@ class LibvirtDriver:
         return {} if record is None else dict(record.snapshots)
 
     def checks(self) -> Sequence[Check]:
-        """Look at libvirtd, at what QEMU may do, and at the room for images, disks and volumes."""
+        """Look at libvirtd, at what QEMU may do, at this host's bridges, and at the room for images, disks and volumes."""
         daemon = host_checks.libvirtd(self._probing, self._clock)
-        return [daemon, *host_checks.qemu(self._probing, self._store.ids()), *room(self._store.folders)]
+        qemu = host_checks.qemu(self._probing, self._store.ids())
+        return [daemon, *qemu, *bridges(), *room(self._store.folders)]
 
     def arrivals(self) -> str | None:
         """Return the address that machines come to, None where none may."""
