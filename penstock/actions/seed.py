@@ -29,6 +29,7 @@ START_PRICES: tuple[Price, ...] = (
     Price(Meter.MEMORY_GIB_HOURS, "*", 5_000),
     Price(Meter.DISK_GIB_HOURS, "*", 100),
     Price(Meter.VOLUME_GIB_HOURS, "*", 100),
+    Price(Meter.SNAPSHOT_GIB_HOURS, "*", 50),
     Price(Meter.QUERIES, "*", 200_000),  # of 1,000 questions to knowledge bases
     Price(Meter.DOCUMENTS_INDEXED, "*", 500_000),  # of 1,000 documents
     Price(Meter.CHUNK_DAYS, "*", 1_000),  # of 1,000 pieces kept for a day

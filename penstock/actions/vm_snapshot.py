@@ -6,18 +6,29 @@ from sqlalchemy.engine import Connection
 
 from penstock.actions import network as network_actions
 from penstock.actions.context import Actor, Context, not_found
+from penstock.actions.snapshot_price import Planned, price
 from penstock.actions.vm import changing, require_settled, show, visible, write
 from penstock.base import limits
 from penstock.base.errors import ConflictError
+from penstock.catalog.vm.spec import ENGINE
 from penstock.domain.quota import snapshot_holds
-from penstock.store import owned
+from penstock.store import owned, snapshot_time
 from penstock.store import quota as quota_store
 from penstock.store import vm as vm_store
 from penstock.store.rows import Row
 from penstock.store.schema import vm_snapshot
 
 
-def create(context: Context, actor: Actor, vm_id: str, name: str) -> Row:
+def plan(context: Context, actor: Actor, vm_id: str, name: str) -> dict[str, Any]:
+    """Return what a snapshot would cost at most, after every check that making it has."""
+    try:
+        create(context, actor, vm_id, name, keep=False)
+    except Planned as planned:
+        return price(context, actor, planned)
+    raise AssertionError("a plan keeps nothing")
+
+
+def create(context: Context, actor: Actor, vm_id: str, name: str, *, keep: bool = True) -> Row:
     """Ask for a snapshot; it is made while the machine runs. ConflictError for a name that is taken.
 
     QuotaExceededError says which quota has too little left.
@@ -46,6 +57,8 @@ def create(context: Context, actor: Actor, vm_id: str, name: str) -> Row:
             raise ConflictError(
                 f"the machine has a snapshot '{name}' already; choose another name", field="name"
             )
+        if not keep:
+            raise Planned(row["disk_gib"], ENGINE)
         write(context, made, row, "vm.snapshot_asked", {}, snapshot=name)
     return with_state(snapshot, show(context, actor, vm_id))
 
@@ -86,6 +99,7 @@ def delete(context: Context, actor: Actor, vm_id: str, snapshot_id: str) -> None
                 "the machine's disk is being put back to this snapshot; wait until it is done"
             )
         owned.remove(made.connection, vm_snapshot, snapshot_id)
+        snapshot_time.end(made.connection, snapshot_id, context.clock.now())
         holds = snapshot_holds(snapshot["size_gib"])
         quota_store.give_back_many(made.connection, [(row["tenant_id"], row["project_id"], holds)])
         # The count stays: a later restore must be one more than what the node has done.

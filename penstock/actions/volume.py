@@ -25,7 +25,7 @@ from penstock.domain.quota import Measure, snapshot_holds
 from penstock.domain.volume import LOCAL, Seen, VolumeState, key_purpose, state_of
 from penstock.rating.estimate import estimate
 from penstock.store import node as node_store
-from penstock.store import owned
+from penstock.store import owned, snapshot_time
 from penstock.store import price_book as price_book_store
 from penstock.store import project as project_store
 from penstock.store import quota as quota_store
@@ -312,6 +312,7 @@ def delete(context: Context, actor: Actor, volume_id: str) -> Row:
         if row["wanted"] == "present":
             volume_store.meter_now(made.connection, volume_id, context.clock.now())
             time_store.end(made.connection, volume_id, context.clock.now())
+            snapshot_time.end_all(made.connection, [volume_id], context.clock.now())
             owned.change(made.connection, volume, volume_id, {"wanted": "deleted"})
             for place in volume_store.places(made.connection, volume_id):
                 vm_store.leave(made.connection, place, context.clock.now())

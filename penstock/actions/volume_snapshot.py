@@ -7,11 +7,12 @@ from sqlalchemy.engine import Connection
 
 from penstock.actions import network as network_actions
 from penstock.actions.context import Actor, Context, not_found
+from penstock.actions.snapshot_price import Planned, price
 from penstock.actions.volume import changing, require_uncopied, show, visible
 from penstock.base import limits
 from penstock.base.errors import ConflictError
 from penstock.domain.quota import snapshot_holds
-from penstock.store import owned
+from penstock.store import owned, snapshot_time
 from penstock.store import quota as quota_store
 from penstock.store import vm as vm_store
 from penstock.store import volume as volume_store
@@ -19,7 +20,16 @@ from penstock.store.rows import Row
 from penstock.store.schema import volume, volume_snapshot
 
 
-def create(context: Context, actor: Actor, volume_id: str, name: str) -> Row:
+def plan(context: Context, actor: Actor, volume_id: str, name: str) -> dict[str, Any]:
+    """Return what a snapshot would cost at most, after every check that making it has."""
+    try:
+        create(context, actor, volume_id, name, keep=False)
+    except Planned as planned:
+        return price(context, actor, planned)
+    raise AssertionError("a plan keeps nothing")
+
+
+def create(context: Context, actor: Actor, volume_id: str, name: str, *, keep: bool = True) -> Row:
     """Ask for a snapshot, made while a machine runs on the volume; ConflictError for a name that is taken, QuotaExceededError says which quota has too little left.
 
     An encrypted volume is copied as it is, so its machine must be off or let go of it first.
@@ -53,6 +63,8 @@ def create(context: Context, actor: Actor, volume_id: str, name: str) -> Row:
             raise ConflictError(
                 f"the volume has a snapshot '{name}' already; choose another name", field="name"
             )
+        if not keep:
+            raise Planned(row["size_gib"], row["driver"])
         network_actions.record(made, "volume.snapshot_asked", row, name=row["name"], snapshot=name)
     return with_state(snapshot, show(context, actor, volume_id))
 
@@ -104,6 +116,7 @@ def delete(context: Context, actor: Actor, volume_id: str, snapshot_id: str) -> 
             owned.change(made.connection, volume, volume_id, {"restore_from": None})
         require_uncopied(made.connection, volume_id, snapshot_id)
         owned.remove(made.connection, volume_snapshot, snapshot_id)
+        snapshot_time.end(made.connection, snapshot_id, context.clock.now())
         holds = snapshot_holds(snapshot["size_gib"])
         quota_store.give_back_many(made.connection, [(row["tenant_id"], row["project_id"], holds)])
         network_actions.record(

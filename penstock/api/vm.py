@@ -16,6 +16,7 @@ from penstock.actions import vm_snapshot as snapshot_actions
 from penstock.actions.service import Order
 from penstock.api.edge import ERRORS, After, Caller, Limit, Strict, answer, page
 from penstock.api.fields import TEXT_PATTERN, Id, Name, NameFilter, PathId
+from penstock.api.snapshot_price import SnapshotPlan
 from penstock.base import limits
 from penstock.domain.vm import VM_STATE_SENTENCES, Power
 from penstock.store.rows import Row
@@ -266,9 +267,21 @@ def console(
     return Response(data, media_type="text/plain; charset=utf-8")
 
 
-@router.post("/{vm_id}/snapshots", status_code=202, responses={202: {"model": SnapshotOut}, **ERRORS})
-def take_snapshot(call: Caller, vm_id: PathId, body: SnapshotBody) -> Response:
+@router.post(
+    "/{vm_id}/snapshots",
+    status_code=202,
+    responses={200: {"model": SnapshotPlan}, 202: {"model": SnapshotOut}, **ERRORS},
+)
+def take_snapshot(
+    call: Caller,
+    vm_id: PathId,
+    body: SnapshotBody,
+    *,
+    dry_run: Annotated[bool, Query(description="check and price only; change nothing")] = False,
+) -> Response:
     """Copy a machine's disk as it is now, while it runs."""
+    if dry_run:
+        return answer(snapshot_actions.plan(call.context, call.actor(), vm_id, body.name))
     return answer(snapshot_out(snapshot_actions.create(call.context, call.actor(), vm_id, body.name)), 202)
 
 

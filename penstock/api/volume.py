@@ -13,6 +13,7 @@ from penstock.actions import volume_snapshot as snapshot_actions
 from penstock.actions.volume import NewVolume
 from penstock.api.edge import ERRORS, After, Caller, Limit, Strict, answer, page
 from penstock.api.fields import Id, IdFilter, Name, NameFilter, PathId, Text
+from penstock.api.snapshot_price import SnapshotPlan
 from penstock.base import limits
 from penstock.domain.volume import VOLUME_STATE_SENTENCES
 from penstock.store.rows import Row
@@ -232,12 +233,23 @@ def usage(call: Caller, volume_id: PathId) -> Response:
 
 
 @router.post(
-    "/{volume_id}/snapshots", status_code=202, responses={202: {"model": VolumeSnapshotOut}, **ERRORS}
+    "/{volume_id}/snapshots",
+    status_code=202,
+    responses={200: {"model": SnapshotPlan}, 202: {"model": VolumeSnapshotOut}, **ERRORS},
 )
-def create_snapshot(call: Caller, volume_id: PathId, body: VolumeSnapshotBody) -> Response:
+def create_snapshot(
+    call: Caller,
+    volume_id: PathId,
+    body: VolumeSnapshotBody,
+    *,
+    dry_run: Annotated[bool, Query(description="check and price only; change nothing")] = False,
+) -> Response:
     """Copy a volume as it is now, also while its machine runs."""
-    made = snapshot_actions.create(call.context, call.actor(), volume_id, body.name)
-    return answer(snapshot_out(made), 202)
+    if dry_run:
+        return answer(snapshot_actions.plan(call.context, call.actor(), volume_id, body.name))
+    return answer(
+        snapshot_out(snapshot_actions.create(call.context, call.actor(), volume_id, body.name)), 202
+    )
 
 
 @router.get("/{volume_id}/snapshots", responses={200: {"model": VolumeSnapshotList}, **ERRORS})

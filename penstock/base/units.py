@@ -14,6 +14,7 @@ TIMES_BY_UNIT = {
     "mib_us": (1_024 * US_PER_HOUR, "GiB-hours of memory"),
     "gib_us": (US_PER_HOUR, "GiB-hours of disk"),
     "volume_gib_us": (US_PER_HOUR, "GiB-hours of volumes"),
+    "snapshot_mib_us": (1_024 * US_PER_HOUR, "GiB-hours of snapshots"),
 }
 TOKENS_PER_PRICE_UNIT = 1_000_000
 BYTES_PER_GIB = 1 << 30

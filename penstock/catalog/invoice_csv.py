@@ -62,6 +62,7 @@ _UNITS: Mapping[Unit, tuple[str, str]] = {
     Unit.MIB_US: ("GiB Hours", "MiB Microseconds"),
     Unit.GIB_US: ("GiB Hours", "GiB Microseconds"),
     Unit.VOLUME_GIB_US: ("GiB Hours", "GiB Microseconds"),
+    Unit.SNAPSHOT_MIB_US: ("GiB Hours", "MiB Microseconds"),
     Unit.CHUNK_SECOND: ("1000 Chunk Days", "Chunk Seconds"),
 }
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")

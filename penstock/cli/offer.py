@@ -47,6 +47,7 @@ _UNITS = {
     "memory_gib_hours": "GiB-hour of memory",
     "disk_gib_hours": "GiB-hour of disk",
     "volume_gib_hours": "GiB-hour of volumes",
+    "snapshot_gib_hours": "GiB-hour of snapshots",
 }
 _PRICES_SHOWN = 4
 Offer = Annotated[str, typer.Argument(help="Its name or id.")]

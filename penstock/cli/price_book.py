@@ -37,6 +37,7 @@ PER = {
     "memory_gib_hours": "GiB-hour",
     "disk_gib_hours": "GiB-hour",
     "volume_gib_hours": "GiB-hour",
+    "snapshot_gib_hours": "GiB-hour",
     "queries": "1,000 queries",
     "documents_indexed": "1,000 documents",
     "chunk_days": "1,000 chunks for a day",

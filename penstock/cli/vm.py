@@ -11,6 +11,7 @@ from penstock.base import limits
 from penstock.cli.errors import REFUSED, USAGE, CliError
 from penstock.cli.output import Column, Format, Kind
 from penstock.cli.session import Document, ListLimit, ProjectOption, Session, Yes, command
+from penstock.cli.snapshot_price import DryRun, take
 from penstock.cli.wait import wait_for
 
 app = typer.Typer(no_args_is_help=True)
@@ -292,11 +293,19 @@ def console(
     session.stream.write(text if text.endswith("\n") or not text else text + "\n")
 
 
-@command(app, "snapshot", examples=["penstock vm snapshot db before-upgrade"])
-def snapshot(session: Session, vm: Vm, name: Annotated[str, typer.Argument(help="Its name.")]) -> None:
+@command(
+    app,
+    "snapshot",
+    examples=["penstock vm snapshot db before-upgrade --dry-run", "penstock vm snapshot db before-upgrade"],
+)
+def snapshot(
+    session: Session,
+    vm: Vm,
+    name: Annotated[str, typer.Argument(help="Its name.")],
+    dry_run: DryRun = False,  # noqa: FBT002 - the form of a Typer flag
+) -> None:
     """Copy a machine's disk as it is now, while it runs."""
-    made = session.client.post(f"/v1/vms/{session.find('vms', vm)}/snapshots", {"name": name})
-    session.show(made, SNAPSHOTS)
+    take(session, f"/v1/vms/{session.find('vms', vm)}", name, SNAPSHOTS, dry_run=dry_run)
 
 
 @command(app, "snapshots", examples=["penstock vm snapshots db"])

@@ -7,6 +7,7 @@ import typer
 from penstock.cli.errors import USAGE, CliError
 from penstock.cli.output import Column, Kind
 from penstock.cli.session import ListLimit, ProjectOption, Session, Yes, command
+from penstock.cli.snapshot_price import DryRun, take
 
 app = typer.Typer(no_args_is_help=True)
 Volume = Annotated[str, typer.Argument(help="Its name or id.")]
@@ -128,12 +129,22 @@ def grow(
     session.show(session.client.put(f"{_path(session, volume)}/size", {"size_gib": size}), DETAIL)
 
 
-@command(app, "snapshot", examples=["penstock volume snapshot data before-upgrade"])
+@command(
+    app,
+    "snapshot",
+    examples=[
+        "penstock volume snapshot data before-upgrade --dry-run",
+        "penstock volume snapshot data before-upgrade",
+    ],
+)
 def snapshot(
-    session: Session, volume: Volume, name: Annotated[str, typer.Argument(help="Its name.")]
+    session: Session,
+    volume: Volume,
+    name: Annotated[str, typer.Argument(help="Its name.")],
+    dry_run: DryRun = False,  # noqa: FBT002 - the form of a Typer flag
 ) -> None:
     """Copy a volume as it is now, also while its machine runs."""
-    session.show(session.client.post(f"{_path(session, volume)}/snapshots", {"name": name}), SNAPSHOTS)
+    take(session, _path(session, volume), name, SNAPSHOTS, dry_run=dry_run)
 
 
 @command(app, "snapshots", examples=["penstock volume snapshots data"])

@@ -97,6 +97,11 @@ def hourly(microeur: int | None) -> str:
     return "no price" if microeur is None else f"{money(microeur)}/h"
 
 
+def at_most(microeur: int | None) -> str:
+    """Return what something costs an hour at most, in words that end a sentence."""
+    return "nothing: it has no price" if microeur is None else f"at most {money(microeur)} an hour"
+
+
 def instant(at: datetime | None, absent: str = "never") -> Markup:
     """Return a moment in UTC, which a script rewrites into the reader's own time zone."""
     if at is None:
@@ -210,6 +215,7 @@ METERS = {
     Meter.MEMORY_GIB_HOURS: "a GiB of a machine's memory for an hour",
     Meter.DISK_GIB_HOURS: "a GiB of a machine's disk for an hour",
     Meter.VOLUME_GIB_HOURS: "a GiB of a volume for an hour",
+    Meter.SNAPSHOT_GIB_HOURS: "a GiB of a snapshot for an hour",
     Meter.QUERIES: "a thousand questions to knowledge bases",
     Meter.DOCUMENTS_INDEXED: "a thousand documents indexed",
     Meter.CHUNK_DAYS: "a thousand chunks kept for a day",

@@ -14,12 +14,14 @@ from penstock.actions import vm as vm_actions
 from penstock.actions import vm_move as move_actions
 from penstock.actions import vm_snapshot as snapshot_actions
 from penstock.actions import volume as volume_actions
+from penstock.actions.snapshot_price import most_per_hour
 from penstock.base import limits
 from penstock.base.errors import ConflictError, InvalidInputError, NotFoundError, PenstockError
+from penstock.catalog.vm.spec import ENGINE
 from penstock.console import confirm
 from penstock.console.edge import Visit, get, post
 from penstock.console.form import pairs_of
-from penstock.console.formats import money
+from penstock.console.formats import at_most, money
 from penstock.console.menu import may_make, may_see
 from penstock.console.projects import seen_projects
 from penstock.domain.vm import VM_STATE_SENTENCES, Power, VmState
@@ -86,6 +88,7 @@ def page(visit: Visit, error: PenstockError | None = None) -> Response:
         problems=detail.get("problems", {}),
         meters=detail.get("meters", {}),
         snapshots=snapshot_actions.list_all(visit.context, visit.actor, row["service_id"]),
+        snapshot_price=at_most(most_per_hour(visit.context, visit.actor, row["disk_gib"], ENGINE)),
         volumes=volume_actions.list_page(
             visit.context,
             visit.actor,

@@ -7,12 +7,13 @@ from starlette.responses import Response
 from penstock.actions import vm as vm_actions
 from penstock.actions import volume as volume_actions
 from penstock.actions import volume_snapshot as snapshot_actions
+from penstock.actions.snapshot_price import most_per_hour
 from penstock.actions.volume import NewVolume
 from penstock.base import limits
 from penstock.base.errors import PenstockError
 from penstock.console import confirm
 from penstock.console.edge import Visit, get, post
-from penstock.console.formats import money
+from penstock.console.formats import at_most, money
 from penstock.console.menu import may_make
 from penstock.console.names import checked_name
 from penstock.console.paging import paged
@@ -146,6 +147,7 @@ def page(visit: Visit, error: PenstockError | None = None) -> Response:
         serial=row["id"][-20:],
         project=names.get(row["project_id"], ""),
         snapshots=snapshot_actions.list_all(visit.context, visit.actor, row["id"]),
+        snapshot_price=at_most(most_per_hour(visit.context, visit.actor, row["size_gib"], row["driver"])),
         days=volume_actions.usage(visit.context, visit.actor, row["id"])[:7],
         may=may,
         error=error,

@@ -49,6 +49,7 @@ class Unit(StrEnum):
     MIB_US = "mib_us"  # one MiB of memory for one microsecond
     GIB_US = "gib_us"  # one GiB of disk for one microsecond
     VOLUME_GIB_US = "volume_gib_us"  # one GiB of a volume for one microsecond
+    SNAPSHOT_MIB_US = "snapshot_mib_us"  # one MiB of a snapshot for one microsecond
     CHUNK_SECOND = "chunk_second"  # one piece of a document kept for a second
 
 
@@ -60,6 +61,7 @@ COUNTED_UNITS: Mapping[Meter, Unit] = {
     Meter.MEMORY_GIB_HOURS: Unit.MIB_US,
     Meter.DISK_GIB_HOURS: Unit.GIB_US,
     Meter.VOLUME_GIB_HOURS: Unit.VOLUME_GIB_US,
+    Meter.SNAPSHOT_GIB_HOURS: Unit.SNAPSHOT_MIB_US,
 }
 
 

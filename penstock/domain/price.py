@@ -22,6 +22,9 @@ class Meter(StrEnum):
     MEMORY_GIB_HOURS = "memory_gib_hours"  # MiB-microseconds of their memory, priced per GiB-hour
     DISK_GIB_HOURS = "disk_gib_hours"  # GiB-microseconds of their own disks, priced per GiB-hour
     VOLUME_GIB_HOURS = "volume_gib_hours"  # GiB-microseconds of volumes, priced per GiB-hour of the driver
+    SNAPSHOT_GIB_HOURS = (
+        "snapshot_gib_hours"  # MiB-microseconds of snapshots, priced per GiB-hour of the driver
+    )
     CHUNK_DAYS = "chunk_days"  # chunk-seconds that pieces of documents are kept, priced per 1,000 chunk-days
 
 
@@ -29,7 +32,7 @@ class Meter(StrEnum):
 OF_DEVICES = frozenset({Meter.GPU_HOURS, Meter.RESERVED_GPU_HOURS})
 OF_KNOWLEDGE = (Meter.QUERIES, Meter.DOCUMENTS_INDEXED, Meter.CHUNK_DAYS)
 OF_MACHINES = (Meter.VCPU_HOURS, Meter.MEMORY_GIB_HOURS, Meter.DISK_GIB_HOURS)
-OF_HOURS = (*OF_MACHINES, Meter.VOLUME_GIB_HOURS)  # what is held for so long
+OF_HOURS = (*OF_MACHINES, Meter.VOLUME_GIB_HOURS, Meter.SNAPSHOT_GIB_HOURS)  # what is held for so long
 # Meters that count, with how many of what they count one price is for.
 COUNTED: Mapping[Meter, int] = {
     Meter.QUERIES: 1_000,
@@ -39,6 +42,7 @@ COUNTED: Mapping[Meter, int] = {
     Meter.MEMORY_GIB_HOURS: 1_024 * US_PER_HOUR,
     Meter.DISK_GIB_HOURS: US_PER_HOUR,
     Meter.VOLUME_GIB_HOURS: US_PER_HOUR,
+    Meter.SNAPSHOT_GIB_HOURS: 1_024 * US_PER_HOUR,
 }
 # What has no price of its own costs what the other meter costs.
 FALLS_BACK: Mapping[Meter, Meter] = {Meter.RESERVED_GPU_HOURS: Meter.GPU_HOURS}

@@ -36,6 +36,7 @@ from penstock.store import port as port_store
 from penstock.store import quota as quota_store
 from penstock.store import service as service_store
 from penstock.store import share as share_store
+from penstock.store import snapshot_time
 from penstock.store import vm as vm_store
 from penstock.store import vm_image as vm_image_store
 from penstock.store import volume as volume_store
@@ -217,6 +218,8 @@ class ServiceEngine:
             self._wakeups.signal("network")
         held = [(r["tenant_id"], r["project_id"], r["holds"]) for r in ended]
         gone = vm_store.end_snapshots(connection, machines) if machines else []
+        if gone:
+            snapshot_time.end_all(connection, machines, now)
         held += [(one["tenant_id"], one["project_id"], snapshot_holds(one["size_gib"])) for one in gone]
         quota_store.give_back_many(connection, held)
         service_store.wake_queued(connection, now, limits.ENGINE_BATCH)

@@ -13,10 +13,12 @@ from sqlalchemy.engine import Connection
 from penstock.base import limits
 from penstock.base.clock import Clock
 from penstock.catalog.vm.machine import configs_of, devices_at
+from penstock.catalog.vm.spec import ENGINE
 from penstock.engine.vm_move import step
 from penstock.store import console_session as session_store
 from penstock.store import event as event_store
 from penstock.store import port as port_store
+from penstock.store import snapshot_time
 from penstock.store import vm as vm_store
 from penstock.store import vm_console as console_store
 from penstock.store import vm_image as vm_image_store
@@ -53,8 +55,12 @@ class VmEngine:
         return told + self._move_on()
 
     def meter(self) -> int:
-        """Note since when, until when and in what shape machines are charged; return how many changed."""
-        return self._db.retrying(SYSTEM, lambda c: time_store.settle(c, self._clock.now()))
+        """Note since when, until when and in what shape machines are charged, and which snapshots are made; return how many changed."""
+        return self._db.retrying(SYSTEM, self._settle)
+
+    def _settle(self, connection: Connection) -> int:
+        now = self._clock.now()
+        return time_store.settle(connection, now) + snapshot_time.settle(connection, ENGINE, now)
 
     def _move_on(self) -> int:
         """Bring every move one step on; return how many went on."""

@@ -14,7 +14,7 @@ from penstock.base.clock import Clock
 from penstock.catalog.vm import machine
 from penstock.domain.service import TERMINAL, ServiceState
 from penstock.store import event as event_store
-from penstock.store import owned
+from penstock.store import owned, snapshot_time
 from penstock.store import vm as vm_store
 from penstock.store import volume as volume_store
 from penstock.store.database import SYSTEM, Database
@@ -101,6 +101,7 @@ class VolumeEngine:
             return False
         for snapshot in volume_store.snapshots(connection, row["id"]):
             owned.remove(connection, volume_snapshot, snapshot["id"])
+        snapshot_time.end_all(connection, [row["id"]], self._clock.now())
         owned.remove(connection, volume, row["id"])
         return self._say(connection, row, "deleted")
 

@@ -255,6 +255,7 @@ _CONSUMERS = sa.text(
     UNION SELECT DISTINCT tenant_id FROM token_usage WHERE ended_at >= :start AND ended_at < :end
     UNION SELECT DISTINCT tenant_id FROM vm_time WHERE start_at < :end AND (end_at IS NULL OR end_at > :start)
     UNION SELECT DISTINCT tenant_id FROM volume_time WHERE start_at < :end AND (end_at IS NULL OR end_at > :start)
+    UNION SELECT DISTINCT tenant_id FROM snapshot_time WHERE start_at < :end AND (end_at IS NULL OR end_at > :start)
     UNION SELECT DISTINCT tenant_id FROM knowledge_usage
         WHERE CAST(day AS timestamp) >= timezone('UTC', CAST(:start AS timestamptz))
             AND CAST(day AS timestamp) < timezone('UTC', CAST(:end AS timestamptz)) AND price_book_id IS NOT NULL

@@ -75,6 +75,7 @@ TENANT_TABLES = (
     "volume_snapshot",
     "volume_usage",
     "volume_time",
+    "snapshot_time",
     "vm_console",
     "console_session",
     "reservation",

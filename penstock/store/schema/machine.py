@@ -128,8 +128,12 @@ vm_snapshot = Table(
     Column("size_gib", Integer, nullable=False),  # of what it is a snapshot of; counted against quotas
     Column("created_by", Text, nullable=False),
     instant("created_at"),
+    Column(
+        "noted", Boolean, nullable=False, server_default=text("false")
+    ),  # that it is made: see snapshot_time
     UniqueConstraint("service_id", "name"),
     Index(None, "tenant_id"),
+    Index("ix_vm_snapshot_new", "service_id", postgresql_where=text("NOT noted")),
 )
 
 vm_time = Table(

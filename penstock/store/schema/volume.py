@@ -69,8 +69,12 @@ volume_snapshot = Table(
     Column("size_gib", Integer, nullable=False),  # of what it is a snapshot of; counted against quotas
     Column("created_by", Text, nullable=False),
     instant("created_at"),
+    Column(
+        "noted", Boolean, nullable=False, server_default=text("false")
+    ),  # that it is made: see snapshot_time
     UniqueConstraint("volume_id", "name"),
     Index(None, "tenant_id"),
+    Index("ix_volume_snapshot_new", "volume_id", postgresql_where=text("NOT noted")),
 )
 
 volume_usage = Table(
@@ -98,4 +102,21 @@ volume_time = Table(
     Column("size_gib", Integer, nullable=False),
     Index(None, "tenant_id", "end_at"),
     Index("uq_volume_time_open", "volume_id", unique=True, postgresql_where=text("end_at IS NULL")),
+)
+
+snapshot_time = Table(
+    "snapshot_time",
+    metadata,
+    # One row for each snapshot of a machine or volume, from when it was made to its deletion; it is what is charged.
+    Column("snapshot_id", Text, primary_key=True),
+    instant("start_at"),
+    instant("end_at", nullable=True),
+    Column("tenant_id", Text, nullable=False),
+    Column("project_id", Text, nullable=False),
+    Column("price_book_id", Text, nullable=False),
+    Column("of_id", Text, nullable=False),
+    Column("driver", Text, nullable=False),
+    Column("size_mib", Integer, nullable=False),
+    Index(None, "tenant_id", "end_at"),
+    Index("ix_snapshot_time_open", "of_id", postgresql_where=text("end_at IS NULL")),
 )
