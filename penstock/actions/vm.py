@@ -16,6 +16,8 @@ from penstock.catalog.vm.machine import tell
 from penstock.catalog.vm.spec import FORM
 from penstock.domain.service import TERMINAL, ServiceState
 from penstock.domain.vm import OVERHEAD_MIB, Power, Seen, VmState, state_of
+from penstock.store import network as network_store
+from penstock.store import port as port_store
 from penstock.store import vm as vm_store
 from penstock.store import vm_share as share_store
 from penstock.store.rows import Row
@@ -147,6 +149,11 @@ def retag(context: Context, actor: Actor, vm_id: str, tags: Mapping[str, str]) -
         row = visible(made.connection, actor, vm_id, lock=True)
         actor.require("vm:update", row["tenant_id"], row["project_id"])
         write(context, made, row, "vm.tagged", {"tags": dict(tags)}, tags=dict(tags))
+        # Its guest reads them at the metadata service of its networks.
+        ports = port_store.attachments_of(made.connection, vm_id)
+        for network_id in sorted({port.network_id for port in ports}):
+            network_store.touch(made.connection, network_id, context.clock.now())
+    context.wakeups.signal("network")
     return show(context, actor, vm_id)
 
 

@@ -39,7 +39,7 @@ class NetworkFacts:
     network: Row
     hosts: Sequence[
         Row
-    ]  # of all nodes that carry networks: node_id, slot, underlay_address, external_bridge, state
+    ]  # of all nodes that carry networks: node_id, slot, underlay_address, external_bridge, state, site
     subnets: Sequence[Row] = ()
     ports: Sequence[Row] = ()
     rules: Sequence[Row] = ()  # of all groups of the network
@@ -50,6 +50,7 @@ class NetworkFacts:
     pool: Row | None = None  # the one that the way out is of: prefix, gateway
     forbidden: Sequence[str] = field(default=())  # what no guest may reach
     peers: Sequence[PeerFacts] = ()
+    machines: Sequence[Row] = ()  # of the ports' services: id, name, tags
 
 
 def choose_gateway(facts: NetworkFacts) -> str | None:
@@ -94,7 +95,7 @@ def configs_of(facts: NetworkFacts, gateway_node_id: str | None) -> dict[str, Co
     if gateway_node_id is not None:
         plugged.setdefault(gateway_node_id, [])
     common = _common(facts)
-    rules = _Rules(facts)
+    rules, guests = _Rules(facts), _Guests(facts)
     found: dict[str, Config] = {}
     for node_id in sorted(plugged):
         host = hosts[node_id]
@@ -106,11 +107,11 @@ def configs_of(facts: NetworkFacts, gateway_node_id: str | None) -> dict[str, Co
             "underlay": host["underlay_address"],
             "ports": [
                 *(
-                    _port(port, rules, leaving=_slot(hosts, port["arriving_node_id"]))
+                    _port(port, rules, guests.of(port, host), leaving=_slot(hosts, port["arriving_node_id"]))
                     for port in plugged[node_id]
                 ),
                 *(
-                    _port(port, rules, arriving=_slot(hosts, port["node_id"]))
+                    _port(port, rules, guests.of(port, host), arriving=_slot(hosts, port["node_id"]))
                     for port in expected.get(node_id, ())
                 ),
             ],
@@ -227,7 +228,55 @@ def _slot(hosts: Mapping[str, Row], node_id: str | None) -> int | None:
     return None if node_id is None or node_id not in hosts else int(hosts[node_id]["slot"])
 
 
-def _port(row: Row, rules: _Rules, **moving: int | None) -> Config:
+class _Guests:
+    """What a guest may read of itself at the metadata service, beside what its driver knows of its port."""
+
+    def __init__(self, facts: NetworkFacts) -> None:
+        self._network_id = facts.network["id"]
+        self._machines = {row["id"]: row for row in facts.machines}
+        self._prefixes = {row["id"]: row["prefix"] for row in facts.subnets}
+        self._public: dict[str, list[str]] = {}
+        for row in facts.floating:
+            self._public.setdefault(row["port_id"], []).append(row["address"])
+        self._ports: dict[str, list[Row]] = {}
+        for port in facts.ports:
+            self._ports.setdefault(port["service_id"] or port["id"], []).append(port)
+
+    def of(self, port: Row, host: Row) -> Config:
+        """Return the tree of names below ``meta-data``; a name without a value is left out."""
+        owner = port["service_id"] or port["id"]
+        machine: Row = self._machines.get(owner, {})
+        # A path cannot end in a slash, so a tag whose name does cannot be asked for.
+        tags = {name: value for name, value in sorted((machine.get("tags") or {}).items()) if name[-1] != "/"}
+        site = host.get("site")
+        public = self._public.get(port["id"], [])
+        found: Config = {
+            "instance-id": owner,
+            "name": machine.get("name"),
+            "public-ipv4": public[0] if public else None,
+            "placement": {"site": site, "region": site, "availability-zone": site} if site else None,
+            "tags": {"instance": tags} if tags else None,
+            "network": {
+                "interfaces": {"macs": {one["mac"]: self._interface(one) for one in self._ports[owner]}}
+            },
+            **port["metadata"],
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _interface(self, port: Row) -> Config:
+        found = {
+            "mac": port["mac"],
+            "interface-id": port["id"],
+            "vpc-id": self._network_id,
+            "subnet-id": port["subnet_id"],
+            "subnet-ipv4-cidr-block": self._prefixes.get(port["subnet_id"]),
+            "local-ipv4s": port["address"],
+            "public-ipv4s": "\n".join(self._public.get(port["id"], [])) or None,
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+
+def _port(row: Row, rules: _Rules, guest: Config, **moving: int | None) -> Config:
     return {
         "id": row["id"],
         "name": row["name"],
@@ -238,7 +287,7 @@ def _port(row: Row, rules: _Rules, **moving: int | None) -> Config:
         "in": rules.of(row, "in"),
         "out": rules.of(row, "out"),
         "kbit": row["egress_kbit_per_second"],
-        "metadata": {"instance-id": row["service_id"] or row["id"], **row["metadata"]},
+        "metadata": guest,
         **{name: slot for name, slot in moving.items() if slot is not None},
     }
 

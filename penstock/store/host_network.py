@@ -32,6 +32,11 @@ _WAKE = sa.text(
     "(SELECT h.node_id FROM network_host h JOIN node n ON n.id = h.node_id WHERE n.state <> 'ready')"
 )
 
+_MACHINES = sa.text(
+    "SELECT s.id, s.name, v.tags FROM service s LEFT JOIN vm v ON v.service_id = s.id "
+    "WHERE s.id IN (SELECT service_id FROM port WHERE network_id = :network_id) ORDER BY s.id"
+)
+
 
 def wake_orphans(connection: Connection, now: datetime) -> None:
     """Make due the networks whose way out is on a node that is not well."""
@@ -74,6 +79,7 @@ def facts(connection: Connection, row: Row) -> NetworkFacts:
         pool=None if pool_id is None else owned.get(connection, address_pool, pool_id),
         forbidden=[*forbidden(connection), *underlays],
         peers=peering_store.facts(connection, network_id),
+        machines=every(connection.execute(_MACHINES, {"network_id": network_id})),
     )
 
 

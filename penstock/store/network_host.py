@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 from penstock.base.errors import InvalidInputError
 from penstock.store import owned
 from penstock.store.rows import Row, every, one
-from penstock.store.schema import network_host, node, port
+from penstock.store.schema import network_host, node, port, site
 
 _FREE_SLOT = sa.text(
     "SELECT coalesce(min(s.slot), 0) FROM (SELECT 0 AS slot UNION ALL SELECT slot + 1 FROM network_host) s "
@@ -63,10 +63,12 @@ def require(connection: Connection, node_id: str) -> None:
 
 
 def every_host(connection: Connection) -> list[Row]:
-    """Return all hosts with their node's name, state and agent, by slot."""
+    """Return all hosts with their node's name, state, agent and site, by slot."""
+    of_node = (node.c.name, node.c.state, node.c.agent_id, site.c.name.label("site"))
     query = (
-        sa.select(*owned.shown(network_host), node.c.name, node.c.state, node.c.agent_id)
+        sa.select(*owned.shown(network_host), *of_node)
         .join_from(network_host, node, node.c.id == network_host.c.node_id)
+        .join(site, site.c.id == node.c.site_id)
         .order_by(network_host.c.slot)
     )
     return every(connection.execute(query))

@@ -266,7 +266,14 @@ def test_user_data_reaches_the_devices_of_its_machine_and_nothing_that_others_re
         control_plane.networks.tick()
     network = wishes["simulated_network"]
     assert user_data_of(wishes["libvirt"]["config"]) == {tap_name(port["id"]): b"#!/bin/sh\necho hunter2\n"}
-    assert port["id"] in str(network["config"])
+    (said,) = network["config"]["ports"]
+    assert said["id"] == port["id"]
+    assert (said["metadata"]["name"], "tags" in said["metadata"]) == ("web-1", False)
+    made(acme.member.put(f"/v1/vms/{vm_id}/tags", tags={"role": "web"}))
+    control_plane.networks.tick()
+    (told,) = (wish for wish in host.wishes() if wish["driver"] == "simulated_network")
+    assert told["config"]["ports"][0]["metadata"]["tags"] == {"instance": {"role": "web"}}
+    assert told["config"]["ports"][0]["metadata"]["placement"]["site"]
     paths = (
         f"/v1/vms/{vm_id}",
         f"/v1/services/{vm_id}",
@@ -276,7 +283,7 @@ def test_user_data_reaches_the_devices_of_its_machine_and_nothing_that_others_re
     )
     answers = [acme.admin.get(path).text for path in paths]
     assert all(vm_id in answer for answer in answers), "read at all"
-    for text in (str(network["config"]), *answers):
+    for text in (str(told["config"]), *answers):
         assert secret not in text
         assert "hunter2" not in text
 

@@ -72,6 +72,12 @@ def test_a_guest_reads_what_it_is_with_a_token(web: Machine) -> None:
     assert _say(web, _ASK.format("meta-data/local-hostname", token)) == "web"
     assert _say(web, _ASK.format("meta-data/public-keys", token)) == "0=key-0"
     assert _say(web, _ASK.format("meta-data/public-keys/0/openssh-key", token)).endswith(" laptop")
+    assert _say(web, _ASK.format("meta-data/name", token)) == "web"
+    assert _say(web, _ASK.format("meta-data/public-ipv4", token)) == web.guest.address
+    assert _say(web, _ASK.format("meta-data/placement/site", token)) != ""
+    made(web.tenant.member.put(f"/v1/vms/{web.id}/tags", tags={"team/own": "a b"}))
+    tag = _ASK.format("meta-data/tags/instance/team/own", token)
+    until(lambda: _say(web, tag) == "a b", "a tag that is new is read soon", 10)
     assert _say(web, _ASK.format("user-data", token)) == _USER_DATA
     assert "token is needed" in _say(web, _ASK.format("user-data", "x"))
     assert "token is needed" in _say(web, _ASK.format("meta-data/local-ipv4", "x"))

@@ -152,7 +152,7 @@ class Tokens:
             fresh = int(until) > self._now()
         except ValueError:
             return False  # not one of ours, whatever it is
-        return hmac.compare_digest(signature, self._sign(guest, until)) and fresh
+        return hmac.compare_digest(signature.encode(), self._sign(guest, until).encode()) and fresh
 
     def _sign(self, guest: str, until: str) -> str:
         return hmac.new(self._key, f"{guest} {until}".encode(), hashlib.sha256).hexdigest()
@@ -164,6 +164,8 @@ def look_up(guest: Mapping[str, Any], path: str) -> str | None:
     if parts == ["public-keys"] and isinstance(guest.get("public-keys"), Mapping):
         # In this one list, names stand behind the numbers: that is how clients of the protocol know keys.
         return "\n".join(f"{number}=key-{number}" for number in guest["public-keys"])
+    if parts[:2] == ["tags", "instance"] and len(parts) > 2:
+        parts[2:] = ["/".join(parts[2:])]  # names of tags may have slashes in them
     tree: Any = guest
     for part in parts:
         if not isinstance(tree, Mapping) or part not in tree:

@@ -102,6 +102,61 @@ def test_a_port_that_moves_is_told_to_both_hosts_and_is_where_it_was_for_the_oth
     assert "leaving" not in gone["nod_1"]["ports"][0], "a host that carries no networks is no place to go to"
 
 
+def test_a_guest_reads_what_it_is_and_nothing_of_other_machines() -> None:
+    ports = [
+        port(2, 1, service_id="svc_1", metadata={"local-hostname": "web"}),
+        port(3, 1, service_id="svc_1"),
+        port(4, 2, service_id="svc_2"),
+        port(5, 2),
+    ]
+    machines = [
+        {"id": "svc_1", "name": "Web 1", "tags": {"role": "web", "team/own": "a b", "odd/": "x"}},
+        {"id": "svc_2", "name": "db", "tags": None},
+    ]
+    subnets = [{"id": "sub_1", "prefix": "10.0.0.0/24", "gateway": "10.0.0.1", "dhcp_options": {}, "acl": []}]
+    floating = [
+        {"address": "198.51.100.8", "port_id": ports[0]["id"]},
+        {"address": "198.51.100.9", "port_id": ports[0]["id"]},
+    ]
+    hosts = [host(1, site="paris"), host(2)]
+    facts = NetworkFacts(NETWORK, hosts, subnets=subnets, ports=ports, floating=floating, machines=machines)
+    told = configs_of(facts, None)
+    first, second = (one["metadata"] for one in told["nod_1"]["ports"])
+    assert {key: first[key] for key in ("instance-id", "name", "public-ipv4", "local-hostname")} == {
+        "instance-id": "svc_1",
+        "name": "Web 1",
+        "public-ipv4": "198.51.100.8",
+        "local-hostname": "web",
+    }
+    assert first["placement"] == dict.fromkeys(("site", "region", "availability-zone"), "paris")
+    assert first["tags"] == {"instance": {"role": "web", "team/own": "a b"}}
+    assert first["network"] == second["network"]
+    assert list(first["network"]["interfaces"]["macs"].values()) == [
+        {
+            "mac": "0a:00:00:00:00:02",
+            "interface-id": ports[0]["id"],
+            "vpc-id": "net_1",
+            "subnet-id": "sub_1",
+            "subnet-ipv4-cidr-block": "10.0.0.0/24",
+            "local-ipv4s": "10.0.0.2",
+            "public-ipv4s": "198.51.100.8\n198.51.100.9",
+        },
+        {
+            "mac": "0a:00:00:00:00:03",
+            "interface-id": ports[1]["id"],
+            "vpc-id": "net_1",
+            "subnet-id": "sub_1",
+            "subnet-ipv4-cidr-block": "10.0.0.0/24",
+            "local-ipv4s": "10.0.0.3",
+        },
+    ]
+    assert "public-ipv4" not in second
+    db, bare = (one["metadata"] for one in told["nod_2"]["ports"])
+    assert "web" not in str(db)
+    assert (db["name"], db.keys() & {"tags", "placement", "public-ipv4"}) == ("db", set())
+    assert (bare["instance-id"], "name" in bare) == (ports[3]["id"], False), "no machine has it"
+
+
 def test_a_port_in_no_group_reaches_all_and_is_reached_by_none() -> None:
     told = configs_of(NetworkFacts(NETWORK, [host(1)], ports=[port(2, 1)]), None)
     (only,) = told["nod_1"]["ports"]
