@@ -247,7 +247,8 @@ class _Guests:
         owner = port["service_id"] or port["id"]
         machine: Row = self._machines.get(owner, {})
         # A path cannot end in a slash, so a tag whose name does cannot be asked for.
-        tags = {name: value for name, value in sorted((machine.get("tags") or {}).items()) if name[-1] != "/"}
+        tagged: Mapping[str, str] = machine.get("tags") or {}
+        tags = {name: tagged[name] for name in sorted(tagged) if not name.endswith("/")}
         site = host.get("site")
         public = self._public.get(port["id"], [])
         found: Config = {
