@@ -41,11 +41,11 @@ guest-image: .venv/.ready-dev ## Build the tiny guest that tests of machines sta
 
 .PHONY: test
 test: .venv/.ready-dev guest-image ## Run all tests (ARGS="-k name" narrows them, WORKERS=8 for a bigger machine)
-	@exec $(BIN)/pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+	@exec $(BIN)/pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 .PHONY: test-unit
 test-unit: .venv/.ready-dev ## Run only the quick tests of single units
-	@exec $(BIN)/pytest -n $(WORKERS) --dist loadgroup tests/unit $(ARGS)
+	@exec $(BIN)/pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder tests/unit $(ARGS)
 
 .PHONY: test-vm
 test-vm: .venv/.ready-dev guest-image ## Run only the tests that start real machines with libvirt and QEMU

@@ -27,10 +27,21 @@ hypothesis.settings.register_profile("penstock", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("penstock")
 
 
+# Groups whose tests one worker runs one after another, the longest first; the Makefile has workers begin with what is first.
+_GROUPS = ("nfs", "vm", "network", "browser")
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest, so that no worker is still at it when the others are done; groups are before it."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """Begin with what takes longest, so that no worker is still at it when the others are done; the rest is in any order."""
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    group = item.get_closest_marker("xdist_group")
+    if group is not None and group.args[0] in _GROUPS:
+        return _GROUPS.index(group.args[0])
+    return len(_GROUPS) + (item.get_closest_marker("slow") is None)
 
 
 @pytest.hookimpl(trylast=True)

@@ -21,7 +21,7 @@ set -e
 mount -t nfs4 -o vers=4.1,hard,sec=sys {server}:/volumes /mnt/nfs
 export OVER_NFS_MOUNT=/mnt/nfs OVER_NFS_EXPORT={export} OVER_NFS_WISHES={wishes} PYTEST_DISABLE_PLUGIN_AUTOLOAD=1
 exec {repository}/.venv/bin/python -m pytest -q -c {folder}/pytest.ini --rootdir={repository} --import-mode=importlib \\
-    -p no:cacheprovider --basetemp=/mnt/disk/tests -ra --durations=8 {options} {inside}
+    --noconftest -p tests.fixtures.hypervisors -p no:cacheprovider --basetemp=/mnt/disk/tests -ra --durations=8 {options} {inside}
 """
 _PYTEST = "[pytest]\npythonpath = {repository}\nmarkers =\n    vm: starts machines\n    xdist_group: unused\n    timeout: unused\nfilterwarnings = error\n"
 

@@ -76,6 +76,7 @@ def added_up(costs: list[Any]) -> dict[tuple[str, str, str], tuple[int, int]]:
     }
 
 
+@pytest.mark.slow
 def test_documents_are_indexed_through_a_kill_and_chat_cites_them(factory: FactoryProcess) -> None:
     with factory.client(factory.keys().demo) as client:
         service = order(client, "rag-demo", "handbook")

@@ -205,6 +205,7 @@ class Fabric:
         self.name = f"pstf{os.getpid()}"
         self.small = folder / "small"
         self.hosts: list[Host] = []
+        self.qemu = _QEMU  # what hosts that are added from now on have as libvirt's qemu.conf
 
     def open(self) -> None:
         """Make the namespace and its bridge, with the address that guests have as their way out.
@@ -242,7 +243,7 @@ class Fabric:
         (host.folder / "etc/libvirtd.conf").write_text(
             _LIBVIRTD.format(folder=host.folder, uuid=uuid.uuid4())
         )
-        (host.folder / "etc/qemu.conf").write_text(_QEMU)
+        (host.folder / "etc/qemu.conf").write_text(self.qemu)
         # Hosts do not know each other by name: moves go by the address that the agents were told.
         (host.folder / "hosts").write_text(f"127.0.0.1 localhost {name}\n")
         self._wire(host, number)

@@ -208,7 +208,7 @@ def machine_site(
         pytest.skip(reason)
     with ExitStack() as stack:
         with psycopg.connect(plain(template_url), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE template_penstock")
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE template_penstock STRATEGY FILE_COPY")
         stack.callback(_drop, template_url, name)
         folder.mkdir(exist_ok=True)
         plane = prepared(swap_database(template_url, name), folder)

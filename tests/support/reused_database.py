@@ -1,7 +1,8 @@
 """Migrated databases that test after test gets as if they were new.
 
 Copying the template costs some 1,000 files each time; emptying what a test wrote costs a few rows. A database whose
-tables, functions or rules a test changed is thrown away instead, and so is one that served many tests.
+functions or rules a test changed is thrown away instead, and so is one that served many tests; tables that it added are
+dropped.
 """
 
 import itertools
@@ -92,7 +93,8 @@ class ReusedDatabases:
             name, uses = self._idle.pop()
             return name, uses + 1
         name = f"test_{next(_numbers)}"
-        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        # Eight times as fast as by way of the log, which is the default.
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY")
         self._server.execute(statement.format(sql.Identifier(name), sql.Identifier(self._template)))
         return name, 1
 
@@ -106,7 +108,9 @@ class ReusedDatabases:
         """Make a database as the template is; False if that takes more than rows."""
         with psycopg.connect(self.url_of(name)) as connection:
             if _defined(connection) != self._defined:
-                return False
+                self._drop_added(connection)
+                if _defined(connection) != self._defined:
+                    return False
             connection.execute("SET session_replication_role = replica")  # no triggers, no foreign keys
             for table in self._full(connection):
                 connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(*table)))
@@ -118,6 +122,12 @@ class ReusedDatabases:
                 which = sql.Identifier(schema, sequence).as_string(connection)
                 connection.execute("SELECT setval(%s::regclass, %s, false)", [which, start])
         return True
+
+    def _drop_added(self, connection: Connection) -> None:
+        """Drop the tables that the template has not, as those of knowledge bases."""
+        for table in connection.execute(_TABLES).fetchall():
+            if table not in self._tables:
+                connection.execute(sql.SQL("DROP TABLE {} CASCADE").format(sql.Identifier(*table)))
 
     def _full(self, connection: Connection) -> list[Table]:
         """Return the tables that have rows."""

@@ -51,13 +51,14 @@ def test_rows_are_gone_and_those_of_the_template_are_back(own: ReusedDatabases) 
 @pytest.mark.parametrize(
     "change",
     [
-        "CREATE TABLE more (x int)",
         "DROP TABLE setting CASCADE",
         "ALTER TABLE setting ADD x int",
         "ALTER TABLE service DISABLE ROW LEVEL SECURITY",
         "GRANT SELECT ON setting TO public",
         "CREATE FUNCTION more() RETURNS int LANGUAGE sql AS 'SELECT 1'",
         "CREATE SCHEMA more",
+        "CREATE SCHEMA more; CREATE TABLE more.more (x int)",
+        "CREATE TABLE more (x int); DROP FUNCTION knowledge_create",
     ],
 )
 def test_what_was_redefined_is_thrown_away(own: ReusedDatabases, change: LiteralString) -> None:
@@ -67,6 +68,23 @@ def test_what_was_redefined_is_thrown_away(own: ReusedDatabases, change: Literal
             connection.execute(change)
     with own.lend() as name:
         assert oid(own.url_of(name)) != first
+        assert rows(own.url_of(name), COUNTS) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "CREATE TABLE more (x text REFERENCES setting (name))",
+        "CREATE TABLE penstock_knowledge.more (x halfvec(3))",
+    ],
+)
+def test_tables_that_were_added_are_dropped(own: ReusedDatabases, change: LiteralString) -> None:
+    with own.lend() as name:
+        before, first = rows(own.url_of(name), COUNTS), oid(own.url_of(name))
+        with psycopg.connect(own.url_of(name)) as connection:
+            connection.execute(change)
+    with own.lend() as name:
+        assert oid(own.url_of(name)) == first
         assert rows(own.url_of(name), COUNTS) == before
 
 
