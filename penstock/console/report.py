@@ -30,6 +30,7 @@ REMEDIES: Mapping[str, str] = {
 }
 # The same for stranded time, by its cause.
 CAUSES: Mapping[str, str] = {
+    "fabric_kept": "its node is kept for a project's partition of the fabric, until the fabric's manager says that it is out; see Fabric",
     "cordoned": "its node takes no orders: uncordon it, or retire it; see Agents and health",
 }
 

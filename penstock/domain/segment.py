@@ -27,6 +27,9 @@ class SegmentState(StrEnum):
 
 
 BOOKED = "booked"  # the cause of reserved_unused that somebody pays for: a reservation that nobody uses
+FABRIC_KEPT = (
+    "fabric_kept"  # the cause of stranded: its node is kept for one project's partition of the fabric
+)
 SOLD = frozenset({SegmentState.SOLD_BUSY, SegmentState.SOLD_IDLE})
 
 

@@ -156,7 +156,7 @@ class FabricPartitionEngine:
 
     def _open(self, connection: Connection) -> int:
         """Give nodes that have left to everybody again, and let queued orders try them."""
-        opened = member_store.open_nodes(connection, limits.ENGINE_BATCH)
+        opened = member_store.open_nodes(connection, limits.ENGINE_BATCH, self._clock.now())
         if opened:
             service_store.wake_queued(connection, self._clock.now(), limits.ENGINE_BATCH)
         return opened

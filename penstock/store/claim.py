@@ -25,7 +25,7 @@ from penstock.domain.claim import (
 )
 from penstock.domain.power_budget import Added
 from penstock.domain.reservation import Booking
-from penstock.domain.segment import Holding, SegmentState
+from penstock.domain.segment import FABRIC_KEPT, FREE, Holding, SegmentState
 from penstock.store.calendar import bookings_of, leaving_of
 from penstock.store.fleet import BESIDE_NODE, device_state, node_state
 from penstock.store.power_budget import Above, keep_power, wake
@@ -356,13 +356,15 @@ _CLEAR_DEVICES = sa.text(
     "GROUP BY id) AS u WHERE d.id = u.id"
 )
 # Locked before the devices and in id order, as reserve() does: a node that returns now waits for us.
-_NODE_STATES = sa.text("SELECT id, state FROM node WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE")
+_NODE_STATES = sa.text(
+    "SELECT id, state, kept_for FROM node WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE"
+)
 
 
 def unreserve(connection: Connection, service_ids: Sequence[str], at: datetime) -> int:
     """Give back what the services hold and free the ledger's segments; return the number of claims ended.
 
-    Segments on nodes that do not answer become ``dark`` instead of ``free``. Releasing twice does nothing.
+    Segments on nodes that do not answer become ``dark``, on those that are kept for a partition ``stranded``. Releasing twice does nothing.
     """
     return _give_back(
         connection, every(connection.execute(_RELEASE, {"ids": list(service_ids), "at": at})), at
@@ -381,14 +383,15 @@ def _give_back(connection: Connection, rows: Sequence[Row], at: datetime) -> int
     if not rows:
         return 0
     nodes = every(connection.execute(_NODE_STATES, {"ids": sorted({row["node_id"] for row in rows})}))
-    lost = {node["id"] for node in nodes if node["state"] != "ready"}
+    resting = {node["id"]: _resting(node) for node in nodes}
     devices = [row for row in rows if row["device_id"] is not None]
     if devices:
         ids, masks = [row["device_id"] for row in devices], [row["mask"] for row in devices]
         # Lock in one order everywhere, so that two batches cannot wait for each other.
         connection.execute(_DEVICES, {"ids": sorted(set(ids))})
         connection.execute(_CLEAR_DEVICES, {"ids": ids, "masks": masks})
-        cut_many(connection, [_given_back(row, lost) for row in devices], at)
+        cuts = [(row["device_id"], *mask_range(row["mask"]), resting[row["node_id"]]) for row in devices]
+        cut_many(connection, cuts, at)
     amounts: dict[str, tuple[int, int]] = {}
     for row in rows:
         if row["node_memory_bytes"] or row["node_cpu_millis"]:
@@ -398,11 +401,11 @@ def _give_back(connection: Connection, rows: Sequence[Row], at: datetime) -> int
     return len(rows)
 
 
-def _given_back(row: Row, lost: set[str]) -> tuple[str, int, int, Holding]:
-    low, high = mask_range(row["mask"])
-    if row["node_id"] in lost:
-        return row["device_id"], low, high, Holding(SegmentState.DARK, "node_unreachable")
-    return row["device_id"], low, high, Holding(SegmentState.FREE)
+def _resting(node: Row) -> Holding:
+    """Return what the ledger says of what is given back to a node."""
+    if node["state"] != "ready":
+        return Holding(SegmentState.DARK, "node_unreachable")
+    return FREE if node["kept_for"] is None else Holding(SegmentState.STRANDED, FABRIC_KEPT)
 
 
 _HELD_DEVICES = sa.text(

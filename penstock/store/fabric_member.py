@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.engine import Connection
 
+from penstock.store import segment as segment_store
 from penstock.store.rows import Row, every
 from penstock.store.schema import allocation, fabric_member, fabric_partition, node
 
@@ -192,13 +193,18 @@ def keep(connection: Connection, node_ids: Collection[str], project_id: str) -> 
     connection.execute(_KEEP, {"ids": sorted(node_ids), "project_id": project_id})
 
 
-def open_nodes(connection: Connection, limit: int) -> int:
-    """Give nodes that have left, and on which nothing asks for the fabric, to everybody again; return how many."""
+def open_nodes(connection: Connection, limit: int, at: datetime) -> int:
+    """Give nodes that have left, and on which nothing asks for the fabric, to everybody again; return how many.
+
+    The ledger says ``free`` of what is on them from ``at`` on.
+    """
     ids = list(connection.execute(_OPEN_ANY, {"limit": limit}).scalars())
     if not ids:
         return 0
     lock_nodes(connection, ids)  # whoever places something there now does so before or after, and is seen
-    return connection.execute(_OPEN, {"ids": ids}).rowcount
+    opened = connection.execute(_OPEN, {"ids": ids}).rowcount
+    segment_store.settle(connection, ids, at)
+    return opened
 
 
 def isolating(connection: Connection, limit: int) -> list[Row]:

@@ -372,7 +372,8 @@ _WIDE = sa.text(
         AND c.units && int8range(d.unit_base + g.slice_low, d.unit_base + g.slice_high)
         AND n.state = 'ready' AND d.health = 'ok' AND NOT n.cordoned AND NOT n.maintenance
         AND NOT c.units @> int8range(d.unit_base + g.slice_low, d.unit_base + g.slice_high)
-    WHERE c.reservation_id = :id AND c.service_id IS NULL AND c.released_at IS NULL AND g.state = 'free'
+    WHERE c.reservation_id = :id AND c.service_id IS NULL AND c.released_at IS NULL
+        AND (g.state = 'free' OR (g.state = 'stranded' AND g.cause = 'fabric_kept'))
     ORDER BY c.device_id, low
     """
 )

@@ -177,11 +177,13 @@ _RESTING = """
     JOIN segment s ON s.device_id = d.id AND s.end_at IS NULL
     CROSS JOIN LATERAL (SELECT
         CASE WHEN n.state <> 'ready' THEN 'dark' WHEN d.health <> 'ok' THEN 'repair'
-             WHEN n.maintenance THEN 'repair' WHEN n.cordoned THEN 'stranded' ELSE 'free' END AS state,
+             WHEN n.maintenance THEN 'repair' WHEN n.cordoned OR n.kept_for IS NOT NULL THEN 'stranded'
+             ELSE 'free' END AS state,
         CASE WHEN n.state = 'retired' THEN 'node_retired' WHEN n.state <> 'ready' THEN 'node_unreachable'
              WHEN d.health <> 'ok' THEN 'device_' || d.health
-             WHEN n.maintenance THEN 'maintenance' WHEN n.cordoned THEN 'cordoned' END AS cause) AS rest
-    WHERE (s.state IN ('free', 'dark', 'repair') OR (s.state = 'stranded' AND s.cause = 'cordoned'))
+             WHEN n.maintenance THEN 'maintenance' WHEN n.cordoned THEN 'cordoned'
+             WHEN n.kept_for IS NOT NULL THEN 'fabric_kept' END AS cause) AS rest
+    WHERE (s.state IN ('free', 'dark', 'repair') OR (s.state = 'stranded' AND s.cause IN ('cordoned', 'fabric_kept')))
     AND (s.state, s.cause) IS DISTINCT FROM (rest.state, rest.cause)
 """
 _UNSETTLED = sa.text(
@@ -192,7 +194,7 @@ _UNSETTLED = sa.text(
 _UNSETTLED_NODES = sa.text(
     "SELECT DISTINCT n.id "
     + _RESTING
-    + "AND (n.state <> 'ready' OR n.cordoned OR n.maintenance OR d.health <> 'ok') ORDER BY n.id"
+    + "AND (n.state <> 'ready' OR n.cordoned OR n.maintenance OR n.kept_for IS NOT NULL OR d.health <> 'ok') ORDER BY n.id"
 )
 _LOCK_DEVICES_OF = sa.text(
     "SELECT id FROM device WHERE node_id = ANY(CAST(:node_ids AS text[])) ORDER BY id FOR NO KEY UPDATE"
@@ -203,7 +205,7 @@ def settle(connection: Connection, node_ids: Sequence[str], at: datetime) -> int
     """Put what nobody holds on these nodes into the state it must be in; return how many segments began.
 
     ``dark`` on a node that is not ready, ``repair`` on a device that is not well or on a node in maintenance,
-    ``stranded`` on a cordoned node, else ``free``. Sold, reserved and cleaning segments are the service engine's. Repeatable.
+    ``stranded`` on a cordoned node and on one that is kept for a project's partition of the fabric, else ``free``. Sold, reserved and cleaning segments are the service engine's. Repeatable.
     """
     connection.execute(_LOCK_DEVICES_OF, {"node_ids": list(node_ids)})
     rows = connection.execute(_UNSETTLED, {"node_ids": list(node_ids)})
@@ -215,7 +217,7 @@ def settle(connection: Connection, node_ids: Sequence[str], at: datetime) -> int
 
 
 def unsettled_nodes(connection: Connection) -> list[str]:
-    """Return nodes that are lost, cordoned or have ailing devices and whose idle segments do not say so yet.
+    """Return nodes that are lost, cordoned, kept for a partition or have ailing devices and whose idle segments do not say so yet.
 
     What a service gave back just after such a change is found here; the cost goes with the nodes in such a
     state, not with the fleet.

@@ -12,6 +12,8 @@ from penstock.base.clock import ManualClock
 from penstock.control_plane import ControlPlane
 from penstock.domain.fabric_partition import NEVER_MADE
 from penstock.store import fabric_member as member_store
+from penstock.store import floor as floor_store
+from penstock.store.database import SYSTEM
 from tests.support.fabric import FabricFactory
 from tests.support.infrastructure import change, query
 from tests.support.tenancy import Caller, Tenant
@@ -176,6 +178,47 @@ def test_a_node_that_is_shared_after_all_is_refused_with_the_reason(
     fabric.turn(8)
     assert fabric.state(mine)[0] == "running"
     assert fabric.leaks() == []
+
+
+def resting(fabric: FabricFactory, nodes: set[str]) -> set[tuple[str, str | None]]:
+    """Return what the ledger says now of the devices on nodes that no service has."""
+    sql = (
+        "SELECT s.state, s.cause FROM segment s JOIN device d ON d.id = s.device_id JOIN node n ON n.id = d.node_id "
+        "WHERE s.end_at IS NULL AND s.service_id IS NULL AND n.name = ANY(:names)"
+    )
+    found = query(fabric.plane.context, sql, names=sorted(nodes))
+    return {(row["state"], row["cause"]) for row in found}
+
+
+def test_what_is_kept_for_a_partition_is_not_free_until_its_manager_has_said_that_it_is_out(
+    fabric: FabricFactory, acme: Tenant, operator: Caller
+) -> None:
+    acme.member.post("/v1/fabric-partitions", name="training", project_id=acme.project_id)
+    service = fabric.order(acme, 3, "training")
+    fabric.turn(3)
+    nodes = fabric.nodes_of(service)
+    fabric.plane.nodes.tick()
+    kept = {("stranded", "fabric_kept")}
+    assert resting(fabric, nodes) == kept, "one device is beside those that are sold"
+    fabric.manager.trouble = "the manager is in maintenance"
+    ended = fabric.clock.now()
+    acme.member.delete(f"/v1/services/{service}")
+    fabric.turn(5)
+    assert fabric.state(service)[0] == "released"
+    fabric.plane.nodes.tick()
+    assert resting(fabric, nodes) == kept
+    with fabric.plane.context.db.transaction(SYSTEM) as connection:
+        floor = {row["name"]: set(row["states"]) for row in floor_store.read(connection, fabric.clock.now())}
+    assert [floor[name] for name in nodes] == [{"stranded"}] * 2
+    sql = "SELECT count(*) AS begun FROM segment WHERE state = 'free' AND start_at >= :since"
+    (row,) = query(fabric.plane.context, sql, since=ended)
+    assert row["begun"] == 0, "not for a moment"
+    fabric.manager.trouble = None
+    fabric.turn(8, seconds=limits.FABRIC_RETRY_MAX.total_seconds() / 3)
+    assert resting(fabric, nodes) == {("free", None)}
+    ledger = operator.get("/v1/reports/ledger").json()
+    assert ledger["conservation_error_us"] == 0
+    assert "fabric_kept" in {one["cause"] for one in ledger["items"]}
 
 
 def test_a_manager_that_fails_is_tried_again_with_pauses_and_says_why(
