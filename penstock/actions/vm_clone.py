@@ -1,7 +1,7 @@
 """Clones of machines: an image of the one's disk, and an order of another that waits for it."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from penstock.base.errors import ConflictError, InvalidInputError, PenstockError
 from penstock.store import owned
 from penstock.store.rows import Row
 from penstock.store.schema import offer as offer_table
-from penstock.store.schema import port, security_binding
+from penstock.store.schema import port, security_binding, subnet
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def _spec_of(connection: Connection, row: Row, offer: Row | None, asked: Clone) 
     shape = {name: getattr(asked, name) or row[name] for name in ("vcpus", "memory_mib", "disk_gib")}
     if shape["disk_gib"] < row["disk_gib"]:
         raise InvalidInputError(f"the disk that is copied has {row['disk_gib']} GiB", field="disk_gib")
-    spec: dict[str, Any] = {**row["spec"], **shape, **_interfaces(connection, row["service_id"], asked)}
+    spec: dict[str, Any] = {**row["spec"], **shape, **_interfaces(connection, row, asked)}
     spec["user_data"] = base64.b64encode(bytes(row["user_data"])).decode()
     spec["tags"] = dict(row["tags"])
     if asked.ssh_keys is not None:
@@ -95,21 +95,32 @@ def _spec_of(connection: Connection, row: Row, offer: Row | None, asked: Clone) 
     return {name: value for name, value in spec.items() if name not in fixed and name != "bridges"}
 
 
-def _interfaces(connection: Connection, vm_id: str, asked: Clone) -> dict[str, list[str]]:
+def _interfaces(connection: Connection, row: Row, asked: Clone) -> dict[str, list[str]]:
     """Return ports and subnets as they are asked for; else a new port in each subnet that the machine is in."""
+    vm_id: str = row["service_id"]
     if asked.ports is not None or asked.subnets is not None:
         named = {"ports": list(asked.ports or ()), "subnets": list(asked.subnets or ())}
-        return {**named, "security_groups": _groups(connection, vm_id) if asked.subnets else []}
-    subnets = [one["subnet_id"] for one in owned.find(connection, port, service_id=vm_id)]
-    return {"ports": [], "subnets": subnets, "security_groups": _groups(connection, vm_id) if subnets else []}
+        networks = _networks(connection, row["project_id"], named["subnets"])
+        return {**named, "security_groups": _groups(connection, vm_id, networks)}
+    ports = owned.find(connection, port, service_id=vm_id)
+    networks = {one["network_id"] for one in ports}
+    subnets = [one["subnet_id"] for one in ports]
+    return {"ports": [], "subnets": subnets, "security_groups": _groups(connection, vm_id, networks)}
 
 
-def _groups(connection: Connection, vm_id: str) -> list[str]:
-    """Return the groups that hold for the machine's ports."""
+def _networks(connection: Connection, project_id: str, subnets: Sequence[str]) -> set[str]:
+    """Return the networks of subnets that are named by id or name; whoever orders says which of them there is not."""
+    known = owned.find(connection, subnet, project_id=project_id) if subnets else []
+    return {one["network_id"] for one in known if one["id"] in subnets or one["name"] in subnets}
+
+
+def _groups(connection: Connection, vm_id: str, networks: Collection[str]) -> list[str]:
+    """Return the groups of these networks that hold for the machine's ports."""
     query = (
         sa.select(security_binding.c.group_id)
         .join(port, port.c.id == security_binding.c.target_id)
         .where(port.c.service_id == vm_id, security_binding.c.scope == "port")
+        .where(port.c.network_id.in_(list(networks)))
         .distinct()
     )
     return sorted(connection.execute(query).scalars())

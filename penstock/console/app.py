@@ -39,6 +39,7 @@ PAGES = (
     "console_session",
     "image",
     "volume",
+    "volume_clone",
     "volume_snapshot",
     "ssh_key",
     "batch",

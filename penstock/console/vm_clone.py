@@ -1,8 +1,10 @@
 """A machine again: a clone of it, or an image of its disk that others begin with. From its disk now, or a snapshot."""
 
+import sqlalchemy as sa
 from starlette.responses import Response
 
 from penstock.actions import image as image_actions
+from penstock.actions import network as network_actions
 from penstock.actions import spend as spend_actions
 from penstock.actions import ssh_key as key_actions
 from penstock.actions import vm as vm_actions
@@ -11,6 +13,8 @@ from penstock.actions import vm_snapshot as snapshot_actions
 from penstock.actions.image import NewImage
 from penstock.actions.vm_clone import Clone
 from penstock.base import limits
+from penstock.base.errors import InvalidInputError
+from penstock.console import network_part
 from penstock.console.edge import Visit, get, post
 from penstock.console.formats import money
 from penstock.console.image import others
@@ -18,6 +22,7 @@ from penstock.console.menu import may_see
 from penstock.console.names import checked_name
 from penstock.console.sheet import REFUSED, Box, Sheet, chosen, fill, name_box, named, text_of
 from penstock.store.rows import Row
+from penstock.store.schema import port, subnet
 
 SHAPE = (("vcpus", "Processors"), ("memory_mib", "Memory (MiB)"), ("disk_gib", "Disk (GiB)"))
 
@@ -62,7 +67,6 @@ def _clone_sheet(visit: Visit, row: Row) -> Sheet:
             f"A new machine with a name and addresses of its own begins with a copy of {row['name']}'s disk "
             f"({row['disk_gib']} GiB); {row['name']} goes on as it is."
         ),
-        "It gets a new port in each subnet that this one is in, under the same security groups.",
         "It starts once its disk is copied; its page shows how far that is.",
     ]
     if may_see(visit.actor, "usage:read"):
@@ -92,9 +96,61 @@ def _clone_sheet(visit: Visit, row: Row) -> Sheet:
                 required=False,
                 hint=f"None chosen: those that {row['name']} has.",
             ),
+            *_interfaces(visit, row),
         ],
         notes,
     )
+
+
+def _interfaces(visit: Visit, row: Row) -> list[Box]:
+    """Return the fields that say where the clone is plugged in: free ports, or new ones in subnets."""
+    networks = network_actions.list_page(
+        visit.context,
+        visit.actor,
+        project_id=row["project_id"],
+        name=None,
+        after=None,
+        limit=limits.PAGE_MAX,
+    )
+    names = {one["id"]: one["name"] for one in networks}
+
+    def inside(one: Row) -> str:
+        return f"{one['name']}, {names[one['network_id']]}"
+
+    def near(table: sa.Table) -> list[Row]:
+        rows = network_part.parts_of(visit, table, None)
+        return [one for one in rows if one["network_id"] in names]
+
+    subnets, ports = near(subnet), near(port)
+    free = [(one["id"], f"{inside(one)}, {one['address']}") for one in ports if one["service_id"] is None]
+    return [
+        Box(
+            "subnets",
+            "New ports in",
+            "pick",
+            options=[(one["id"], f"{inside(one)}, {one['prefix']}") for one in subnets],
+            required=False,
+            hint=f"None chosen here or below: in each subnet that {row['name']} is in. "
+            f"{row['name']}'s security groups hold for new ports in their networks.",
+        ),
+        Box("ports", "Ports that are free", "pick", options=free, required=False),
+        Box(
+            "no_network",
+            "No network at all",
+            "check",
+            hint="Then it is reached by its console alone.",
+        ),
+    ]
+
+
+def _plugged(visit: Visit) -> dict[str, list[str] | None]:
+    """Return what was chosen of ports and subnets; both None: as the machine has it."""
+    found = {name: chosen(visit, name, limits.VM_NICS_MAX) for name in ("subnets", "ports")}
+    if visit.field("no_network") == "on":
+        if any(found.values()):
+            raise InvalidInputError("choose subnets and ports, or no network at all", field="no_network")
+        return dict(found)
+    return {name: words or None for name, words in found.items()}
 
 
 def ask_clone(visit: Visit) -> Response:
@@ -116,6 +172,7 @@ def clone(visit: Visit) -> Response:
             vcpus=vcpus,
             memory_mib=memory_mib,
             disk_gib=disk_gib,
+            **_plugged(visit),
         )
         made = clone_actions.clone(visit.context, visit.actor, row["service_id"], asked)
     except REFUSED as error:

@@ -44,6 +44,7 @@ DEMO = (
     ("volumes", "/volumes"),
     ("volume-new", "/volumes/new"),
     ("volume", "/volumes/{volume}"),
+    ("volume-clone", "/volumes/{volume}/clone"),
     ("ssh-keys", "/ssh-keys"),
     ("load-balancers", "/load-balancers"),
     ("load-balancer", "/load-balancers/{balancer}"),

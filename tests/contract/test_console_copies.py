@@ -12,7 +12,8 @@ from tests.fixtures.console import People
 from tests.support.console import make_person, words
 from tests.support.machine_host import Host
 from tests.support.machine_objects import make_host, make_ssh_key, make_vm
-from tests.support.tenancy import Tenant
+from tests.support.networks import made, make_network, make_port, make_subnet
+from tests.support.tenancy import Tenant, make_caller
 
 
 @pytest.fixture
@@ -64,6 +65,54 @@ def test_a_machine_is_cloned_from_its_page(people: People, host: Host) -> None:
     for text in ("web-2", "1.0 GiB", "20 GiB", "waits"):
         assert text in shown, text
     assert words(member.get("/images").text).count("of the machine web-1") == 1
+
+
+def test_a_clone_is_plugged_in_as_its_machine_or_where_it_is_told(people: People, host: Host) -> None:
+    operator = make_caller(
+        people.plane, people.member.browser, "net@factory.test", Role.OPERATOR, kind="user"
+    )
+    host.carry_networks(operator)
+    member, inside = people.member, acme(people)
+    prod, test = make_network(inside, "prod"), make_network(inside, "test")
+    front, lab = (
+        make_subnet(inside, prod, "front", "10.0.0.0/24"),
+        make_subnet(inside, test, "lab", "10.1.0.0/24"),
+    )
+    group = made(inside.member.post("/v1/security-groups", network_id=prod, name="web"))
+    free = make_port(inside, lab, "spare")
+    path = f"/machines/{make_vm(people.plane, inside, 'web-1', subnets=['front'], security_groups=['web'])}"
+    for _ in range(4):
+        people.plane.networks.tick()
+        host.say(stamps=True)
+    page = member.get(f"{path}/clone").text
+    for text in (
+        "front, prod, 10.0.0.0/24",
+        "lab, test, 10.1.0.0/24",
+        "spare, test, 10.1.0.2",
+        "No network at all",
+    ):
+        assert text in words(page), text
+    assert "10.0.0.2" not in page, "its own port is not free"
+
+    def clone(name: str, **more: object) -> list[tuple[str, str]]:
+        answer = member.send(f"{path}/clone", {"name": name, **more})
+        assert answer.status_code == 303, words(answer.text)
+        vm_id = answer.headers["location"].rpartition("/")[2]
+        rows = inside.member.get("/v1/ports", service_id=vm_id).json()["items"]
+        return sorted((one["subnet_id"], one["address"]) for one in rows)
+
+    assert clone("same") == [(front, "10.0.0.3")]
+    assert clone("other", subnets=lab) == [(lab, "10.1.0.3")], "a group of another network stays behind"
+    both = sorted([(front, "10.0.0.4"), (lab, "10.1.0.2")])
+    assert clone("both", subnets=front, ports=free["id"]) == both
+    assert clone("alone", no_network="on") == []
+    held = inside.member.get(f"/v1/security-groups/{group['id']}").json()
+    assert len(held["bindings"]) == 3, "of the machine, of the same, and of the one in both networks"
+    refused = member.send(f"{path}/clone", {"name": "x", "subnets": front, "no_network": "on"})
+    assert (refused.status_code, 'id="w-no_network"' in refused.text) == (422, True)
+    refused = member.send(f"{path}/clone", {"name": "x", "ports": free["id"]})
+    assert (refused.status_code, "belongs to another machine" in refused.text) == (422, True)
+    assert inside.member.get("/v1/vms", name="x").json()["items"] == []
 
 
 def test_an_image_is_made_of_a_machine_and_shared_with_projects(people: People, host: Host) -> None:

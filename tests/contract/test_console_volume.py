@@ -78,6 +78,57 @@ def test_a_volume_is_priced_made_attached_and_grown_from_the_pages(people: Peopl
     assert snapshot_id not in member.get(path).text
 
 
+def test_a_volume_is_cloned_as_it_is_and_as_a_snapshot_has_it(people: People, host: Host) -> None:
+    seed_catalogue(people.plane.context)
+    member = people.member
+    inside = replace(people.acme, member=replace(people.acme.member, client=member.browser))
+    volume_id, vm_id = make_volume(inside, "data", size_gib=2), make_vm(people.plane, inside, "web-1")
+    path = f"/volumes/{volume_id}"
+    none_yet = member.send(f"{path}/clone", {"name": "x"})
+    assert (none_yet.status_code, "no bytes yet" in none_yet.text) == (409, True)
+
+    def settle(**detail: object) -> None:
+        for _ in range(4):
+            people.plane.volumes.tick()
+            host.say(stamps=True, **detail)
+
+    settle()
+    member.send(f"{path}/attach", {"vm_id": vm_id})
+    settle()
+    member.send(f"{path}/snapshots", {"name": "before"})
+    (snapshot_id,) = set(re.findall(r"vsn_\w{26}", member.get(path).text))
+    settle(snapshots={snapshot_id: 4 << 20})
+    shown = member.get(path).text
+    for link in (f"{path}/clone", f"{path}/clone?snapshot={snapshot_id}"):
+        assert f'href="{BASE}{link}"' in shown
+    asked = member.get(f"{path}/clone?snapshot={snapshot_id}").text
+    assert f'value="{snapshot_id}" selected' in asked
+    good = {"name": "copy", "snapshot_id": snapshot_id, "size_gib": "3", "description": "a copy"}
+    priced = member.send(f"{path}/clone", {**good, "ask": "1"})
+    assert "Nothing was made yet. It would cost" in words(priced.text)
+    for change, field in (
+        ({"name": "Co Py"}, "name"),
+        ({"size_gib": "1"}, "size_gib"),
+        ({"size_gib": "x"}, "size_gib"),
+    ):
+        refused = member.send(f"{path}/clone", {**good, **change})
+        assert (refused.status_code, f'id="w-{field}"' in refused.text) == (422, True), change
+    running = member.send(f"{path}/clone", {**good, "snapshot_id": ""})
+    assert (running.status_code, "running machine writes" in running.text) == (409, True)
+    assert member.send(f"{path}/clone", {**good, "snapshot_id": "vsn_" + "0" * 26}).status_code == 404
+    assert words(member.get("/volumes").text).count("copy") == 0, "nothing half-made"
+    made = member.send(f"{path}/clone", good)
+    clone = made.headers["location"].removeprefix(BASE)
+    page = words(member.get(clone).text)
+    for text in ("copy", "3 GiB", "a copy", "copying"):
+        assert text in page, text
+    assert people.stranger.get(f"{path}/clone").status_code == 404
+    assert people.stranger.send(f"{path}/clone", good).status_code == 404
+    assert people.auditor.get(f"{path}/clone").status_code == 403
+    assert people.auditor.send(f"{path}/clone", good).status_code == 403
+    assert ">Clone</a>" not in people.auditor.get(path).text
+
+
 def test_snapshots_of_a_volume_and_its_end(people: People) -> None:
     member = people.member
     inside = replace(people.acme, member=replace(people.acme.member, client=member.browser))
