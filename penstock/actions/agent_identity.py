@@ -145,7 +145,7 @@ def authenticate(context: Context, agent_id: str | None, expires_at: datetime | 
     """
     if agent_id is None or expires_at is None or not is_id(agent_id, "agent"):
         raise UnauthenticatedError(_BAD_CERTIFICATE)
-    with context.db.transaction(SYSTEM) as connection:
+    with context.db.reading() as connection:
         row = agent_store.get(connection, agent_id)
     if row is None or row["state"] == "revoked" or expires_at <= context.clock.now():
         raise UnauthenticatedError(_BAD_CERTIFICATE)

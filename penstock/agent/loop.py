@@ -217,7 +217,9 @@ class Agent:
         by_driver: dict[tuple[str, str], list[Item]] = {}
         for item in due:
             by_driver.setdefault((item.driver, item.wanted), []).append(item)
-        for (driver, wanted), items in by_driver.items():
+        # Who announces the end of its work only begins here, so nobody else's work need be waited for before that.
+        for driver, wanted in sorted(by_driver, key=lambda key: key[0] not in self._announcing):
+            items = by_driver[driver, wanted]
             for first in range(0, len(items), limits.AGENT_PULL_BATCH):
                 batch = items[first : first + limits.AGENT_PULL_BATCH]
                 for report in self._drive_batch(driver, batch, present=wanted == "present"):

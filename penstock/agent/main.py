@@ -276,7 +276,13 @@ def _engines(
         balancers = import_module("penstock.drivers.haproxy.driver")
         if balancers.unavailable() is None:
             found.append(balancers.HaproxyDriver(clock, HttpsCertificates(folder), lock=lock))
-    found += machines.drivers(state_dir, clock, HttpsImages(folder), HttpsKeys(folder))
+    hosted = machines.drivers(state_dir, clock, HttpsImages(folder), HttpsKeys(folder))
+    if (
+        hosted and networks.unavailable() is None
+    ):  # its first machine need not wait for what networks are made with
+        load = import_module("penstock.drivers.nftables.kernel").load
+        threading.Thread(target=load, name="load-networks", daemon=True).start()
+    found += hosted
     return {driver.name: driver for driver in found}
 
 

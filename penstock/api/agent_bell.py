@@ -75,11 +75,11 @@ class AgentBell:
                 continue
             if agents:
                 self._call(agents)
+            self._stop.wait(COALESCE_SECONDS)  # the first of a burst is heard at once, the others together
             try:
                 wakeups.wait("allocation", seen, limits.AGENT_HEARTBEAT_SECONDS)
             except UnavailableError:
                 return  # the process is stopping, and the bell with it
-            self._stop.wait(COALESCE_SECONDS)
 
     def _call(self, agents: Sequence[str] | None) -> None:
         """Ring on the loop for these agents, None: for all."""

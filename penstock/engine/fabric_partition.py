@@ -46,12 +46,16 @@ class FabricPartitionEngine:
     def tick(self) -> int:
         """Bring what is due one step on; return how much changed."""
         now = self._clock.now()
+        looks = self._looked_at is None or now - self._looked_at >= limits.FABRIC_LOOK
+        if not looks and not self._is_asked():
+            WAITING.set(0)
+            return 0  # whatever any agent says wakes this engine, and in most factories none of it is about a fabric
         waiting = self._waiting()
         for one in waiting:
             self._db.retrying(SYSTEM, lambda c, one=one: self._want(c, one, now))
         with self._db.transaction(SYSTEM) as connection:
             member_store.wake(connection, now)
-            if self._looked_at is None or now - self._looked_at >= limits.FABRIC_LOOK:
+            if looks:
                 self._looked_at = now
                 member_store.look(connection, now)
             due = member_store.due(connection, now, limits.FABRIC_PARTITIONS_PER_TURN)
@@ -65,6 +69,10 @@ class FabricPartitionEngine:
         if opened:
             self._wakeups.signal("service")
         return done + freed + opened
+
+    def _is_asked(self) -> bool:
+        with self._db.reading() as connection:
+            return member_store.is_asked(connection)
 
     def _waiting(self) -> list[Row]:
         with self._db.transaction(SYSTEM) as connection:

@@ -21,6 +21,7 @@ TICKS = Histogram(
 FAILURES = Counter("penstock_engine_tick_failures_total", "Ticks that ended in an exception.", ("loop",))
 LAST = Gauge("penstock_engine_last_tick_timestamp_seconds", "When the loop last finished a tick.", ("loop",))
 
+GATHER_FROM_TICKS = 4  # fewer with something to do one after the other are a burst, and no load
 GATHER_FACTOR = 2.0
 GATHER_SECONDS_MAX = 0.15
 
@@ -28,9 +29,10 @@ GATHER_SECONDS_MAX = 0.15
 def gather_seconds(done: int, in_a_row: int, elapsed_seconds: float) -> float:
     """Return how long to let more work gather after a tick that did ``done``, the ``in_a_row``-th one with something to do.
 
-    Small batches cost more a piece. What came first is not kept waiting by that: a lone order is no load.
+    Small batches cost more a piece. What came first is not kept waiting by that, nor what came just behind it: some orders
+    that somebody gives at once are no load.
     """
-    if done >= limits.ENGINE_BATCH // 2 or in_a_row < 2:
+    if done >= limits.ENGINE_BATCH // 2 or in_a_row < GATHER_FROM_TICKS:
         return 0.0
     return min(elapsed_seconds * GATHER_FACTOR, GATHER_SECONDS_MAX)
 

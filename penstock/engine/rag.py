@@ -42,7 +42,7 @@ class RagEngine:
 
     def tick(self) -> int:
         """Ask each service whose parts run all; return how many answered."""
-        with self._db.transaction(SYSTEM) as connection:
+        with self._db.reading() as connection:
             bases = base_store.to_prove(connection, limits.ENGINE_BATCH)
         done = 0
         for base in bases:

@@ -41,18 +41,21 @@ class VmEngine:
 
     def tick(self) -> int:
         """Handle what waits; return how many machines were told something."""
-        with self._db.transaction(SYSTEM) as connection:
-            waiting = vm_store.waiting(connection, limits.ENGINE_BATCH)
+        with self._db.reading() as connection:
+            waiting = vm_store.waiting(connection)
+            moving = vm_store.moving(connection)
+        unplugged = [one for one in waiting if one["unplugged"]]
+        plugged = [one for one in waiting if not one["unplugged"]]
         told = 0
-        if waiting:
-            # Signals come after the commits: whoever wakes earlier would find nothing and rest again.
-            if self._db.retrying(SYSTEM, lambda c: self._plug_in(c, waiting)):
-                self._wakeups.signal("network")
-            told = self._db.retrying(SYSTEM, lambda c: self._tell(c, waiting))
+        # Signals come after the commits: whoever wakes earlier would find nothing and rest again.
+        if unplugged and self._db.retrying(SYSTEM, lambda c: self._plug_in(c, unplugged)):
+            self._wakeups.signal("network")
+        if plugged:
+            told = self._db.retrying(SYSTEM, lambda c: self._tell(c, plugged))
             if told:
                 self._wakeups.signal("allocation")
                 TOLD.inc(told)
-        return told + self._move_on()
+        return told + self._move_on(moving)
 
     def meter(self) -> int:
         """Note since when, until when and in what shape machines are charged, and which snapshots are made; return how many changed."""
@@ -62,10 +65,8 @@ class VmEngine:
         now = self._clock.now()
         return time_store.settle(connection, now) + snapshot_time.settle(connection, ENGINE, now)
 
-    def _move_on(self) -> int:
+    def _move_on(self, moving: Sequence[str]) -> int:
         """Bring every move one step on; return how many went on."""
-        with self._db.transaction(SYSTEM) as connection:
-            moving = vm_store.moving(connection, limits.ENGINE_BATCH)
         topics = [
             self._db.retrying(SYSTEM, lambda c, one=one: step(c, one, self._clock.now())) for one in moving
         ]

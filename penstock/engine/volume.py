@@ -37,7 +37,7 @@ class VolumeEngine:
 
     def tick(self) -> int:
         """Bring every unfinished volume one step on; return how many went on."""
-        with self._db.transaction(SYSTEM) as connection:
+        with self._db.reading() as connection:
             waiting = volume_store.unfinished(connection, limits.ENGINE_BATCH)
         done = sum(self._db.retrying(SYSTEM, lambda c, one=one: self._step(c, one)) for one in waiting)
         if done:

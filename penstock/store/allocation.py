@@ -23,8 +23,8 @@ _CURSOR = sa.text("SELECT CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS t
 _SHOWN = (
     "a.id, a.driver, a.wanted, a.generation, a.config, a.changed_xid::text::bigint AS changed, n.name AS node"
 )
-# What waits for its node to join a partition of the fabric is no wish yet; that it is to go, is.
-_TOLD = "(NOT a.isolating OR a.wanted = 'absent')"
+# What waits for its node to join a partition of the fabric, or for its network, is no wish yet; that it is to go, is.
+_TOLD = "(NOT (a.isolating OR jsonb_exists(a.config, 'waiting')) OR a.wanted = 'absent')"
 _ALL = sa.text(
     f"SELECT {_SHOWN} FROM allocation a JOIN node n ON n.id = a.node_id "  # noqa: S608 - a constant
     f"WHERE a.agent_id = :agent_id AND {_TOLD} ORDER BY a.id"
@@ -48,7 +48,8 @@ def of_agent(connection: Connection, agent_id: str, after: int) -> list[Row]:
 
 
 _AGENTS_CHANGED = sa.text(
-    "SELECT DISTINCT agent_id FROM allocation WHERE changed_xid >= CAST(CAST(:after AS text) AS xid8)"
+    f"SELECT DISTINCT a.agent_id FROM allocation a WHERE {_TOLD} "  # noqa: S608 - a constant
+    "AND a.changed_xid >= CAST(CAST(:after AS text) AS xid8)"
 )
 
 

@@ -88,6 +88,11 @@ _ISOLATING = sa.text(
     GROUP BY s.id ORDER BY s.id LIMIT :limit
     """
 )
+_ASKED = sa.text(
+    "SELECT EXISTS (SELECT FROM allocation WHERE isolating AND wanted = 'present') "
+    "OR EXISTS (SELECT FROM fabric_partition WHERE due_at IS NOT NULL) "
+    "OR EXISTS (SELECT FROM node WHERE kept_for IS NOT NULL)"
+)
 _CARRIERS = sa.text(
     """
     SELECT s.id AS site_id, n.* FROM site s CROSS JOIN LATERAL (
@@ -205,6 +210,11 @@ def open_nodes(connection: Connection, limit: int, at: datetime) -> int:
     opened = connection.execute(_OPEN, {"ids": ids}).rowcount
     segment_store.settle(connection, ids, at)
     return opened
+
+
+def is_asked(connection: Connection) -> bool:
+    """Tell whether anything waits for the fabric, is being changed there, or keeps a node; one cheap statement."""
+    return bool(connection.execute(_ASKED).scalar_one())
 
 
 def isolating(connection: Connection, limit: int) -> list[Row]:

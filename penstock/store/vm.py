@@ -12,6 +12,7 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from penstock.base import limits
 from penstock.store.port import IS_READY
 from penstock.store.rows import Row, every, one
 from penstock.store.schema import vm, vm_snapshot
@@ -174,24 +175,32 @@ def config_of(
 
 _WAITING = sa.text(
     f"""
-    SELECT m.id, m.service_id, m.node_id FROM allocation m JOIN service s ON s.id = m.service_id
+    SELECT m.id, m.service_id, m.node_id, u.unplugged FROM allocation m JOIN service s ON s.id = m.service_id
+    CROSS JOIN LATERAL (SELECT EXISTS (
+        SELECT FROM port p WHERE p.service_id = s.id AND p.node_id IS DISTINCT FROM m.node_id) AS unplugged) u
     WHERE jsonb_exists(m.config, 'waiting') AND m.wanted = 'present' AND s.kind = 'vm' AND (
-        EXISTS (SELECT FROM port p WHERE p.service_id = s.id AND p.node_id IS DISTINCT FROM m.node_id)
-        OR NOT EXISTS (SELECT FROM port p WHERE p.service_id = s.id AND NOT {IS_READY})
-    ) ORDER BY m.id LIMIT :limit
+        u.unplugged OR NOT EXISTS (SELECT FROM port p WHERE p.service_id = s.id AND NOT {IS_READY})
+    ) ORDER BY m.id LIMIT {limits.ENGINE_BATCH}
     """  # noqa: S608 - our own text
 )
 
 
-def waiting(connection: Connection, limit: int) -> list[Row]:
-    """Return placed machines that something can be done for: plug their ports in, or tell their node what to be."""
-    return every(connection.execute(_WAITING, {"limit": limit}))
+def waiting(connection: Connection) -> list[Row]:
+    """Return placed machines that something can be done for: plug their ports in if ``unplugged``, else tell their node what to be.
+
+    At most ``limits.ENGINE_BATCH``: a number in the statement, so that PostgreSQL plans it once and not each time.
+    """
+    return every(connection.execute(_WAITING))
 
 
-def moving(connection: Connection, limit: int) -> list[str]:
-    """Return the machines that are under way to another node."""
-    query = sa.select(vm.c.service_id).where(vm.c.move.is_not(None)).order_by(vm.c.service_id).limit(limit)
-    return list(connection.execute(query).scalars())
+_MOVING = sa.text(
+    f"SELECT service_id FROM vm WHERE move IS NOT NULL ORDER BY service_id LIMIT {limits.ENGINE_BATCH}"  # noqa: S608 - our own text
+)
+
+
+def moving(connection: Connection) -> list[str]:
+    """Return machines that are under way to another node, at most ``limits.ENGINE_BATCH``."""
+    return list(connection.execute(_MOVING).scalars())
 
 
 _UNDER_WAY = sa.text(

@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -32,7 +33,7 @@ from penstock.drivers.nftables import (
 from penstock.drivers.nftables.host_lock import NOBODY, HostLock
 from penstock.drivers.nftables.kernel import tracked
 from penstock.drivers.nftables.links import Place
-from penstock.drivers.nftables.moves import Moves
+from penstock.drivers.nftables.moves import Moves, moves
 from penstock.drivers.nftables.traffic import TrafficReader
 
 log = structlog.get_logger(__name__)
@@ -79,6 +80,7 @@ class NftablesNetworkDriver:
         self._peers: dict[int, set[IPv4Address]] = {}  # other hosts by network
         self._taps: dict[int, tuple[str, ...]] = {}  # of the ports here, by network
         self._user_data: Mapping[str, bytes] | None = None  # by tap; None: not heard yet
+        self._made: dict[int, HostNetwork] = {}  # what this process has made whole
         self._moves = Moves(host, lambda network: links.turn(self._place(network.vni), network))
 
     def validate(self, config: Config) -> None:
@@ -104,29 +106,23 @@ class NftablesNetworkDriver:
         """
         network = read(wanted.config)
         self._require()
-        self._refuse_foreign(network.vni, wanted.allocation_id)
+        known = self._known(network.vni, wanted.allocation_id)
         place = self._place(network.vni)
         self._peers[network.vni] = {one.underlay for one in network.remotes}
-        # Nothing is let through before the rules say so: first the guard, then lines, then what passes them.
-        label = _Mark(wanted.allocation_id, 0, to_epoch_us(self._clock.now()), "-", self._owner).text()
-        guard.put(self._host, network)
-        peers.remember(self._of(network.vni), network)
-        peers.join(place.router, network, self._agreed(network.vni))
-        with self._moves.telling(network):
-            links.put(place, network, label)
-        nft.run(place.path, rules.table(network, nft.counters(place.path)))
+        was = self._made.pop(network.vni, None)
+        if known is None or known.generation >= wanted.generation or not self._changed(place, was, network):
+            self._put(place, network, wanted.allocation_id)
         self._cut(place, network)
         names.put(place.path, network, self._of(network.vni))
         metadata.put(self._folder, self._host, place.path, network)
         self._taps[network.vni] = tuple(port.tap for port in network.ports)
         guest_files.put_user_data(self._of(network.vni), self._taps[network.vni], self._user_data)
-        digest = _digest(wanted.config)
-        known = _Mark.read(links.alias_of(self._host, network.vni))
         now_us = to_epoch_us(self._clock.now())
         ready_us = known.ready_us if known and known.generation else now_us
-        mark = _Mark(wanted.allocation_id, wanted.generation, ready_us, digest, self._owner)
+        mark = _Mark(wanted.allocation_id, wanted.generation, ready_us, _digest(wanted.config), self._owner)
         if mark != known:
             links.write_alias(self._host, network.vni, mark.text())
+        self._made[network.vni] = network
         return mark.observed(Phase.READY)
 
     def observe(self) -> Sequence[Observed]:
@@ -137,6 +133,8 @@ class NftablesNetworkDriver:
         for vni, mark in self._marks().items():
             if mark.owner == self._owner:
                 whole = mark.generation > 0 and self._is_whole(vni)
+                if not whole:
+                    self._made.pop(vni, None)
                 found.append(mark.observed(Phase.READY if whole else Phase.STARTED))
         return found
 
@@ -216,10 +214,42 @@ class NftablesNetworkDriver:
         read_marks = {vni: _Mark.read(text) for vni, text in sorted(links.aliases(self._host).items())}
         return {vni: mark for vni, mark in read_marks.items() if mark is not None}
 
-    def _refuse_foreign(self, vni: int, allocation_id: str) -> None:
+    def _put(self, place: Place, network: HostNetwork, allocation_id: str) -> None:
+        """Bring everything that packets meet to what is wanted, from whatever is there.
+
+        Nothing is let through before the rules say so: first the guard, then lines, then what passes them.
+        """
+        label = _Mark(allocation_id, 0, to_epoch_us(self._clock.now()), "-", self._owner).text()
+        guard.put(self._host, network)
+        peers.remember(self._of(network.vni), network)
+        peers.join(place.router, network, self._agreed(network.vni))
+        with self._moves.telling(network):
+            links.put(place, network, label)
+        nft.run(place.path, rules.table(network, nft.counters(place.path)))
+
+    def _changed(self, place: Place, was: HostNetwork | None, network: HostNetwork) -> bool:
+        """Change what this process made itself, where guests came or went and nothing else; say whether that could be done.
+
+        The same order and end as ``_put``, without asking the kernel for what need not have changed. What somebody else
+        changed there meanwhile is for ``observe`` to find, as at any other time.
+        """
+        if was is None or was == network or not _is_of_guests(was, network):
+            return False
+        known = {port.tap for port in was.ports}
+        try:
+            guard.change(self._host, was, network)
+            links.put_places(place, network, [port.tap for port in network.ports if port.tap not in known])
+            nft.run(place.path, rules.table(network, nft.counters(place.path)))
+        except (DriverError, OSError) as error:
+            log.info("network_not_as_it_was_made", vni=network.vni, error=str(error))
+            return False
+        return True
+
+    def _known(self, vni: int, allocation_id: str) -> "_Mark | None":
+        """Return what stands on a network's bridge, None without one; ConflictError if another agent made it."""
         known = _Mark.read(links.alias_of(self._host, vni))
         if known is None or known.owner == self._owner or known.allocation_id == allocation_id:
-            return
+            return known
         raise ConflictError(
             f"network number {vni} of agent {known.owner} is on this host already and is left alone; if that agent is gone "
             f"for good, clear it away there with `penstock agent clear-host --owner {known.owner}`"
@@ -254,6 +284,7 @@ class NftablesNetworkDriver:
         return {peer: self._place(peer).router for peer in peers.agreed(self._folder, vni)}
 
     def _remove(self, vni: int) -> None:
+        self._made.pop(vni, None)
         self._peers.pop(vni, None)
         self._taps.pop(vni, None)
         place = self._place(vni)
@@ -275,6 +306,12 @@ class NftablesNetworkDriver:
         if new != old:
             file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             file.write_bytes(orjson.dumps(new))
+
+
+def _is_of_guests(was: HostNetwork, network: HostNetwork) -> bool:
+    """Tell whether two of a network differ in their guests, and where those of other hosts are, only; none of them moves."""
+    same = replace(was, ports=network.ports, remotes=network.remotes, records=network.records)
+    return network == same and not moves(was) and not moves(network)
 
 
 def _flush(marks: set[tuple[int, int]]) -> None:

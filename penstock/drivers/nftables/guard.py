@@ -55,6 +55,24 @@ def owners(host: Path | None) -> dict[str, set[str]]:
 def put(host: Path | None, wanted: HostNetwork) -> None:
     """Make the elements of one network exactly those of its ports, in one transaction."""
     install(host)
+    _replace(host, str(wanted.vni), _wanted(wanted))
+
+
+def change(host: Path | None, was: HostNetwork, wanted: HostNetwork) -> None:
+    """Change the elements of a network from what ``put`` made of ``was``; DriverError, and no change, if they are not those."""
+    old, new = _wanted(was), _wanted(wanted)
+    commands: list[Command] = []
+    for name in new:
+        commands += [_change("delete", name, [one]) for one in old[name] if one not in new[name]]
+        added = [one for one in new[name] if one not in old[name]]
+        if added:
+            commands.append(_change("add", name, added))
+    if commands:
+        run(host, commands)
+
+
+def _wanted(wanted: HostNetwork) -> dict[str, list[Any]]:
+    """Return the elements of a network's ports, by set."""
     mark = str(wanted.vni)
     who: list[Any] = []
     whence: list[Any] = []
@@ -68,7 +86,7 @@ def put(host: Path | None, wanted: HostNetwork) -> None:
             if via == port.address
         ]
         whence += [_element([port.tap, port.mac, source], mark) for source in sources]
-    _replace(host, mark, {_WHO: who, _WHENCE: whence})
+    return {_WHO: who, _WHENCE: whence}
 
 
 def drop(host: Path | None, vni: int) -> None:

@@ -17,6 +17,13 @@ ONLINK = 4  # of a route: the next router is on the wire, whatever its address l
 _GONE = frozenset({errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENXIO})
 
 
+def load() -> None:
+    """Import it now: a host that is to carry networks has it at hand for the first of them."""
+    import pyroute2
+
+    del pyroute2
+
+
 def devices() -> Any:
     """Return a context with the socket for devices, addresses, routes of the namespace that this thread is in."""
     from pyroute2 import IPRoute

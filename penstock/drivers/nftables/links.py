@@ -7,7 +7,7 @@ nobody can claim an address by sending from it.
 
 import socket
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -108,6 +108,25 @@ def put(place: Place, wanted: HostNetwork, label: str) -> None:
     inside(place.host, lambda: _host_side(place, wanted, label))
     away = inside(place.host, lambda: _away(wanted))
     inside(place.path, lambda: _router_side(wanted, away))
+
+
+def put_places(place: Place, wanted: HostNetwork, new_taps: Collection[str]) -> None:
+    """Bring what says where addresses are to what is wanted, and plug new guests in.
+
+    For a network that ``put`` has made, of which nothing else changed, and with no port that moves.
+    """
+
+    def plug() -> None:
+        if any(find(tap) is not None for tap in new_taps):
+            with devices() as ip:
+                _plug_taps(ip, _index(f"{BRIDGE_PREFIX}{wanted.vni}"), new_taps, wanted.mtu)
+
+    def work() -> None:
+        with devices() as ip:
+            _ways(ip, wanted, {}, _index(GW), _index(VX), find(EXT))
+
+    inside(place.host, plug)
+    inside(place.path, work)
 
 
 def turn(place: Place, wanted: HostNetwork) -> None:
@@ -244,7 +263,7 @@ def _leg(ip: Any, name: str, inner: str, bridge: int, place: Place, mac: str, mt
         ip.link("set", index=index, master=bridge, mtu=mtu, state="up")
 
 
-def _plug_taps(ip: Any, bridge: int, taps: set[str], mtu: int) -> None:
+def _plug_taps(ip: Any, bridge: int, taps: Collection[str], mtu: int) -> None:
     """Plug the guests' devices that are there into the bridge; whoever makes one later plugs it in itself."""
     for link in ip.get_links():
         name = link.get("ifname")
@@ -320,18 +339,25 @@ def _router_side(wanted: HostNetwork, away: Mapping[IPv4Address, int]) -> None:
         new: set[str] = set()
         if ext is not None and wanted.external is not None:
             new = _addresses(ip, ext, there, _outside_addresses(wanted.external))
-        neighbours = {(gw, str(port.address)): port.mac for port in wanted.ports}
-        neighbours |= {(vx, transit_address(one.slot)): transit_mac(one.slot) for one in wanted.remotes}
-        joined = peers.ends(wanted)
-        neighbours |= peers.neighbours(wanted.vni, joined)
-        _neighbours(ip, neighbours)
-        _forwarding(ip, vx, {transit_mac(one.slot): str(one.underlay) for one in wanted.remotes})
-        for peer in wanted.peers:
-            if peer.vni in joined:
-                peers.ready(ip, peer.vni, min(peer.mtu, wanted.mtu))
-        _routes(ip, {**peers.routes(wanted, joined), **_wanted_routes(wanted, away, gw, vx, ext)})
+        _ways(ip, wanted, away, gw, vx, ext)
     if new:
         announce(EXT, _outside_mac(wanted), [IPv4Address(one.partition("/")[0]) for one in sorted(new)])
+
+
+def _ways(
+    ip: Any, wanted: HostNetwork, away: Mapping[IPv4Address, int], gw: int, vx: int, ext: int | None
+) -> None:
+    """Bring to what is wanted where every address is: behind which device, host or peer."""
+    neighbours = {(gw, str(port.address)): port.mac for port in wanted.ports}
+    neighbours |= {(vx, transit_address(one.slot)): transit_mac(one.slot) for one in wanted.remotes}
+    joined = peers.ends(wanted)
+    neighbours |= peers.neighbours(wanted.vni, joined)
+    _neighbours(ip, neighbours)
+    _forwarding(ip, vx, {transit_mac(one.slot): str(one.underlay) for one in wanted.remotes})
+    for peer in wanted.peers:
+        if peer.vni in joined:
+            peers.ready(ip, peer.vni, min(peer.mtu, wanted.mtu))
+    _routes(ip, {**peers.routes(wanted, joined), **_wanted_routes(wanted, away, gw, vx, ext)})
 
 
 def _outside_addresses(external: External) -> set[str]:

@@ -31,6 +31,21 @@ def events(fabric: FabricFactory) -> list[str]:
     return [row["kind"].removeprefix("fabric_partition.") for row in query(fabric.plane.context, sql)]
 
 
+def test_reports_that_concern_no_fabric_cost_one_look(
+    fabric: FabricFactory, acme: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fabric.engine()
+    woken: list[object] = []
+    wake = member_store.wake
+    monkeypatch.setattr(member_store, "wake", lambda *a: (woken.append(a), wake(*a)))
+    fabric.order(acme, 4)
+    fabric.engine()
+    assert woken == [], "this order names no partition"
+    fabric.order(acme, 4, "training")
+    fabric.engine()
+    assert woken != []
+
+
 def test_what_asks_for_the_fabric_starts_once_its_nodes_are_in_and_frees_them_once_they_are_out(
     fabric: FabricFactory, acme: Tenant, globex: Tenant
 ) -> None:

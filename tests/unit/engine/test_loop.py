@@ -8,7 +8,7 @@ import pytest
 from penstock.base import limits
 from penstock.base.clock import SystemClock
 from penstock.base.errors import UnavailableError
-from penstock.engine.loop import FAILURES, GATHER_SECONDS_MAX, Loop, gather_seconds
+from penstock.engine.loop import FAILURES, GATHER_FROM_TICKS, GATHER_SECONDS_MAX, Loop, gather_seconds
 from penstock.store.wakeups import Wakeups
 
 LONG = 20.0
@@ -72,8 +72,11 @@ def test_it_goes_on_without_a_pause_while_there_is_something_to_do(start: Callab
 
 def test_work_gathers_under_load_and_keeps_no_first_order_waiting() -> None:
     assert gather_seconds(1, 1, 0.05) == 0.0
-    assert gather_seconds(3, 2, 0.05) == 0.1
-    assert gather_seconds(3, 2, 5.0) == GATHER_SECONDS_MAX
+    assert gather_seconds(12, GATHER_FROM_TICKS - 1, 0.05) == 0.0, (
+        "who ordered last of a burst waits for nobody"
+    )
+    assert gather_seconds(3, GATHER_FROM_TICKS, 0.05) == 0.1
+    assert gather_seconds(3, GATHER_FROM_TICKS, 5.0) == GATHER_SECONDS_MAX
     assert gather_seconds(limits.ENGINE_BATCH, 9, 0.05) == 0.0, "a batch that is nearly full waits for nobody"
 
 

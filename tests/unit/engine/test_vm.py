@@ -84,6 +84,43 @@ def test_a_machine_is_told_although_its_network_goes_on_changing(
     assert now["phase_generation"] == new["generation"], "an old word that comes late changes nothing"
 
 
+def test_what_waits_for_its_network_is_no_news_for_its_agent(
+    control_plane: ControlPlane, acme: Tenant, operator: Caller
+) -> None:
+    host = Host(control_plane).carry_networks(operator)
+    make_subnet(acme, make_network(acme, "net"), "front", "10.0.0.0/24")
+    cursor, _ = agent_actions.with_news(control_plane.context, 1)
+    (vm_id,) = _order(control_plane, acme, 0, 1)
+    control_plane.vms.tick()
+
+    def drivers() -> list[str]:
+        pulled = agent_actions.pull(control_plane.context, host.agent_id, cursor, 0)
+        return [row["driver"] for row in pulled.allocations]
+
+    assert agent_actions.with_news(control_plane.context, cursor)[1] == []
+    assert drivers() == []
+    _report(control_plane, host, _network(control_plane, host))
+    assert drivers() == ["simulated_network"]
+    control_plane.vms.tick()
+    assert agent_actions.with_news(control_plane.context, cursor)[1] == [host.agent_id]
+    assert sorted(drivers()) == ["libvirt", "simulated_network"]
+    assert _told(control_plane) == {vm_id}
+
+
+def test_nothing_to_do_costs_two_statements_and_no_transaction(
+    control_plane: ControlPlane, acme: Tenant, operator: Caller
+) -> None:
+    host = Host(control_plane).carry_networks(operator)
+    make_subnet(acme, make_network(acme, "net"), "front", "10.0.0.0/24")
+    _order(control_plane, acme, 0, 1)
+    control_plane.vms.tick()
+    with _statements(control_plane) as sent:
+        assert control_plane.vms.tick() == 0, "its network is not there yet"
+        assert sent() == 2
+    _report(control_plane, host, _network(control_plane, host))
+    assert control_plane.vms.tick() == 1
+
+
 def test_many_machines_cost_as_many_statements_as_few(
     control_plane: ControlPlane, acme: Tenant, operator: Caller
 ) -> None:
