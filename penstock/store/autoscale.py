@@ -101,7 +101,7 @@ def demand(connection: Connection, service_id: str, now: datetime) -> bool:
 # What another engine is at just now is left to it, or to the next tick.
 _DUE = sa.text(
     """
-    WITH due AS (SELECT service_id FROM autoscale WHERE due_at <= :now ORDER BY due_at LIMIT :limit),
+    WITH due AS (SELECT service_id FROM autoscale WHERE due_at <= :now ORDER BY due_at, service_id LIMIT :limit),
     locked AS MATERIALIZED (
         SELECT * FROM service WHERE id IN (SELECT service_id FROM due) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
     )

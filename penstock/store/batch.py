@@ -62,7 +62,7 @@ _LEASE = sa.text(
     """
     UPDATE batch SET lease_token = :token, leased_until = :until WHERE id IN (
         SELECT id FROM batch WHERE due_at <= :now AND (leased_until IS NULL OR leased_until < :now)
-        ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED
+        ORDER BY due_at, id LIMIT :limit FOR UPDATE SKIP LOCKED
     ) RETURNING *
     """
 )
@@ -71,7 +71,7 @@ _LEASE = sa.text(
 def lease(connection: Connection, now: datetime, token: str, limit: int, lease_time: timedelta) -> list[Row]:
     """Take up to ``limit`` batches that are due, for ``lease_time``."""
     parameters = {"token": token, "now": now, "until": now + lease_time, "limit": limit}
-    return every(connection.execute(_LEASE, parameters))
+    return sorted(every(connection.execute(_LEASE, parameters)), key=lambda row: (row["due_at"], row["id"]))
 
 
 def record(connection: Connection, batch_id: str, token: str, values: Mapping[str, Any]) -> bool:

@@ -136,7 +136,7 @@ def forget_serials(connection: Connection, now: datetime) -> None:
 _DUE = sa.text(
     """
     SELECT c.id FROM certificate c JOIN project p ON p.id = c.project_id
-    WHERE c.rotate_at <= :now AND p.state = 'active' ORDER BY c.rotate_at LIMIT :limit
+    WHERE c.rotate_at <= :now AND p.state = 'active' ORDER BY c.rotate_at, c.id LIMIT :limit
     FOR NO KEY UPDATE OF c SKIP LOCKED
     """
 )
@@ -144,7 +144,7 @@ _ENDING = sa.text(
     """
     UPDATE certificate SET warned_at = :now WHERE id IN (
         SELECT id FROM certificate WHERE source = 'uploaded' AND warned_at IS NULL AND revoked_at IS NULL
-            AND expires_at <= :before ORDER BY expires_at LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED
+            AND expires_at <= :before ORDER BY expires_at, id LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED
     ) RETURNING id, tenant_id, project_id, name, expires_at
     """
 )

@@ -147,7 +147,7 @@ _LEASE = sa.text(
         SELECT id FROM document
         WHERE due_at <= :now AND (leased_until IS NULL OR leased_until < :now)
             AND (wanted <> 'deleted' OR :deletions)
-        ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED
+        ORDER BY due_at, id LIMIT :limit FOR UPDATE SKIP LOCKED
     ) RETURNING *
     """
 )
@@ -170,7 +170,7 @@ def lease(
         "limit": limit,
         "deletions": deletions,
     }
-    return every(connection.execute(_LEASE, parameters))
+    return sorted(every(connection.execute(_LEASE, parameters)), key=lambda row: (row["due_at"], row["id"]))
 
 
 def record(connection: Connection, row: Mapping[str, Any], token: str, values: Mapping[str, Any]) -> bool:

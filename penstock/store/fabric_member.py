@@ -134,7 +134,11 @@ def touch(connection: Connection, partition_id: str, at: datetime) -> None:
 def due(connection: Connection, now: datetime, limit: int) -> list[str]:
     """Return partitions that must be looked at."""
     query = sa.select(fabric_partition.c.id).where(fabric_partition.c.due_at <= now)
-    return list(connection.execute(query.order_by(fabric_partition.c.due_at).limit(limit)).scalars())
+    return list(
+        connection.execute(
+            query.order_by(fabric_partition.c.due_at, fabric_partition.c.id).limit(limit)
+        ).scalars()
+    )
 
 
 def note(connection: Connection, partition_id: str, values: Mapping[str, Any]) -> None:

@@ -48,7 +48,7 @@ def due(connection: Connection, now: datetime, limit: int) -> list[Row]:
     query = (
         sa.select(*owned.shown(network))
         .where(network.c.due_at <= now)
-        .order_by(network.c.due_at)
+        .order_by(network.c.due_at, network.c.id)
         .limit(limit)
         .with_for_update(key_share=True, skip_locked=True)
     )

@@ -117,7 +117,7 @@ _HEARD = sa.text(
         a.detail, a.observed_at
     FROM load_balancer b JOIN allocation a ON a.load_balancer_id = b.id AND a.node_id = b.node_id
     WHERE a.detail IS NOT NULL AND a.observed_at > coalesce(b.seen_at, '-infinity')
-    ORDER BY a.observed_at LIMIT :limit FOR NO KEY UPDATE OF b SKIP LOCKED
+    ORDER BY a.observed_at, b.id LIMIT :limit FOR NO KEY UPDATE OF b SKIP LOCKED
     """
 )
 
@@ -135,7 +135,9 @@ def heard(connection: Connection, limit: int) -> list[Row]:
 def due(connection: Connection, now: datetime, limit: int) -> list[str]:
     """Return load balancers that must be looked at."""
     query = sa.select(load_balancer.c.id).where(load_balancer.c.due_at <= now)
-    return list(connection.execute(query.order_by(load_balancer.c.due_at).limit(limit)).scalars())
+    return list(
+        connection.execute(query.order_by(load_balancer.c.due_at, load_balancer.c.id).limit(limit)).scalars()
+    )
 
 
 def hosts(connection: Connection) -> list[Row]:

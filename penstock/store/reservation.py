@@ -232,7 +232,7 @@ def services_in(connection: Connection, reservation_id: str, limit: int) -> list
 # ---- the engine --------------------------------------------------------------------------------------------
 
 _LEASE = sa.text(
-    "SELECT * FROM reservation WHERE due_at <= :now ORDER BY due_at LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED"
+    "SELECT * FROM reservation WHERE due_at <= :now ORDER BY due_at, id LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED"
 )
 
 

@@ -9,6 +9,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
+from penstock.base.errors import DriverError
 from penstock.domain.network import ROUTER_PREFIX
 from penstock.domain.port import TAP_PREFIX
 from penstock.drivers.network.model import HostNetwork
@@ -44,11 +45,18 @@ def remove(host: Path | None) -> None:
 
 
 def owners(host: Path | None) -> dict[str, set[str]]:
-    """Return which taps are known, by the VNI (as text) of their network."""
+    """Return which taps are known, by the VNI (as text) of their network; also while an agent takes the table away."""
     found: dict[str, set[str]] = {}
-    if is_there(host):
-        for element in _elements(host, _WHO):
-            found.setdefault(element["comment"], set()).add(element["val"]["concat"][0])
+    if not is_there(host):
+        return found
+    try:
+        elements = _elements(host, _WHO)
+    except DriverError:
+        if is_there(host):
+            raise
+        return found  # gone since we asked
+    for element in elements:
+        found.setdefault(element["comment"], set()).add(element["val"]["concat"][0])
     return found
 
 
