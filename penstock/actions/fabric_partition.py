@@ -15,6 +15,7 @@ from penstock.store import node as node_store
 from penstock.store import owned
 from penstock.store import project as project_store
 from penstock.store.database import SYSTEM
+from penstock.store.fabric_partition import Place
 from penstock.store.rows import Row
 from penstock.store.schema import fabric_partition
 
@@ -147,8 +148,8 @@ def _present(made: Change, actor: Actor, partition_id: str) -> Row:
     return row
 
 
-def inventory(context: Context, actor: Actor, *, after: str | None, limit: int) -> list[Row]:
-    """Return where nodes are in the fabric: rack, leaf, spine, core, NVLink domains; for operators."""
+def inventory(context: Context, actor: Actor, place: Place, *, after: str | None, limit: int) -> list[Row]:
+    """Return where the nodes of a part of the fabric are: rack, switches, NVLink domains, partitions; for operators."""
     actor.require("fabric:read")
     with context.db.transaction(actor.scope) as connection:
-        return partition_store.inventory(connection, after=after, limit=limit)
+        return partition_store.inventory(connection, place, after=after, limit=limit)

@@ -9,9 +9,10 @@ from pydantic import BaseModel, Field
 
 from penstock.actions import fabric_partition as partition_actions
 from penstock.api.edge import ERRORS, After, Caller, Limit, Strict, answer, page
-from penstock.api.fields import Id, Name, NameFilter, PathId, Text
+from penstock.api.fields import Id, IdFilter, Name, NameFilter, PathId, Text
 from penstock.base import limits
 from penstock.domain.fabric_partition import MemberState, PartitionState, shown
+from penstock.store.fabric_partition import Place
 from penstock.store.rows import Row
 
 router = APIRouter(prefix="/v1", tags=["fabric"])
@@ -77,8 +78,17 @@ class FabricMemberPage(BaseModel):
     next: str | None
 
 
+class FabricNodePartition(BaseModel):
+    """A partition that a node is in, or on its way into or out of."""
+
+    id: str
+    name: str
+    pkey: str
+    state: MemberState
+
+
 class FabricNodeOut(BaseModel):
-    """Where a node is in the fabric."""
+    """Where a node is in the fabric; ``pkeys`` are those of the partitions that it is a member of now."""
 
     node_id: str
     name: str
@@ -88,6 +98,7 @@ class FabricNodeOut(BaseModel):
     core: str | None
     nvlink_domains: list[str]
     pkeys: list[str]
+    partitions: list[FabricNodePartition]
     simulated: bool
 
 
@@ -105,12 +116,29 @@ def out(row: Row) -> dict[str, Any]:
 
 
 @router.get("/fabric", responses={200: {"model": FabricPage}, **ERRORS})
-def inventory(call: Caller, limit: Limit = limits.PAGE_DEFAULT, after: After = None) -> Response:
-    """List where nodes are: rack, leaf, spine, core, NVLink domains, keys of partitions; for operators."""
-    rows = partition_actions.inventory(call.context, call.actor(), after=after, limit=limit + 1)
-    return page(
-        [{**row, "pkeys": [shown(one) for one in row["pkeys"]]} for row in rows], limit, key="node_id"
-    )
+def inventory(
+    call: Caller,
+    limit: Limit = limits.PAGE_DEFAULT,
+    after: After = None,
+    leaf: NameFilter = None,
+    spine: NameFilter = None,
+    core: NameFilter = None,
+    nvlink_domain: NameFilter = None,
+    partition_id: IdFilter = None,
+) -> Response:
+    """List where nodes are: rack, leaf, spine, core, NVLink domains, partitions with their keys; for operators."""
+    place = Place(leaf, spine, core, nvlink_domain, partition_id)
+    rows = partition_actions.inventory(call.context, call.actor(), place, after=after, limit=limit + 1)
+    return page([_node_out(row) for row in rows], limit, key="node_id")
+
+
+def _node_out(row: Row) -> dict[str, Any]:
+    partitions = [
+        {"id": one["id"], "name": one["name"], "pkey": shown(one["pkey"]), "state": one["state"]}
+        for one in row["partitions"]
+    ]
+    pkeys = [one["pkey"] for one in partitions if one["state"] == MemberState.MEMBER]
+    return {**row, "pkeys": pkeys, "partitions": partitions}
 
 
 @router.post("/fabric-partitions", status_code=201, responses={201: {"model": FabricPartitionOut}, **ERRORS})

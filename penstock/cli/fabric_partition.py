@@ -1,6 +1,6 @@
 """`penstock fabric`: where nodes are in the fabric, and partitions of it."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -38,10 +38,27 @@ PLACES = (
 )
 
 
-@command(app, "nodes", examples=["penstock fabric nodes"])
-def nodes(session: Session, limit: ListLimit = None) -> None:
+def _only(what: str) -> Any:
+    return typer.Option(help=f"Only nodes {what}.")
+
+
+@command(app, "nodes", examples=["penstock fabric nodes", "penstock fabric nodes --leaf leaf-03"])
+def nodes(
+    session: Session,
+    leaf: Annotated[str | None, _only("at this leaf switch")] = None,
+    spine: Annotated[str | None, _only("at this spine switch")] = None,
+    core: Annotated[str | None, _only("at this core switch")] = None,
+    nvlink_domain: Annotated[str | None, _only("with a device in this NVLink domain")] = None,
+    partition: Annotated[
+        str | None, _only("in this partition, or on their way into or out of it: its name or id")
+    ] = None,
+    limit: ListLimit = None,
+) -> None:
     """List where nodes are: rack, leaf, spine, core, NVLink domains, keys of partitions; for operators."""
-    session.show_list("/v1/fabric", PLACES, limit=limit)
+    asked = {"leaf": leaf, "spine": spine, "core": core, "nvlink_domain": nvlink_domain}
+    asked["partition_id"] = None if partition is None else _id(session, partition)
+    params = {name: value for name, value in asked.items() if value is not None}
+    session.show_list("/v1/fabric", PLACES, params=params, limit=limit)
 
 
 @command(app, "create", examples=["penstock fabric create training"])

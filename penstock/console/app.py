@@ -64,6 +64,7 @@ PAGES = (
     "flow",
     "load_balancer",
     "load_balancer_change",
+    "fabric_node",
     "fabric_partition",
     "certificate",
     "api_key",

@@ -45,6 +45,7 @@ _NETWORKS = (
     "/public-names",
     "/flows",
     "/fabric",
+    "/fabric-nodes",
     "/network-peerings",
     "/network-routes",
     "/network-hosts",

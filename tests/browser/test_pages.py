@@ -102,6 +102,7 @@ OPERATOR = (
     ("window", "/maintenance/{window}"),
     ("placement", "/placement"),
     ("decision", "/placement/{waiting}"),
+    ("fabric-nodes", "/fabric-nodes"),
     ("power", "/power"),
     ("power-budgets", "/power/budgets?level=node"),
     ("power-sleep", "/power/sleep"),

@@ -52,7 +52,18 @@ def test_operators_see_the_fabric_and_fill_partitions(
     assert all(place["leaf"] and place["spine"] and place["simulated"] for place in places)
     first = operator.get("/v1/fabric", limit=1).json()
     assert first["next"] == first["items"][0]["node_id"]
+    some = places[0]
+    at_leaf = operate.json("fabric", "nodes", "--leaf", some["leaf"], "--spine", some["spine"])["items"]
+    assert [place["name"] for place in at_leaf] == [
+        place["name"] for place in places if place["leaf"] == some["leaf"]
+    ]
+    domain = some["nvlink_domains"][0]
+    assert operate.json("fabric", "nodes", "--nvlink-domain", domain)["items"] == [
+        place for place in places if domain in place["nvlink_domains"]
+    ]
+    assert operate.json("fabric", "nodes", "--core", "nowhere")["items"] == []
     penstock.json("fabric", "create", "training")
+    assert operate.json("fabric", "nodes", "--partition", "training")["items"] == []
     assert "training" in penstock("fabric", "list").stdout
     names = [place["name"] for place in places]
     assert operate.json("fabric", "set", "training", *names)["nodes"] == len(names)
