@@ -14,6 +14,7 @@ from penstock.base.clock import SystemClock
 from penstock.drivers.base import Config, Driver, Phase
 from penstock.drivers.contract import DriverContract
 from penstock.drivers.libvirt.driver import LibvirtDriver
+from penstock.drivers.libvirt.numa import host_cpus
 from penstock.drivers.libvirt.settings import Acceleration, Settings
 from tests.support.hypervisors import Host, open_way
 from tests.support.machines import blank_image, config
@@ -96,6 +97,9 @@ class TestLibvirt(DriverContract):
         with self._ready(driver, wanted):
             live = ET.fromstring(self._virsh("dumpxml", wanted.allocation_id))  # noqa: S314 - libvirt's own words
             assert live.find("numatune/memory").attrib == {"mode": "preferred", "nodeset": "0"}
+            assert self._cpus((live.find("vcpu").get("cpuset") or "")) == self._cpus(host_cpus()[0]), (
+                "it runs where its devices are"
+            )
             assert live.findall("devices/hostdev") == []  # nothing of the host is given
             aliases = [one.get("name") or "" for one in live.iterfind("devices/rng/alias")]
             named = {f"ua-simulated-0000-{bus}-00-0" for bus in ("40", "41", "5e")}
@@ -111,6 +115,11 @@ class TestLibvirt(DriverContract):
                     break
                 self.wait()
             assert {name: at for name, at in seen.items() if name in where} == where
+
+    def _cpus(self, said: str) -> set[int]:
+        """Return the CPUs of a list as libvirt and the kernel write them."""
+        spans = [part.partition("-") for part in said.split(",")]
+        return {cpu for first, _, last in spans for cpu in range(int(first), int(last or first) + 1)}
 
     def _virsh(self, *words: str) -> str:
         command = ["virsh", "-c", self.host.uri, *words]
