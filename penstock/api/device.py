@@ -67,6 +67,7 @@ class ClassCapacity(BaseModel):
     """The devices of one class; simulated ones are counted apart from real ones.
 
     ``devices_sold``: at least one slice is held. ``devices_free``: whole, well, and open to orders.
+    ``devices_kept``: whole and well, on a node that is kept for one project's partition of the fabric.
     ``devices_unhealthy``: not well, or on a node that is lost or cordoned.
     """
 
@@ -75,6 +76,7 @@ class ClassCapacity(BaseModel):
     devices: int
     devices_sold: int
     devices_free: int
+    devices_kept: int
     devices_unhealthy: int
     slices: int
     slices_sold: int

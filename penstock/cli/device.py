@@ -50,6 +50,7 @@ CAPACITY = (
     Column("DEVICES", "devices", Kind.COUNT),
     Column("SOLD", "devices_sold", Kind.COUNT),
     Column("FREE", "devices_free", Kind.COUNT),
+    Column("KEPT", "devices_kept", Kind.COUNT),
     Column("UNHEALTHY", "devices_unhealthy", Kind.COUNT),
     Column("SLICES", "slices", Kind.COUNT),
     Column("SLICES FREE", "slices_free", Kind.COUNT),

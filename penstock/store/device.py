@@ -144,11 +144,13 @@ _CAPACITY = sa.text(
     SELECT d.device_class, d.simulated,
         count(*) AS devices,
         count(*) FILTER (WHERE d.used_mask <> 0) AS devices_sold,
-        count(*) FILTER (WHERE d.used_mask = 0 AND rest.usable) AS devices_free,
+        count(*) FILTER (WHERE d.used_mask = 0 AND rest.usable AND n.kept_for IS NULL) AS devices_free,
+        count(*) FILTER (WHERE d.used_mask = 0 AND rest.usable AND n.kept_for IS NOT NULL) AS devices_kept,
         count(*) FILTER (WHERE NOT rest.usable) AS devices_unhealthy,
         sum(d.slices) AS slices,
         sum(bit_count(CAST(d.used_mask AS bit(64)))) AS slices_sold,
-        COALESCE(sum(d.slices - bit_count(CAST(d.used_mask AS bit(64)))) FILTER (WHERE rest.usable), 0) AS slices_free,
+        COALESCE(sum(d.slices - bit_count(CAST(d.used_mask AS bit(64)))) FILTER (
+            WHERE rest.usable AND n.kept_for IS NULL), 0) AS slices_free,
         sum(d.memory_bytes) AS memory_bytes
     FROM device d JOIN node n ON n.id = d.node_id
     CROSS JOIN LATERAL (SELECT n.state = 'ready' AND NOT n.cordoned AND d.health = 'ok' AS usable) AS rest

@@ -225,6 +225,8 @@ def test_what_is_kept_for_a_partition_is_not_free_until_its_manager_has_said_tha
     with fabric.plane.context.db.transaction(SYSTEM) as connection:
         floor = {row["name"]: set(row["states"]) for row in floor_store.read(connection, fabric.clock.now())}
     assert [floor[name] for name in nodes] == [{"stranded"}] * 2
+    (capacity,) = operator.get("/v1/capacity").json()["classes"]
+    assert (capacity["devices_free"], capacity["devices_kept"]) == (4, 4)
     sql = "SELECT count(*) AS begun FROM segment WHERE state = 'free' AND start_at >= :since"
     (row,) = query(fabric.plane.context, sql, since=ended)
     assert row["begun"] == 0, "not for a moment"
