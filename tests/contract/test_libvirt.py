@@ -97,7 +97,7 @@ class TestLibvirt(DriverContract):
         with self._ready(driver, wanted):
             live = ET.fromstring(self._virsh("dumpxml", wanted.allocation_id))  # noqa: S314 - libvirt's own words
             assert live.find("numatune/memory").attrib == {"mode": "preferred", "nodeset": "0"}
-            assert self._cpus((live.find("vcpu").get("cpuset") or "")) == self._cpus(host_cpus()[0]), (
+            assert self._cpus(live.find("vcpu").get("cpuset") or "") == self._cpus(host_cpus()[0]), (
                 "it runs where its devices are"
             )
             assert live.findall("devices/hostdev") == []  # nothing of the host is given
