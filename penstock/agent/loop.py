@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import structlog
 from prometheus_client import Counter
 
+from penstock.agent.aside import Aside
 from penstock.agent.console_report import ConsoleReport
 from penstock.agent.console_typing import ConsoleTyping
 from penstock.agent.desired import DesiredFile
@@ -36,6 +37,7 @@ from penstock.drivers.base import (
     ReadsSensors,
     ReportsSilentNodes,
     Wanted,
+    WorksAside,
 )
 
 log = structlog.get_logger(__name__)
@@ -106,6 +108,9 @@ class Agent:
         self._counted_at: dict[str, float] = {}
         self._observe_at = clock.monotonic()
         self._busy = threading.Lock()  # guards everything above, but not the wait for wishes
+        self._aside = Aside(
+            (name for name, driver in drivers.items() if isinstance(driver, WorksAside)), self._drive_aside
+        )
         self._news = threading.Event()
         self._announcing = {name for name, driver in drivers.items() if isinstance(driver, Announces)}
         for driver in drivers.values():
@@ -123,10 +128,12 @@ class Agent:
         hearing = threading.Thread(target=self._hear, args=(stop,), name="agent-news", daemon=True)
         if self._announcing:
             hearing.start()
+        self._aside.start()
         try:
             self._go_on(stop)
         finally:
             self._news.set()
+            self._aside.stop()
             self._typing.stop()
             if self._announcing:
                 hearing.join(NEWS_JOIN_SECONDS)
@@ -155,10 +162,11 @@ class Agent:
         while not stop.is_set():
             with self._busy:
                 self._drive()
+                patience = self._patience()
             left = end - self._clock.monotonic()
             if left <= 0:
                 return
-            stop.wait(min(left, max(FIRST_RECHECK_SECONDS, self._patience())))
+            stop.wait(min(left, max(FIRST_RECHECK_SECONDS, patience)))
 
     def step(self, wait_seconds: float | None = None) -> int:
         """Pull, drive, push once; return how many reports were pushed.
@@ -201,11 +209,14 @@ class Agent:
                     if self._desired[key].driver in self._announcing:
                         attempt.due = now
                 self._drive()
-                try:
-                    self._push()
-                except (PenstockError, OSError) as error:
-                    # What was not heard stays unsent; the other thread meets the same outage, says so and tells it later.
-                    log.debug("news_untold", error=str(error))
+                self._try_to_push()
+
+    def _try_to_push(self) -> None:
+        try:
+            self._push()
+        except (PenstockError, OSError) as error:
+            # What was not heard stays unsent; the loop meets the same outage, says so and tells it later.
+            log.debug("news_untold", error=str(error))
 
     def _drive(self) -> None:
         """Drive what is due and note what the drivers said; needs no control plane."""
@@ -220,16 +231,51 @@ class Agent:
         # Who announces the end of its work only begins here, so nobody else's work need be waited for before that.
         for driver, wanted in sorted(by_driver, key=lambda key: key[0] not in self._announcing):
             items = by_driver[driver, wanted]
+            if self._aside.takes(driver):
+                self._aside.begin(driver)
+                continue
             for first in range(0, len(items), limits.AGENT_PULL_BATCH):
                 batch = items[first : first + limits.AGENT_PULL_BATCH]
                 for report in self._drive_batch(driver, batch, present=wanted == "present"):
                     self._unsent[report.allocation_id] = report
 
+    def _drive_aside(self, name: str) -> float | None:
+        """Drive what is due of one driver while others go on; return how long until more is, None if nothing is unsettled.
+
+        A wish that is replaced meanwhile stays due as it is now; what came of the one before is told as such.
+        """
+        now = self._clock.monotonic()
+        with self._busy:
+            tries = {key: one for key, one in self._tries.items() if self._desired[key].driver == name}
+            if not tries:
+                self._aside.ended(name)
+                return None
+            due = [key for key, attempt in tries.items() if attempt.due <= now]
+            first = min(attempt.due for attempt in tries.values())
+        if not due:
+            return first - now
+        for key in due:
+            with self._busy:
+                item, attempt = self._desired.get(key), self._tries.get(key)
+            if item is None or attempt is None:
+                continue
+            answer = self._drive_one(self._drivers[name], item, attempt, present=item.wanted == "present")
+            with self._busy:
+                if key in self._desired:
+                    self._unsent[key] = self._settle(item, answer)
+        with self._busy:
+            if self._heard:  # else the loop tells it once the control plane is back
+                self._try_to_push()
+        return 0.0
+
     def _patience(self) -> float:
         now = self._clock.monotonic()
-        first = min(
-            (attempt.due for attempt in self._tries.values()), default=now + limits.AGENT_LONG_POLL_SECONDS
+        ours = (
+            attempt.due
+            for key, attempt in self._tries.items()
+            if not self._aside.works(self._desired[key].driver)
         )
+        first = min(ours, default=now + limits.AGENT_LONG_POLL_SECONDS)
         return max(0.0, min(first, self._observe_at) - now)
 
     def _take(self, pulled: Pulled) -> None:
@@ -282,9 +328,14 @@ class Agent:
                 return [self._settle(item, answer) for item, answer in zip(items, answers, strict=True)]
             except Exception as error:  # noqa: BLE001 - one of the batch is bad: find out which, one by one
                 log.warning("driver_batch_failed", driver=driver_name, error=str(error))
-        return [self._settle(item, self._drive_one(driver, item, present=present)) for item in items]
+        return [
+            self._settle(
+                item, self._drive_one(driver, item, self._tries[item.allocation_id], present=present)
+            )
+            for item in items
+        ]
 
-    def _drive_one(self, driver: Driver, item: Item, *, present: bool) -> Observed:
+    def _drive_one(self, driver: Driver, item: Item, attempt: _Try, *, present: bool) -> Observed:
         try:
             if not present:
                 return driver.remove(item.allocation_id)
@@ -292,7 +343,6 @@ class Agent:
         except PenstockError as error:
             return _failed(item, error.code, error.sentence)
         except Exception as error:
-            attempt = self._tries[item.allocation_id]
             attempt.failures += 1
             log.exception("driver_failed", driver=item.driver, allocation=item.allocation_id)
             if attempt.failures < TRIES_MAX:
@@ -317,7 +367,7 @@ class Agent:
             answer.detail,
         )
         attempt = self._tries.get(item.allocation_id)
-        if attempt is not None:
+        if attempt is not None and self._desired.get(item.allocation_id) is item:
             if answer.phase in SETTLED:
                 del self._tries[item.allocation_id]
             else:

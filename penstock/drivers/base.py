@@ -339,6 +339,13 @@ class Announces(Protocol):
 
 
 @runtime_checkable
+class WorksAside(Protocol):
+    """Option of drivers whose calls take their time, and that guard themselves: the agent goes on beside their work."""
+
+    works_aside: ClassVar[bool]
+
+
+@runtime_checkable
 class Consoles(Protocol):
     """Option: what machines write to their serial consoles."""
 

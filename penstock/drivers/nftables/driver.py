@@ -1,6 +1,7 @@
 """The six verbs over Linux: an allocation is a network on this host."""
 
 import os
+import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -60,6 +61,7 @@ class NftablesNetworkDriver:
 
     name: ClassVar[str] = "nftables"
     simulated: ClassVar[bool] = False
+    works_aside: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -78,6 +80,8 @@ class NftablesNetworkDriver:
         self._folder = run_folder / str(self._tag)
         self._traffic = TrafficReader(self._folder, host)
         self._peers: dict[int, set[IPv4Address]] = {}  # other hosts by network
+        self._changing = threading.RLock()  # networks are made, looked at and taken away one after the other
+        self._serving = threading.Lock()  # guards the next two, and the files that are written of them
         self._taps: dict[int, tuple[str, ...]] = {}  # of the ports here, by network
         self._user_data: Mapping[str, bytes] | None = None  # by tap; None: not heard yet
         self._made: dict[int, HostNetwork] = {}  # what this process has made whole
@@ -106,6 +110,10 @@ class NftablesNetworkDriver:
         """
         network = read(wanted.config)
         self._require()
+        with self._changing:
+            return self._ensure(wanted, network)
+
+    def _ensure(self, wanted: Wanted, network: HostNetwork) -> Observed:
         known = self._known(network.vni, wanted.allocation_id)
         place = self._place(network.vni)
         self._peers[network.vni] = {one.underlay for one in network.remotes}
@@ -115,8 +123,9 @@ class NftablesNetworkDriver:
         self._cut(place, network)
         names.put(place.path, network, self._of(network.vni))
         metadata.put(self._folder, self._host, place.path, network)
-        self._taps[network.vni] = tuple(port.tap for port in network.ports)
-        guest_files.put_user_data(self._of(network.vni), self._taps[network.vni], self._user_data)
+        with self._serving:
+            self._taps[network.vni] = tuple(port.tap for port in network.ports)
+            guest_files.put_user_data(self._of(network.vni), self._taps[network.vni], self._user_data)
         now_us = to_epoch_us(self._clock.now())
         ready_us = known.ready_us if known and known.generation else now_us
         mark = _Mark(wanted.allocation_id, wanted.generation, ready_us, _digest(wanted.config), self._owner)
@@ -130,21 +139,23 @@ class NftablesNetworkDriver:
         if not links.any_there(self._host) or self.refused() is not None:
             return []  # on most machines there is none, and asking in full is what a quiet agent costs
         found: list[Observed] = []
-        for vni, mark in self._marks().items():
-            if mark.owner == self._owner:
-                whole = mark.generation > 0 and self._is_whole(vni)
-                if not whole:
-                    self._made.pop(vni, None)
-                found.append(mark.observed(Phase.READY if whole else Phase.STARTED))
+        with self._changing:
+            for vni, mark in self._marks().items():
+                if mark.owner == self._owner:
+                    whole = mark.generation > 0 and self._is_whole(vni)
+                    if not whole:
+                        self._made.pop(vni, None)
+                    found.append(mark.observed(Phase.READY if whole else Phase.STARTED))
         return found
 
     def remove(self, allocation_id: str) -> Observed:
         """Take the network off this host; HostHeldError while another agent has it."""
         self._require()
-        for vni, mark in self._marks().items():
-            if mark.allocation_id == allocation_id:
-                self._remove(vni)
-        self._tidy()
+        with self._changing:
+            for vni, mark in self._marks().items():
+                if mark.allocation_id == allocation_id:
+                    self._remove(vni)
+            self._tidy()
         return Observed(allocation_id, 0, Phase.ABSENT)
 
     def checks(self) -> Sequence[Check]:
@@ -165,10 +176,11 @@ class NftablesNetworkDriver:
 
     def clear(self, owner: str) -> int:
         """Take every network that ``owner`` made off this host, whoever has it; return how many there were."""
-        found = [vni for vni, mark in self._marks().items() if mark.owner == owner]
-        for vni in found:
-            self._remove(vni)
-        self._tidy()
+        with self._changing:
+            found = [vni for vni, mark in self._marks().items() if mark.owner == owner]
+            for vni in found:
+                self._remove(vni)
+            self._tidy()
         return len(found)
 
     def leaks(self) -> list[str]:
@@ -189,10 +201,11 @@ class NftablesNetworkDriver:
 
     def serve_user_data(self, by_tap: Mapping[str, bytes]) -> None:
         """Let the guests behind these devices read this, others nothing; see ``ServesUserData``."""
-        self._user_data = dict(by_tap)
-        if self._taps and self.refused() is None:
-            for vni, taps in self._taps.items():
-                guest_files.put_user_data(self._of(vni), taps, self._user_data)
+        with self._serving:
+            self._user_data = dict(by_tap)
+            if self._taps and self.refused() is None:
+                for vni, taps in self._taps.items():
+                    guest_files.put_user_data(self._of(vni), taps, self._user_data)
 
     def traffic(self, *, counts: bool) -> Traffic:
         """Return the flows since those that were told, and what every port counted if ``counts``."""
@@ -286,7 +299,8 @@ class NftablesNetworkDriver:
     def _remove(self, vni: int) -> None:
         self._made.pop(vni, None)
         self._peers.pop(vni, None)
-        self._taps.pop(vni, None)
+        with self._serving:
+            self._taps.pop(vni, None)
         place = self._place(vni)
         self._moves.drop(vni)
         guard.drop(self._host, vni)
