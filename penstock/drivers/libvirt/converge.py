@@ -84,7 +84,7 @@ class Convergence:
         self._places = store.places(self._id)
         self._problems: dict[str, str] = {}
         self.cancelled = threading.Event()
-        self._leaving = Leaving(hypervisor, store, self._id, self._machine.move, self.cancelled, knock)
+        self._leaving = Leaving(hypervisor, store, self._id, self._machine.move, self.cancelled, knock, clock)
 
     def supersede(self, machine: Machine) -> None:
         """Break a move off that is not wanted any more, if it still can be; what became of it is noted."""

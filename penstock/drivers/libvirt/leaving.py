@@ -9,11 +9,13 @@ import threading
 from collections.abc import Callable, Generator
 
 from penstock.base import limits
+from penstock.base.clock import Clock
 from penstock.base.errors import PenstockError
 from penstock.drivers.libvirt.hypervisor import Hypervisor, HypervisorError
 from penstock.drivers.libvirt.knock import Knock, check_way
 from penstock.drivers.libvirt.machine import Move
-from penstock.drivers.libvirt.moving import is_leaving, move_away
+from penstock.drivers.libvirt.moving import move_away, progress_of
+from penstock.drivers.libvirt.sockets import QemuSockets, Watch
 from penstock.drivers.libvirt.store import MachineStore, Record
 
 
@@ -28,7 +30,10 @@ class Leaving:
         move: Move | None,
         cancelled: threading.Event,
         knock: Knock,
+        clock: Clock,
     ) -> None:
+        self._clock = clock
+        self._progress: object = None
         self._knock = knock
         self._hypervisor = hypervisor
         self._store = store
@@ -44,8 +49,9 @@ class Leaving:
         if self._move is None or self._move.name != record.moving_to:
             self.halted.set()
         pause = threading.Event()
-        while self._look():
-            pause.wait(limits.VM_MOVE_LOOK_SECONDS)
+        with self._watch().watching():
+            while self._look():
+                pause.wait(limits.VM_MOVE_LOOK_SECONDS)
         return self._note(record.moving_to)
 
     def go(self, move: Move, hold: Callable[[], None], rest: Callable[[], None]) -> None:
@@ -55,19 +61,25 @@ class Leaving:
         """
         check_way(move.uri, self._knock)
         self._store.note(self._id, moving_to=move.name)
+        watch = self._watch()
         if not move.live:
             hold()
         try:
-            with self._watched():
+            with self._watched(), watch.watching():
                 home = str(self._store.places(self._id).root.parent)
                 move_away(self._hypervisor, self._id, move, home, str(self._store.volumes))
-        except HypervisorError:
+        except HypervisorError as error:
             if self._note(move.name).moved_to is None:
+                if watch.why is not None:
+                    raise HypervisorError(f"the move was given up: {watch.why}") from error
                 raise
         finally:
             if not move.live:
                 rest()  # nothing if it has gone
         self._store.note(self._id, moved_to=move.name)
+
+    def _watch(self) -> Watch:
+        return Watch(QemuSockets(self._id), lambda: self._progress, self._clock.monotonic)
 
     def _note(self, name: str) -> Record:
         if self._is_here():
@@ -95,8 +107,9 @@ class Leaving:
         """Tell whether the machine is on its way, and break that off if it is to be."""
         with self._hypervisor.speaking() as connection:
             domain = self._hypervisor.domain(connection, self._id)
-            if domain is None or not is_leaving(self._hypervisor, domain):
+            if domain is None or (progress := progress_of(self._hypervisor, domain)) is None:
                 return False
+            self._progress = progress
             if self.halted.is_set() or self._cancelled.is_set():
                 with contextlib.suppress(
                     self._hypervisor.api.libvirtError

@@ -57,14 +57,19 @@ def at_home(xml: str, folder: str, volumes: str, move: Move) -> str:
     return xml.replace(f"'{folder}/", f"'{move.folder}/").replace(f"'{volumes}/", f"'{move.volumes}/")
 
 
-def is_leaving(hypervisor: Hypervisor, domain: Any) -> bool:
-    """Tell whether a domain is being migrated from here; one that went meanwhile is not. Within ``speaking``."""
+def progress_of(hypervisor: Hypervisor, domain: Any) -> tuple[object, ...] | None:
+    """Return counters that change while something of a domain goes from here; None if it is not being migrated, or went meanwhile.
+
+    Within ``speaking``.
+    """
     api = hypervisor.api
     try:
         job = domain.jobStats()
     except api.libvirtError as error:
         if error.get_error_code() in (api.VIR_ERR_NO_DOMAIN, api.VIR_ERR_OPERATION_INVALID):
-            return False
+            return None
         raise
     going = job.get("operation") == api.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT
-    return job["type"] != api.VIR_DOMAIN_JOB_NONE and going
+    if job["type"] == api.VIR_DOMAIN_JOB_NONE or not going:
+        return None
+    return tuple(job.get(name) for name in ("data_processed", "disk_processed", "memory_iteration"))

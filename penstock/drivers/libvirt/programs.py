@@ -20,6 +20,7 @@ _PACKAGES = {
     "genisoimage": "genisoimage",
     "prlimit": "util-linux",
     "setpriv": "util-linux",
+    "nsenter": "util-linux",
 }
 _ENVIRONMENT = {"LC_ALL": "C"}
 _SHORT_OF_MEMORY = ("cannot allocate memory", "failed to allocate", "could not allocate")

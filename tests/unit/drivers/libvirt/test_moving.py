@@ -24,7 +24,7 @@ _SILENT = """\
 table inet silence {{
     chain in {{
         type filter hook input priority 0; policy accept;
-        tcp dport 49152-49215 {rule}
+        {rule}
     }}
 }}
 """
@@ -44,16 +44,20 @@ class _Pair:
 
     def __init__(self, folder: Path, hosts: list[Host]) -> None:
         open_way(folder)
-        self.hosts = hosts
+        self.folder, self.hosts = folder, hosts
         self.config = config(image=blank_image(folder / "blank"), nics=[], power="off")
         self.drivers = [self._driver(folder, host) for host in hosts]
         self.ids = [new_id("allocation", SystemClock().now()) for _ in hosts]
         self.generation = 0
         self.reach(0)
-        disk = str(folder / hosts[0].name / "machines" / self.ids[0] / "root.qcow2")
         subprocess.run(
-            ["qemu-io", "-f", "qcow2", "-c", "write -q -P 7 0 16M", disk], check=True, capture_output=True
+            ["qemu-io", "-f", "qcow2", "-c", "write -q -P 7 0 16M", self.disk(0)],
+            check=True,
+            capture_output=True,
         )
+
+    def disk(self, number: int) -> str:
+        return str(self.folder / self.hosts[number].name / "machines" / self.ids[number] / "root.qcow2")
 
     def _driver(self, folder: Path, host: Host) -> LibvirtDriver:
         settings = Settings(host.uri, host.arrivals, Acceleration.TCG, stop_seconds=1)
@@ -79,7 +83,7 @@ class _Pair:
 
     @contextmanager
     def silence(self, rule: str) -> Generator[None]:
-        """Let the second host do with what comes to libvirt's ports for moves as a rule says."""
+        """Let the second host do with what comes as a rule says."""
         nft = self.hosts[1].enter_network("nft")
         subprocess.run([*nft, "-f", "-"], input=_SILENT.format(rule=rule), text=True, check=True)
         try:
@@ -105,12 +109,46 @@ def test_a_machine_is_not_sent_where_nobody_answers_and_goes_once_somebody_does(
     pair: _Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "VM_MOVE_KNOCK_SECONDS", 0.5)
-    with pair.silence("drop"):
+    with pair.silence("tcp dport 49152-49215 drop"):
         problem = pair.send()["problems"]["move"]
     assert problem.startswith("the machine was not sent: nothing answered at TCP port 49152 of 10.77.0.12")
-    assert pair.hosts[1].domains() == []
-    assert pair.reach(0)["power"] == "off", "it was not touched"
     monkeypatch.setattr(limits, "VM_MOVE_KNOCK_SECONDS", 10.0)
+    _goes_at_last(pair)
+
+
+def test_a_connection_of_qemus_that_nobody_answers_is_cut_and_the_move_can_be_made_again(
+    pair: _Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first port answers, the one for the disks does not: the kernel alone would hold the guest for two minutes."""
+    monkeypatch.setattr(limits, "VM_MOVE_OPEN_SECONDS", 1.0)
+    monkeypatch.setattr(limits, "VM_MOVE_WATCH_SECONDS", 0.2)
+    with pair.silence("tcp dport 49153-49215 drop"):
+        problem = pair.send()["problems"]["move"]
+    assert problem.startswith("the move was given up: nothing answered at 10.77.0.12:491"), problem
+    monkeypatch.setattr(limits, "VM_MOVE_OPEN_SECONDS", 5.0)
+    _goes_at_last(pair)
+
+
+def test_a_move_by_which_nothing_goes_any_more_is_given_up_and_can_be_made_again(
+    pair: _Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two MiB arrive, and then the network is gone: the kernel alone would hold the move for a quarter of an hour."""
+    monkeypatch.setattr(limits, "VM_MOVE_WATCH_SECONDS", 0.2)
+    with monkeypatch.context() as impatient:
+        impatient.setattr(limits, "VM_MOVE_STILL_SECONDS", 2.0)
+        with pair.silence("tcp dport 49152-49215 quota over 2 mbytes drop"):
+            problem = pair.send()["problems"]["move"]
+    assert problem.startswith("the move was given up: nothing went to 10.77.0.12:491"), problem
+    _goes_at_last(pair)
+
+
+def _goes_at_last(pair: _Pair) -> None:
+    """Move the machine, which was to stay, over a network that is well, with all of its bytes."""
+    until(lambda: pair.hosts[1].domains() == [], "the other host forgets what was on its way")
+    assert pair.reach(0)["power"] == "off"
     assert pair.send()["moved_to"] == pair.ids[1]
     assert pair.reach(1)["power"] == "off"
     assert pair.hosts[0].domains() == []
+    subprocess.run(
+        ["qemu-io", "-f", "qcow2", "-c", "read -q -P 7 0 16M", pair.disk(1)], check=True, capture_output=True
+    )
