@@ -79,7 +79,10 @@ class Leaving:
         self._store.note(self._id, moved_to=move.name)
 
     def _watch(self) -> Watch:
-        return Watch(QemuSockets(self._id), lambda: self._progress, self._clock.monotonic)
+        return Watch(QemuSockets(self._id), lambda: self._progress, self._is_unwanted, self._clock.monotonic)
+
+    def _is_unwanted(self) -> bool:
+        return self.halted.is_set() or self._cancelled.is_set()
 
     def _note(self, name: str) -> Record:
         if self._is_here():
@@ -110,7 +113,7 @@ class Leaving:
             if domain is None or (progress := progress_of(self._hypervisor, domain)) is None:
                 return False
             self._progress = progress
-            if self.halted.is_set() or self._cancelled.is_set():
+            if self._is_unwanted():
                 with contextlib.suppress(
                     self._hypervisor.api.libvirtError
                 ):  # it ended a moment ago, or cannot be now

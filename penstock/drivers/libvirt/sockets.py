@@ -85,12 +85,19 @@ def connections(said: str, pid: int) -> list[Connection]:
 class Watch:
     """Ends what waits in vain: a connection that is not answered, and all of them once ``progress`` stands still.
 
+    All, too, of a move that is ``unwanted`` and goes on: libvirt's own abort waits for a QEMU that is busy copying.
     ``why`` says what was ended; None if nothing was.
     """
 
     def __init__(
-        self, sockets: Sockets, progress: Callable[[], object], monotonic: Callable[[], float]
+        self,
+        sockets: Sockets,
+        progress: Callable[[], object],
+        unwanted: Callable[[], bool],
+        monotonic: Callable[[], float],
     ) -> None:
+        self._unwanted = unwanted
+        self._unwanted_since: float | None = None
         self._sockets = sockets
         self._progress = progress
         self._monotonic = monotonic
@@ -127,6 +134,13 @@ class Watch:
         for one, since in self._opening.items():
             if now - since >= limits.VM_MOVE_OPEN_SECONDS:
                 self._end(one, f"nothing answered at {one.far} for {now - since:.0f} s")
+        if not self._unwanted():
+            self._unwanted_since = None
+        elif self._unwanted_since is None:
+            self._unwanted_since = now
+        elif now - self._unwanted_since >= limits.VM_MOVE_OPEN_SECONDS:
+            for one in there:
+                self._end(one, "it was to be broken off")
         seen = self._progress()
         if seen != self._last:
             self._last, self._since = seen, now

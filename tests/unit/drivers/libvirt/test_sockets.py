@@ -34,7 +34,8 @@ class _World:
         self.ended: list[Connection] = []
         self.now = 100.0
         self.went: object = None
-        self.watch = Watch(self, lambda: self.went, lambda: self.now)
+        self.unwanted = False
+        self.watch = Watch(self, lambda: self.went, lambda: self.unwanted, lambda: self.now)
 
     def found(self) -> list[Connection]:
         return list(self.there)
@@ -76,6 +77,18 @@ def test_all_are_ended_once_nothing_goes_any_more() -> None:
         assert world.after(limits.VM_MOVE_STILL_SECONDS) == [], "as long as something goes, however slowly"
     assert world.after(limits.VM_MOVE_STILL_SECONDS) == [OPEN, other]
     assert world.watch.why == "nothing went to 10.77.0.12:49152 for 300 s"
+
+
+def test_all_of_a_move_that_is_not_wanted_any_more_are_ended_if_it_goes_on() -> None:
+    world = _World(OPEN)
+    world.unwanted = True
+    assert world.after(1) == []
+    world.unwanted = False
+    assert world.after(limits.VM_MOVE_OPEN_SECONDS) == []
+    world.unwanted = True
+    assert world.after(1) == []
+    assert world.after(limits.VM_MOVE_OPEN_SECONDS) == [OPEN]
+    assert world.watch.why == "it was to be broken off"
 
 
 def test_what_has_no_connection_yet_is_left_alone_however_long_it_takes() -> None:
