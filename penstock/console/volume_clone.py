@@ -48,7 +48,7 @@ def _sheet(visit: Visit, row: Row) -> Sheet:
                 "snapshot_id",
                 "Copy",
                 "choose",
-                options=[("", f"it as it is now ({row['size_gib']} GiB)"), *ready],
+                options=[("", f"the volume as it is now ({row['size_gib']} GiB)"), *ready],
                 value=visit.query("snapshot"),
             ),
             Box(
