@@ -1,10 +1,13 @@
 """The HTTP API in a thread of this process."""
 
+import asyncio
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import structlog
 import uvicorn
 from starlette.requests import Request
 from starlette.responses import RedirectResponse
@@ -21,8 +24,11 @@ if TYPE_CHECKING:
     from penstock.control_plane import ControlPlane
 
 STOP_SECONDS = 5.0
+STRAGGLERS_SECONDS = 15.0
 BACKLOG = 2048
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+log = structlog.get_logger(__name__)
 
 
 def bind(host: str, port: int, what: str, option: str) -> socket.socket:
@@ -98,7 +104,29 @@ class ApiServer:
         self._server.should_exit = True
         if self._thread.is_alive():
             self._thread.join(STOP_SECONDS + 2)
+        left = wait_for_stragglers(STRAGGLERS_SECONDS)
+        if left:
+            log.warning("requests_still_running", count=left)
         self._listener.close()
 
     def _run(self) -> None:
         self._server.run(sockets=[self._listener])
+
+
+def wait_for_stragglers(seconds: float) -> int:
+    """Wait for handlers that go on in threads after their event loop has ended, and return how many do not end in time.
+
+    A request that is cut off leaves its thread in the middle of a statement or a hash, in native code. An interpreter
+    that ends meanwhile takes away what that code works on, and the process may die of it instead of stopping.
+    """
+    end = time.monotonic() + seconds
+    workers = [one for one in threading.enumerate() if _of_ended_loop(one)]
+    for one in workers:
+        one.join(max(0.0, end - time.monotonic()))
+    return sum(one.is_alive() for one in workers)
+
+
+def _of_ended_loop(thread: threading.Thread) -> bool:
+    """Tell whether a thread is AnyIO's, of a loop that is over; those of other loops of this process go on."""
+    loop = getattr(thread, "loop", None)
+    return isinstance(loop, asyncio.AbstractEventLoop) and loop.is_closed()

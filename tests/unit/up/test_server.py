@@ -1,13 +1,16 @@
 """A port is bound before anything is served, and a taken one is named with the option that moves it."""
 
+import asyncio
 import socket
+import threading
 
 import httpx
 import pytest
+from anyio import to_thread
 
 from penstock.base.errors import StartupError
 from penstock.control_plane import ControlPlane
-from penstock.up.server import ApiServer, bind
+from penstock.up.server import ApiServer, bind, wait_for_stragglers
 
 GATEWAY = "http://127.0.0.1:1"
 
@@ -55,3 +58,28 @@ def test_an_ipv6_address_is_bracketed_in_the_url(control_plane: ControlPlane) ->
     server = ApiServer(control_plane, listener, lambda: GATEWAY)
     assert server.url == f"http://[::1]:{listener.getsockname()[1]}"
     server.stop()  # also before it was ever started
+
+
+def test_handlers_that_outlive_their_loop_are_waited_for_and_those_of_a_living_one_are_not() -> None:
+    go_on, begun = threading.Event(), threading.Semaphore(0)
+
+    def handler() -> None:
+        begun.release()
+        assert go_on.wait(30)
+
+    async def cut_off() -> None:
+        task = asyncio.create_task(to_thread.run_sync(handler))
+        await asyncio.to_thread(begun.acquire, timeout=30)
+        task.cancel()
+
+    async def alive() -> None:
+        await asyncio.gather(to_thread.run_sync(handler))
+
+    other = threading.Thread(target=asyncio.run, args=(alive(),))
+    other.start()
+    assert begun.acquire(timeout=30)
+    asyncio.run(cut_off())
+    assert wait_for_stragglers(0.01) == 1
+    go_on.set()
+    assert wait_for_stragglers(30) == 0
+    other.join(30)
