@@ -109,7 +109,12 @@ class Agent:
         self._observe_at = clock.monotonic()
         self._busy = threading.Lock()  # guards everything above, but not the wait for wishes
         self._aside = Aside(
-            (name for name, driver in drivers.items() if isinstance(driver, WorksAside)), self._drive_aside
+            (
+                name
+                for name, driver in drivers.items()
+                if isinstance(driver, WorksAside) and driver.works_aside()
+            ),
+            self._drive_aside,
         )
         self._news = threading.Event()
         self._announcing = {name for name, driver in drivers.items() if isinstance(driver, Announces)}

@@ -342,7 +342,9 @@ class Announces(Protocol):
 class WorksAside(Protocol):
     """Option of drivers whose calls take their time, and that guard themselves: the agent goes on beside their work."""
 
-    works_aside: ClassVar[bool]
+    def works_aside(self) -> bool:
+        """Say whether the agent may."""
+        ...
 
 
 @runtime_checkable

@@ -61,7 +61,6 @@ class NftablesNetworkDriver:
 
     name: ClassVar[str] = "nftables"
     simulated: ClassVar[bool] = False
-    works_aside: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -198,6 +197,10 @@ class NftablesNetworkDriver:
         if not known and guard.is_there(self._host):
             found.append("the guard's table")
         return found
+
+    def works_aside(self) -> bool:
+        """Let the agent go on: to change a network takes tens of milliseconds, the first one on a host much longer."""
+        return True
 
     def serve_user_data(self, by_tap: Mapping[str, bytes]) -> None:
         """Let the guests behind these devices read this, others nothing; see ``ServesUserData``."""
