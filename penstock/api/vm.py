@@ -14,6 +14,7 @@ from penstock.actions import vm_console as console_actions
 from penstock.actions import vm_move as move_actions
 from penstock.actions import vm_snapshot as snapshot_actions
 from penstock.actions.service import Order
+from penstock.api.copying import CopyOut, copy_out
 from penstock.api.edge import ERRORS, After, Caller, Limit, Strict, answer, page
 from penstock.api.fields import TEXT_PATTERN, Id, Name, NameFilter, PathId
 from penstock.api.snapshot_price import SnapshotPlan
@@ -123,6 +124,7 @@ class VmOut(BaseModel):
     cloned_from: str | None = Field(description="the machine whose disk it began with")
     node_name: str | None
     moving_to: str | None
+    copying: CopyOut | None
     simulated: bool | None
     problems: dict[str, str]
     meters: dict[str, int]
@@ -165,6 +167,7 @@ def out(row: Row) -> dict[str, Any]:
         "state_sentence": VM_STATE_SENTENCES[row["state"]],
         "message": row["message"] or row["node_message"] or "",
         "moving_to": None if row["move"] is None else row["move"]["to_name"],
+        "copying": copy_out(detail),
         "problems": detail.get("problems", {}),
         "meters": detail.get("meters", {}),
     }

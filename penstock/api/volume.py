@@ -11,6 +11,7 @@ from penstock.actions import volume as volume_actions
 from penstock.actions import volume_clone as clone_actions
 from penstock.actions import volume_snapshot as snapshot_actions
 from penstock.actions.volume import NewVolume
+from penstock.api.copying import CopyOut, copy_out
 from penstock.api.edge import ERRORS, After, Caller, Limit, Strict, answer, page
 from penstock.api.fields import Id, IdFilter, Name, NameFilter, PathId, Text
 from penstock.api.snapshot_price import SnapshotPlan
@@ -89,6 +90,7 @@ class VolumeOut(BaseModel):
     node_name: str | None
     serial: str
     cloned_from: str | None
+    copying: CopyOut | None
     created_by: str
     created_at: datetime
 
@@ -150,6 +152,7 @@ def out(row: Row) -> dict[str, Any]:
         "encrypted": row["sealed_key"] is not None,
         "state_sentence": VOLUME_STATE_SENTENCES[row["state"]],
         "vm_id": row["service_id"],
+        "copying": copy_out(row["detail"]),
         "serial": row["id"][-20:],
     }
 

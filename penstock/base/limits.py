@@ -391,3 +391,6 @@ VM_SERIES_FRESH = timedelta(seconds=60)  # what is older is left out
 VM_METER_TICK_SECONDS = 5.0
 VM_MOVE_DEADLINE = timedelta(minutes=30)
 VM_MOVE_LOOK_SECONDS = 0.5
+COPY_PIECE_BYTES = 4 << 20  # of a copied file: hashed, read back and, if it must be, copied again as one
+COPY_NOTE_SECONDS = 1.0  # how much of a copy a kill may cost
+COPY_NEWS_SECONDS = 2.0

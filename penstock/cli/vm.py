@@ -213,6 +213,12 @@ def resize(
     session.show(session.client.post(f"/v1/vms/{session.find('vms', vm)}/shape", body), DETAIL)
 
 
+def _way(vm: Document) -> str:
+    copying = vm["copying"]
+    done = "" if copying is None else f", {copying['sentence']}"
+    return f"{vm['state']}, on its way to {vm['moving_to']}{done}"
+
+
 @command(
     app,
     "move",
@@ -236,7 +242,7 @@ def move(
         moved = wait_for(
             lambda: session.client.get(f"/v1/vms/{vm_id}"),
             done=lambda one: one["moving_to"] is None,
-            phase=lambda one: f"{one['state']}, on its way to {one['moving_to']}",
+            phase=_way,
             timeout_seconds=timeout,
             what=str(moved["name"]),
         )

@@ -8,6 +8,7 @@ from penstock.cli.errors import USAGE, CliError
 from penstock.cli.output import Column, Kind
 from penstock.cli.session import ListLimit, ProjectOption, Session, Yes, command
 from penstock.cli.snapshot_price import DryRun, take
+from penstock.cli.wait import Document, wait_for
 
 app = typer.Typer(no_args_is_help=True)
 Volume = Annotated[str, typer.Argument(help="Its name or id.")]
@@ -29,8 +30,11 @@ DETAIL = (
     Column("ENCRYPTED", "encrypted"),
     Column("SERIAL", "serial"),
     Column("CLONED FROM", "cloned_from"),
+    Column("COPYING", "copying.sentence"),
     Column("DESCRIPTION", "description"),
 )
+Wait = Annotated[bool, typer.Option("--wait", help="Wait until it is copied.")]
+Timeout = Annotated[float, typer.Option("--timeout", min=1, help="Seconds to wait.")]
 SNAPSHOTS = (
     Column("ID", "id"),
     Column("NAME", "name"),
@@ -193,7 +197,7 @@ def delete_snapshot(
     app,
     "clone",
     examples=[
-        "penstock volume clone data data-test",
+        "penstock volume clone data data-test --wait",
         "penstock volume clone data old --snapshot before-upgrade",
     ],
 )
@@ -203,6 +207,8 @@ def clone(
     name: Annotated[str, typer.Argument(help="Of the clone.")],
     snapshot: Annotated[str | None, typer.Option("--snapshot", help="As it was then; without, now.")] = None,
     size: Annotated[int | None, typer.Option("--size", min=1, help="In GiB; without, the same.")] = None,
+    wait: Wait = False,  # noqa: FBT002 - the form of a Typer flag
+    timeout: Timeout = 600.0,
 ) -> None:
     """Make a volume that begins as another one; no running machine may have it, unless a snapshot is named."""
     path = _path(session, volume)
@@ -211,7 +217,21 @@ def clone(
         "size_gib": size,
         "snapshot_id": None if snapshot is None else _snapshot(session, path, snapshot),
     }
-    session.show(session.client.post(f"{path}/clone", body), DETAIL)
+    made = session.client.post(f"{path}/clone", body)
+    if wait:
+        made = wait_for(
+            lambda: session.client.get(f"/v1/volumes/{made['id']}"),
+            done=lambda one: one["state"] != "copying" or bool(one["message"]),
+            phase=_phase,
+            timeout_seconds=timeout,
+            what=name,
+        )
+    session.show(made, DETAIL)
+
+
+def _phase(volume: Document) -> str:
+    copying = volume["copying"]
+    return f"{volume['state']}{'' if copying is None else ', ' + copying['sentence']}"
 
 
 @command(app, "usage", examples=["penstock volume usage data"])

@@ -24,6 +24,7 @@ from penstock.console.form import pairs_of
 from penstock.console.formats import at_most, money
 from penstock.console.menu import may_make, may_see
 from penstock.console.projects import seen_projects
+from penstock.domain.copying import copy_of
 from penstock.domain.vm import VM_STATE_SENTENCES, Power, VmState
 from penstock.store.rows import Row
 
@@ -85,6 +86,7 @@ def page(visit: Visit, error: PenstockError | None = None) -> Response:
         state=row["state"].value,
         sentence=VM_STATE_SENTENCES[row["state"]],
         message=row["message"] or row["node_message"] or "",
+        copying=copy_of(detail),
         problems=detail.get("problems", {}),
         meters=detail.get("meters", {}),
         snapshots=snapshot_actions.list_all(visit.context, visit.actor, row["service_id"]),

@@ -29,6 +29,7 @@ from penstock.console.sheet import (
     project_box,
     text_of,
 )
+from penstock.domain.copying import copy_of
 from penstock.domain.volume import VOLUME_STATE_SENTENCES, VolumeState
 from penstock.store.rows import Row
 
@@ -141,6 +142,7 @@ def page(visit: Visit, error: PenstockError | None = None) -> Response:
         "volume.html",
         error.status if error else 200,
         volume=row,
+        copying=copy_of(row["detail"]),
         badge=BADGES.get(row["state"], ""),
         sentence=VOLUME_STATE_SENTENCES[row["state"]],
         where=dict(DRIVERS)[row["driver"]],

@@ -39,6 +39,13 @@ def launched(people: People, host: Host) -> str:
     return f"/machines/{vm_id}"
 
 
+def test_how_far_a_copy_is_stands_on_the_machines_page(people: People, host: Host) -> None:
+    path = launched(people, host)
+    assert "copied" not in words(people.member.get(path).text)
+    host.say(copy={"phase": "copying", "done_bytes": 1 << 30, "total_bytes": 4 << 30})
+    assert "25 % copied (1.0 GiB of 4.0 GiB)" in words(people.member.get(path).text)
+
+
 def test_a_machine_is_cloned_from_its_page(people: People, host: Host) -> None:
     member = people.member
     path = launched(people, host)

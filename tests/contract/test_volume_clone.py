@@ -6,6 +6,7 @@ import pytest
 
 from penstock.actions import volume as volume_actions
 from penstock.control_plane import ControlPlane
+from penstock.domain.copying import copy_of
 from penstock.drivers.base import Phase
 from penstock.drivers.volumes.model import Volume, parse
 from tests.support.command_line import CommandLine
@@ -135,3 +136,53 @@ def test_the_command_clones(control_plane: ControlPlane, served: str, acme: Tena
 def test_a_clone_that_cannot_be_is_refused(acme: Tenant, body: dict[str, Any]) -> None:
     volume_id = make_volume(acme, "data")
     assert acme.member.post(f"/v1/volumes/{volume_id}/clone", **body).status_code == 422
+
+
+COPY = {"phase": "copying", "done_bytes": 3 << 30, "total_bytes": 4 << 30}
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        (COPY, "75 % copied (3.0 GiB of 4.0 GiB)"),
+        (
+            {**COPY, "bytes_per_second": 100 << 20, "left_seconds": 10},
+            "75 % copied (3.0 GiB of 4.0 GiB, 100 MiB a second, about 10.0 s left)",
+        ),
+        (
+            {**COPY, "phase": "checking", "done_bytes": 9 << 30},
+            "100 % read back and compared (4.0 GiB of 4.0 GiB)",
+        ),
+        ({**COPY, "bytes_per_second": True, "left_seconds": 1 << 70}, "75 % copied (3.0 GiB of 4.0 GiB)"),
+        ({**COPY, "total_bytes": 0}, None),
+        ({**COPY, "done_bytes": -1}, None),
+        ({**COPY, "phase": "<b>"}, None),
+        ("soon", None),
+    ],
+    ids=["begun", "rated", "checking", "nonsense-rate", "nothing", "negative", "phase", "text"],
+)
+def test_how_far_a_clone_is_is_told_and_hosts_are_not_believed_everything(
+    said: object, sentence: str | None
+) -> None:
+    found = copy_of({"copy": said})
+    assert (None if found is None else found.sentence) == sentence
+
+
+def test_how_far_a_clone_is_is_seen_by_its_owner(
+    control_plane: ControlPlane, acme: Tenant, served: str
+) -> None:
+    site = Site(control_plane, acme)
+    site.free()
+    clone = made(acme.member.post(f"{site.path}/clone", name="copy"))
+    site.host.say(phase=Phase.STARTED, copy=COPY)
+    shown = acme.member.get(f"/v1/volumes/{clone['id']}").json()
+    assert shown["state"] == "copying"
+    assert {name: shown["copying"][name] for name in ("percent", "done_bytes", "left_seconds")} == {
+        "percent": 75,
+        "done_bytes": 3 << 30,
+        "left_seconds": None,
+    }
+    penstock = CommandLine(served, acme.member.key)
+    assert "75 % copied" in penstock("volume", "show", "copy").stdout
+    site.settle()
+    assert acme.member.get(f"/v1/volumes/{clone['id']}").json()["copying"] is None

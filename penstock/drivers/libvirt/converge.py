@@ -32,6 +32,7 @@ from penstock.drivers.libvirt.numa import host_cpus
 from penstock.drivers.libvirt.seed import meta_data, write_seed
 from penstock.drivers.libvirt.store import KeySource, MachineStore, Record
 from penstock.drivers.libvirt.volumes import Volumes
+from penstock.drivers.progress import Progress
 from penstock.drivers.room import empty, room_for
 
 _LOOK_SECONDS = 0.1
@@ -84,7 +85,10 @@ class Convergence:
         self._places = store.places(self._id)
         self._problems: dict[str, str] = {}
         self.cancelled = threading.Event()
-        self._leaving = Leaving(hypervisor, store, self._id, self._machine.move, self.cancelled, knock, clock)
+        self.progress = Progress(clock)
+        self._leaving = Leaving(
+            hypervisor, store, self._id, self._machine.move, self.cancelled, knock, self.progress
+        )
 
     def supersede(self, machine: Machine) -> None:
         """Break a move off that is not wanted any more, if it still can be; what became of it is noted."""

@@ -330,7 +330,11 @@ class LibvirtDriver:
             )
         phase = Phase.STARTED if at_us else Phase.PENDING
         code = CHANGING if lived and record is not None and record.applied != job.applied else None
-        return Observed(wanted.allocation_id, wanted.generation, phase, at_us, code=code)
+        progress = None if job.convergence is None else job.convergence.progress
+        detail: dict[str, Json] | None = None
+        if job.works and progress is not None and progress.total_bytes:
+            detail = {"copy": dict(progress.shown())}
+        return Observed(wanted.allocation_id, wanted.generation, phase, at_us, code=code, detail=detail)
 
     def _observed(
         self, allocation_id: str, record: Record, power: str, stats: Mapping[str, Any] | None = None

@@ -9,14 +9,14 @@ import threading
 from collections.abc import Callable, Generator
 
 from penstock.base import limits
-from penstock.base.clock import Clock
 from penstock.base.errors import PenstockError
 from penstock.drivers.libvirt.hypervisor import Hypervisor, HypervisorError
 from penstock.drivers.libvirt.knock import Knock, check_way
 from penstock.drivers.libvirt.machine import Move
-from penstock.drivers.libvirt.moving import move_away, progress_of
+from penstock.drivers.libvirt.moving import leaving, move_away, progress_of
 from penstock.drivers.libvirt.sockets import QemuSockets, Watch
 from penstock.drivers.libvirt.store import MachineStore, Record
+from penstock.drivers.progress import Progress
 
 
 class Leaving:
@@ -30,9 +30,10 @@ class Leaving:
         move: Move | None,
         cancelled: threading.Event,
         knock: Knock,
-        clock: Clock,
+        count: Progress,
     ) -> None:
-        self._clock = clock
+        self._count = count
+        self._clock = count.clock
         self._progress: object = None
         self._knock = knock
         self._hypervisor = hypervisor
@@ -110,9 +111,12 @@ class Leaving:
         """Tell whether the machine is on its way, and break that off if it is to be."""
         with self._hypervisor.speaking() as connection:
             domain = self._hypervisor.domain(connection, self._id)
-            if domain is None or (progress := progress_of(self._hypervisor, domain)) is None:
+            job = None if domain is None else leaving(self._hypervisor, domain)
+            if domain is None or job is None:
                 return False
-            self._progress = progress
+            self._progress = progress_of(job)
+            if job.get("data_total"):
+                self._count.at(int(job["data_processed"]), int(job["data_total"]))
             if self._is_unwanted():
                 with contextlib.suppress(
                     self._hypervisor.api.libvirtError

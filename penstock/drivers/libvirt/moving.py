@@ -5,6 +5,7 @@ Memory and disks go to the host that the other libvirtd's address names. libvirt
 calls itself, and a name that nobody here knows, or that means another network, holds the guest until it is looked up.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from penstock.drivers.libvirt.hypervisor import Hypervisor
@@ -57,19 +58,19 @@ def at_home(xml: str, folder: str, volumes: str, move: Move) -> str:
     return xml.replace(f"'{folder}/", f"'{move.folder}/").replace(f"'{volumes}/", f"'{move.volumes}/")
 
 
-def progress_of(hypervisor: Hypervisor, domain: Any) -> tuple[object, ...] | None:
-    """Return counters that change while something of a domain goes from here; None if it is not being migrated, or went meanwhile.
-
-    Within ``speaking``.
-    """
+def leaving(hypervisor: Hypervisor, domain: Any) -> dict[str, Any] | None:
+    """Return libvirt's counters of a domain that is being migrated from here; None if it is not, or went. Within ``speaking``."""
     api = hypervisor.api
     try:
-        job = domain.jobStats()
+        job: dict[str, Any] = domain.jobStats()
     except api.libvirtError as error:
         if error.get_error_code() in (api.VIR_ERR_NO_DOMAIN, api.VIR_ERR_OPERATION_INVALID):
             return None
         raise
     going = job.get("operation") == api.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT
-    if job["type"] == api.VIR_DOMAIN_JOB_NONE or not going:
-        return None
+    return job if going and job["type"] != api.VIR_DOMAIN_JOB_NONE else None
+
+
+def progress_of(job: Mapping[str, Any]) -> tuple[object, ...]:
+    """Return those counters that change while something of a domain goes from here."""
     return tuple(job.get(name) for name in ("data_processed", "disk_processed", "memory_iteration"))

@@ -6,11 +6,11 @@ Work is done in a thread for each volume, because copies take their time and a d
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import orjson
 import structlog
@@ -19,6 +19,8 @@ from penstock.base import limits
 from penstock.base.clock import Clock, to_epoch_us
 from penstock.base.errors import InvalidInputError, PenstockError, UnavailableError
 from penstock.drivers.base import Capabilities, Config, Inventory, Json, Observed, Phase, Wanted
+from penstock.drivers.copying import CorruptError
+from penstock.drivers.progress import Progress
 from penstock.drivers.volumes.files import VolumeError, VolumeFiles
 from penstock.drivers.volumes.model import KeySource, Volume, parse
 
@@ -47,6 +49,7 @@ class _Job:
 
     applied: str
     began_at: float
+    progress: Progress
     thread: threading.Thread | None = None
     error: PenstockError | None = None
     again_at: float = 0.0
@@ -105,7 +108,9 @@ class VolumeDriver:
             or (_passes(job) and self._clock.monotonic() >= job.again_at)
         ):
             job = self._begin(
-                wanted.allocation_id, applied, lambda: self._bring_about(wanted, volume, applied)
+                wanted.allocation_id,
+                applied,
+                lambda progress: self._bring_about(wanted, volume, applied, progress),
             )
         return self._under_way(wanted, record, job)
 
@@ -123,14 +128,15 @@ class VolumeDriver:
         record = self._read(allocation_id)
         job = self._jobs.get(allocation_id)
         if job is not None and job.works:
-            silent = self._clock.monotonic() - job.began_at > limits.VOLUME_SILENT_SECONDS
+            job.progress.stopped = True
+            silent = job.progress.is_silent(job.began_at)
             code = SILENT if silent else None
             return Observed(allocation_id, 0, Phase.PENDING, code=code, message=_SILENCE if silent else None)
         if record is None:
             self._jobs.pop(allocation_id, None)
             return Observed(allocation_id, 0, Phase.ABSENT)
         if job is None or job.applied or self._clock.monotonic() >= job.again_at:
-            job = self._begin(allocation_id, "", lambda: self._forget(allocation_id, record))
+            job = self._begin(allocation_id, "", lambda _: self._forget(allocation_id, record))
         error = job.error
         return Observed(
             allocation_id,
@@ -148,19 +154,19 @@ class VolumeDriver:
 
     # -- work
 
-    def _bring_about(self, wanted: Wanted, volume: Volume, applied: str) -> None:
+    def _bring_about(self, wanted: Wanted, volume: Volume, applied: str, progress: Progress) -> None:
         now_us = to_epoch_us(self._clock.now())
         record = self._read(wanted.allocation_id) or Record(volume.volume_id, started_us=now_us)
         record = self._write(wanted.allocation_id, record)
         self.require_folder()
-        self._files.make(volume)
+        self._files.make(volume, progress)
         self._files.expect(volume)
         if volume.restores > record.restores:
             if volume.restore_from is not None:  # None: that snapshot was deleted meanwhile
-                self._files.restore(volume, volume.restore_from)
+                self._files.restore(volume, volume.restore_from, progress)
             record = self._write(wanted.allocation_id, replace(record, restores=volume.restores))
         self._files.grow(volume)
-        self._files.sync_snapshots(volume)
+        self._files.sync_snapshots(volume, progress)
         done = replace(
             record,
             generation=wanted.generation,
@@ -177,12 +183,12 @@ class VolumeDriver:
         self._files.remove(record.volume_id)
         (self._records / f"{allocation_id}.json").unlink(missing_ok=True)
 
-    def _begin(self, allocation_id: str, applied: str, work: Any) -> _Job:
-        job = _Job(applied, self._clock.monotonic())
+    def _begin(self, allocation_id: str, applied: str, work: Callable[[Progress], None]) -> _Job:
+        job = _Job(applied, self._clock.monotonic(), Progress(self._clock))
 
         def run() -> None:
             try:
-                work()
+                work(job.progress)
             except PenstockError as error:
                 job.error = error
             except OSError as error:
@@ -200,15 +206,21 @@ class VolumeDriver:
     def _under_way(self, wanted: Wanted, record: Record | None, job: _Job) -> Observed:
         code = message = None
         phase = Phase.STARTED if record is not None and record.ready_us is not None else Phase.PENDING
+        detail: dict[str, Json] | None = None
         if job.works:
-            if self._clock.monotonic() - job.began_at > limits.VOLUME_SILENT_SECONDS:
+            if job.progress.total_bytes:
+                detail = {"copy": dict(job.progress.shown())}
+                detail |= {"snapshots": dict(record.snapshots)} if record else {}
+            if job.progress.is_silent(job.began_at):
                 code, message = SILENT, _SILENCE
         elif job.error is not None:
             code, message = job.error.code, job.error.sentence
             lived = record is not None and record.ready_us is not None
             phase = phase if lived or _passes(job) else Phase.FAILED
         at_us = {"started": record.started_us} if record else {}
-        return Observed(wanted.allocation_id, wanted.generation, phase, at_us, code=code, message=message)
+        return Observed(
+            wanted.allocation_id, wanted.generation, phase, at_us, code=code, message=message, detail=detail
+        )
 
     # -- memory
 
@@ -230,7 +242,7 @@ _SILENCE = "the storage does not answer; it is waited for, and what is on it is 
 
 def _passes(job: _Job) -> bool:
     """Tell whether what ended the work may pass by itself."""
-    return not isinstance(job.error, InvalidInputError | VolumeError)
+    return not isinstance(job.error, InvalidInputError | VolumeError | CorruptError)
 
 
 def _digest(config: Config) -> str:

@@ -10,13 +10,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import orjson
+import structlog
 
 from penstock.base import limits
 from penstock.base.errors import PenstockError, UnavailableError
+from penstock.drivers.copying import copy, discard, take
+from penstock.drivers.progress import Progress
 from penstock.drivers.room import empty
 from penstock.drivers.volumes.locks import InUseError, unwritten
 from penstock.drivers.volumes.model import KeySource, Volume
 
+log = structlog.get_logger(__name__)
 _SAID_MAX = 300
 _LOCKED = ("lock", "another process")
 # The key is random over its whole length, so stretching it adds nothing and costs seconds.
@@ -48,13 +52,13 @@ class VolumeFiles:
         """Return where a snapshot of a volume is."""
         return self.folder / f"{volume_id}-{snapshot_id}.qcow2"
 
-    def make(self, volume: Volume) -> None:
+    def make(self, volume: Volume, progress: Progress) -> None:
         """Make a volume unless it is there; InUseError if it begins as one that a running machine has open."""
         file = self.file(volume.volume_id)
         if file.exists():
             return
         if volume.from_volume is not None:
-            self._begin_as(volume.from_volume, volume.from_snapshot, file)
+            self._begin_as(volume.from_volume, volume.from_snapshot, file, progress)
             return
         partial = file.with_suffix(".new")
         partial.unlink(missing_ok=True)
@@ -62,13 +66,13 @@ class VolumeFiles:
         more = [*self._secret(volume), *luks] if volume.encrypted else []
         self._run(["create", "-q", "-f", "qcow2", *more, str(partial), str(volume.size_bytes)], volume)
         partial.chmod(0o600)
-        partial.replace(file)
+        take(partial, file)
 
-    def _begin_as(self, source_id: str, snapshot_id: str | None, file: Path) -> None:
+    def _begin_as(self, source_id: str, snapshot_id: str | None, file: Path, progress: Progress) -> None:
         source = self.file(source_id) if snapshot_id is None else self.snapshot_file(source_id, snapshot_id)
         if not source.exists():
             raise VolumeError("what the volume is to begin as is not there any more")
-        self._copy(source, file)
+        self._copy(source, file, progress)
 
     def expect(self, volume: Volume) -> None:
         """Make room for the snapshots that arrive with a volume, each a file of its length."""
@@ -87,19 +91,24 @@ class VolumeFiles:
         command = ["resize", "-q", *self._secret(volume), "--image-opts", image, str(volume.size_bytes)]
         self._run(command, volume)
 
-    def sync_snapshots(self, volume: Volume) -> None:
+    def sync_snapshots(self, volume: Volume, progress: Progress) -> None:
         """Copy the volume for each snapshot that is missing, remove those that nobody wants."""
         has = set(self.snapshots(volume.volume_id))
         for snapshot_id in has - set(volume.snapshots):
             self.snapshot_file(volume.volume_id, snapshot_id).unlink(missing_ok=True)
+        self._discard_others(
+            volume.volume_id, [self.snapshot_file(volume.volume_id, one) for one in volume.snapshots]
+        )
         for snapshot_id in [one for one in volume.snapshots if one not in has]:
-            self._copy(self.file(volume.volume_id), self.snapshot_file(volume.volume_id, snapshot_id))
+            self._copy(
+                self.file(volume.volume_id), self.snapshot_file(volume.volume_id, snapshot_id), progress
+            )
 
-    def restore(self, volume: Volume, snapshot_id: str) -> None:
+    def restore(self, volume: Volume, snapshot_id: str, progress: Progress) -> None:
         """Put a volume back to a snapshot; what came after is lost."""
         file = self.file(volume.volume_id)
         with unwritten(file):
-            self._copy(self.snapshot_file(volume.volume_id, snapshot_id), file)
+            self._copy(self.snapshot_file(volume.volume_id, snapshot_id), file, progress)
 
     def remove(self, volume_id: str) -> None:
         """Remove a volume with its snapshots; InUseError if a running machine has it open."""
@@ -107,8 +116,9 @@ class VolumeFiles:
         if file.exists():
             with unwritten(file):
                 file.unlink()
-        for left in (".new", ".copy"):
-            file.with_suffix(left).unlink(missing_ok=True)
+        file.with_suffix(".new").unlink(missing_ok=True)
+        discard(file)
+        self._discard_others(volume_id, [])
         for snapshot_id in self.snapshots(volume_id):
             self.snapshot_file(volume_id, snapshot_id).unlink(missing_ok=True)
 
@@ -130,12 +140,16 @@ class VolumeFiles:
             for file in sorted(self.folder.glob(f"{head}*.qcow2"))
         }
 
-    def _copy(self, source: Path, target: Path) -> None:
-        partial = target.with_suffix(".copy")
+    def _copy(self, source: Path, target: Path, progress: Progress) -> None:
         with unwritten(source):
-            self._program(["cp", "--sparse=always", "--reflink=auto", "--", str(source), str(partial)], b"")
-        partial.chmod(0o600)
-        partial.replace(target)
+            digest = copy(source, target, "a copy of the volume", progress)
+        log.info("volume_copied", source=source.name, target=target.name, sha256_of_pieces=digest)
+
+    def _discard_others(self, volume_id: str, wanted: Sequence[Path]) -> None:
+        """Remove what is left of copies to snapshots that nobody wants any more."""
+        for partial in self.folder.glob(f"{volume_id}-*.copy"):
+            if partial.with_suffix(".qcow2") not in wanted:
+                discard(partial)
 
     def _secret(self, volume: Volume) -> list[str]:
         return ["--object", "secret,id=key,file=/dev/stdin"] if volume.encrypted else []
