@@ -4,6 +4,7 @@ import os
 import pty
 import subprocess
 import sys
+import termios
 
 from penstock.actions import console_session as sessions
 from penstock.actions import vm_console as console_actions
@@ -47,6 +48,7 @@ def test_a_terminal_is_the_machines_console_until_ctrl_bracket(
 
     try:
         until(lambda: ask() is not None and taken, "the session is open")
+        until(lambda: not termios.tcgetattr(outer)[3] & termios.ISIG, "the terminal hands on every key")
         os.write(inner, b"\x03")  # no signal: it goes to the machine
         until(lambda: ask() == b"\x03", lambda: f"Ctrl-C is a key like others: {typed}")
         console_actions.take(context, host.agent_id, allocation_id, 0, b"web-1 login: ")
@@ -58,7 +60,7 @@ def test_a_terminal_is_the_machines_console_until_ctrl_bracket(
         _, said = process.communicate(timeout=30)
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
         os.close(inner)
         os.close(outer)
     assert (process.returncode, b"connected to web-1; Ctrl-] leaves" in said) == (0, True), said
