@@ -21,6 +21,7 @@ from penstock.base.clock import Clock, to_epoch_us
 from penstock.base.errors import PenstockError, UnavailableError
 from penstock.base.units import BYTES_PER_GIB
 from penstock.drivers.base import Wanted
+from penstock.drivers.copying import take
 from penstock.drivers.libvirt import programs
 from penstock.drivers.libvirt.domain_xml import Disk, as_text, domain_xml, raw_disk
 from penstock.drivers.libvirt.hypervisor import Hypervisor
@@ -211,7 +212,7 @@ class Convergence:
         partial.unlink(missing_ok=True)
         partial.touch(mode=0o600)
         shutil.copyfile(snapshot, partial)
-        partial.replace(self._places.root)
+        take(partial, self._places.root)
 
     # -- power
 
@@ -322,7 +323,7 @@ class Convergence:
         partial = file.with_suffix(".new")
         partial.unlink(missing_ok=True)
         self._copy_disk(partial)
-        partial.replace(file)
+        take(partial, file)
 
     def _copy_disk(self, file: Path) -> None:
         if self._active():
@@ -353,7 +354,7 @@ class Convergence:
             self._copy_disk(partial)
         else:  # a snapshot never changes, and goes on being here under this name if it is deleted meanwhile
             partial.hardlink_to(self._store.snapshot_file(self._id, snapshot_id))
-        partial.replace(file)
+        take(partial, file)
 
     def _back_up(self, target: str, file: str) -> None:
         backup = ET.Element("domainbackup", {"mode": "push"})

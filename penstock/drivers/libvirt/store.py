@@ -17,6 +17,7 @@ import orjson
 
 from penstock.base import limits
 from penstock.base.errors import InvalidInputError, StartupError, UnavailableError
+from penstock.drivers.copying import take
 from penstock.drivers.libvirt import programs
 from penstock.drivers.libvirt.domain_xml import Places
 from penstock.drivers.libvirt.machine import Attached, Image
@@ -171,7 +172,7 @@ class MachineStore:
                         self._source.fetch(image.image_id, partial)
                     _check(partial, image)
                     partial.chmod(0o400)  # libvirt gives it to QEMU's user
-                    partial.replace(file)
+                    take(partial, file)
                 finally:
                     partial.unlink(missing_ok=True)
         return file

@@ -9,6 +9,7 @@ from typing import Any
 from penstock.base import limits
 from penstock.base.errors import PenstockError, UnavailableError
 from penstock.base.units import BYTES_PER_GIB
+from penstock.drivers.copying import take
 from penstock.drivers.libvirt.domain_xml import Disk, as_text, disk_element, targets
 from penstock.drivers.libvirt.hypervisor import Hypervisor
 from penstock.drivers.libvirt.machine import Attached, Machine
@@ -106,7 +107,7 @@ class Volumes:
                 partial = file.with_suffix(".new")
                 partial.unlink(missing_ok=True)
                 back_up(str(partial))
-                partial.replace(file)
+                take(partial, file)
 
     def _secret(self, volume: Attached) -> str | None:
         """Give libvirt the key of an encrypted volume, for its memory only; return its name there.
