@@ -336,6 +336,7 @@ VOLUME_TICK_SECONDS = 1.0
 VOLUME_METER_SECONDS = 300
 VOLUME_USAGE_DAYS_MAX = 366
 VM_STOP_SECONDS = 60.0  # for a guest to shut down before its power is cut
+VM_COPY_STILL_SECONDS = 300.0  # in which nothing of a disk's copy goes, after which it is given up
 VM_MOVE_PORT = 49_152  # the first of those that libvirt moves machines by (migration_port_min of qemu.conf)
 VM_MOVE_PORTS = 64  # from there on
 VM_MOVE_OPEN_SECONDS = 5.0  # for QEMU's own connections to be answered, while its guest stands still

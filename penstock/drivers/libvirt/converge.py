@@ -6,7 +6,6 @@ for a machine that has lived before is noted as a problem of that step: the mach
 
 import shutil
 import threading
-import xml.etree.ElementTree as ET
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,6 +22,7 @@ from penstock.base.units import BYTES_PER_GIB
 from penstock.drivers.base import Wanted
 from penstock.drivers.copying import take
 from penstock.drivers.libvirt import programs
+from penstock.drivers.libvirt.disk_copy import DiskCopy
 from penstock.drivers.libvirt.domain_xml import Disk, as_text, domain_xml, raw_disk
 from penstock.drivers.libvirt.hypervisor import Hypervisor
 from penstock.drivers.libvirt.knock import Knock, knock
@@ -86,6 +86,7 @@ class Convergence:
         self._places = store.places(self._id)
         self._problems: dict[str, str] = {}
         self.cancelled = threading.Event()
+        self._copies = DiskCopy(hypervisor, self._id, clock, self._check)
         self.progress = Progress(clock)
         self._leaving = Leaving(
             hypervisor, store, self._id, self._machine.move, self.cancelled, knock, self.progress
@@ -285,7 +286,7 @@ class Convergence:
     def _sync_volumes(self) -> None:
         if self._active():
             self._volumes.sync(self._id, self._data_disks(), self._until)
-            self._problems |= self._volumes.change(self._id, self._back_up)
+            self._problems |= self._volumes.change(self._id, self._copies.of_running)
 
     def _until(self, reached: Callable[[], bool], otherwise: str) -> None:
         end = self._clock.monotonic() + self._stop_seconds
@@ -327,9 +328,9 @@ class Convergence:
 
     def _copy_disk(self, file: Path) -> None:
         if self._active():
-            self._back_up("vda", str(file))
+            self._copies.of_running("vda", str(file))
         else:
-            programs.run(["qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", self._places.root, file])
+            self._copies.of_stopped(self._places.root, file)
 
     # -- images made of it
 
@@ -355,21 +356,6 @@ class Convergence:
         else:  # a snapshot never changes, and goes on being here under this name if it is deleted meanwhile
             partial.hardlink_to(self._store.snapshot_file(self._id, snapshot_id))
         take(partial, file)
-
-    def _back_up(self, target: str, file: str) -> None:
-        backup = ET.Element("domainbackup", {"mode": "push"})
-        disk = ET.SubElement(ET.SubElement(backup, "disks"), "disk", {"name": target, "type": "file"})
-        ET.SubElement(disk, "driver", {"type": "qcow2"})
-        ET.SubElement(disk, "target", {"file": file})
-        api = self._hypervisor.api
-        with self._hypervisor.speaking() as connection:
-            domain = connection.lookupByName(self._id)
-            domain.backupBegin(as_text(backup), None, 0)
-            self._until(
-                lambda: domain.jobStats()["type"] == api.VIR_DOMAIN_JOB_NONE, "the copy did not end in time"
-            )
-            if not domain.jobStats(api.VIR_DOMAIN_JOB_STATS_COMPLETED).get("success", True):
-                raise programs.ProgramError("the copy of the running disk failed")
 
     # -- moving
 

@@ -7,7 +7,7 @@ processor time, can get no privileges and is told nothing of this process's envi
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import orjson
@@ -27,6 +27,7 @@ _SHORT_OF_MEMORY = ("cannot allocate memory", "failed to allocate", "could not a
 _ENDED_BY_MEMORY = (signal.SIGABRT, signal.SIGTRAP, signal.SIGSEGV)  # GLib and pthreads end so without memory
 _ENDED_BY_TIME = (signal.SIGXCPU, signal.SIGKILL)
 _SAID_MAX = 300
+_LOOK_SECONDS = 0.2
 
 
 class ProgramError(PenstockError):
@@ -46,6 +47,38 @@ def run(arguments: Sequence[str | Path], *, seconds: float = limits.VM_PROGRAM_S
     if done.returncode != 0:
         raise ProgramError(f"'{name}' failed: {_said(done) or done.returncode}")
     return done.stdout.decode("utf-8", "replace")
+
+
+def run_while(going: Callable[[], None], arguments: Sequence[str | Path]) -> None:
+    """Run a program for as long as ``going``, asked again and again, raises nothing; what that raises ends the program.
+
+    UnavailableError if it is not installed, ProgramError if it fails.
+    """
+    name = str(arguments[0])
+    process = subprocess.Popen(  # noqa: S603 - a program of our choice with a list of arguments, no shell
+        [_found(name), *map(str, arguments[1:])],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        umask=0o077,
+    )
+    with process:
+        try:
+            said = _last_words(process, going)
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode != 0:
+        words = said.decode("utf-8", "replace").strip()[:_SAID_MAX]
+        raise ProgramError(f"'{name}' failed: {words or process.returncode}")
+
+
+def _last_words(process: subprocess.Popen[bytes], going: Callable[[], None]) -> bytes:
+    while True:
+        try:
+            return process.communicate(timeout=_LOOK_SECONDS)[1]
+        except subprocess.TimeoutExpired:
+            going()
 
 
 def judge(arguments: Sequence[str | Path]) -> str:
