@@ -390,7 +390,9 @@ VM_STARTS_PER_CONNECTION = 4  # libvirtd serves 5 calls of a client at a time
 VM_SERIES_MAX = 10_000  # machines in one answer of counters
 VM_SERIES_FRESH = timedelta(seconds=60)  # what is older is left out
 VM_METER_TICK_SECONDS = 5.0
-VM_MOVE_DEADLINE = timedelta(minutes=30)
+VM_MOVE_DEADLINE = timedelta(minutes=30)  # in which nothing more of it arrives
+VM_MOVE_NOTE_AFTER = timedelta(minutes=1)  # how often it is noted that something did
+VM_MOVE_LONGEST = timedelta(hours=24)  # a guest may write faster than the wire carries
 VM_MOVE_LOOK_SECONDS = 0.5
 COPY_PIECE_BYTES = 4 << 20  # of a copied file: hashed, read back and, if it must be, copied again as one
 COPY_NOTE_SECONDS = 1.0  # how much of a copy a kill may cost

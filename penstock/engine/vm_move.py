@@ -19,6 +19,7 @@ from sqlalchemy.engine import Connection
 from penstock.base import limits
 from penstock.catalog.vm import volume
 from penstock.catalog.vm.machine import push
+from penstock.domain.copying import copy_of
 from penstock.domain.service import ServiceState
 from penstock.domain.vm import Power
 from penstock.store import allocation as allocation_store
@@ -59,7 +60,9 @@ def _why_not(connection: Connection, row: Row, move: dict[str, Any], now: dateti
         return "its old place is gone"
     if there is None or there["wanted"] != "present":
         return "its new place is gone"
-    if now - datetime.fromisoformat(move["began_at"]) > limits.VM_MOVE_DEADLINE:
+    began_at = datetime.fromisoformat(move["began_at"])
+    went_at = datetime.fromisoformat(move.get("went_at", move["began_at"]))
+    if now - went_at > limits.VM_MOVE_DEADLINE or now - began_at > limits.VM_MOVE_LONGEST:
         return "it took too long"
     failed = [one for one in (there, *_volume_places(connection, move)) if one["phase"] == "failed"]
     return str(failed[0]["message"]) if failed else None
@@ -104,11 +107,25 @@ def _settle(connection: Connection, row: Row, move: dict[str, Any], now: datetim
         problem = detail.get("problems", {}).get("move")
         if problem is not None or move["state"] == "halting":
             return _give_up(connection, row, move, now, str(problem or move["why"]))
+    if why is None:
+        _note_progress(connection, row, move, detail, now)
     if why is None or move["state"] == "halting":
         return ()
     push(connection, row, move["from_allocation_id"], halts=1)
     vm_store.change(connection, row["service_id"], now, {"move": {**move, "state": "halting", "why": why}})
     return ("allocation",)
+
+
+def _note_progress(
+    connection: Connection, row: Row, move: dict[str, Any], detail: dict[str, Any], now: datetime
+) -> None:
+    """Give a move that goes on more time: a large disk takes as long as it takes."""
+    copy = copy_of(detail)
+    if copy is None or copy.done_bytes == move.get("done_bytes"):
+        return
+    if now - datetime.fromisoformat(move.get("went_at", move["began_at"])) >= limits.VM_MOVE_NOTE_AFTER:
+        went = {"done_bytes": copy.done_bytes, "went_at": now.isoformat()}
+        vm_store.change(connection, row["service_id"], now, {"move": {**move, **went}})
 
 
 def _is_given_up(connection: Connection, row: Row, move: dict[str, Any], here: Row) -> bool:

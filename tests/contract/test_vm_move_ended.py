@@ -4,12 +4,16 @@ import contextlib
 from datetime import datetime, timedelta
 
 import pytest
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Connection
 
 from penstock.base import limits
 from penstock.base.clock import ManualClock
 from penstock.control_plane import ControlPlane
 from penstock.engine import vm as vm_engine
+from penstock.store.database import SYSTEM
+from penstock.store.schema import allocation, vm
 from tests.support.infrastructure import query
 from tests.support.machine_objects import made, make_vm, make_volume
 from tests.support.moving_host import SENDING, KilledError, MovingHost, World
@@ -167,6 +171,41 @@ def test_a_move_that_took_too_long_is_settled_where_the_machine_is(
     assert (vm["node_name"], vm["moving_to"]) == ("hv2" if arrived else "hv1", None)
     assert site.written() == [2 if arrived else 1]
     assert site.strays() == []
+
+
+def test_a_move_may_take_as_long_as_something_of_it_goes(
+    site: Site, operator: Caller, clock: ManualClock
+) -> None:
+    site.move(operator, "begun")
+
+    def look(done_bytes: int, minutes: int) -> str:
+        clock.advance(timedelta(minutes=minutes))
+        copy = {"phase": "copying", "done_bytes": done_bytes, "total_bytes": 1 << 40}
+        said = sa.func.coalesce(allocation.c.detail, sa.text("'{}'::jsonb")).concat(
+            sa.cast({"copy": copy}, JSONB)
+        )
+        with site.plane.db.transaction(SYSTEM) as connection:
+            sending = allocation.c.driver == "libvirt", allocation.c.service_id == site.vm_id
+            connection.execute(sa.update(allocation).where(*sending).values(detail=said))
+        site.plane.vms.tick()
+        (row,) = query(site.plane.context, "SELECT move FROM vm")
+        return str(row["move"]["state"])
+
+    assert [look(number, 25) for number in range(1, 5)] == ["moving"] * 4
+    assert (look(4, 25), look(4, 6)) == ("moving", "halting"), "nothing went for half an hour"
+
+
+def test_a_move_that_never_ends_is_given_up_all_the_same(
+    site: Site, operator: Caller, clock: ManualClock
+) -> None:
+    site.move(operator, "begun")
+    clock.advance(limits.VM_MOVE_LONGEST + timedelta(seconds=1))
+    went = {"went_at": clock.now().isoformat()}
+    with site.plane.db.transaction(SYSTEM) as connection:
+        connection.execute(sa.update(vm).values(move=vm.c.move.concat(sa.cast(went, JSONB))))
+    site.plane.vms.tick()
+    (row,) = query(site.plane.context, "SELECT move FROM vm")
+    assert (row["move"]["state"], row["move"]["why"]) == ("halting", "it took too long")
 
 
 @pytest.mark.parametrize("step", ["begun", "arrived"])
