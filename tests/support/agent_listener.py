@@ -56,7 +56,7 @@ class Factory:
 
     def want(self, wish: wire.Wish) -> None:
         with self.changed:
-            self.wishes.append((len(self.wishes) + 1, wish))
+            self.wishes.append((len(self.wishes) + 2, wish))  # above the cursor of who saw none
             self.changed.notify_all()
 
     def phases(self, allocation_id: str) -> list[str]:
@@ -88,12 +88,12 @@ class Factory:
     def pull(self, query: dict[str, list[str]]) -> Any:
         after, wait = int(query["after"][0]), float(query["wait_seconds"][0])
         with self.changed:
-            if after and after >= len(self.wishes):
+            if after and after > len(self.wishes):
                 self.changed.wait(wait)
             items = [wish for at, wish in self.wishes if at > after]
             if after == 0:
                 items = list({wish.allocation_id: wish for wish in items}.values())
-            cursor = max(1, len(self.wishes))
+            cursor = len(self.wishes) + 1
         return wire.wishes_to_json(full=after == 0, cursor=cursor, items=items)
 
     def push(self, body: Any) -> Any:

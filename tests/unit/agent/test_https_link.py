@@ -369,6 +369,9 @@ def test_an_agent_drives_over_the_link(joined: Joined, link: HttpsLink, tmp_path
     thread = threading.Thread(target=Agent(link, {"simulated": driver}, clock).run, args=(stop,))
     thread.start()
     try:
+        until(
+            lambda: "GET /v1/agents/self/allocations" in factory.requests, "it asks while nothing is wanted"
+        )
         wish = a_wish()
         factory.want(wish)
         until(lambda: factory.phases(wish.allocation_id) == ["ready"])
