@@ -84,7 +84,7 @@ if [ -e /dev/kvm ]; then
     chown root:kvm {folder}/dev/kvm; mount --bind {folder}/dev/kvm /dev/kvm
 fi
 virtlogd & echo $! > {folder}/virtlogd.pid
-echo $$ > {folder}/init.pid
+echo $$ > {folder}/init.new; mv {folder}/init.new {folder}/init.pid  # whole, for who waits for it
 exec sleep 100000
 """
 
