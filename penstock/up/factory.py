@@ -189,7 +189,9 @@ class Factory:
             "phases_seconds": self.phases,
         }
         file = self.options.data / "run.json"
-        file.write_text(json.dumps(document, indent=1) + "\n")
+        draft = file.with_suffix(".new")
+        draft.write_text(json.dumps(document, indent=1) + "\n")
+        draft.replace(file)  # who waits for it finds it whole
         self._stack.callback(lambda: file.unlink(missing_ok=True))
 
     def first_token(self, on_state: Say, on_text: Say) -> FirstToken:
