@@ -130,7 +130,12 @@ def numa_reasons(chosen: Sequence[Chosen], count: int) -> list[ScoreReason]:
         hosts.setdefault(place.node, set()).update(place.numa_nodes)
     split = [nodes for nodes in hosts.values() if len(nodes) > 1]
     if len(hosts) > 1:
-        sentence = f"on {len(hosts) - len(split)} of its {len(hosts)} nodes near one NUMA node of the host"
+        whole = len(hosts) - len(split)
+        each = f"each of its {len(hosts)} hosts"
+        if whole in (0, len(hosts)):
+            sentence = f"near {'several NUMA nodes' if split else 'one NUMA node'} on {each}"
+        else:
+            sentence = f"near one NUMA node on {whole} of its {len(hosts)} hosts, near several on the others"
     elif split:
         names = ", ".join(map(str, sorted(split[0])))
         sentence = f"near the NUMA nodes {names} of the host: none of them has all {count} that it could take"

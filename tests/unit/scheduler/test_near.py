@@ -80,8 +80,10 @@ def test_over_several_nodes_each_is_counted() -> None:
     fleet = Fleet(CLASSES)
     fleet.upsert_nodes([node("m"), node("n")])
     fleet.upsert_devices(device(f"{on}{at}", on, numa_node=at // 2) for on in "mn" for at in range(4))
+    whole = place(fleet, Ask(8, "H100"))
+    assert reason(whole, "split_numa") == "near several NUMA nodes on each of its 2 hosts"
     plan = planned(fleet, Ask(6, "H100"))
-    assert reason(plan, "split_numa") == "on 1 of its 2 nodes near one NUMA node of the host"
+    assert reason(plan, "split_numa") == "near one NUMA node on 1 of its 2 hosts, near several on the others"
 
 
 def test_power_comes_first() -> None:
