@@ -77,5 +77,12 @@ def powered(draw: st.DrawFn) -> Powered:
     picture = Picture(tuple(nodes), picture.devices)
     held = held_mw(picture.nodes, picture.devices)
     chosen = draw(st.lists(st.sampled_from(sorted(held)), max_size=4, unique=True))
-    limits = {key: max(0, held[key] + draw(st.integers(-20, 300)) * 1_000) for key in chosen}
+    # A device draws its idle power as soon as its node is awake, whatever a budget of its own says: placement looks at
+    # what the node adds and at what the device's work adds, and no budget of one device is that small.
+    idle_mw = {
+        (PowerLevel.DEVICE, one.device_id): IDLE_WATTS[one.device_class] * 1_000 for one in picture.devices
+    }
+    limits = {
+        key: max(idle_mw.get(key, 0), held[key] + draw(st.integers(-20, 300)) * 1_000) for key in chosen
+    }
     return Powered(picture, limits)
