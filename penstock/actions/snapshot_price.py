@@ -1,5 +1,6 @@
 """What a snapshot would cost, of a machine or a volume; it is charged once its host says that it is made."""
 
+from collections.abc import Callable
 from typing import Any
 
 from penstock.actions.context import Actor, Context
@@ -20,11 +21,20 @@ class Planned(Exception):  # noqa: N818 - a signal between a plan and what it tr
 
 def most_per_hour(context: Context, actor: Actor, size_gib: int, driver: str) -> int | None:
     """Return the micro-euro an hour that a snapshot of this size costs at most; None where it has no price."""
-    most: int | None = price(context, actor, Planned(size_gib, driver))["microeur_per_hour_max"]
+    most: int | None = _price(context, actor, Planned(size_gib, driver))["microeur_per_hour_max"]
     return most
 
 
-def price(context: Context, actor: Actor, planned: Planned) -> dict[str, Any]:
+def planned(context: Context, actor: Actor, attempt: Callable[[], object]) -> dict[str, Any]:
+    """Return what the snapshot would cost at most that ``attempt`` finds to be possible by raising ``Planned``; see ``_price``."""
+    try:
+        attempt()
+    except Planned as found:
+        return _price(context, actor, found)
+    raise AssertionError("a plan keeps nothing")
+
+
+def _price(context: Context, actor: Actor, planned: Planned) -> dict[str, Any]:
     """Return what it would cost at most: as if it were as large as what it is of; None where it has no price."""
     with context.db.transaction(actor.scope) as connection:
         book_id = price_book_store.latest_id(connection)

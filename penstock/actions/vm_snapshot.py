@@ -6,7 +6,7 @@ from sqlalchemy.engine import Connection
 
 from penstock.actions import network as network_actions
 from penstock.actions.context import Actor, Context, not_found
-from penstock.actions.snapshot_price import Planned, price
+from penstock.actions.snapshot_price import Planned, planned
 from penstock.actions.vm import changing, require_settled, show, visible, write
 from penstock.base import limits
 from penstock.base.errors import ConflictError
@@ -21,11 +21,7 @@ from penstock.store.schema import vm_snapshot
 
 def plan(context: Context, actor: Actor, vm_id: str, name: str) -> dict[str, Any]:
     """Return what a snapshot would cost at most, after every check that making it has."""
-    try:
-        create(context, actor, vm_id, name, keep=False)
-    except Planned as planned:
-        return price(context, actor, planned)
-    raise AssertionError("a plan keeps nothing")
+    return planned(context, actor, lambda: create(context, actor, vm_id, name, keep=False))
 
 
 def create(context: Context, actor: Actor, vm_id: str, name: str, *, keep: bool = True) -> Row:

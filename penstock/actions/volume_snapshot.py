@@ -7,7 +7,7 @@ from sqlalchemy.engine import Connection
 
 from penstock.actions import network as network_actions
 from penstock.actions.context import Actor, Context, not_found
-from penstock.actions.snapshot_price import Planned, price
+from penstock.actions.snapshot_price import Planned, planned
 from penstock.actions.volume import changing, require_uncopied, show, visible
 from penstock.base import limits
 from penstock.base.errors import ConflictError
@@ -22,11 +22,7 @@ from penstock.store.schema import volume, volume_snapshot
 
 def plan(context: Context, actor: Actor, volume_id: str, name: str) -> dict[str, Any]:
     """Return what a snapshot would cost at most, after every check that making it has."""
-    try:
-        create(context, actor, volume_id, name, keep=False)
-    except Planned as planned:
-        return price(context, actor, planned)
-    raise AssertionError("a plan keeps nothing")
+    return planned(context, actor, lambda: create(context, actor, volume_id, name, keep=False))
 
 
 def create(context: Context, actor: Actor, volume_id: str, name: str, *, keep: bool = True) -> Row:

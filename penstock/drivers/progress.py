@@ -1,5 +1,6 @@
 """How far a long copy is: bytes, rate and the time that is left; written by who copies, read by who reports."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from penstock.base import limits
@@ -14,6 +15,21 @@ class StoppedError(PenstockError):
 
     code = "copy_stopped"
     status = 409
+
+
+class Stillness:
+    """For how long something that is looked at again and again has been the same."""
+
+    def __init__(self, monotonic: Callable[[], float], seen: object = None) -> None:
+        self._monotonic = monotonic
+        self._seen, self._since = seen, monotonic()
+
+    def seconds(self, seen: object) -> float:
+        """Take a look at it; return the seconds since it was first seen as it is now."""
+        now = self._monotonic()
+        if seen != self._seen:
+            self._seen, self._since = seen, now
+        return now - self._since
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ from penstock.drivers.libvirt import programs
 from penstock.drivers.libvirt.domain_xml import as_text
 from penstock.drivers.libvirt.hypervisor import Hypervisor
 from penstock.drivers.libvirt.moving import progress_of
+from penstock.drivers.progress import Stillness
 
 _LOOK_SECONDS = 0.1
 
@@ -62,16 +63,11 @@ class DiskCopy:
 
     def _going(self) -> Callable[[object], None]:
         """Return what is told how far a copy is; raises ProgramError once that has long been the same."""
-        seen: object = None
-        moved_at = self._clock.monotonic()
+        stillness = Stillness(self._clock.monotonic)
 
         def told(progress: object) -> None:
-            nonlocal seen, moved_at
             self._check()
-            now = self._clock.monotonic()
-            if progress != seen:
-                seen, moved_at = progress, now
-            elif now - moved_at >= limits.VM_COPY_STILL_SECONDS:
+            if stillness.seconds(progress) >= limits.VM_COPY_STILL_SECONDS:
                 raise programs.ProgramError(
                     f"the copy of the disk was given up: nothing of it went for {limits.VM_COPY_STILL_SECONDS:.0f} s"
                 )

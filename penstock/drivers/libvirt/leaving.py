@@ -6,7 +6,7 @@ any more, and only then says where the machine is: here while libvirt knows it h
 
 import contextlib
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 
 from penstock.base import limits
 from penstock.base.errors import PenstockError
@@ -14,7 +14,7 @@ from penstock.drivers.libvirt.hypervisor import Hypervisor, HypervisorError
 from penstock.drivers.libvirt.knock import Knock, check_way
 from penstock.drivers.libvirt.machine import Move
 from penstock.drivers.libvirt.moving import leaving, move_away, progress_of
-from penstock.drivers.libvirt.sockets import QemuSockets, Watch
+from penstock.drivers.libvirt.sockets import QemuSockets, Watch, looking
 from penstock.drivers.libvirt.store import MachineStore, Record
 from penstock.drivers.progress import Progress
 
@@ -90,22 +90,12 @@ class Leaving:
             return self._store.note(self._id, moving_to=None)
         return self._store.note(self._id, moved_to=name)
 
-    @contextlib.contextmanager
-    def _watched(self) -> Generator[None]:
-        ended = threading.Event()
-
+    def _watched(self) -> contextlib.AbstractContextManager[None]:
         def look() -> None:
-            while not ended.wait(limits.VM_MOVE_LOOK_SECONDS):
-                with contextlib.suppress(PenstockError):  # the move itself meets the same, and says so
-                    self._look()
+            with contextlib.suppress(PenstockError):  # the move itself meets the same, and says so
+                self._look()
 
-        watcher = threading.Thread(target=look, name="watch-move", daemon=True)
-        watcher.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            watcher.join()
+        return looking("watch-move", limits.VM_MOVE_LOOK_SECONDS, look)
 
     def _look(self) -> bool:
         """Tell whether the machine is on its way, and break that off if it is to be."""

@@ -8,7 +8,7 @@ and cannot be told to stop. A socket that is taken from it is an error at once: 
 import re
 import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from penstock.base import limits
 from penstock.base.errors import PenstockError
 from penstock.drivers.libvirt import programs
 from penstock.drivers.libvirt.process import processes
+from penstock.drivers.progress import Stillness
 
 log = structlog.get_logger(__name__)
 OPENING = "SYN-SENT"
@@ -82,6 +83,24 @@ def connections(said: str, pid: int) -> list[Connection]:
     ]
 
 
+@contextmanager
+def looking(name: str, pause_seconds: float, look: Callable[[], object]) -> Generator[None]:
+    """Let a thread ``look`` again and again for as long as the block runs; the first time after a pause."""
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.wait(pause_seconds):
+            look()
+
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 class Watch:
     """Ends what waits in vain: a connection that is not answered, and all of them once ``progress`` stands still.
 
@@ -101,30 +120,19 @@ class Watch:
         self._sockets = sockets
         self._progress = progress
         self._monotonic = monotonic
-        self._last = progress()
-        self._since = monotonic()
+        self._stillness = Stillness(monotonic, progress())
         self._opening: dict[Connection, float] = {}
         self.why: str | None = None
 
-    @contextmanager
-    def watching(self) -> Generator[None]:
+    def watching(self) -> AbstractContextManager[None]:
         """Watch for as long as the block runs."""
-        over = threading.Event()
+        return looking("watch-sockets", limits.VM_MOVE_WATCH_SECONDS, self._try_to_look)
 
-        def work() -> None:
-            while not over.wait(limits.VM_MOVE_WATCH_SECONDS):
-                try:
-                    self.look()
-                except PenstockError as error:  # the kernel ends them, too, only later
-                    log.warning("move_not_watched", error=error.sentence)
-
-        thread = threading.Thread(target=work, name="watch-sockets", daemon=True)
-        thread.start()
+    def _try_to_look(self) -> None:
         try:
-            yield
-        finally:
-            over.set()
-            thread.join()
+            self.look()
+        except PenstockError as error:  # the kernel ends them, too, only later
+            log.warning("move_not_watched", error=error.sentence)
 
     def look(self) -> None:
         """Look once."""
@@ -141,12 +149,10 @@ class Watch:
         elif now - self._unwanted_since >= limits.VM_MOVE_OPEN_SECONDS:
             for one in there:
                 self._end(one, "it was to be broken off")
-        seen = self._progress()
-        if seen != self._last:
-            self._last, self._since = seen, now
-        elif now - self._since >= limits.VM_MOVE_STILL_SECONDS:
+        still_seconds = self._stillness.seconds(self._progress())
+        if still_seconds >= limits.VM_MOVE_STILL_SECONDS:
             for one in there:
-                self._end(one, f"nothing went to {one.far} for {now - self._since:.0f} s")
+                self._end(one, f"nothing went to {one.far} for {still_seconds:.0f} s")
 
     def _end(self, one: Connection, why: str) -> None:
         self._sockets.end(one)
